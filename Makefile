@@ -1,0 +1,45 @@
+# Every target installs what is missing first. Options go through ARGS:
+#   make search ARGS="--space mobilenet --budget 3M"
+#   make test ARGS="-x -k frontier"
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help search test slow lint wheel clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+search: $(STAMP) ## search for a network (options through ARGS)
+	$(BIN)/python run_search.py $(ARGS)
+
+test: $(STAMP) ## the ordinary test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+# pytest ends with 5 when it collected nothing, which is no failure here.
+slow: $(STAMP) ## the tests marked slow
+	$(BIN)/python -m pytest -m slow $(ARGS) || test $$? -eq 5
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# build/ goes first: setuptools would pack files that were deleted since.
+wheel: $(STAMP) ## build the wheel into dist/
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean: ## remove what was built and cached, keep .venv and runs/
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . \( -path ./.venv -o -path ./.git -o -path ./runs \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+# The constraints are what keeps the install to the tested versions; never install without them.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@

@@ -1,0 +1,72 @@
+"""The accuracy of a network on a split, and the batch-norm statistics it needs before.
+
+Knows any `torch.nn.Module` that gives logits. Does not know where its weights come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from evaluators.augmentation import Normalisation, prepare
+from evaluators.data import Split
+
+SCORING_BATCH = 256
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Measure the batch-norm statistics of a network anew, in place.
+
+    A subnet's activations differ from the supernet's, so inherited statistics are wrong for it
+    (Yu and Huang, "Universally Slimmable Networks", 2019, section 3.4).
+
+    Args:
+        batches: inputs `(batch, channels, height, width)` as the network takes them.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    if not norms:
+        return
+    modes = {module: module.training for module in network.modules()}
+    momenta = {norm: norm.momentum for norm in norms}
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+        norm.train()
+    for batch in batches:
+        network(batch)
+    for norm in norms:
+        norm.momentum = momenta[norm]
+    for module, mode in modes.items():
+        module.training = mode
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, split: Split, normalisation: Normalisation, size: int) -> float:
+    """Share of the split's images that the network labels rightly.
+
+    Args:
+        size: the height and width that the network takes; images are resized to it.
+    """
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    right = 0
+    for start in range(0, len(split), SCORING_BATCH):
+        part = slice(start, start + SCORING_BATCH)
+        inputs = prepare(split.images[part].to(device), normalisation, size)
+        predicted = network(inputs).argmax(dim=1)
+        right += int((predicted == split.labels[part].to(device)).sum())
+    network.train(training)
+    return right / len(split)
+
+
+def calibration_batches(
+    images: Tensor, normalisation: Normalisation, size: int, device: torch.device
+) -> Iterable[Tensor]:
+    """Uint8 images `(n, channels, height, width)` as the inputs of `recalibrate`."""
+    for part in images.split(SCORING_BATCH):
+        yield prepare(part.to(device), normalisation, size)

@@ -1,0 +1,117 @@
+"""Batched tensor work on images: normalising, resizing, augmenting. No loop over images.
+
+All randomness comes from the caller's generator, on the CPU, so that a batch depends on its seed
+alone, whatever the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from search_spaces.errors import unknown
+
+NAMES = ("crop", "flip", "mixup")
+MIXUP_ALPHA = 0.2
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation a channel, of pixels scaled to 0..1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to training images: random shifts, horizontal flips, mix-up's alpha (0: off)."""
+
+    crop: bool = False
+    flip: bool = False
+    mixup: float = 0.0
+
+    @classmethod
+    def from_names(cls, names: Iterable[str]) -> Augmentation:
+        """From names such as `("crop", "flip")`.
+
+        Raises:
+            UserError: for an unknown name.
+        """
+        given = set(names)
+        for name in given:
+            if name not in NAMES:
+                raise unknown("augmentation", name, NAMES)
+        return cls("crop" in given, "flip" in given, MIXUP_ALPHA if "mixup" in given else 0.0)
+
+
+def prepare(images: Tensor, normalisation: Normalisation, size: int) -> Tensor:
+    """Turn images into a network's input.
+
+    Args:
+        images: `(n, channels, height, width)` uint8.
+        size: height and width of the result.
+
+    Returns:
+        `(n, channels, size, size)` float32, normalised, channels-last in memory.
+    """
+    shape = (1, -1, 1, 1)
+    mean = torch.tensor(normalisation.mean, device=images.device).view(shape)
+    std = torch.tensor(normalisation.std, device=images.device).view(shape)
+    x = images.contiguous(memory_format=torch.channels_last).float()
+    return resize(x.div_(255).sub_(mean).div_(std), size)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Bilinear to `(n, channels, size, size)`, antialiased when it shrinks; the same if it fits."""
+    if images.shape[-2:] == (size, size):
+        return images
+    shrinks = size < max(images.shape[-2:])
+    resized = F.interpolate(images, (size, size), mode="bilinear", antialias=shrinks)
+    return resized.contiguous(memory_format=torch.channels_last)
+
+
+def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Shift by up to an eighth of the size (zero-padded) and flip, each image its own way.
+
+    Args:
+        images: `(n, channels, height, width)` of any type; not changed.
+    """
+    n, _, height, width = images.shape
+    if augmentation.crop:
+        pad = max(1, height // 8)
+        shift = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=generator).to(images.device)
+        rows = shift[0] + torch.arange(height, device=images.device)
+        columns = shift[1] + torch.arange(width, device=images.device)
+        padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
+        every = torch.arange(n, device=images.device)[:, None, None]
+        images = padded[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if augmentation.flip:
+        chosen = (torch.rand(n, generator=generator) < 0.5).to(images.device)
+        images = torch.where(chosen[:, None, None, None], images.flip(3), images)
+    return images
+
+
+def mix(
+    images: Tensor, labels: Tensor, classes: int, alpha: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mix each image and label with another of the batch (Zhang et al., "mixup", 2018, eq. 1).
+
+    Args:
+        images: `(n, channels, height, width)` float; labels: `(n,)` int64.
+        alpha: of the Beta(alpha, alpha) that the batch's weight is drawn from.
+
+    Returns:
+        Images of the same shape and targets `(n, classes)` float.
+    """
+    # A ratio of gammas is a beta; torch draws gammas from a generator, but not betas.
+    gammas = torch._standard_gamma(torch.full((2,), alpha), generator=generator)
+    weight = float(gammas[0] / gammas.sum().clamp_min(1e-12))
+    other = torch.randperm(len(images), generator=generator).to(images.device)
+    targets = F.one_hot(labels, classes).float()
+    mixed = weight * images + (1 - weight) * images[other]
+    return mixed, weight * targets + (1 - weight) * targets[other]

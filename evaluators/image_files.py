@@ -1,0 +1,206 @@
+"""Reading labelled images with Hugging Face `datasets`: from the hub, parquet, or folders.
+
+Knows files and columns. Does not know how images are divided into parts beyond what the files
+themselves say (`train*`, `validation*`, `test*`).
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from evaluators.data import Split
+from search_spaces.errors import UserError
+
+Parts = tuple[dict[str, Split], tuple[str, ...]]
+
+IMAGE_COLUMNS = ("img", "image", "images", "pixels")
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
+LARGEST_DEFAULT_SIZE = 224
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
+
+
+def read_hub(name: str, image_size: int | None) -> Parts:
+    """Load a data set of the Hugging Face hub by its `owner/name`.
+
+    Raises:
+        UserError: if it cannot be fetched, or holds no labelled images.
+    """
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(name)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"cannot load '{name}' from the Hugging Face hub ({reason}); give a folder of "
+            "parquet files or of images instead"
+        ) from error
+    return _parts(dict(loaded), name, image_size)
+
+
+def read_path(path: Path, image_size: int | None) -> Parts:
+    """Load a parquet file, a folder of parquet files, or a folder of images by class.
+
+    Raises:
+        UserError: if the path holds no labelled images.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    if files and files[0].suffix != ".parquet":
+        raise UserError(f"{path} is not a parquet file or a folder")
+    try:
+        if files:
+            loaded = {
+                part: datasets.Dataset.from_parquet([str(f) for f in chosen])
+                for part, chosen in _by_part(files).items()
+            }
+        elif any(f.suffix.lower() in IMAGE_ENDINGS for f in path.rglob("*")):
+            loaded = dict(datasets.load_dataset("imagefolder", data_dir=str(path)))
+        else:
+            raise UserError(f"{path} holds neither parquet files nor images")
+    except UserError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ or error
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+        raise UserError(f"cannot read {path}: {reason}") from error
+    return _parts(loaded, str(path), image_size)
+
+
+def _by_part(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Files by what their names begin with; files that name no part are training files."""
+    parts: dict[str, list[Path]] = {}
+    for file in files:
+        parts.setdefault(_part_name(file.stem), []).append(file)
+    if "train" not in parts:
+        found = ", ".join(f.name for chosen in parts.values() for f in chosen)
+        raise UserError(f"no training images: expected a file train*.parquet beside {found}")
+    return parts
+
+
+def _part_name(stem: str) -> str:
+    for beginning, part in (("val", "validation"), ("test", "test")):
+        if stem.lower().startswith(beginning):
+            return part
+    return "train"
+
+
+def _parts(loaded: dict[str, Any], name: str, image_size: int | None) -> Parts:
+    if "train" not in loaded:
+        raise UserError(f"{name} has no training part (it has {', '.join(loaded)})")
+    columns = {part: _columns(table, name) for part, table in loaded.items()}
+    named = _class_names(loaded, columns)
+    index = {label: i for i, label in enumerate(named)}
+    decoded: dict[str, list[npt.NDArray[np.uint8]]] = {}
+    size, channels = image_size, 0
+    raw: dict[str, list[Any]] = {}
+    for part in ("train", "validation", "test"):
+        if part in loaded:
+            raw[part] = _encoded(loaded[part], columns[part][0])
+    if not raw["train"]:
+        raise UserError(f"{name} holds no images")
+    shapes = [_open(value, name, row).size for row, value in enumerate(raw["train"][:1000])]
+    modes = {_open(value, name, row).mode for row, value in enumerate(raw["train"][:1000])}
+    if size is None:
+        size = min(LARGEST_DEFAULT_SIZE, min(Counter(shapes).most_common(1)[0][0]))
+    channels = 1 if modes <= {"L", "1", "I;16"} else 3
+    parts = {}
+    for part, values in raw.items():
+        decoded[part] = _decode(values, name, size, channels)
+        labels = [index[label] for label in loaded[part][columns[part][1]]]
+        images = torch.from_numpy(np.stack(decoded[part])).permute(0, 3, 1, 2).contiguous()
+        parts[part] = Split(images, torch.tensor(labels, dtype=torch.int64))
+    return parts, tuple(str(label) for label in _class_titles(loaded, columns, named))
+
+
+def _columns(table: Any, name: str) -> tuple[str, str]:
+    """Names of the image and label columns."""
+    import datasets
+
+    features = table.features
+    images = [c for c in features if isinstance(features[c], datasets.Image)]
+    images += [c for c in features if isinstance(features[c], dict) and "bytes" in features[c]]
+    images += [c for c in IMAGE_COLUMNS if c in features]
+    labels = [c for c in LABEL_COLUMNS if c in features]
+    labels += [c for c in features if isinstance(features[c], datasets.ClassLabel)]
+    has = f"its columns are {', '.join(features)}"
+    if not images:
+        raise UserError(f"{name} has no image column ({has}; expected one of {IMAGE_COLUMNS})")
+    if not labels:
+        raise UserError(f"{name} has no label column ({has}; expected one of {LABEL_COLUMNS})")
+    return images[0], labels[0]
+
+
+def _class_names(loaded: dict[str, Any], columns: dict[str, tuple[str, str]]) -> list[Any]:
+    """All label values, sorted."""
+    found: set[Any] = set()
+    for part, table in loaded.items():
+        found |= set(table.unique(columns[part][1]))
+    return sorted(found)
+
+
+def _class_titles(
+    loaded: dict[str, Any], columns: dict[str, tuple[str, str]], labels: Sequence[Any]
+) -> list[str]:
+    feature = loaded["train"].features[columns["train"][1]]
+    names = getattr(feature, "names", None)
+    return [names[label] if names else str(label) for label in labels]
+
+
+def _encoded(table: Any, column: str) -> list[Any]:
+    """The column's values as bytes or paths, not decoded one by one by the library."""
+    import datasets
+
+    if isinstance(table.features[column], datasets.Image):
+        table = table.cast_column(column, datasets.Image(decode=False))
+    return list(table[column])
+
+
+def _open(value: Any, name: str, row: int) -> Image.Image:
+    try:
+        if isinstance(value, dict):
+            source = io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"]
+            return Image.open(source)
+        return Image.fromarray(np.asarray(value, dtype=np.uint8))
+    except Exception as error:
+        raise UserError(f"{name}: row {row} is not an image that can be read") from error
+
+
+def _decode(
+    values: Sequence[Any], name: str, size: int, channels: int
+) -> list[npt.NDArray[np.uint8]]:
+    """Decode to `(size, size, channels)` uint8 each."""
+
+    def decode(row: int) -> npt.NDArray[np.uint8]:
+        image = _open(values[row], name, row)
+        try:
+            image = image.convert("L" if channels == 1 else "RGB")
+        except Exception as error:
+            raise UserError(f"{name}: row {row} is not an image that can be read") from error
+        if image.size != (size, size):
+            image = _resized(image, size)
+        return np.asarray(image, dtype=np.uint8).reshape(size, size, channels)
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(decode, range(len(values)), chunksize=512))
+
+
+def _resized(image: Image.Image, size: int) -> Image.Image:
+    """Resize the short side, then crop the centre."""
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))

@@ -1,0 +1,42 @@
+"""Sizes as people write them: `300M`, `4.1G`, `2MiB`."""
+
+from __future__ import annotations
+
+import re
+
+from search_spaces.errors import UserError
+
+_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
+_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_PATTERN = re.compile(
+    r"(\d+(?:\.\d*)?|\.\d+)(?:e([+-]?\d+))?\s*([kmgtp]?|[kmgt]i)b?", re.IGNORECASE
+)
+
+
+def parse_size(text: str) -> int:
+    """Read a count or a number of bytes: `300M` is 300,000,000 and `2MiB` 2,097,152.
+
+    Raises:
+        UserError: if the text is not a size, or not above zero.
+    """
+    match = _PATTERN.fullmatch(text.strip().replace("_", "").replace(",", ""))
+    if match is None:
+        raise UserError(f"malformed size '{text}': expected a number such as 300M, 4.1G or 2MiB")
+    number, exponent, unit = match.groups()
+    factor = {**_FACTORS, **_BINARY}[unit.lower()]
+    size = round(float(number) * 10 ** int(exponent or 0) * factor)
+    if size <= 0:
+        raise UserError(f"size '{text}' must be above zero")
+    return size
+
+
+def format_size(count: float, unit: str = "") -> str:
+    """Write a count with three digits: 300774272 is `301M`."""
+    for suffix, factor in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(count) >= 0.9995 * factor:
+            return f"{_digits(count / factor)}{suffix}{unit}"
+    return f"{_digits(count)}{unit}" if unit == "" else f"{_digits(count)} {unit}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 99.95 or value == int(value) else f"{value:.3g}"

@@ -1,0 +1,26 @@
+"""How to search, train, show and take away.
+
+The Python interface is `load` (an exported network), `Run` (a run folder) and `search`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.engine import search
+    from nas.export import load
+    from nas.run import Run
+
+__all__ = ["Run", "load", "search"]
+
+_HOMES = {"load": "nas.export", "Run": "nas.run", "search": "nas.engine"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: the command line must answer before torch could be loaded."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nas' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,288 @@
+"""The command line: `nas search`, `frontier`, `show`, `train`, `export`, `count`.
+
+Reads options and prints tables. Errors meant for people become one line and exit code 2 here,
+and nowhere else. Torch and Ray are imported inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from search_spaces.errors import UserError
+
+if TYPE_CHECKING:
+    from nas.specification import Specification
+
+app = typer.Typer(
+    name="nas",
+    help="Neural architecture search under a compute budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+EXIT_USER_ERROR = 2
+EXIT_ALL_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+ArchName = Annotated[str, typer.Option(help="Id (a prefix will do), 'best' or 'knee'.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exits with 0, 1 (all failed), 2 (wrong input) or 130 (interrupted)."""
+    try:
+        code = app(args=arguments, prog_name="nas", standalone_mode=False)
+    except UserError as error:
+        _fail(str(error))
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (KeyboardInterrupt, click.Abort):
+        print("nas: interrupted; --resume goes on from here", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        _fail(f"{error.strerror or error}{place}")
+    else:
+        sys.exit(code or 0)
+
+
+def _fail(message: str) -> None:
+    print("nas: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+@app.command()
+def search(
+    space: Annotated[
+        str | None, typer.Option(help="Name, or file.py:OBJECT.  [default: mobilenet]")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits, cifar10, ..., a hub name, or a path.  [default: digits]"),
+    ] = None,
+    max_flops: Annotated[
+        str | None, typer.Option(help="Most multiply-accumulates, such as 50M.")
+    ] = None,
+    min_flops: Annotated[str | None, typer.Option(help="Fewest multiply-accumulates.")] = None,
+    max_params: Annotated[str | None, typer.Option(help="Most parameters, such as 2M.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Most bytes of activations, such as 4MB.")
+    ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Metric, repeatable: accuracy, macs, params, memory.  [default: accuracy, macs]"
+        ),
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="optuna or random.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Optuna's: nsga2, nsga3, tpe, gp, qmc, ...")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Architectures to evaluate.")] = None,
+    supernet_epochs: Annotated[float | None, typer.Option(help="Supernet training.")] = None,
+    train_epochs: Annotated[float | None, typer.Option(help="Training of the winner.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a training step.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="Comma-separated: crop,flip,mixup (or 'none').")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize the data's images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    device: Annotated[str | None, typer.Option("--torch-device", help="cpu, cuda, ...")] = None,
+    workers: Annotated[
+        int, typer.Option(help="Evaluations at a time, on Ray; 0: in this process.", min=0)
+    ] = 0,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/DATA-TIME]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would do and how long, and stop.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="JSON file of settings; options override it.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Search for architectures within a budget; train and export the best one."""
+    options = {
+        "space": space,
+        "data": data,
+        "objectives": tuple(objective) if objective else None,
+        "strategy": strategy,
+        "sampler": sampler,
+        "trials": trials,
+        "supernet_epochs": supernet_epochs,
+        "train_epochs": train_epochs,
+        "batch_size": batch_size,
+        "augmentation": _names(augment),
+        "image_size": image_size,
+        "seed": seed,
+        "device": device,
+    }
+    bounds = {
+        "high": {"macs": max_flops, "params": max_params, "memory": max_memory},
+        "low": {"macs": min_flops},
+    }
+    specification = _specification(options, bounds, config, out if resume else None)
+    _check_names(specification)
+    if ray_address and not workers:
+        raise UserError("--ray-address needs --workers N, the number of actors to use there")
+    if dry_run:
+        from nas.show import print_plan
+
+        print_plan(specification, workers=workers, as_json=json_output)
+        return
+    if resume and out is None:
+        raise UserError("--resume needs --out DIR, the run to go on with")
+    from nas.show import search_and_print
+
+    code = search_and_print(
+        specification,
+        out or _new_folder(specification.data),
+        workers=workers,
+        ray_address=ray_address,
+        resume=resume,
+        quiet=quiet,
+        as_json=json_output,
+    )
+    raise typer.Exit(code)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    return tuple(n for n in text.split(",") if n and n != "none")
+
+
+def _specification(
+    options: dict[str, Any],
+    bounds: dict[str, dict[str, str | None]],
+    config: Path | None,
+    resumed: Path | None,
+) -> Specification:
+    """From the run to be resumed, then the file, then the options, each over the one before."""
+    from evaluators.sizes import parse_size
+    from nas import specification as spec
+
+    values: dict[str, Any] = {}
+    if resumed is not None and (resumed / "specification.json").exists():
+        values = spec.read(resumed / "specification.json").model_dump()
+    if config is not None:
+        values |= spec.read(config).model_dump(exclude_unset=True)
+    values |= {name: value for name, value in options.items() if value is not None}
+    for side, texts in bounds.items():
+        given = {metric: parse_size(text) for metric, text in texts.items() if text is not None}
+        if given:
+            values[side] = {**values.get(side, {}), **given}
+    return spec.make(values)
+
+
+def _check_names(specification: Specification) -> None:
+    """Wrong names are told at once, before data is loaded or anything is trained."""
+    from evaluators.costs import METRICS
+    from nas.strategies import STRATEGIES, check_sampler
+    from search_spaces.errors import unknown
+
+    if specification.strategy not in STRATEGIES:
+        raise unknown("strategy", specification.strategy, STRATEGIES)
+    check_sampler(specification.sampler)
+    metrics = ("accuracy", *METRICS)
+    for name in specification.objectives:
+        if name.removeprefix("-") not in metrics:
+            raise unknown("objective", name, metrics)
+
+
+def _new_folder(data: str) -> Path:
+    from datetime import datetime
+
+    now = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{Path(data).stem}-{now}"
+
+
+@app.command()
+def frontier(
+    run: RunFolder,
+    max_flops: Annotated[str | None, typer.Option(help="Only what costs at most this.")] = None,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print only CSV.")] = False,
+) -> None:
+    """Print the frontier of a run: the architectures that no other one dominates."""
+    from evaluators.sizes import parse_size
+    from nas.show import print_frontier
+
+    bound = parse_size(max_flops) if max_flops else None
+    print_frontier(run, max_macs=bound, as_json=as_json, as_csv=as_csv)
+
+
+@app.command()
+def show(
+    run: RunFolder,
+    arch: Annotated[str, typer.Argument(help="Id (a prefix will do), 'best' or 'knee'.")],
+    as_json: Json = False,
+) -> None:
+    """Print one architecture of a run: its choices and its cost block by block."""
+    from nas.show import print_architecture
+
+    print_architecture(run, arch, as_json=as_json)
+
+
+@app.command()
+def train(
+    run: RunFolder,
+    arch: ArchName = "best",
+    out: Annotated[Path | None, typer.Option(help="[default: RUN/trained/ID]")] = None,
+    epochs: Annotated[float | None, typer.Option(help="[default: the run's]")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train an architecture of a run from its inherited weights, score it on test data, export."""
+    from nas.show import train_and_print
+
+    train_and_print(run, arch, out, epochs=epochs, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    arch: ArchName = "best",
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: safetensors,onnx.")
+    ] = "safetensors,onnx",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
+) -> None:
+    """Export a trained architecture, or one with its inherited weights if it was not trained."""
+    from nas.show import export_and_print
+
+    export_and_print(run, arch, out, formats=formats.split(","), overwrite=overwrite)
+
+
+@app.command()
+def count(
+    space: Annotated[str, typer.Option(help="Name, or file.py:OBJECT.")],
+    archs: Annotated[Path, typer.Option(help="JSON lines of choices; '-' for standard input.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON lines (the default is a table).")
+    ] = False,
+) -> None:
+    """Count MACs, parameters and peak memory of architectures, a line for each line of a file."""
+    from nas.show import print_counts
+
+    print_counts(space, archs, as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()

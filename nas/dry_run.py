@@ -1,0 +1,99 @@
+"""What a search would do, before anything is spent on it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from evaluators.augmentation import prepare
+from nas.engine import SURVEY, Task
+from nas.fit import recipe_for
+from nas.supernet_training import RANDOM_SUBNETS
+from search_spaces.modules import build
+
+TIMED_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The size of the space, what it costs, how much of it the budget admits, and the time.
+
+    Costs are MACs. `share` is of architectures whose every choice is drawn uniformly. Times are
+    seconds on this machine with one worker, from a measurement of a few steps.
+    """
+
+    space: str
+    architectures: int
+    smallest: int
+    median: int
+    largest: int
+    share: float
+    surveyed: int
+    supernet_seconds: float
+    search_seconds: float
+    winner_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """All parts together."""
+        return self.supernet_seconds + self.search_seconds + self.winner_seconds
+
+
+def plan(task: Task, *, workers: int = 0) -> Plan:
+    """Describe a search and measure how long it would take.
+
+    Raises:
+        UserError: if nothing meets the budget; the message has the nearest reachable values.
+    """
+    specification = task.specification
+    budgeted = task.budgeted
+    rng = np.random.default_rng(specification.seed)
+    costs, share = budgeted.survey(SURVEY, rng)
+    tables = task.tables
+    feasible = budgeted.sample(64, rng)
+    typical = task.space.decode(feasible[np.argsort(tables.score(feasible)["macs"])[[32]]])[0]
+    forward, step = _seconds_per_image(task, typical)
+    _, largest_step = _seconds_per_image(task, task.space.largest)
+    data = task.data
+    recipe = recipe_for(
+        task.space, specification.supernet_epochs, batch_size=specification.batch_size
+    )
+    images = recipe.steps(len(data.train)) * recipe.batch_size
+    sandwich = largest_step + (RANDOM_SUBNETS + 0.5) * step
+    scored = len(data.validation) + 2 * min(specification.calibration_images, len(data.train))
+    both = len(data.train) + len(data.validation)
+    return Plan(
+        space=task.space.name,
+        architectures=task.space.size,
+        smallest=tables.cost(task.space.smallest)["macs"],
+        median=int(np.median(costs["macs"])),
+        largest=tables.cost(task.space.largest)["macs"],
+        share=share,
+        surveyed=SURVEY,
+        supernet_seconds=images * sandwich,
+        search_seconds=specification.trials * scored * forward / max(1, workers),
+        winner_seconds=specification.train_epochs * both * step,
+    )
+
+
+def _seconds_per_image(task: Task, arch: object) -> tuple[float, float]:
+    """Measured seconds of a forward pass and of a training step, an image."""
+    space, data = task.space, task.data
+    network = build(space, arch)  # type: ignore[arg-type]
+    network.to(task.specification.device, memory_format=torch.channels_last)
+    size = space.input_shape(arch)[-1]  # type: ignore[arg-type]
+    x = prepare(data.train.images[:TIMED_BATCH], data.normalisation, size)
+    x = x.to(task.specification.device)
+    forward, step = [], []
+    for _ in range(4):
+        start = time.perf_counter()
+        with torch.no_grad():
+            network(x)
+        middle = time.perf_counter()
+        network(x).sum().backward()
+        step.append(time.perf_counter() - middle)
+        forward.append(middle - start)
+    return float(np.median(forward[1:])) / len(x), float(np.median(step[1:])) / len(x)

@@ -1,0 +1,178 @@
+"""Taking a network away: files that run without the search, each checked before it is kept.
+
+`model.safetensors` with `config.json` is loaded back by `load`; `model.onnx` runs in onnxruntime
+at any batch size. Everything is written to a temporary folder and checked there; a failed check
+leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from evaluators.costs import CONVENTION, CostTables
+from evaluators.data import ImageData
+from search_spaces.architecture import Architecture
+from search_spaces.errors import UserError, unknown
+from search_spaces.modules import Network
+from search_spaces.serial import blocks_from_json, blocks_to_json
+
+FORMATS = ("safetensors", "onnx")
+FORMAT_VERSION = 1
+TOLERANCE = 1e-4
+CHECKED_BATCHES = (1, 3)
+
+
+def export(
+    network: nn.Module,
+    arch: Architecture,
+    tables: CostTables,
+    data: ImageData,
+    folder: Path,
+    *,
+    formats: Sequence[str] = FORMATS,
+    metrics: dict[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a network to `folder` in the given formats, checked, whole or not at all.
+
+    Args:
+        metrics: what is known of the network beside its costs (test accuracy).
+
+    Raises:
+        UserError: for an unknown format, a folder that is not empty, a failed check, or a place
+            that cannot be written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("export format", name, FORMATS)
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise UserError(f"{folder} is not empty: use another folder or --overwrite")
+    network = network.to("cpu", memory_format=torch.contiguous_format).eval()
+    config = _config(arch, tables, data, metrics or {})
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
+            place = Path(temporary) / "export"
+            place.mkdir()
+            if "safetensors" in formats:
+                _write_safetensors(network, config, place)
+            if "onnx" in formats:
+                _write_onnx(network, config["input_shape"], place)
+            if folder.exists():
+                shutil.rmtree(folder)
+            place.replace(folder)
+    except OSError as error:
+        raise UserError(f"cannot export to {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def load(folder: Path | str) -> Network:
+    """Load an exported network, in evaluation mode, with its description as `network.config`.
+
+    The network takes `(batch, *config["input_shape"])` float32: images scaled to 0..1, resized
+    to that size, minus `config["mean"]`, divided by `config["std"]`.
+
+    Raises:
+        UserError: if the folder is not an export, or its files do not belong together.
+    """
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / "model.safetensors")
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is not an export: no {Path(error.filename).name}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"cannot read the export {folder}: {error}") from error
+    if config.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{folder} has format version {config.get('format_version')}, expected {FORMAT_VERSION}"
+        )
+    with torch.device("meta"):
+        network = Network(blocks_from_json(config["network"]))
+    try:
+        network.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise UserError(f"the weights in {folder} do not fit its config.json") from error
+    network.config = config
+    return network.eval()
+
+
+def _config(
+    arch: Architecture, tables: CostTables, data: ImageData, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    space = tables.space
+    return {
+        "format_version": FORMAT_VERSION,
+        "space": space.name,
+        "architecture": {"id": arch.id, "choices": dict(arch)},
+        "input_shape": list(space.input_shape(arch)),
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "classes": list(data.classes),
+        "data": data.name,
+        "costs": tables.cost(arch),
+        "convention": CONVENTION,
+        "metrics": metrics,
+        "network": blocks_to_json(space.ops(arch)),
+    }
+
+
+def _write_safetensors(network: nn.Module, config: dict[str, Any], place: Path) -> None:
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
+    (place / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    x = _inputs(config["input_shape"], 2)
+    with torch.no_grad():
+        difference = float((load(place)(x) - network(x)).abs().max())
+    if difference > TOLERANCE:
+        raise UserError(f"export failed its check: loaded outputs differ by {difference:.2g}")
+
+
+def _write_onnx(network: nn.Module, input_shape: Sequence[int], place: Path) -> None:
+    import onnxruntime
+
+    path = place / "model.onnx"
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            network,
+            (_inputs(input_shape, 2),),
+            path,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for batch in CHECKED_BATCHES:
+        x = _inputs(input_shape, batch)
+        (given,) = session.run(None, {"images": x.numpy()})
+        with torch.no_grad():
+            expected = network(x).numpy()
+        difference = float(np.abs(np.asarray(given) - expected).max())
+        if difference > TOLERANCE:
+            raise UserError(
+                f"export failed its check: ONNX outputs differ by {difference:.2g} at batch {batch}"
+            )
+
+
+def _inputs(shape: Sequence[int], batch: int) -> torch.Tensor:
+    return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch))

@@ -1,0 +1,164 @@
+"""What a person sees while a search runs: on standard error, with rich, or nothing at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from evaluators.sizes import format_size
+from nas import run as runs
+from nas.frontier import Objective
+from nas.study import Evaluation
+
+OnStep = Callable[[int, int, float], None]
+ShowEvaluations = Callable[
+    [Sequence[Evaluation], Sequence[Objective], dict[str, float], float], None
+]
+REFRESH_SECONDS = 0.5
+
+
+class Reporter(Protocol):
+    """Follows a search."""
+
+    def training(self, name: str, steps: int) -> AbstractContextManager[OnStep]:
+        """A training of so many steps."""
+        ...
+
+    def evaluations(self, trials: int, done: int) -> AbstractContextManager[ShowEvaluations]:
+        """The evaluations, of which some are done already."""
+        ...
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """A part without steps."""
+        ...
+
+
+class Quiet:
+    """Shows nothing."""
+
+    @contextmanager
+    def training(self, name: str, steps: int) -> Iterator[OnStep]:
+        """Ignores every step."""
+        yield lambda done, steps, loss: None
+
+    @contextmanager
+    def evaluations(self, trials: int, done: int) -> Iterator[ShowEvaluations]:
+        """Ignores every evaluation."""
+        yield lambda evaluations, objectives, worst, started: None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Ignores the stage."""
+        yield
+
+
+class Live:
+    """Progress bars with the time left, the best within budget and the hypervolume.
+
+    Where standard error is no terminal, one line at the end of each part.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def _bar(self) -> Progress:
+        return Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            refresh_per_second=4,
+            transient=True,
+        )
+
+    def _end(self, name: str, seconds: float, note: str) -> None:
+        self._console.print(f"[green]✓[/] {name:<9} {seconds:6.1f} s  {note}", highlight=False)
+
+    @contextmanager
+    def training(self, name: str, steps: int) -> Iterator[OnStep]:
+        """A bar of the steps with the loss."""
+        started, note = time.monotonic(), "trained already"
+        smooth = float("nan")
+        with self._bar() as bar:
+            task = bar.add_task(name, total=steps, note="")
+
+            def on_step(done: int, steps: int, loss: float) -> None:
+                nonlocal note, smooth
+                smooth = loss if smooth != smooth else 0.95 * smooth + 0.05 * loss
+                note = f"loss {smooth:.3f}"
+                bar.update(task, completed=done, total=steps, note=note)
+
+            yield on_step
+        self._end(name, time.monotonic() - started, note)
+
+    @contextmanager
+    def evaluations(self, trials: int, done: int) -> Iterator[ShowEvaluations]:
+        """A bar of the evaluations with the best one so far."""
+        started, note = time.monotonic(), ""
+        shown = 0.0
+        with self._bar() as bar:
+            task = bar.add_task("search", total=trials, completed=done, note="")
+
+            def show(
+                evaluations: Sequence[Evaluation],
+                objectives: Sequence[Objective],
+                worst: dict[str, float],
+                since: float,
+            ) -> None:
+                nonlocal note, shown
+                count = len(evaluations)
+                if count < trials and time.monotonic() - shown < REFRESH_SECONDS:
+                    bar.update(task, completed=count)
+                    return
+                shown = time.monotonic()
+                note = _note(evaluations, objectives, worst)
+                bar.update(task, completed=count, note=note)
+
+            yield show
+        self._end("search", time.monotonic() - started, note)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """A spinner."""
+        started = time.monotonic()
+        with self._console.status(name):
+            yield
+        self._end(name, time.monotonic() - started, "")
+
+
+def _note(
+    evaluations: Sequence[Evaluation],
+    objectives: Sequence[Objective],
+    worst: dict[str, float],
+) -> str:
+    good = [e for e in evaluations if e.error is None]
+    if not good:
+        return f"all {len(evaluations)} failed"
+    top = runs.best(good, objectives)
+    first = objectives[0]
+    value = top.metrics[first.metric]
+    shown = f"{value:.2%}" if first.metric == "accuracy" else format_size(value)
+    volume = runs.hypervolume(good, objectives, worst)
+    failed = len(evaluations) - len(good)
+    return (
+        f"best {first.metric} {shown} at {format_size(top.metrics['macs'])} FLOPs, "
+        f"hypervolume {volume:.4f}" + (f", {failed} failed" if failed else "")
+    )

@@ -1,0 +1,389 @@
+"""What the commands print: tables for people, JSON and CSV for programs.
+
+Results go to standard output, progress to standard error. Does not decide anything.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluators.costs import CONVENTION, CostTables, block_costs
+from evaluators.sizes import format_size
+from nas import run as runs
+from nas.run import Run
+from nas.specification import Specification
+from nas.study import Evaluation
+from search_spaces.catalogue import load_space
+from search_spaces.errors import UserError
+
+FRONTIER_ROWS = 20
+COUNT_LINES = 4096
+
+
+def _out() -> Console:
+    return Console(highlight=False)
+
+
+def _errors(quiet: bool) -> Any:
+    from nas.progress import Live, Quiet
+
+    return Quiet() if quiet else Live(Console(stderr=True))
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def big(count: int) -> str:
+    """A count that may be astronomical: `512`, `2.82e+12`."""
+    return f"{count:,}" if count < 10_000_000 else f"{count:.3g}"
+
+
+def print_plan(specification: Specification, *, workers: int, as_json: bool) -> None:
+    """`nas search --dry-run`."""
+    from nas.dry_run import plan
+    from nas.engine import Task
+
+    task = Task(specification)
+    found = plan(task, workers=workers)
+    if as_json:
+        _print_json({**asdict(found), "seconds": found.seconds})
+        return
+    table = Table(show_header=False, box=None)
+    table.add_row("space", f"{found.space}, {big(found.architectures)} architectures")
+    table.add_row(
+        "FLOPs",
+        f"smallest {format_size(found.smallest)}, median {format_size(found.median)}, "
+        f"largest {format_size(found.largest)}",
+    )
+    table.add_row("budget", str(task.budgeted.budget))
+    share = f"{found.share:.2%}" if found.share else f"less than 1 in {found.surveyed:,}"
+    table.add_row("within it", f"{share} of {found.surveyed:,} random architectures")
+    table.add_row(
+        "expected",
+        f"{duration(found.seconds)}: supernet {duration(found.supernet_seconds)}, "
+        f"{specification.trials} evaluations {duration(found.search_seconds)}, "
+        f"winner {duration(found.winner_seconds)}",
+    )
+    console = _out()
+    console.print(table)
+    console.print(f"[dim]{CONVENTION}[/]")
+
+
+def search_and_print(
+    specification: Specification,
+    folder: Path,
+    *,
+    workers: int,
+    ray_address: str | None,
+    resume: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """`nas search`; returns the exit code."""
+    from nas.engine import AllFailed, search
+
+    try:
+        outcome = search(
+            specification,
+            folder,
+            workers=workers,
+            ray_address=ray_address,
+            resume=resume,
+            reporter=_errors(quiet),
+        )
+    except AllFailed as failure:
+        print(f"nas: every evaluation failed; the first one: {failure}", file=sys.stderr)
+        return 1
+    summary = outcome.summary
+    if as_json:
+        _print_json(summary)
+        return 0
+    console = _out()
+    _print_table(console, outcome.frontier, outcome.run, marked=outcome.winner)
+    winner = summary["winner"]
+    console.print(
+        f"\n[bold]winner {winner['id']}[/]: test accuracy [bold]{winner['test_accuracy']:.2%}[/] "
+        f"on {winner['test_images']} images the search never saw, "
+        f"{format_size(winner['macs'])} FLOPs ({summary['budget']}), "
+        f"{format_size(winner['params'])} parameters"
+    )
+    console.print(
+        f"hypervolume {summary['hypervolume']:.4f}, {summary['evaluations']} evaluated, "
+        f"{summary['failed']} failed"
+    )
+    console.print(f"network in {outcome.run.folder / 'winner'}, run in {outcome.run.folder}")
+    console.print(f"[dim]{CONVENTION}[/]")
+    return 0
+
+
+def print_frontier(folder: Path, *, max_macs: int | None, as_json: bool, as_csv: bool) -> None:
+    """`nas frontier`."""
+    run = Run(folder)
+    front = [e for e in run.frontier() if max_macs is None or e.metrics["macs"] <= max_macs]
+    rows = [{"id": e.arch.id, **e.metrics, "choices": dict(e.arch)} for e in front]
+    if as_json:
+        _print_json(rows)
+    elif as_csv:
+        metrics = [m for m in rows[0] if m != "choices"] if rows else ["id"]
+        writer = csv.DictWriter(sys.stdout, metrics, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        if not front:
+            raise UserError(f"{folder} has no evaluated architecture in that range yet")
+        _print_table(_out(), front, run)
+        print(CONVENTION)
+
+
+def _print_table(
+    console: Console, front: Sequence[Evaluation], run: Run, marked: Evaluation | None = None
+) -> None:
+    knee = front[runs.f.knee(runs.values(front, run.objectives), run.objectives)]
+    names = list(front[0].metrics)
+    names.sort(
+        key=lambda n: (
+            ["accuracy", "macs", "params", "memory"].index(n)
+            if n in ("accuracy", "macs", "params", "memory")
+            else 9
+        )
+    )
+    table = Table(title=f"frontier of {run.folder}", title_justify="left")
+    table.add_column("id")
+    headers = {"macs": "FLOPs", "memory": "peak memory", "accuracy": "validation accuracy"}
+    for name in names:
+        table.add_column(headers.get(name, name), justify="right")
+    table.add_column("")
+    shown = _spread(front, FRONTIER_ROWS, keep=[e for e in (knee, marked) if e is not None])
+    for evaluation in shown:
+        note = []
+        if marked is not None and evaluation.arch == marked.arch:
+            note.append("winner")
+        if evaluation.arch == knee.arch:
+            note.append("knee")
+        cells = [_cell(name, evaluation.metrics.get(name)) for name in names]
+        table.add_row(evaluation.arch.id, *cells, ", ".join(note))
+    console.print(table)
+    if len(shown) < len(front):
+        console.print(f"{len(shown)} of {len(front)}; all: nas frontier {run.folder} --csv")
+
+
+def _spread(
+    front: Sequence[Evaluation], count: int, keep: Sequence[Evaluation]
+) -> list[Evaluation]:
+    """At most about `count` of the frontier, evenly, with both ends and those to keep."""
+    if len(front) <= count:
+        return list(front)
+    step = (len(front) - 1) / (count - 1)
+    chosen = {round(i * step) for i in range(count)}
+    return [e for i, e in enumerate(front) if i in chosen or e in keep]
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if name == "accuracy":
+        return f"{value:.2%}"
+    return format_size(value, "B" if name == "memory" else "")
+
+
+def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
+    """`nas show`."""
+    from nas.engine import Task
+
+    run = Run(folder)
+    evaluation = run.find(name)
+    arch = evaluation.arch
+    space = Task(run.specification).space
+    blocks = []
+    for block, ops in space.ops(arch):
+        macs, params, memory = block_costs(ops)
+        shape = "x".join(str(size) for size in ops[-1].out_shape)
+        chosen = {
+            choice.removeprefix(f"{block}_"): arch[choice]
+            for choice in arch
+            if choice.startswith(f"{block}_") or choice.startswith(block.split("_")[0] + "_")
+            if "_layer" not in choice or choice.startswith(f"{block}_")
+        }
+        blocks.append(
+            {
+                "block": block,
+                "choices": chosen,
+                "output": shape,
+                "macs": macs,
+                "params": params,
+                "memory": memory,
+            }
+        )
+    content = {**runs.architecture_json(arch), "metrics": evaluation.metrics, "blocks": blocks}
+    if as_json:
+        _print_json(content)
+        return
+    console = _out()
+    table = Table(title=f"architecture {arch.id}", title_justify="left")
+    for header in ("block", "choices", "output", "FLOPs", "share", "parameters", "memory"):
+        table.add_column(header, justify="left" if header in ("block", "choices") else "right")
+    total = evaluation.metrics["macs"]
+    for entry in blocks:
+        listed = ", ".join(
+            f"{key.split('_')[-1]} {value}" for key, value in entry["choices"].items()
+        )
+        table.add_row(
+            entry["block"],
+            listed,
+            entry["output"],
+            format_size(entry["macs"]),
+            f"{entry['macs'] / total:.1%}",
+            format_size(entry["params"]),
+            format_size(entry["memory"], "B"),
+        )
+    console.print(table)
+    parts = [f"{n} {_cell(n, v)}" for n, v in evaluation.metrics.items()]
+    console.print(", ".join(parts))
+    rest = {k: v for k, v in arch.items() if "_" not in k}
+    console.print(", ".join(f"{k} {v}" for k, v in rest.items()))
+    console.print(f"[dim]{CONVENTION}[/]")
+
+
+def train_and_print(
+    folder: Path,
+    name: str,
+    out: Path | None,
+    *,
+    epochs: float | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """`nas train`."""
+    from nas.engine import Task, inherited_evaluator, train_winner
+
+    run = Run(folder)
+    arch = run.find(name).arch
+    specification = run.specification
+    if epochs is not None:
+        specification = replace_field(specification, train_epochs=epochs)
+    task = Task(specification)
+    target = out or run.folder / "trained" / arch.id
+    if target.exists() and any(target.iterdir()):
+        raise UserError(f"{target} is not empty: use another --out")
+    reporter = _errors(quiet)
+    with runs.lock(run.folder):
+        evaluator = inherited_evaluator(task, run, reporter)
+        test = train_winner(task, run, evaluator, arch, target, reporter)
+    result = {
+        "id": arch.id,
+        "test_accuracy": test,
+        "test_images": len(task.data.test),
+        **task.tables.cost(arch),
+        "folder": str(target),
+    }
+    if as_json:
+        _print_json(result)
+        return
+    _out().print(
+        f"{arch.id}: test accuracy {test:.2%} on {result['test_images']} images the search never "
+        f"saw, {format_size(result['macs'])} FLOPs; network in {target}"
+    )
+
+
+def replace_field(specification: Specification, **changes: Any) -> Specification:
+    """A specification with some fields changed, checked."""
+    from nas import specification as spec
+
+    return spec.make({**specification.model_dump(), **changes})
+
+
+def export_and_print(
+    folder: Path, name: str, out: Path, *, formats: Sequence[str], overwrite: bool
+) -> None:
+    """`nas export`."""
+    from nas.engine import Task, inherited_evaluator
+    from nas.export import export, load
+
+    run = Run(folder)
+    arch = run.find(name).arch
+    task = Task(run.specification)
+    trained = [run.folder / "trained" / arch.id, run.folder / "winner"]
+    for place in trained:
+        if (place / "config.json").exists():
+            network = load(place)
+            if network.config["architecture"]["id"] == arch.id:
+                metrics, source = network.config["metrics"], "trained"
+                break
+    else:
+        evaluator = inherited_evaluator(task, run, _errors(quiet=True))
+        network, metrics, source = evaluator.recalibrated(arch), {}, "inherited"
+    export(
+        network,
+        arch,
+        task.tables,
+        task.data,
+        out,
+        formats=formats,
+        metrics=metrics,
+        overwrite=overwrite,
+    )
+    _out().print(f"{arch.id} with {source} weights in {out}: {', '.join(formats)}, checked")
+
+
+def print_counts(space_name: str, file: Path, *, as_json: bool) -> None:
+    """`nas count`."""
+    space = load_space(space_name)
+    tables = CostTables(space)
+    if not as_json:
+        print(f"{'macs':>16} {'params':>14} {'memory':>14}")
+    for lines in _chunks(file):
+        archs = []
+        for number, line in lines:
+            try:
+                values = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{file}, line {number}: not JSON ({error})") from error
+            if not isinstance(values, dict):
+                raise UserError(f"{file}, line {number}: expected a JSON object of choices")
+            try:
+                archs.append(space.architecture(values.get("choices", values)))
+            except UserError as error:
+                raise UserError(f"{file}, line {number}: {error}") from error
+        costs = tables.score(space.encode(archs))
+        for macs, params, memory in zip(*(c.tolist() for c in costs.values()), strict=True):
+            if as_json:
+                print(f'{{"macs": {macs}, "params": {params}, "memory": {memory}}}')
+            else:
+                print(f"{macs:>16,} {params:>14,} {memory:>14,}")
+
+
+def _chunks(file: Path) -> Iterator[list[tuple[int, str]]]:
+    try:
+        stream = sys.stdin if str(file) == "-" else file.open(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+    with stream:
+        chunk: list[tuple[int, str]] = []
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                chunk.append((number, line))
+            if len(chunk) == COUNT_LINES:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk

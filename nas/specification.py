@@ -1,0 +1,102 @@
+"""The specification of a run: everything that a search was asked for, as one JSON file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from search_spaces.errors import UserError, unknown
+
+
+class Specification(BaseModel):
+    """What to search for and how. Counts are plain numbers; `None` means the default.
+
+    Raises:
+        pydantic.ValidationError: for a value outside its range; `read` and `make` turn it into
+            a `UserError`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    space: str = "mobilenet"
+    data: str = "digits"
+    image_size: int | None = Field(None, ge=8)
+    augmentation: tuple[str, ...] | None = None
+    objectives: tuple[str, ...] = Field(("accuracy", "macs"), min_length=1)
+    high: dict[str, int] = Field(default_factory=dict)
+    """Upper bounds by metric (`macs`, `params`, `memory`)."""
+    low: dict[str, int] = Field(default_factory=dict)
+    """Lower bounds by metric."""
+    strategy: str = "optuna"
+    sampler: str = "nsga2"
+    trials: int = Field(100, ge=1)
+    supernet_epochs: float = Field(30.0, gt=0)
+    train_epochs: float = Field(30.0, ge=0)
+    batch_size: int = Field(64, ge=2)
+    calibration_images: int = Field(512, ge=1)
+    seed: int = Field(0, ge=0)
+    device: str = "cpu"
+    version: int = 1
+
+
+SEARCH_FIELDS = ("space", "data", "image_size", "objectives", "high", "low", "seed", "device")
+TRAINING_FIELDS = ("augmentation", "supernet_epochs", "batch_size", "calibration_images")
+FIXED_ON_RESUME = SEARCH_FIELDS + TRAINING_FIELDS
+"""What a resumed run must not change: it would make its evaluations incomparable."""
+
+
+def make(values: dict[str, Any]) -> Specification:
+    """Check values from outside.
+
+    Raises:
+        UserError: names the first wrong field, its value, and what was expected.
+    """
+    for name in values:
+        if name not in Specification.model_fields:
+            raise unknown("setting", name, Specification.model_fields)
+    try:
+        return Specification(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{name} = {first['input']!r}: {first['msg'].lower()}") from error
+
+
+def read(path: Path) -> Specification:
+    """Read a specification that `to_json` wrote, or a user's file with some of its fields.
+
+    Raises:
+        UserError: if the file is missing, is not JSON, or has wrong fields.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds a {type(values).__name__}, expected a JSON object")
+    return make(values)
+
+
+def to_json(specification: Specification) -> str:
+    """The specification as indented JSON."""
+    return json.dumps(specification.model_dump(), indent=2) + "\n"
+
+
+def check_resumable(old: Specification, new: Specification, folder: Path) -> None:
+    """Raise a `UserError` when `new` asks for something that the run in `folder` is not."""
+    for name in FIXED_ON_RESUME:
+        was, asked = getattr(old, name), getattr(new, name)
+        if was != asked:
+            raise UserError(
+                f"{folder} was started with {name} {_shown(was)}, not {_shown(asked)}: "
+                "use another --out, or the same settings to resume"
+            )
+
+
+def _shown(value: object) -> str:
+    return str(value) if value else "none"

@@ -1,0 +1,147 @@
+"""Optuna's samplers as strategies.
+
+The sampler works on a study in memory, over all choices; what it proposes beyond the budget is
+thrown back as a failed trial before anything is spent on it, what it proposes a second time is
+answered from memory. Evaluated architectures go to the run's own study (`nas.study`), from which
+the memory is rebuilt on resuming.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import (
+    BaseSampler,
+    BruteForceSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.trial import TrialState
+
+from nas.frontier import Objective
+from nas.strategies.candidates import Candidates, Row
+from nas.study import Evaluation
+from search_spaces.errors import unknown
+
+POPULATION = 32
+STARTUP = 16
+ASKS = 64
+"""Proposals a sampler may waste (over budget or known) before a random row takes its turn."""
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "nsga2": lambda seed: NSGAIISampler(population_size=POPULATION, seed=seed),
+    "nsga3": lambda seed: NSGAIIISampler(population_size=POPULATION, seed=seed),
+    "tpe": lambda seed: TPESampler(n_startup_trials=STARTUP, seed=seed),
+    "gp": lambda seed: GPSampler(n_startup_trials=STARTUP, seed=seed),
+    "qmc": lambda seed: QMCSampler(seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+    "bruteforce": lambda seed: BruteForceSampler(seed=seed),
+}
+
+
+class OptunaStrategy:
+    """Proposes what an Optuna sampler suggests, within the budget and new.
+
+    The first rows are random ones within the budget, so that a sampler starts from candidates it
+    may propose even where the budget admits one in a million.
+    """
+
+    def __init__(
+        self, candidates: Candidates, objectives: Sequence[Objective], *, sampler: str, seed: int
+    ) -> None:
+        if sampler not in SAMPLERS:
+            raise unknown("sampler", sampler, SAMPLERS)
+        self._candidates = candidates
+        self._objectives = tuple(objectives)
+        space = candidates.space
+        self._space = space
+        self._distributions: dict[str, optuna.distributions.BaseDistribution] = {
+            choice.name: CategoricalDistribution(range(len(choice.options)))
+            for choice in space.choices
+        }
+        self._study = optuna.create_study(
+            directions=[o.direction for o in objectives],
+            sampler=SAMPLERS[sampler](seed),
+        )
+        self._random_first = POPULATION if sampler.startswith("nsga") else STARTUP
+        self._waiting: dict[bytes, optuna.Trial] = {}
+        self._values: dict[bytes, list[float] | None] = {}
+
+    def propose(self) -> Row | None:
+        """The sampler's next row, or a random one where it finds none."""
+        for _ in range(ASKS):
+            if self._random_first > 0:
+                self._random_first -= 1
+                drawn = self._candidates.draw()
+                if drawn is None:
+                    return None
+                self._study.enqueue_trial(self._params(drawn))
+            trial = self._study.ask(self._distributions)
+            row = self._row(trial)
+            if row.tobytes() in self._values:
+                self._answer(trial, self._values[row.tobytes()])
+            elif self._candidates.admits(row[None])[0]:
+                return self._claim(row, trial)
+            else:
+                self._answer(trial, None)
+        drawn = self._candidates.draw()
+        if drawn is None:
+            return None
+        self._study.enqueue_trial(self._params(drawn))
+        return self._claim(drawn, self._study.ask(self._distributions))
+
+    def tell(self, row: Row, evaluation: Evaluation) -> None:
+        """Give the values to the sampler; a failed evaluation is a failed trial."""
+        values = None
+        if evaluation.error is None:
+            values = [float(evaluation.metrics[o.metric]) for o in self._objectives]
+        self._candidates.claim(row)
+        self._values[row.tobytes()] = values
+        trial = self._waiting.pop(row.tobytes(), None)
+        if trial is not None:
+            self._answer(trial, values)
+            return
+        self._random_first -= 1
+        self._study.add_trial(
+            optuna.create_trial(
+                state=TrialState.FAIL if values is None else TrialState.COMPLETE,
+                values=values,
+                params=self._params(row),
+                distributions=self._distributions,
+                system_attrs=evaluation.sampler,
+            )
+        )
+
+    def state_of(self, row: Row) -> dict[str, object]:
+        """The sampler's marks on the trial, such as its generation."""
+        trial = self._waiting.get(row.tobytes())
+        if trial is None:
+            return {}
+        number = trial.number
+        marks = self._study.get_trials(deepcopy=False)[number].system_attrs
+        return {k: v for k, v in marks.items() if k != "fixed_params"}
+
+    def _claim(self, row: Row, trial: optuna.Trial) -> Row:
+        self._candidates.claim(row)
+        self._waiting[row.tobytes()] = trial
+        return row
+
+    def _answer(self, trial: optuna.Trial, values: list[float] | None) -> None:
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        self._study.tell(trial, values, state=state)
+
+    def _params(self, row: Row) -> dict[str, Any]:
+        names = (choice.name for choice in self._space.choices)
+        return dict(zip(names, row.tolist(), strict=True))
+
+    def _row(self, trial: optuna.Trial) -> Row:
+        codes = [trial.params[choice.name] for choice in self._space.choices]
+        return np.asarray(self._space.canonical(np.array([codes], dtype=np.uint8))[0])

@@ -1,0 +1,157 @@
+"""The supernet: one set of weights that holds every network of a space.
+
+Each block keeps the parameters of its largest form; an architecture uses a part of each: the
+first channels, the centre of a kernel, the first heads of query, key and value, a resampled grid
+of positions. The active architecture is an argument of `forward`, never hidden state, and it runs
+through the very modules of a standalone network, so an extracted network computes the same.
+
+Does not know training (`supernet_training.py`) or scoring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from search_spaces import ops as o
+from search_spaces.architecture import Value
+from search_spaces.modules import BlockModule, Network
+from search_spaces.space import Block, SearchSpace
+
+CACHED_BLOCKS = 4096
+
+
+def largest_ops(space: SearchSpace, block: Block) -> tuple[o.Op, ...]:
+    """Of each op that the block can have, the form whose parameters hold all others.
+
+    Raises:
+        ValueError: if no form of an op holds all its other forms.
+    """
+    largest: dict[str, o.Op] = {}
+    known: set[int] = set()
+    options = [space.choices[space.column[name]].options for name in block.choices]
+    kept = []
+    for values in product(*options):
+        ops = block.ops(*values)
+        if id(ops) in known:
+            continue
+        known.add(id(ops))
+        kept.append(ops)  # an id is only unique while its object lives
+        for op in ops:
+            if op.name not in largest or op.params > largest[op.name].params:
+                largest[op.name] = op
+    for op in (op for ops in kept for op in ops):
+        bounds = largest[op.name].parameter_shapes
+        for name, shape in op.parameter_shapes.items():
+            if any(size > bound for size, bound in zip(shape, bounds[name], strict=True)):
+                raise ValueError(
+                    f"{block.name}/{op.name}: {name} {shape} does not fit into {bounds[name]}"
+                )
+    return tuple(largest.values())
+
+
+def shared_part(op: o.Op, name: str, whole: Tensor) -> Tensor:
+    """The part of the supernet's tensor that an op of this shape uses.
+
+    Args:
+        op: the op of the active architecture.
+        name: the tensor's name in the op's module, such as `weight` or `running_mean`.
+        whole: the supernet's tensor. Gradients flow back into it.
+    """
+    shape = op.parameter_shapes.get(name, (op.out_shape[0],))
+    if whole.dim() == 0 or tuple(whole.shape) == shape:
+        return whole
+    if isinstance(op, o.PositionEmbedding):
+        return _resampled_positions(whole, *shape[1:])
+    if isinstance(op, o.Linear) and op.parts > 1:
+        parts = whole.unflatten(0, (op.parts, -1))[:, : shape[0] // op.parts]
+        return parts[..., : shape[1]].flatten(0, 1) if len(shape) == 2 else parts.flatten()
+    if isinstance(op, o.Conv2d) and name == "weight":
+        crop = (whole.shape[-1] - op.kernel) // 2
+        centre = slice(crop, crop + op.kernel)
+        return whole[: shape[0], : shape[1], centre, centre]
+    return whole[tuple(slice(size) for size in shape)]
+
+
+def _resampled_positions(whole: Tensor, tokens: int, width: int) -> Tensor:
+    """`(1, 1 + grid^2, width)` for another grid: bicubic, the class token's position kept."""
+    side, new_side = round((whole.shape[1] - 1) ** 0.5), round((tokens - 1) ** 0.5)
+    whole = whole[:, :, :width]
+    if side == new_side:
+        return whole
+    grid = whole[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+    grid = F.interpolate(grid, (new_side, new_side), mode="bicubic", align_corners=False)
+    return torch.cat([whole[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+class Supernet(nn.Module):
+    """Weights shared by all networks of a space.
+
+    In training mode a subnet normalises by its batch, and only the largest network's passes
+    update the running statistics; those are shared and fit no other subnet, so recalibrate an
+    extracted network before it is scored (`evaluators.accuracy.recalibrate`).
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+        self.blocks = nn.ModuleDict(
+            {block.name: BlockModule(largest_ops(space, block)) for block in space.blocks}
+        )
+        self._skeleton = lru_cache(maxsize=CACHED_BLOCKS)(_skeleton)
+
+    def forward(self, x: Tensor, arch: Mapping[str, Value]) -> Tensor:
+        """Run the network `arch` on `(batch, *space.input_shape(arch))`."""
+        updates_statistics = not self.training or arch == self.space.largest
+        for name, ops in self.space.ops(arch):
+            skeleton = self._skeleton(ops).train(self.training)
+            tensors = self.block_tensors(name, ops, own_buffers=not updates_statistics)
+            x = functional_call(skeleton, tensors, (x,))
+        return x
+
+    def block_tensors(
+        self, block: str, ops: Iterable[o.Op], *, own_buffers: bool = False
+    ) -> dict[str, Tensor]:
+        """Parameters and buffers of a block of the active network, by their module's names.
+
+        They are views where the part allows it; with `own_buffers`, buffers are copies, so that
+        running the block leaves the supernet's as they are.
+        """
+        modules = self.blocks[block].ops
+        tensors = {}
+        for op in ops:
+            module = modules[op.name]
+            for name, whole in module.named_parameters():
+                tensors[f"ops.{op.name}.{name}"] = shared_part(op, name, whole)
+            for name, whole in module.named_buffers():
+                part = shared_part(op, name, whole)
+                tensors[f"ops.{op.name}.{name}"] = part.clone() if own_buffers else part
+        return tensors
+
+    @torch.no_grad()
+    def extract(self, arch: Mapping[str, Value]) -> Network:
+        """A standalone network with its own copy of the weights of `arch`, in the same mode."""
+        ops = self.space.ops(arch)
+        with torch.device("meta"):
+            network = Network(ops)
+        weights = {
+            f"blocks.{name}.{key}": tensor.detach().clone(memory_format=torch.contiguous_format)
+            for name, block in ops
+            for key, tensor in self.block_tensors(name, block).items()
+        }
+        network.load_state_dict(weights, assign=True)
+        for parameter in network.parameters():
+            parameter.requires_grad_()
+        return network.train(self.training)
+
+
+def _skeleton(ops: tuple[o.Op, ...]) -> BlockModule:
+    """A block's modules without memory, to be run with the supernet's tensors."""
+    with torch.device("meta"):
+        return BlockModule(ops)

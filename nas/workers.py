@@ -1,0 +1,276 @@
+"""Where evaluations run: in this process, or on long-lived Ray actors.
+
+Both take architectures with `submit` and give ended evaluations with `next_ended`. An actor holds
+its evaluator for its whole life; the weights and images behind it lie in Ray's object store once
+a machine, and actors read them in place. Does not know what an evaluator does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from evaluators.augmentation import Normalisation
+from evaluators.data import Split
+from evaluators.inherited import InheritedAccuracy
+from nas.supernet import Supernet
+from search_spaces.architecture import Architecture
+from search_spaces.errors import UserError
+from search_spaces.space import SearchSpace
+
+Evaluator = Callable[[Architecture], dict[str, float]]
+ATTEMPTS = 3
+"""How often a candidate is tried whose worker dies, before it counts as failed."""
+
+CONNECT_SECONDS = 30
+OUR_PACKAGES = ("search_spaces", "hardware_profiles", "evaluators", "nas")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An ended evaluation: metrics, or the reason why there are none."""
+
+    arch: Architecture
+    metrics: dict[str, float]
+    seconds: float
+    error: str | None = None
+
+
+class Workers(Protocol):
+    """Evaluates architectures, several at a time."""
+
+    @property
+    def idle(self) -> int:
+        """How many more architectures could start now."""
+        ...
+
+    def submit(self, arch: Architecture) -> None:
+        """Start evaluating; never blocks."""
+        ...
+
+    def next_ended(self) -> Ended:
+        """Wait for one evaluation to end and return it."""
+        ...
+
+
+class InProcess:
+    """Evaluates in this process, in order; Ray is never started."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._queue: deque[Architecture] = deque()
+
+    @property
+    def idle(self) -> int:
+        """One at a time."""
+        return 1 - len(self._queue)
+
+    def submit(self, arch: Architecture) -> None:
+        """Keep the architecture for `next_ended`."""
+        self._queue.append(arch)
+
+    def next_ended(self) -> Ended:
+        """Evaluate the oldest submitted architecture."""
+        return evaluate(self._evaluator, self._queue.popleft())
+
+
+def evaluate(evaluator: Evaluator, arch: Architecture) -> Ended:
+    """Run the evaluator; what it raises becomes the evaluation's error."""
+    start = time.perf_counter()
+    try:
+        metrics = {name: float(value) for name, value in evaluator(arch).items()}
+        bad = [name for name, value in metrics.items() if value != value]
+        error = f"{bad[0]} is NaN" if bad else None
+    except Exception as raised:
+        metrics, error = {}, f"{type(raised).__name__}: {raised}".splitlines()[0]
+    return Ended(arch, metrics, time.perf_counter() - start, error)
+
+
+@dataclass(frozen=True)
+class SharedEvaluator:
+    """An `InheritedAccuracy` taken apart, so that Ray shares its arrays between actors.
+
+    Ray keeps numpy arrays outside the pickle and lets every process of a machine read the same
+    memory; torch tensors it would copy.
+    """
+
+    space: SearchSpace
+    arrays: dict[str, Any]
+    normalisation: Normalisation
+
+    @classmethod
+    def of(cls, evaluator: InheritedAccuracy) -> SharedEvaluator:
+        """Take an evaluator apart."""
+        assert isinstance(evaluator.supernet, Supernet)
+        tensors = {f"supernet.{k}": v for k, v in evaluator.supernet.state_dict().items()}
+        tensors["images"] = evaluator.validation.images
+        tensors["labels"] = evaluator.validation.labels
+        tensors["calibration"] = evaluator.calibration
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        return cls(evaluator.supernet.space, arrays, evaluator.normalisation)
+
+    def evaluator(self) -> InheritedAccuracy:
+        """Put it together again on the arrays where they lie."""
+        with torch.device("meta"):
+            supernet = Supernet(self.space)
+        with warnings.catch_warnings():
+            # The store's arrays are read-only, and nothing writes to them: norms are measured
+            # on an extracted copy.
+            warnings.simplefilter("ignore", UserWarning)
+            tensors = {name: torch.from_numpy(array) for name, array in self.arrays.items()}
+        prefix = "supernet."
+        weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        supernet.load_state_dict(weights, assign=True)
+        supernet.requires_grad_(False)
+        validation = Split(tensors["images"], tensors["labels"])
+        return InheritedAccuracy(supernet, validation, tensors["calibration"], self.normalisation)
+
+
+class Actor:
+    """What runs in a worker process."""
+
+    def __init__(self, shared: SharedEvaluator | Evaluator, threads: int) -> None:
+        torch.set_num_threads(threads)
+        whole = isinstance(shared, SharedEvaluator)
+        self._evaluator: Evaluator = shared.evaluator() if whole else shared  # type: ignore[union-attr, assignment]
+
+    def evaluate(self, arch: Architecture) -> Ended:
+        """Evaluate one architecture."""
+        return evaluate(self._evaluator, arch)
+
+    def pid(self) -> int:
+        """The worker's process id."""
+        return os.getpid()
+
+
+class RayWorkers:
+    """Evaluates on Ray actors; one that dies is replaced and its candidate tried again."""
+
+    def __init__(self, evaluator: Evaluator, count: int, threads: int = 1) -> None:
+        import ray
+
+        self._ray = ray
+        _pickle_by_value(evaluator)
+        share = isinstance(evaluator, InheritedAccuracy)
+        self._shared = ray.put(SharedEvaluator.of(evaluator) if share else evaluator)  # type: ignore[arg-type]
+        self._remote = ray.remote(num_cpus=threads, max_restarts=0)(Actor)
+        self._threads = threads
+        self._free = [self._start() for _ in range(count)]
+        self._running: dict[Any, tuple[Any, Architecture, int]] = {}
+        self.replaced = 0
+        """How many workers have died and been replaced."""
+
+    def _start(self) -> Any:
+        return self._remote.remote(self._shared, self._threads)
+
+    @property
+    def idle(self) -> int:
+        """How many actors have nothing to do."""
+        return len(self._free)
+
+    @property
+    def actors(self) -> list[Any]:
+        """All live actor handles."""
+        return [*self._free, *(actor for actor, _, _ in self._running.values())]
+
+    def submit(self, arch: Architecture) -> None:
+        """Start evaluating on a free actor."""
+        self._run(self._free.pop(), arch, attempt=1)
+
+    def _run(self, actor: Any, arch: Architecture, attempt: int) -> None:
+        self._running[actor.evaluate.remote(arch)] = (actor, arch, attempt)
+
+    def next_ended(self) -> Ended:
+        """Wait for one evaluation to end, replacing workers that die meanwhile."""
+        while True:
+            (ready, *_), _ = self._ray.wait(list(self._running), num_returns=1)
+            actor, arch, attempt = self._running.pop(ready)
+            try:
+                ended: Ended = self._ray.get(ready)
+            except self._ray.exceptions.RayActorError as error:
+                self.replaced += 1
+                fresh = self._start()
+                if attempt < ATTEMPTS:
+                    self._run(fresh, arch, attempt + 1)
+                    continue
+                self._free.append(fresh)
+                reason = str(error).splitlines()[0]
+                return Ended(arch, {}, 0.0, f"its worker died {ATTEMPTS} times: {reason}")
+            except self._ray.exceptions.RayError as error:
+                self._free.append(actor)
+                return Ended(arch, {}, 0.0, str(error).splitlines()[0])
+            self._free.append(actor)
+            return ended
+
+
+@contextlib.contextmanager
+def open_workers(evaluator: Evaluator, count: int, address: str | None = None) -> Iterator[Workers]:
+    """Give workers for the evaluator: `count` actors, or this process for 0.
+
+    Args:
+        address: a Ray cluster's address; without it a Ray of this machine is started.
+
+    Raises:
+        UserError: if nobody answers at the address.
+    """
+    if count == 0:
+        yield InProcess(evaluator)
+        return
+    # A quiet start: Ray's banner, usage note and accelerator warning are not the search's output.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    owns = not ray.is_initialized()
+    try:
+        if owns and address:
+            _check_reachable(address)
+            ray.init(address=address, **quiet)
+        elif owns:
+            ray.init(num_cpus=count, include_dashboard=False, **quiet)
+    except (ConnectionError, TimeoutError, RuntimeError) as error:
+        raise UserError(f"no Ray cluster answers at {address}: {error}") from error
+    try:
+        yield RayWorkers(evaluator, count)
+    finally:
+        if owns:
+            ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself waits for minutes where nobody listens."""
+    import socket
+
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"malformed --ray-address '{address}': expected HOST:PORT or auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(error.strerror or str(error)) from error
+
+
+def _pickle_by_value(evaluator: Evaluator) -> None:
+    """Send a user's own modules along: workers cannot import a file given by its path."""
+    import ray.cloudpickle as cloudpickle
+
+    functions: list[Any] = [evaluator]
+    if isinstance(evaluator, InheritedAccuracy):
+        functions = [block.ops for block in evaluator.supernet.space.blocks]
+    for function in functions:
+        name = getattr(function, "__module__", None)
+        if name and name.split(".")[0] not in OUR_PACKAGES and name in sys.modules:
+            cloudpickle.register_pickle_by_value(sys.modules[name])

@@ -1,0 +1,56 @@
+"""Architecture: one network of a space, as an immutable value that travels as JSON.
+
+Knows names and values of the active choices. Does not know what they mean: that is the space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+Value = int | float | str | bool
+
+ID_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Architecture(Mapping[str, Value]):
+    """The values of all active choices, in the space's order.
+
+    Equal networks are equal architectures: inactive choices are not in it. Made by
+    `SearchSpace.architecture`, which checks names and values.
+    """
+
+    items_: tuple[tuple[str, Value], ...]
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self.items_)
+
+    def __hash__(self) -> int:
+        return hash(self.items_)
+
+    @cached_property
+    def _values(self) -> dict[str, Value]:
+        return dict(self.items_)
+
+    @cached_property
+    def key(self) -> str:
+        """Canonical JSON: sorted names, no spaces. Equal exactly for equal networks."""
+        return json.dumps(self._values, sort_keys=True, separators=(",", ":"))
+
+    @cached_property
+    def id(self) -> str:
+        """First digits of the SHA-256 of `key`: stable across processes and versions."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:ID_LENGTH]
+
+    def __repr__(self) -> str:
+        return f"Architecture({self.id}, {self.key})"

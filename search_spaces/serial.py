@@ -1,0 +1,56 @@
+"""Networks as JSON: the ops of each block, so that a file outlives the space it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+from search_spaces.errors import UserError, unknown
+from search_spaces.ops import Op, Tensor
+
+Blocks = Sequence[tuple[str, Sequence[Op]]]
+"""What `SearchSpace.ops` returns: the name and ops of each active block."""
+
+
+def blocks_to_json(blocks: Blocks) -> list[dict[str, Any]]:
+    """Names, types, inputs, output shapes and settings of all ops."""
+    return [{"name": name, "ops": [_op_to_json(op) for op in ops]} for name, ops in blocks]
+
+
+def blocks_from_json(content: Sequence[dict[str, Any]]) -> list[tuple[str, tuple[Op, ...]]]:
+    """What `blocks_to_json` wrote.
+
+    Raises:
+        UserError: for an op type that nobody has defined, or content of another form.
+    """
+    types = {kind.__name__: kind for kind in _op_types(Op)}
+    blocks = []
+    try:
+        for block in content:
+            ops = []
+            for entry in block["ops"]:
+                settings = dict(entry)
+                kind = settings.pop("type")
+                if kind not in types:
+                    raise unknown("op type", kind, types)
+                inputs = [Tensor(name, tuple(shape)) for name, shape in settings.pop("inputs")]
+                shape = tuple(settings.pop("out_shape"))
+                ops.append(types[kind](inputs=tuple(inputs), out_shape=shape, **settings))
+            blocks.append((str(block["name"]), tuple(ops)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"malformed network description: {error}") from error
+    return blocks
+
+
+def _op_to_json(op: Op) -> dict[str, Any]:
+    own = {f.name: getattr(op, f.name) for f in fields(op)}
+    own["inputs"] = [[tensor.name, list(tensor.shape)] for tensor in op.inputs]
+    own["out_shape"] = list(op.out_shape)
+    return {"type": type(op).__name__, **own}
+
+
+def _op_types(kind: type[Op]) -> Iterator[type[Op]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _op_types(child)
