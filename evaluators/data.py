@@ -7,7 +7,6 @@ from the run's, so that runs with different seeds are judged on the same images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,5 +184,5 @@ def subset(split: Split, count: int, seed: int) -> Split:
     """A random part of `count` images, or all of them if there are fewer."""
     if count >= len(split):
         return split
-    chosen: Sequence[int] = np.random.default_rng(seed).choice(len(split), count, replace=False)
+    chosen = np.random.default_rng(seed).choice(len(split), count, replace=False)
     return split[torch.from_numpy(np.sort(chosen))]

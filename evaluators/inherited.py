@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from evaluators.accuracy import accuracy, calibration_batches, recalibrate
 from evaluators.augmentation import Normalisation
 from evaluators.data import Split
 from search_spaces.architecture import Architecture, Value
+from search_spaces.modules import channels_last
 from search_spaces.space import SearchSpace
 
 
@@ -53,7 +53,7 @@ class InheritedAccuracy:
         network = self.supernet.extract(arch).eval()
         device = next(network.parameters()).device
         if device.type == "cpu":
-            network = network.to(memory_format=torch.channels_last)
+            network = channels_last(network)
         size = self.supernet.space.input_shape(arch)[-1]
         recalibrate(
             network, calibration_batches(self.calibration, self.normalisation, size, device)

@@ -12,7 +12,7 @@ from evaluators.augmentation import prepare
 from nas.engine import SURVEY, Task
 from nas.fit import recipe_for
 from nas.supernet_training import RANDOM_SUBNETS
-from search_spaces.modules import build
+from search_spaces.modules import build, channels_last
 
 TIMED_BATCH = 32
 
@@ -83,7 +83,7 @@ def _seconds_per_image(task: Task, arch: object) -> tuple[float, float]:
     """Measured seconds of a forward pass and of a training step, an image."""
     space, data = task.space, task.data
     network = build(space, arch)  # type: ignore[arg-type]
-    network.to(task.specification.device, memory_format=torch.channels_last)
+    network = channels_last(network.to(task.specification.device))
     size = space.input_shape(arch)[-1]  # type: ignore[arg-type]
     x = prepare(data.train.images[:TIMED_BATCH], data.normalisation, size)
     x = x.to(task.specification.device)

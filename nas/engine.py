@@ -8,7 +8,6 @@ resumes at the part it was in.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -42,6 +41,7 @@ from nas.workers import Ended, Workers, open_workers
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
+from search_spaces.modules import channels_last
 from search_spaces.space import SearchSpace
 
 SURVEY = 100_000
@@ -152,7 +152,6 @@ def search(
         if wanted > 0:
             open_them = partial(open_workers, evaluator, workers, ray_address)
             with open_them() as pool, reporter.evaluations(specification.trials, len(done)) as show:
-                started = time.time()
                 for ended, row, state in _evaluate(
                     strategy.propose, strategy.state_of, pool, task, wanted
                 ):
@@ -164,7 +163,7 @@ def search(
                     study.add(evaluation)
                     strategy.tell(row, evaluation)
                     done.append(evaluation)
-                    show(done, objectives, task.worst, started)
+                    show(done, objectives, task.worst)
         good = [e for e in done if e.error is None]
         if not good:
             raise AllFailed(next((e.error or "" for e in done), "nothing was evaluated"))
@@ -237,7 +236,7 @@ def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAc
     )
     torch.manual_seed(specification.seed)
     supernet = Supernet(task.space)
-    supernet.to(specification.device, memory_format=torch.channels_last)
+    supernet = channels_last(supernet.to(specification.device))
 
     def draw(rng: np.random.Generator, n: int) -> list[Architecture]:
         return task.space.decode(task.budgeted.sample(n, rng))
@@ -273,9 +272,11 @@ def finish(
     """Train the winner, score it on the test split, export it and write the summary."""
     specification = task.specification
     existing = run.summary()
-    if existing and existing["winner"]["id"] == winner.arch.id:
-        if existing["evaluations"] == len(evaluations):
-            return existing
+    if existing and (existing["evaluations"], existing["winner"]["id"]) == (
+        len(evaluations),
+        winner.arch.id,
+    ):
+        return existing
     test = train_winner(task, run, evaluator, winner.arch, run.folder / "winner", reporter)
     objectives = run.objectives
     points = runs.values(front, objectives)

@@ -62,7 +62,7 @@ def export(
             raise unknown("export format", name, FORMATS)
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise UserError(f"{folder} is not empty: use another folder or --overwrite")
-    network = network.to("cpu", memory_format=torch.contiguous_format).eval()
+    network = network.to("cpu").eval()
     config = _config(arch, tables, data, metrics or {})
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import moocore
 import numpy as np
@@ -25,7 +26,7 @@ class Objective:
     maximise: bool
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["maximize", "minimize"]:
         """Optuna's word."""
         return "maximize" if self.maximise else "minimize"
 

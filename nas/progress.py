@@ -24,9 +24,7 @@ from nas.frontier import Objective
 from nas.study import Evaluation
 
 OnStep = Callable[[int, int, float], None]
-ShowEvaluations = Callable[
-    [Sequence[Evaluation], Sequence[Objective], dict[str, float], float], None
-]
+ShowEvaluations = Callable[[Sequence[Evaluation], Sequence[Objective], dict[str, float]], None]
 REFRESH_SECONDS = 0.5
 
 
@@ -57,7 +55,7 @@ class Quiet:
     @contextmanager
     def evaluations(self, trials: int, done: int) -> Iterator[ShowEvaluations]:
         """Ignores every evaluation."""
-        yield lambda evaluations, objectives, worst, started: None
+        yield lambda evaluations, objectives, worst: None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -121,7 +119,6 @@ class Live:
                 evaluations: Sequence[Evaluation],
                 objectives: Sequence[Objective],
                 worst: dict[str, float],
-                since: float,
             ) -> None:
                 nonlocal note, shown
                 count = len(evaluations)

@@ -19,6 +19,7 @@ from rich.table import Table
 from evaluators.costs import CONVENTION, CostTables, block_costs
 from evaluators.sizes import format_size
 from nas import run as runs
+from nas.frontier import knee as knee_of
 from nas.run import Run
 from nas.specification import Specification
 from nas.study import Evaluation
@@ -158,7 +159,7 @@ def print_frontier(folder: Path, *, max_macs: int | None, as_json: bool, as_csv:
 def _print_table(
     console: Console, front: Sequence[Evaluation], run: Run, marked: Evaluation | None = None
 ) -> None:
-    knee = front[runs.f.knee(runs.values(front, run.objectives), run.objectives)]
+    knee = front[knee_of(runs.values(front, run.objectives), run.objectives)]
     names = list(front[0].metrics)
     names.sort(
         key=lambda n: (
@@ -214,16 +215,15 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
     evaluation = run.find(name)
     arch = evaluation.arch
     space = Task(run.specification).space
-    blocks = []
+    depends = {block.name: block.choices for block in space.blocks}
+    told: set[str] = set()
+    blocks: list[dict[str, Any]] = []
     for block, ops in space.ops(arch):
         macs, params, memory = block_costs(ops)
         shape = "x".join(str(size) for size in ops[-1].out_shape)
-        chosen = {
-            choice.removeprefix(f"{block}_"): arch[choice]
-            for choice in arch
-            if choice.startswith(f"{block}_") or choice.startswith(block.split("_")[0] + "_")
-            if "_layer" not in choice or choice.startswith(f"{block}_")
-        }
+        # Each choice is told at the first block that depends on it.
+        chosen = {n: arch[n] for n in depends[block] if n in arch and n not in told}
+        told |= chosen.keys()
         blocks.append(
             {
                 "block": block,
@@ -245,7 +245,7 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
     total = evaluation.metrics["macs"]
     for entry in blocks:
         listed = ", ".join(
-            f"{key.split('_')[-1]} {value}" for key, value in entry["choices"].items()
+            f"{name.split('_')[-1]} {value}" for name, value in entry["choices"].items()
         )
         table.add_row(
             entry["block"],
@@ -259,8 +259,6 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
     console.print(table)
     parts = [f"{n} {_cell(n, v)}" for n, v in evaluation.metrics.items()]
     console.print(", ".join(parts))
-    rest = {k: v for k, v in arch.items() if "_" not in k}
-    console.print(", ".join(f"{k} {v}" for k, v in rest.items()))
     console.print(f"[dim]{CONVENTION}[/]")
 
 
@@ -289,7 +287,7 @@ def train_and_print(
     with runs.lock(run.folder):
         evaluator = inherited_evaluator(task, run, reporter)
         test = train_winner(task, run, evaluator, arch, target, reporter)
-    result = {
+    result: dict[str, Any] = {
         "id": arch.id,
         "test_accuracy": test,
         "test_images": len(task.data.test),
@@ -316,6 +314,8 @@ def export_and_print(
     folder: Path, name: str, out: Path, *, formats: Sequence[str], overwrite: bool
 ) -> None:
     """`nas export`."""
+    from torch import nn
+
     from nas.engine import Task, inherited_evaluator
     from nas.export import export, load
 
@@ -323,11 +323,12 @@ def export_and_print(
     arch = run.find(name).arch
     task = Task(run.specification)
     trained = [run.folder / "trained" / arch.id, run.folder / "winner"]
+    network: nn.Module
     for place in trained:
         if (place / "config.json").exists():
-            network = load(place)
-            if network.config["architecture"]["id"] == arch.id:
-                metrics, source = network.config["metrics"], "trained"
+            loaded = load(place)
+            if loaded.config["architecture"]["id"] == arch.id:
+                network, metrics, source = loaded, loaded.config["metrics"], "trained"
                 break
     else:
         evaluator = inherited_evaluator(task, run, _errors(quiet=True))

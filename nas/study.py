@@ -7,6 +7,7 @@ who proposed what, nor how to sample.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +83,9 @@ class Study:
                 )
             if key not in attributes:
                 self._study.set_user_attr(key, value)
-        self._study.set_metric_names([o.metric for o in self.objectives])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names([o.metric for o in self.objectives])
 
     def add(self, evaluation: Evaluation) -> None:
         """Record one ended evaluation, whole or not at all.

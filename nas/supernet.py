@@ -123,14 +123,16 @@ class Supernet(nn.Module):
         They are views where the part allows it; with `own_buffers`, buffers are copies, so that
         running the block leaves the supernet's as they are.
         """
-        modules = self.blocks[block].ops
+        container = self.blocks[block]
+        assert isinstance(container, BlockModule)
+        modules = container.ops
         tensors = {}
         for op in ops:
             module = modules[op.name]
-            for name, whole in module.named_parameters():
-                tensors[f"ops.{op.name}.{name}"] = shared_part(op, name, whole)
-            for name, whole in module.named_buffers():
-                part = shared_part(op, name, whole)
+            for name, parameter in module.named_parameters():
+                tensors[f"ops.{op.name}.{name}"] = shared_part(op, name, parameter)
+            for name, buffer in module.named_buffers():
+                part = shared_part(op, name, buffer)
                 tensors[f"ops.{op.name}.{name}"] = part.clone() if own_buffers else part
         return tensors
 

@@ -55,10 +55,10 @@ def sandwich(
 
         teacher = logits(space.largest)
         loss = F.cross_entropy(teacher, targets, label_smoothing=recipe.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         soft = teacher.detach().softmax(dim=1)
         for arch in (space.smallest, *draw(rng, random_subnets)):
-            F.cross_entropy(logits(arch), soft).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(logits(arch), soft).backward()
         return loss.item()
 
     return backward

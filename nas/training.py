@@ -19,7 +19,7 @@ def supervised(network: nn.Module, recipe: Recipe, size: int) -> Backward:
     def backward(images: Tensor, targets: Tensor, step: int) -> float:
         logits = network(resize(images, size))
         loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.item()
 
     return backward

@@ -231,7 +231,7 @@ def open_workers(evaluator: Evaluator, count: int, address: str | None = None) -
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     owns = not ray.is_initialized()
     try:
         if owns and address:

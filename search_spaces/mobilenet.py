@@ -52,6 +52,7 @@ def preset(name: str, image_size: int) -> Preset:
 
     MobileNetV2 at width 1.0 is a member of `imagenet`.
     """
+    stages: tuple[Stage, ...]
     if name == "tiny":
         stages = (
             Stage((8, 12, 16), (1, 2), (1, 2), 1),

@@ -7,7 +7,7 @@ weight sharing or training. A user's own op type joins by an entry in `MODULES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -134,6 +134,7 @@ class BlockModule(nn.Module):
         ]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run the block on its batched input."""
         tensors = {"input": x}
         del x
         name = "input"
@@ -142,6 +143,15 @@ class BlockModule(nn.Module):
             for dead in spent:
                 del tensors[dead]
         return tensors[name]
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def channels_last(network: Module) -> Module:
+    """Lay the weights out channels-last, which convolutions run fastest in; in place."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 class Network(nn.Module):
@@ -158,6 +168,7 @@ class Network(nn.Module):
         """What an export says of a network that was loaded from it; empty otherwise."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run all blocks in order."""
         for block in self.blocks.values():
             x = block(x)
         return x
