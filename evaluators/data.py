@@ -7,6 +7,7 @@ from the run's, so that runs with different seeds are judged on the same images.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ HUB_NAMES = {
 }
 UNFLIPPED = ("digits", "mnist")
 """Data whose mirror images are not of the same class."""
+
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.parquet)")
 
 KNOWN = ("digits", *HUB_NAMES)
 SPLIT_SEED = 0
@@ -102,7 +105,7 @@ def load_data(
         parts, classes = _digits(), tuple(str(digit) for digit in range(10))
     elif path.exists():
         parts, classes = image_files.read_path(path, image_size)
-    elif name in HUB_NAMES or (name.count("/") == 1 and not name.startswith((".", "/"))):
+    elif name in HUB_NAMES or _HUB_NAME.fullmatch(name):
         parts, classes = image_files.read_hub(HUB_NAMES.get(name, name), image_size)
     elif "/" in name or "." in name:
         raise UserError(f"no data at '{name}': expected a parquet file or a folder, or a name")

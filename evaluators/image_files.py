@@ -7,6 +7,7 @@ themselves say (`train*`, `validation*`, `test*`).
 from __future__ import annotations
 
 import io
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ def read_hub(name: str, image_size: int | None) -> Parts:
     """
     import datasets
 
+    # Its retries would be many lines before our one.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         loaded = datasets.load_dataset(name)
     except Exception as error:

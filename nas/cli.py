@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from search_spaces.errors import UserError
@@ -25,6 +24,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+)
+
+# Typer brings its own click since 0.26 and uses the installed one before: take the class from
+# what typer itself raises.
+UsageProblem: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
 EXIT_USER_ERROR = 2
@@ -42,9 +47,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = app(args=arguments, prog_name="nas", standalone_mode=False)
     except UserError as error:
         _fail(str(error))
-    except click.ClickException as error:
-        _fail(error.format_message())
-    except (KeyboardInterrupt, click.Abort):
+    except UsageProblem as error:
+        _fail(error.format_message())  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
         print("nas: interrupted; --resume goes on from here", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:

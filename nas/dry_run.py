@@ -58,9 +58,7 @@ def plan(task: Task, *, workers: int = 0) -> Plan:
     forward, step = _seconds_per_image(task, typical)
     _, largest_step = _seconds_per_image(task, task.space.largest)
     data = task.data
-    recipe = recipe_for(
-        task.space, specification.supernet_epochs, batch_size=specification.batch_size
-    )
+    recipe = recipe_for(task.space, task.supernet_epochs, batch_size=specification.batch_size)
     images = recipe.steps(len(data.train)) * recipe.batch_size
     sandwich = largest_step + (RANDOM_SUBNETS + 0.5) * step
     scored = len(data.validation) + 2 * min(specification.calibration_images, len(data.train))
@@ -75,7 +73,7 @@ def plan(task: Task, *, workers: int = 0) -> Plan:
         surveyed=SURVEY,
         supernet_seconds=images * sandwich,
         search_seconds=specification.trials * scored * forward / max(1, workers),
-        winner_seconds=specification.train_epochs * both * step,
+        winner_seconds=task.train_epochs * both * step,
     )
 
 

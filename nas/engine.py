@@ -37,7 +37,7 @@ from nas.study import Evaluation, Study
 from nas.supernet import Supernet
 from nas.supernet_training import sandwich
 from nas.training import train
-from nas.workers import Ended, Workers, open_workers
+from nas.workers import Ended, Workers, check_reachable, open_workers
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
@@ -46,6 +46,9 @@ from search_spaces.space import SearchSpace
 
 SURVEY = 100_000
 """Random architectures priced to describe a space and to set the hypervolume's reference."""
+
+SUPERNET_IMAGES = 400_000
+"""Images that the supernet trains on by default: 10 epochs of CIFAR-10."""
 
 FINE_TUNING_RATE = 0.5
 """The winner starts from inherited weights: half the learning rate of a fresh network."""
@@ -90,6 +93,19 @@ class Task:
         return {**self.tables.cost(self.space.largest), **self.specification.high}
 
     @cached_property
+    def supernet_epochs(self) -> float:
+        """What was asked for, or enough for the data: small sets need more epochs."""
+        asked = self.specification.supernet_epochs
+        return asked or max(2.0, min(20.0, SUPERNET_IMAGES / len(self.data.train)))
+
+    @cached_property
+    def train_epochs(self) -> float:
+        """What was asked for, or half as much again as the supernet by default."""
+        asked = self.specification.train_epochs
+        default = max(3.0, min(30.0, 1.5 * SUPERNET_IMAGES / len(self.data.train)))
+        return default if asked is None else asked
+
+    @cached_property
     def augmentation(self) -> Augmentation:
         """What was asked for, or the data's own."""
         names = self.specification.augmentation
@@ -129,6 +145,9 @@ def search(
     reporter = reporter or Quiet()
     folder = Path(folder)
     _check_device(specification.device)
+    _check_folder(folder, specification, resume=resume)
+    if ray_address is not None:
+        check_reachable(ray_address)
     task = Task(specification)
     objectives = [objective(name) for name in specification.objectives]
     candidates = Candidates(task.budgeted, specification.seed)
@@ -139,7 +158,10 @@ def search(
         sampler=specification.sampler,
         seed=specification.seed,
     )
-    _open_folder(folder, specification, resume=resume)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror}") from error
     with runs.lock(folder):
         write_text(folder / "specification.json", spec.to_json(specification))
         run = Run(folder)
@@ -213,27 +235,26 @@ def _check_device(device: str) -> None:
         raise UserError(f"device '{device}' cannot be used: {first}") from error
 
 
-def _open_folder(folder: Path, specification: Specification, *, resume: bool) -> None:
+def _check_folder(folder: Path, specification: Specification, *, resume: bool) -> None:
     exists = (folder / "specification.json").exists()
     if exists and not resume:
         raise UserError(f"{folder} holds a run already: use --resume, or another --out")
     if exists:
         spec.check_resumable(Run(folder).specification, specification, folder)
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.is_file() or (folder.exists() and any(_visible(folder))):
         raise UserError(f"{folder} is neither empty nor a run: use another --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make {folder}: {error.strerror}") from error
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What a user would see in it: the lock of a search that ended early is nothing."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAccuracy:
     """Train the supernet, or take it from its checkpoint, and make its evaluator."""
     specification = task.specification
     data = task.data
-    recipe = recipe_for(
-        task.space, specification.supernet_epochs, batch_size=specification.batch_size
-    )
+    recipe = recipe_for(task.space, task.supernet_epochs, batch_size=specification.batch_size)
     torch.manual_seed(specification.seed)
     supernet = Supernet(task.space)
     supernet = channels_last(supernet.to(specification.device))
@@ -323,10 +344,9 @@ def train_winner(
         torch.cat([data.train.images, data.validation.images]),
         torch.cat([data.train.labels, data.validation.labels]),
     )
-    if specification.train_epochs > 0:
-        recipe = recipe_for(
-            task.space, specification.train_epochs, batch_size=specification.batch_size
-        ).scaled(FINE_TUNING_RATE)
+    if task.train_epochs > 0:
+        recipe = recipe_for(task.space, task.train_epochs, batch_size=specification.batch_size)
+        recipe = recipe.scaled(FINE_TUNING_RATE)
         with reporter.training("winner", recipe.steps(len(both))) as on_step:
             train(
                 network,

@@ -33,8 +33,8 @@ class Specification(BaseModel):
     strategy: str = "optuna"
     sampler: str = "nsga2"
     trials: int = Field(100, ge=1)
-    supernet_epochs: float = Field(30.0, gt=0)
-    train_epochs: float = Field(30.0, ge=0)
+    supernet_epochs: float | None = Field(None, gt=0)
+    train_epochs: float | None = Field(None, ge=0)
     batch_size: int = Field(64, ge=2)
     calibration_images: int = Field(512, ge=1)
     seed: int = Field(0, ge=0)

@@ -235,7 +235,6 @@ def open_workers(evaluator: Evaluator, count: int, address: str | None = None) -
     owns = not ray.is_initialized()
     try:
         if owns and address:
-            _check_reachable(address)
             ray.init(address=address, **quiet)
         elif owns:
             ray.init(num_cpus=count, include_dashboard=False, **quiet)
@@ -248,8 +247,8 @@ def open_workers(evaluator: Evaluator, count: int, address: str | None = None) -
             ray.shutdown()
 
 
-def _check_reachable(address: str) -> None:
-    """Ray itself waits for minutes where nobody listens."""
+def check_reachable(address: str) -> None:
+    """Raise a `UserError` within `CONNECT_SECONDS` where nobody listens; Ray waits for minutes."""
     import socket
 
     if address == "auto":
@@ -260,7 +259,8 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
-        raise ConnectionError(error.strerror or str(error)) from error
+        reason = error.strerror or str(error)
+        raise UserError(f"no Ray cluster answers at {address}: {reason}") from error
 
 
 def _pickle_by_value(evaluator: Evaluator) -> None:

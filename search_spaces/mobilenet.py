@@ -62,11 +62,11 @@ def preset(name: str, image_size: int) -> Preset:
         return Preset(_tiny_resolutions(image_size), (8, 12, 16), 1, stages, (64, 96, 128))
     if name == "cifar":
         stages = (
-            Stage((8, 12, 16), (1,), (1,), 1),
+            Stage((8, 12), (1,), (1,), 1),
             Stage((12, 16, 20), (1, 2), (2, 3), 2),
-            Stage((20, 24, 32), (1, 2, 3), (2, 3, 4), 2),
-            Stage((32, 40, 48), (1, 2), (2, 3, 4), 1),
-            Stage((48, 64, 80), (1, 2, 3), (2, 3, 4), 2),
+            Stage((20, 24, 32), (1, 2), (2, 3, 4), 2),
+            Stage((32, 40, 48), (1, 2), (2, 3), 1),
+            Stage((48, 64, 80), (1, 2), (2, 3, 4), 2),
         )
         return Preset((20, 24, 28, 32), (8, 12, 16), 1, stages, (128, 192, 256))
     stages = (

@@ -31,10 +31,9 @@ def make_strategy(
 
 def check_sampler(name: str) -> None:
     """Raise a `UserError` unless `name` is a sampler of the strategy `optuna`."""
-    from nas.strategies.optuna_sampler import SAMPLERS
+    from nas.strategies.optuna_sampler import sampler_name
 
-    if name not in SAMPLERS:
-        raise unknown("sampler", name, SAMPLERS)
+    sampler_name(name)
 
 
 __all__ = ["STRATEGIES", "Candidates", "Strategy", "check_sampler", "make_strategy"]

@@ -47,6 +47,19 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 }
 
 
+def sampler_name(name: str) -> str:
+    """The key in `SAMPLERS` of a name, or of one of Optuna's own class names.
+
+    Raises:
+        UserError: if there is no such sampler.
+    """
+    key = name.lower().removesuffix("sampler")
+    key = {"nsgaii": "nsga2", "nsgaiii": "nsga3"}.get(key, key)
+    if key not in SAMPLERS:
+        raise unknown("sampler", name, SAMPLERS)
+    return key
+
+
 class OptunaStrategy:
     """Proposes what an Optuna sampler suggests, within the budget and new.
 
@@ -57,8 +70,7 @@ class OptunaStrategy:
     def __init__(
         self, candidates: Candidates, objectives: Sequence[Objective], *, sampler: str, seed: int
     ) -> None:
-        if sampler not in SAMPLERS:
-            raise unknown("sampler", sampler, SAMPLERS)
+        sampler = sampler_name(sampler)
         self._candidates = candidates
         self._objectives = tuple(objectives)
         space = candidates.space

@@ -1,0 +1,39 @@
+"""A small search that ends in seconds, shared by the tests of the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.engine import Outcome, search
+from nas.specification import Specification, make
+
+QUICK: dict[str, Any] = {
+    "space": "mobilenet-tiny",
+    "data": "digits",
+    "high": {"macs": 200_000},
+    "trials": 8,
+    "supernet_epochs": 0.5,
+    "train_epochs": 0.5,
+    "calibration_images": 64,
+}
+
+
+@pytest.fixture(scope="session")
+def quick() -> Specification:
+    """The specification of the small search."""
+    return make(QUICK)
+
+
+@pytest.fixture(scope="session")
+def finished(quick: Specification, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """The small search, ended. Tests only read it."""
+    return search(quick, tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run folder that does not exist yet."""
+    return tmp_path / "run"
