@@ -25,7 +25,7 @@ HUB_NAMES = {
     "mnist": "ylecun/mnist",
     "fashion-mnist": "zalando-datasets/fashion_mnist",
 }
-UNFLIPPED = ("digits", "mnist")
+UNFLIPPED = ("digits", "mnist", HUB_NAMES["mnist"])
 """Data whose mirror images are not of the same class."""
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.parquet)")
@@ -111,7 +111,8 @@ def load_data(
         raise UserError(f"no data at '{name}': expected a parquet file or a folder, or a name")
     else:
         raise unknown("data", name, KNOWN)
-    parts = _complete(parts, name, DIGITS_HELD_OUT if name == "digits" else HELD_OUT, split_seed)
+    share = DIGITS_HELD_OUT if name == "digits" else HELD_OUT
+    parts = _complete(parts, name, classes, share, split_seed)
     mean, std = _statistics(parts["train"].images)
     suits = ("crop",) if name in UNFLIPPED else ("crop", "flip")
     return ImageData(
@@ -128,13 +129,15 @@ def _digits() -> dict[str, Split]:
     return {"train": Split(torch.from_numpy(pixels), labels)}
 
 
-def _complete(parts: dict[str, Split], name: str, share: float, seed: int) -> dict[str, Split]:
+def _complete(
+    parts: dict[str, Split], name: str, classes: tuple[str, ...], share: float, seed: int
+) -> dict[str, Split]:
     """Hold out the parts that are missing from the training images, by class."""
     for missing in ("test", "validation"):
         if missing in parts:
             continue
         train = parts["train"]
-        keep, held = stratified(train.labels.numpy(), share, seed, name)
+        keep, held = stratified(train.labels.numpy(), share, seed, name, classes)
         # The share is of all images, whichever part is taken out first.
         if missing == "test":
             share = share / (1 - share)
@@ -147,9 +150,15 @@ def _complete(parts: dict[str, Split], name: str, share: float, seed: int) -> di
 
 
 def stratified(
-    labels: npt.NDArray[np.int64], share: float, seed: int, name: str = "data"
+    labels: npt.NDArray[np.int64],
+    share: float,
+    seed: int,
+    name: str = "data",
+    classes: tuple[str, ...] = (),
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Split indices of `(n,)` labels into the rest and a `share` of each class, both sorted.
+
+    `name` and `classes` are for the error's text.
 
     Raises:
         UserError: if a class has too few images to be in every part.
@@ -161,8 +170,9 @@ def stratified(
         members = rng.permutation(np.flatnonzero(labels == label))
         count = max(1, round(share * len(members)))
         if len(members) <= count:
+            title = classes[label] if classes else label
             raise UserError(
-                f"{name}: class {label} has too few images to hold some out for validation and "
+                f"{name}: class '{title}' has too few images to hold some out for validation and "
                 "test; expected at least 3 a class"
             )
         held.append(members[:count])

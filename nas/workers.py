@@ -241,6 +241,9 @@ def open_workers(evaluator: Evaluator, count: int, address: str | None = None) -
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         raise UserError(f"no Ray cluster answers at {address}: {error}") from error
     try:
+        processors = int(ray.cluster_resources().get("CPU", 0))
+        if count > processors:
+            raise UserError(f"--workers {count} is more than the {processors} CPUs Ray has")
         yield RayWorkers(evaluator, count)
     finally:
         if owns:

@@ -1,0 +1,131 @@
+"""Evaluations in this process and on Ray actors, including actors that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nas.engine import Outcome, inherited_evaluator, search
+from nas.progress import Quiet
+from nas.specification import Specification
+from nas.workers import ATTEMPTS, InProcess, RayWorkers, evaluate, open_workers
+from search_spaces.architecture import Architecture
+from search_spaces.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def archs(finished: Outcome) -> list[Architecture]:
+    space = finished.task.space
+    return list(dict.fromkeys(space.decode(space.sample(6, seed=1))))
+
+
+@pytest.fixture(scope="module")
+def ray_pool(finished: Outcome) -> Iterator[RayWorkers]:
+    import ray
+
+    evaluator = inherited_evaluator(finished.task, finished.run, Quiet())
+    # One more processor than the pool takes: a test starts a worker of its own beside it.
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with open_workers(evaluator, 2) as pool:
+        assert isinstance(pool, RayWorkers)
+        yield pool
+    ray.shutdown()
+
+
+def _accuracy_of_all(pool: InProcess | RayWorkers, archs: list[Architecture]) -> dict[str, float]:
+    waiting, found = list(archs), {}
+    while len(found) < len(archs):
+        while pool.idle and waiting:
+            pool.submit(waiting.pop())
+        ended = pool.next_ended()
+        assert ended.error is None
+        found[ended.arch.id] = ended.metrics["accuracy"]
+    return found
+
+
+def test_ray_and_in_process_evaluations_agree(
+    finished: Outcome, ray_pool: RayWorkers, archs: list[Architecture]
+) -> None:
+    evaluator = inherited_evaluator(finished.task, finished.run, Quiet())
+    expected = _accuracy_of_all(InProcess(evaluator), archs)
+    given = _accuracy_of_all(ray_pool, archs)
+    # A worker has one thread and this process two: sums may be rounded in another order.
+    assert given == pytest.approx(expected, abs=2 / 359)
+
+
+def test_a_killed_worker_is_replaced_and_its_candidate_retried(
+    ray_pool: RayWorkers, archs: list[Architecture]
+) -> None:
+    import ray
+
+    replaced = ray_pool.replaced
+    victim = ray_pool._free[-1]
+    pid = ray.get(victim.pid.remote())
+    ray_pool.submit(archs[0])
+    os.kill(pid, signal.SIGKILL)
+    ended = ray_pool.next_ended()
+    assert ended.arch == archs[0]
+    assert ended.error is None
+    assert 0 <= ended.metrics["accuracy"] <= 1
+    assert ray_pool.replaced == replaced + 1
+    assert ray_pool.idle == 2
+
+
+def test_a_candidate_that_kills_every_worker_fails_and_the_pool_lives(
+    ray_pool: RayWorkers, archs: list[Architecture]
+) -> None:
+    def deadly(arch: Architecture) -> dict[str, float]:
+        if arch == archs[0]:
+            os._exit(1)
+        return {"accuracy": 0.5}
+
+    pool = RayWorkers(deadly, 1)
+    pool.submit(archs[0])
+    assert f"died {ATTEMPTS} times" in (pool.next_ended().error or "")
+    pool.submit(archs[1])
+    assert pool.next_ended().metrics == {"accuracy": 0.5}
+
+
+def test_a_search_on_ray_workers_keeps_the_budget_and_repeats_nothing(
+    ray_pool: RayWorkers, quick: Specification, folder: Path
+) -> None:
+    outcome = search(quick, folder, workers=1)
+    evaluations = outcome.run.evaluations()
+    assert len({e.arch for e in evaluations}) == len(evaluations) == 8
+    assert all(e.error is None and e.metrics["macs"] <= 200_000 for e in evaluations)
+
+
+def test_without_workers_ray_is_never_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from nas.cli import main\n"
+        "try: main(['search', '--max-flops', '200k', '--trials', '2', '--supernet-epochs', '.1',"
+        f" '--train-epochs', '0', '--quiet', '--out', {str(tmp_path / 'run')!r}])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert 'ray' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_an_evaluator_that_raises_or_gives_nan_is_a_failed_evaluation(
+    archs: list[Architecture],
+) -> None:
+    def raises(arch: Architecture) -> dict[str, float]:
+        raise RuntimeError("first line\nsecond line")
+
+    assert evaluate(raises, archs[0]).error == "RuntimeError: first line"
+    assert evaluate(lambda arch: {"accuracy": float("nan")}, archs[0]).error == "accuracy is NaN"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
+def test_a_cluster_nobody_answers_is_one_clear_line_before_any_training(
+    quick: Specification, folder: Path, address: str
+) -> None:
+    with pytest.raises(UserError, match=r"no Ray cluster answers|malformed --ray-address"):
+        search(quick, folder, workers=1, ray_address=address)
+    assert not folder.exists()
