@@ -44,7 +44,7 @@ class Recipe:
     batch_size: int = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.1
-    weight_decay: float = 5e-4
+    weight_decay: float = 1e-4
     label_smoothing: float = 0.1
     warmup: float = 0.1
     """Share of the steps during which the learning rate rises."""
