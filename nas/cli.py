@@ -201,6 +201,7 @@ def _specification(
 
 def _check_names(specification: Specification) -> None:
     """Wrong names are told at once, before data is loaded or anything is trained."""
+    from evaluators.augmentation import Augmentation
     from evaluators.costs import METRICS
     from nas.strategies import STRATEGIES, check_sampler
     from search_spaces.errors import unknown
@@ -208,6 +209,7 @@ def _check_names(specification: Specification) -> None:
     if specification.strategy not in STRATEGIES:
         raise unknown("strategy", specification.strategy, STRATEGIES)
     check_sampler(specification.sampler)
+    Augmentation.from_names(specification.augmentation or ())
     metrics = ("accuracy", *METRICS)
     for name in specification.objectives:
         if name.removeprefix("-") not in metrics:

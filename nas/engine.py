@@ -355,7 +355,7 @@ def train_winner(
                 size,
                 seed=specification.seed,
                 split=both,
-                checkpoint=run.folder / f"winner-{arch.id}.pt",
+                checkpoint=run.training_checkpoint(arch, recipe.epochs),
                 on_step=on_step,
             )
     device = torch.device(specification.device)

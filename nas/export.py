@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from evaluators.costs import CONVENTION, CostTables
@@ -134,7 +134,7 @@ def _config(
 
 def _write_safetensors(network: nn.Module, config: dict[str, Any], place: Path) -> None:
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
+    (place / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
     (place / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     x = _inputs(config["input_shape"], 2)
     with torch.no_grad():

@@ -26,11 +26,6 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot write {path}: {reason}; what was there is unchanged") from error
-    except RuntimeError as error:
-        # torch.save reports a failed write as a RuntimeError of its C++ writer.
-        if "write" not in str(error) and "file" not in str(error):
-            raise
-        raise UserError(f"cannot write {path}: disk full? what was there is unchanged") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ restore and ends with the weights of an uninterrupted one.
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import time
@@ -164,7 +165,10 @@ def _save(
 ) -> None:
     content = {"identity": identity, "step": step, "network": network.state_dict()}
     content["optimizer"] = optimizer.state_dict()
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    # Through memory: torch's own file writer hides a full disk behind a message of its own.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

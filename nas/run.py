@@ -50,6 +50,10 @@ class Run:
         """The supernet's weights and its training's state."""
         return self.folder / "supernet.pt"
 
+    def training_checkpoint(self, arch: Architecture, epochs: float) -> Path:
+        """The state of an architecture's own training of so many epochs."""
+        return self.folder / "trained" / f"{arch.id}-{epochs:g}-epochs.pt"
+
     @property
     def budget(self) -> Budget:
         """The bounds that the search kept."""

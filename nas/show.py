@@ -350,8 +350,7 @@ def print_counts(space_name: str, file: Path, *, as_json: bool) -> None:
     """`nas count`."""
     space = load_space(space_name)
     tables = CostTables(space)
-    if not as_json:
-        print(f"{'macs':>16} {'params':>14} {'memory':>14}")
+    header = "" if as_json else f"{'macs':>16} {'params':>14} {'memory':>14}\n"
     for lines in _chunks(file):
         archs = []
         for number, line in lines:
@@ -366,6 +365,8 @@ def print_counts(space_name: str, file: Path, *, as_json: bool) -> None:
             except UserError as error:
                 raise UserError(f"{file}, line {number}: {error}") from error
         costs = tables.score(space.encode(archs))
+        print(header, end="")
+        header = ""
         for macs, params, memory in zip(*(c.tolist() for c in costs.values()), strict=True):
             if as_json:
                 print(f'{{"macs": {macs}, "params": {params}, "memory": {memory}}}')

@@ -3,11 +3,17 @@
 Imports nothing of ours. Torch is imported only by `search_spaces.modules`.
 """
 
-from search_spaces.architecture import Architecture
-from search_spaces.catalogue import load_space
-from search_spaces.errors import UserError
-from search_spaces.ops import BlockBuilder, Op
-from search_spaces.space import Block, Choice, SearchSpace
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search_spaces.architecture import Architecture
+    from search_spaces.catalogue import load_space
+    from search_spaces.errors import UserError
+    from search_spaces.ops import BlockBuilder, Op
+    from search_spaces.space import Block, Choice, SearchSpace
 
 __all__ = [
     "Architecture",
@@ -19,3 +25,21 @@ __all__ = [
     "UserError",
     "load_space",
 ]
+
+_HOMES = {
+    "Architecture": "architecture",
+    "load_space": "catalogue",
+    "UserError": "errors",
+    "BlockBuilder": "ops",
+    "Op": "ops",
+    "Block": "space",
+    "Choice": "space",
+    "SearchSpace": "space",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: numpy and networkx are not wanted for an error or a help text."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'search_spaces' has no attribute '{name}'")
+    return getattr(import_module(f"search_spaces.{_HOMES[name]}"), name)

@@ -1,0 +1,262 @@
+"""The command line: what it prints, and that wrong input is one line and exit code 2."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from nas.cli import main
+from nas.engine import Outcome
+from search_spaces.catalogue import load_space
+
+
+def run(*arguments: str) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def copied(finished: Outcome, tmp_path: Path) -> Path:
+    """A run folder of one's own."""
+    return Path(shutil.copytree(finished.run.folder, tmp_path / "copied"))
+
+
+def test_help_imports_neither_torch_nor_ray_nor_optuna() -> None:
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = ['run_search.py', '--help']\n"
+        "try: runpy.run_path('run_search.py', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'ray', 'optuna', 'numpy', 'datasets'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--max-flops" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "--space", "mobilnet"], "unknown space 'mobilnet': did you mean 'mobilenet'?"),
+        (["search", "--data", "digit"], "unknown data 'digit': did you mean 'digits'?"),
+        (["search", "--data", "./nowhere"], "no data at './nowhere'"),
+        (["search", "--sampler", "nsga"], "unknown sampler 'nsga': did you mean 'nsga"),
+        (["search", "--strategy", "randon"], "unknown strategy 'randon': did you mean 'random'?"),
+        (["search", "--objective", "acuracy"], "unknown objective 'acuracy'"),
+        (["search", "--max-flops", "50X"], "malformed size '50X': expected a number such as 300M"),
+        (["search", "--max-flops", "1k"], "the nearest one has 41,440 FLOPs"),
+        (["search", "--max-flops", "1M", "--min-flops", "2M"], "contradictory budget"),
+        (["search", "--augment", "spin"], "unknown augmentation 'spin'"),
+        (["search", "--torch-device", "cuda:77"], "device 'cuda:77' cannot be used"),
+        (["search", "--trials", "-3"], "trials = -3"),
+        (["search", "--trials", "many"], "--trials"),
+        (["search", "--config", "nowhere.json"], "no file nowhere.json"),
+        (["search", "--resume"], "--resume needs --out"),
+        (["search", "--ray-address", "host:1"], "--ray-address needs --workers"),
+        (["search", "--space", "nowhere.py:SPACE"], "no file 'nowhere.py'"),
+        (["search", "--fast"], "No such option: --fast"),
+        (["serach"], "No such command 'serach'"),
+        (["frontier", "nowhere"], "nowhere is not a run"),
+        (["count", "--space", "vit", "--archs", "nowhere"], "cannot read nowhere"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert printed.err.startswith("nas: ")
+    assert printed.err.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+def test_dry_run_says_what_would_happen_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("search", "--max-flops", "300k", "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
+    assert plan["architectures"] == space.size
+    assert plan["smallest"] < plan["median"] < plan["largest"]
+    assert 0 < plan["share"] < 1
+    assert plan["seconds"] > 0
+    assert run("search", "--max-flops", "300k", "--dry-run") == 0
+    assert "random architectures" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_frontier_as_table_json_and_csv_hold_the_same(
+    finished: Outcome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(finished.run.folder)
+    assert run("frontier", folder, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["id"] for row in rows] == [e.arch.id for e in finished.frontier]
+    assert run("frontier", folder, "--csv") == 0
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [line["id"] for line in lines] == [row["id"] for row in rows]
+    assert [float(line["macs"]) for line in lines] == [row["macs"] for row in rows]
+    assert run("frontier", folder) == 0
+    table = capsys.readouterr().out
+    assert all(row["id"] in table for row in rows)
+    bound = rows[0]["macs"]
+    assert run("frontier", folder, "--json", "--max-flops", str(int(bound))) == 0
+    assert [r["id"] for r in json.loads(capsys.readouterr().out)] == [rows[0]["id"]]
+
+
+@pytest.mark.parametrize("name", ["best", "knee", "id"])
+def test_show_tells_every_choice_once_and_blocks_that_add_up(
+    finished: Outcome, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = finished.winner.arch.id[:8] if name == "id" else name
+    assert run("show", str(finished.run.folder), name, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert sum(block["macs"] for block in shown["blocks"]) == shown["metrics"]["macs"]
+    assert sum(block["params"] for block in shown["blocks"]) == shown["metrics"]["params"]
+    assert max(block["memory"] for block in shown["blocks"]) == shown["metrics"]["memory"]
+    told = {}
+    for block in shown["blocks"]:
+        assert not told.keys() & block["choices"].keys()
+        told |= block["choices"]
+    assert told == shown["choices"]
+    assert run("show", str(finished.run.folder), name) == 0
+    assert shown["id"] in capsys.readouterr().out
+
+
+def test_an_id_that_fits_several_or_none_is_told(
+    finished: Outcome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("show", str(finished.run.folder), "") == 2
+    assert "fits 8 architectures" in capsys.readouterr().err
+    assert run("show", str(finished.run.folder), "zzz") == 2
+    assert "expected best, knee or the beginning of an id" in capsys.readouterr().err
+
+
+def test_export_keeps_a_trained_network_and_refuses_a_full_folder(
+    copied: Path, finished: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "taken"
+    assert run("export", str(copied), "--arch", "best", "--out", str(out)) == 0
+    assert "trained weights" in capsys.readouterr().out
+    config = json.loads((out / "config.json").read_text())
+    assert config["metrics"]["test_accuracy"] == finished.summary["winner"]["test_accuracy"]
+    assert {p.name for p in out.iterdir()} == {"config.json", "model.safetensors", "model.onnx"}
+    assert run("export", str(copied), "--arch", "best", "--out", str(out)) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert run("export", str(copied), "--arch", "best", "--out", str(out), "--overwrite",
+               "--format", "onnx") == 0  # fmt: skip
+    assert [p.name for p in out.iterdir()] == ["model.onnx"]
+    assert run("export", str(copied), "--out", str(tmp_path / "x"), "--format", "onx") == 2
+    assert "did you mean 'onnx'?" in capsys.readouterr().err
+
+
+def test_train_takes_any_architecture_of_the_run(
+    copied: Path, finished: Outcome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arch = finished.frontier[0].arch.id
+    assert run("train", str(copied), "--arch", arch, "--epochs", "0.2", "--quiet", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["id"] == arch
+    assert 0 <= result["test_accuracy"] <= 1
+    assert (copied / "trained" / arch / "model.safetensors").exists()
+
+
+def test_count_answers_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from evaluators.costs import CostTables
+
+    space = load_space("mobilenet-cifar")
+    archs = space.decode(space.sample(20, seed=3))
+    file = tmp_path / "archs.jsonl"
+    file.write_text("".join(arch.key + "\n" for arch in archs))
+    assert run("count", "--space", "mobilenet-cifar", "--archs", str(file), "--json") == 0
+    counts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    tables = CostTables(space)
+    assert counts == [tables.cost(arch) for arch in archs]
+    file.write_text(archs[0].key + "\n{\n")
+    assert run("count", "--space", "mobilenet-cifar", "--archs", str(file), "--json") == 2
+    assert "line 2: not JSON" in capsys.readouterr().err
+
+
+def test_a_config_file_is_overridden_by_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "search.json"
+    config.write_text(json.dumps({"space": "vit-tiny", "high": {"macs": 500_000}}))
+    assert run("search", "--config", str(config), "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["space"] == "vit-tiny"
+    options = ("--space", "mobilenet-tiny", "--dry-run", "--json")
+    assert run("search", "--config", str(config), *options) == 0
+    assert json.loads(capsys.readouterr().out)["space"] == "mobilenet-tiny"
+    config.write_text('{"spaec": "vit"}')
+    assert run("search", "--config", str(config), "--dry-run") == 2
+    assert "did you mean 'space'?" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line_and_the_run_stays_as_it_was(copied: Path) -> None:
+    """A limit on file sizes stands for the disk: the checkpoint of `train` does not fit."""
+    before = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file() and p.name != ".lock"}
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
+        "from nas.cli import main\n"
+        f"main(['train', {str(copied)!r}, '--epochs', '0.3', '--quiet'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "cannot write" in done.stderr
+    after = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert after == before
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+
+
+def test_a_search_on_ones_own_images_from_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    digits = load_digits()
+    for index in range(300):
+        place = tmp_path / "images" / f"digit{digits.target[index]}"
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.round(digits.images[index] * 15.9).astype(np.uint8)
+        Image.fromarray(pixels).save(place / f"{index}.png")
+    out = tmp_path / "run"
+    options = [
+        "--trials",
+        "2",
+        "--supernet-epochs",
+        "1",
+        "--train-epochs",
+        "0",
+        "--batch-size",
+        "32",
+    ]
+    assert run("search", "--data", str(tmp_path / "images"), "--out", str(out), "--max-flops",
+               "300k", "--quiet", "--json", *options) == 0  # fmt: skip
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["space"] == "mobilenet-tiny"
+    config = json.loads((out / "winner" / "config.json").read_text())
+    assert config["classes"] == [f"digit{digit}" for digit in range(10)]
