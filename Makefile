@@ -1,5 +1,5 @@
 # Every target installs what is missing first. Options go through ARGS:
-#   make search ARGS="--space mobilenet --budget 3M"
+#   make search ARGS="--space mobilenet --max-flops 3M --data DIR"
 #   make test ARGS="-x -k frontier"
 
 PYTHON ?= python3
@@ -13,8 +13,8 @@ STAMP := .venv/.installed
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-search: $(STAMP) ## search for a network (options through ARGS)
-	$(BIN)/python run_search.py $(ARGS)
+search: $(STAMP) ## search digits at 150k FLOPs, or as ARGS say
+	$(BIN)/python run_search.py $(or $(ARGS),--max-flops 150k)
 
 test: $(STAMP) ## the ordinary test suite
 	$(BIN)/python -m pytest $(ARGS)
