@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
@@ -27,6 +28,13 @@ Parts = tuple[dict[str, Split], tuple[str, ...]]
 IMAGE_COLUMNS = ("img", "image", "images", "pixels")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
 LARGEST_DEFAULT_SIZE = 224
+PART_FOLDERS = {
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+GREY_MODES = ("L", "1")
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
 
 
@@ -60,14 +68,19 @@ def read_path(path: Path, image_size: int | None) -> Parts:
     import datasets
 
     datasets.disable_progress_bars()
+    # It logs a broken file before it raises; our one line says it all.
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
     if files and files[0].suffix != ".parquet":
         raise UserError(f"{path} is not a parquet file or a folder")
     try:
         if files:
+            for file in files:
+                if not pq.read_metadata(file).num_rows:
+                    raise UserError(f"{file} has no rows; expected an image and a label in each")
             loaded = {
                 part: datasets.Dataset.from_parquet([str(f) for f in chosen])
-                for part, chosen in _by_part(files).items()
+                for part, chosen in _by_part(files, path).items()
             }
         elif any(f.suffix.lower() in IMAGE_ENDINGS for f in path.rglob("*")):
             loaded = dict(datasets.load_dataset("imagefolder", data_dir=str(path)))
@@ -82,11 +95,19 @@ def read_path(path: Path, image_size: int | None) -> Parts:
     return _parts(loaded, str(path), image_size)
 
 
-def _by_part(files: Iterable[Path]) -> dict[str, list[Path]]:
-    """Files by what their names begin with; files that name no part are training files."""
+def _by_part(files: Iterable[Path], root: Path) -> dict[str, list[Path]]:
+    """Files by what their names begin with, or else by the folder below `root` they are in.
+
+    Files that name no part are training files.
+    """
     parts: dict[str, list[Path]] = {}
     for file in files:
-        parts.setdefault(_part_name(file.stem), []).append(file)
+        part = _part_name(file.stem)
+        folders = file.relative_to(root).parts[:-1] if root.is_dir() else ()
+        for folder in folders:
+            # Images of `test/0.parquet` must not end up among those trained on.
+            part = PART_FOLDERS.get(folder.lower(), part)
+        parts.setdefault(part, []).append(file)
     if "train" not in parts:
         found = ", ".join(f.name for chosen in parts.values() for f in chosen)
         raise UserError(f"no training images: expected a file train*.parquet beside {found}")
@@ -104,26 +125,27 @@ def _parts(loaded: dict[str, Any], name: str, image_size: int | None) -> Parts:
     if "train" not in loaded:
         raise UserError(f"{name} has no training part (it has {', '.join(loaded)})")
     columns = {part: _columns(table, name) for part, table in loaded.items()}
-    named = _class_names(loaded, columns)
+    named = _class_names(loaded, columns, name)
     index = {label: i for i, label in enumerate(named)}
-    decoded: dict[str, list[npt.NDArray[np.uint8]]] = {}
-    size, channels = image_size, 0
+    size = image_size
     raw: dict[str, list[Any]] = {}
     for part in ("train", "validation", "test"):
         if part in loaded:
             raw[part] = _encoded(loaded[part], columns[part][0])
     if not raw["train"]:
         raise UserError(f"{name} holds no images")
-    shapes = [_open(value, name, row).size for row, value in enumerate(raw["train"][:1000])]
-    modes = {_open(value, name, row).mode for row, value in enumerate(raw["train"][:1000])}
     if size is None:
+        some = enumerate(raw["train"][:1000])
+        shapes = [_open(value, f"{name}: train", row).size for row, value in some]
         size = min(LARGEST_DEFAULT_SIZE, min(Counter(shapes).most_common(1)[0][0]))
-    channels = 1 if modes <= {"L", "1", "I;16"} else 3
+    decoded = {part: _decode(values, f"{name}: {part}", size) for part, values in raw.items()}
+    channels = max(image.shape[2] for images in decoded.values() for image in images)
     parts = {}
-    for part, values in raw.items():
-        decoded[part] = _decode(values, name, size, channels)
+    for part in raw:
         labels = [index[label] for label in loaded[part][columns[part][1]]]
-        images = torch.from_numpy(np.stack(decoded[part])).permute(0, 3, 1, 2).contiguous()
+        shape = (size, size, channels)
+        stacked = np.stack([np.broadcast_to(image, shape) for image in decoded.pop(part)])
+        images = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
         parts[part] = Split(images, torch.tensor(labels, dtype=torch.int64))
     return parts, tuple(str(label) for label in _class_titles(loaded, columns, named))
 
@@ -146,11 +168,22 @@ def _columns(table: Any, name: str) -> tuple[str, str]:
     return images[0], labels[0]
 
 
-def _class_names(loaded: dict[str, Any], columns: dict[str, tuple[str, str]]) -> list[Any]:
+def _class_names(
+    loaded: dict[str, Any], columns: dict[str, tuple[str, str]], name: str
+) -> list[Any]:
     """All label values, sorted."""
     found: set[Any] = set()
     for part, table in loaded.items():
-        found |= set(table.unique(columns[part][1]))
+        column = columns[part][1]
+        if getattr(table.features[column], "dtype", None) is None:
+            kind = table.features[column]
+            raise UserError(f"{name}: column '{column}' is {kind}, expected a number or a word")
+        values = set(table.unique(column))
+        if None in values:
+            raise UserError(f"{name}: column '{column}' of {part} has rows without a label")
+        found |= values
+    if len({isinstance(value, str) for value in found}) > 1:
+        raise UserError(f"{name}: labels are numbers in one part and words in another")
     return sorted(found)
 
 
@@ -176,25 +209,30 @@ def _open(value: Any, name: str, row: int) -> Image.Image:
         if isinstance(value, dict):
             source = io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"]
             return Image.open(source)
-        return Image.fromarray(np.asarray(value, dtype=np.uint8))
+        pixels = np.asarray(value)
+        if pixels.ndim not in (2, 3) or not np.issubdtype(pixels.dtype, np.integer):
+            raise ValueError(f"{pixels.ndim} dimensions of {pixels.dtype}")
+        return Image.fromarray(pixels.astype(np.uint8))
     except Exception as error:
         raise UserError(f"{name}: row {row} is not an image that can be read") from error
 
 
-def _decode(
-    values: Sequence[Any], name: str, size: int, channels: int
-) -> list[npt.NDArray[np.uint8]]:
-    """Decode to `(size, size, channels)` uint8 each."""
+def _decode(values: Sequence[Any], name: str, size: int) -> list[npt.NDArray[np.uint8]]:
+    """Decode to `(size, size, channels)` uint8 each, with 1 channel for a grey image, else 3."""
 
     def decode(row: int) -> npt.NDArray[np.uint8]:
         image = _open(values[row], name, row)
         try:
-            image = image.convert("L" if channels == 1 else "RGB")
+            if image.mode.startswith("I"):
+                # Pillow would clip 16 bits to 8, which is white; keep the upper ones.
+                upper = np.asarray(image).clip(0, 65535) // 256
+                image = Image.fromarray(upper.astype(np.uint8))
+            image = image.convert("L" if image.mode in GREY_MODES else "RGB")
         except Exception as error:
             raise UserError(f"{name}: row {row} is not an image that can be read") from error
         if image.size != (size, size):
             image = _resized(image, size)
-        return np.asarray(image, dtype=np.uint8).reshape(size, size, channels)
+        return np.asarray(image, dtype=np.uint8).reshape(size, size, -1)
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(decode, range(len(values)), chunksize=512))

@@ -48,7 +48,7 @@ def pictures(n: int, mode: str = "RGB") -> list[bytes]:
 def write_parquet(
     file: Path,
     images: Sequence[bytes] | None,
-    labels: Sequence[int] | Sequence[str] | None,
+    labels: Sequence[object] | None,
     image: str = "img",
     label: str = "label",
 ) -> Path:
@@ -249,6 +249,29 @@ def test_a_rewritten_file_is_read_anew(tmp_path: Path) -> None:
     assert len(load_data(str(folder)).classes) == 3
 
 
+def test_one_coloured_image_among_grey_ones_makes_all_of_them_colour(tmp_path: Path) -> None:
+    images = [picture(9, mode="L")] * 1100 + [picture(9)] * 2
+    folder = write_parquet(tmp_path / "d" / "train.parquet", images, [0, 1] * 551)
+    assert load_data(str(folder)).channels == 3
+
+
+def test_images_of_16_bits_keep_their_upper_8(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 0x4321, dtype=np.uint16)).save(buffer, "PNG")
+    folder = write_parquet(tmp_path / "d" / "train.parquet", [buffer.getvalue()] * 6, [0, 1] * 3)
+    data = load_data(str(folder))
+    assert data.channels == 1
+    assert set(greys(data.train)) == {0x43}
+
+
+def test_a_folder_may_say_the_part_too(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "d" / "train" / "0.parquet", pictures(20), [0, 1] * 10)
+    write_parquet(tmp_path / "d" / "test" / "0.parquet", [picture(200)] * 6, [0, 1] * 3)
+    data = load_data(str(tmp_path / "d"))
+    assert set(greys(data.test)) == {200}
+    assert 200 not in greys(data.train) + greys(data.validation)
+
+
 # --- sizes ------------------------------------------------------------------------------------
 
 
@@ -356,7 +379,7 @@ def test_parquet_without_rows_is_refused(tmp_path: Path) -> None:
     folder = write_parquet(tmp_path / "d" / "train.parquet", pictures(20), [0, 1] * 10)
     table = pq.read_table(folder / "train.parquet")
     pq.write_table(table.slice(0, 0), folder / "train.parquet")
-    assert str(folder) in refusal(folder)
+    assert "train.parquet has no rows" in refusal(folder)
 
 
 @pytest.mark.parametrize("bad", [b"no image", picture(7, (64, 64))[:60]])
@@ -365,6 +388,17 @@ def test_a_corrupt_image_is_named_by_its_row(tmp_path: Path, bad: bytes) -> None
     images[7] = bad
     folder = write_parquet(tmp_path / "d" / "train.parquet", images, [0, 1] * 10)
     assert "row 7 is not an image" in refusal(folder)
+
+
+def test_rows_without_a_label_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "d" / "train.parquet"
+    folder = write_parquet(file, pictures(20), [0, None] * 10)
+    assert "rows without a label" in refusal(folder)
+
+
+def test_labels_that_are_lists_are_refused(tmp_path: Path) -> None:
+    folder = write_parquet(tmp_path / "d" / "train.parquet", pictures(20), [[0], [1]] * 10)
+    assert "expected a number or a word" in refusal(folder)
 
 
 def test_a_class_with_too_few_images_is_named(tmp_path: Path) -> None:
