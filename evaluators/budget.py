@@ -111,6 +111,24 @@ class BudgetedSpace:
             row, violation = rows[best], float(violations[best])
         return row
 
+    def mend(
+        self, row: npt.NDArray[np.uint8], rng: np.random.Generator
+    ) -> npt.NDArray[np.uint8] | None:
+        """Bring a row `(choices,)` into the budget by random changes that each bring it nearer.
+
+        Returns None if it ends where no single change brings it nearer.
+        """
+        violation = float(self.budget.violation(self.tables.score(row[None]))[0])
+        while violation > 0:
+            rows = self.space.canonical(self.neighbours(row))
+            violations = self.budget.violation(self.tables.score(rows))
+            nearer = np.flatnonzero(violations < violation)
+            if len(nearer) == 0:
+                return None
+            chosen = rng.choice(nearer)
+            row, violation = rows[chosen], float(violations[chosen])
+        return row
+
     def neighbours(self, row: npt.NDArray[np.uint8]) -> Rows:
         """All rows one change away from `(choices,)`, not canonical: `(n, choices)`."""
         return np.array(

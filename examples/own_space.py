@@ -1,6 +1,6 @@
 """A search space of one's own: plain convolutions with elastic width and depth.
 
-    python run_search.py --space examples/own_space.py:plain --data digits --max-flops 200k
+python run_search.py --space examples/own_space.py:plain --data digits --max-flops 200k
 """
 
 from search_spaces import Block, BlockBuilder, Choice, SearchSpace

@@ -1,11 +1,11 @@
 """A run: the folder that holds a search, and what can be read from it at any time.
 
-    specification.json  what was asked for
-    supernet.pt         the supernet's checkpoint, whole when its step is the last
-    study.db            every evaluation (Optuna, SQLite)
-    trained/            checkpoints and exports of architectures trained on their own
-    winner/             the exported network of the best architecture
-    summary.json        what came out, written last
+specification.json  what was asked for
+supernet.pt         the supernet's checkpoint, whole when its step is the last
+study.db            every evaluation (Optuna, SQLite)
+trained/            checkpoints and exports of architectures trained on their own
+winner/             the exported network of the best architecture
+summary.json        what came out, written last
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Optuna's samplers as strategies.
 
-The sampler works on a study in memory, over all choices; what it proposes beyond the budget is
-thrown back as a failed trial before anything is spent on it, what it proposes a second time is
-answered from memory. Evaluated architectures go to the run's own study (`nas.study`), from which
-the memory is rebuilt on resuming.
+The sampler works on a study in memory, over all choices. What it proposes beyond the budget is
+thrown back as a failed trial before anything is spent on it, and a row near it within the budget
+takes its place; what it proposes a second time is answered from memory. Evaluated architectures
+go to the run's own study (`nas.study`), from which the memory is rebuilt on resuming.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,6 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import (
     BaseSampler,
-    BruteForceSampler,
     GPSampler,
     NSGAIIISampler,
     NSGAIISampler,
@@ -33,8 +33,8 @@ from search_spaces.errors import unknown
 
 POPULATION = 32
 STARTUP = 16
-ASKS = 64
-"""Proposals a sampler may waste (over budget or known) before a random row takes its turn."""
+ASKS = 16
+"""Proposals a sampler may repeat before a random row takes its turn."""
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "nsga2": lambda seed: NSGAIISampler(population_size=POPULATION, seed=seed),
@@ -43,7 +43,6 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "gp": lambda seed: GPSampler(n_startup_trials=STARTUP, seed=seed),
     "qmc": lambda seed: QMCSampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
-    "bruteforce": lambda seed: BruteForceSampler(seed=seed),
 }
 
 
@@ -79,36 +78,37 @@ class OptunaStrategy:
             choice.name: CategoricalDistribution(range(len(choice.options)))
             for choice in space.choices
         }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            made = SAMPLERS[sampler](seed)
         self._study = optuna.create_study(
-            directions=[o.direction for o in objectives],
-            sampler=SAMPLERS[sampler](seed),
+            directions=[o.direction for o in objectives], sampler=made
         )
         self._random_first = POPULATION if sampler.startswith("nsga") else STARTUP
         self._waiting: dict[bytes, optuna.Trial] = {}
         self._values: dict[bytes, list[float] | None] = {}
 
     def propose(self) -> Row | None:
-        """The sampler's next row, or a random one where it finds none."""
+        """The sampler's next row, mended where it is over budget; a random one if all fails."""
         for _ in range(ASKS):
             if self._random_first > 0:
                 self._random_first -= 1
-                drawn = self._candidates.draw()
-                if drawn is None:
-                    return None
-                self._study.enqueue_trial(self._params(drawn))
+                break
             trial = self._study.ask(self._distributions)
             row = self._row(trial)
-            if row.tobytes() in self._values:
-                self._answer(trial, self._values[row.tobytes()])
-            elif self._candidates.admits(row[None])[0]:
+            if self._candidates.admits(row[None])[0]:
                 return self._claim(row, trial)
-            else:
-                self._answer(trial, None)
+            self._answer(trial, self._values.get(row.tobytes()))
+            mended = self._candidates.budgeted.mend(row, self._candidates.rng)
+            if mended is not None and self._candidates.is_new(mended):
+                return self._ask_for(mended)
         drawn = self._candidates.draw()
-        if drawn is None:
-            return None
-        self._study.enqueue_trial(self._params(drawn))
-        return self._claim(drawn, self._study.ask(self._distributions))
+        return None if drawn is None else self._ask_for(drawn)
+
+    def _ask_for(self, row: Row) -> Row:
+        """Claim a row that is not the sampler's own, in a trial of the sampler's."""
+        self._study.enqueue_trial(self._params(row))
+        return self._claim(row, self._study.ask(self._distributions))
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
         """Give the values to the sampler; a failed evaluation is a failed trial."""

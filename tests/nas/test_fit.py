@@ -1,0 +1,150 @@
+"""The training loop: resumed trainings end with the same weights; bad checkpoints are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evaluators.batches import training_batch
+from evaluators.data import ImageData, load_data, subset
+from nas.fit import Recipe, fit, recipe_for
+from nas.supernet import Supernet
+from nas.supernet_training import sandwich
+from search_spaces.architecture import Architecture
+from search_spaces.catalogue import load_space
+from search_spaces.errors import UserError
+
+RECIPE = Recipe(epochs=1, batch_size=64)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return load_data("digits")
+
+
+def train(
+    data: ImageData, name: str, checkpoint: Path | None, stop_at: int | None = None, seed: int = 3
+) -> Supernet:
+    torch.manual_seed(0)
+    supernet = Supernet(load_space(name, image_size=8, channels=1))
+    recipe = recipe_for(supernet.space, 1.0)
+
+    def on_step(done: int, steps: int, loss: float) -> None:
+        if done == stop_at:
+            raise Killed
+
+    backward = sandwich(supernet, recipe, seed=seed)
+    fit(
+        supernet,
+        data,
+        recipe,
+        backward,
+        seed=seed,
+        split=subset(data.train, 256, seed=0),
+        checkpoint=checkpoint,
+        checkpoint_seconds=0.0,
+        on_step=on_step,
+    )
+    return supernet
+
+
+@pytest.mark.parametrize("name", ["mobilenet-tiny", "vit-tiny"])
+def test_a_resumed_training_ends_with_the_same_weights(
+    data: ImageData, name: str, tmp_path: Path
+) -> None:
+    whole = train(data, name, None)
+    checkpoint = tmp_path / "supernet.pt"
+    with pytest.raises(Killed):
+        train(data, name, checkpoint, stop_at=2)
+    resumed = train(data, name, checkpoint)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_another_seed_or_recipe_does_not_take_a_checkpoint(data: ImageData, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "supernet.pt"
+    train(data, "vit-tiny", checkpoint)
+    with pytest.raises(UserError, match=r"was made with seed 3, this training has 4"):
+        train(data, "vit-tiny", checkpoint, seed=4)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04" + b"\0" * 100])
+def test_a_corrupt_checkpoint_is_named_and_kept(
+    data: ImageData, tmp_path: Path, content: bytes
+) -> None:
+    checkpoint = tmp_path / "supernet.pt"
+    checkpoint.write_bytes(content)
+    with pytest.raises(UserError, match=r"supernet\.pt is corrupt or truncated"):
+        train(data, "vit-tiny", checkpoint)
+    assert checkpoint.read_bytes() == content
+
+
+def test_a_checkpoint_of_something_else_is_named(data: ImageData, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "supernet.pt"
+    torch.save({"weights": torch.ones(3)}, checkpoint)
+    with pytest.raises(UserError, match="is not a checkpoint of this program"):
+        train(data, "vit-tiny", checkpoint)
+
+
+def test_a_diverging_training_says_so(data: ImageData) -> None:
+    network = torch.nn.Linear(4, 2)
+    with pytest.raises(UserError, match=r"training diverged at step 1 of"):
+        fit(network, data, RECIPE, lambda images, targets, step: float("nan"), seed=0)
+
+
+def test_each_step_runs_the_largest_the_smallest_and_random_subnets(data: ImageData) -> None:
+    supernet = Supernet(load_space("mobilenet-tiny", image_size=8, channels=1))
+    space = supernet.space
+    drawn = space.decode(space.sample(2, seed=1))
+    ran: list[Architecture] = []
+    forward = supernet.forward
+
+    def spy(x: torch.Tensor, arch: Architecture) -> torch.Tensor:
+        ran.append(arch)
+        return forward(x, arch)
+
+    supernet.forward = spy  # type: ignore[method-assign, assignment]
+    backward = sandwich(supernet, RECIPE, seed=0, draw=lambda rng, n: drawn[:n])
+    images = torch.randn(8, 1, 8, 8)
+    backward(images, torch.arange(8), 0)
+    assert ran == [space.largest, space.smallest, *drawn]
+    gradients = [p.grad for p in supernet.parameters()]
+    assert all(g is not None for g in gradients)
+
+
+def test_training_lowers_the_loss_of_the_smallest_subnet(data: ImageData) -> None:
+    """In-place distillation must teach it: it never sees a label."""
+    torch.manual_seed(0)
+    supernet = Supernet(load_space("mobilenet-tiny", image_size=8, channels=1))
+    recipe = recipe_for(supernet.space, 4.0)
+    fit(supernet, data, recipe, sandwich(supernet, recipe, seed=0), seed=0)
+    from evaluators.inherited import InheritedAccuracy
+
+    calibration = data.train.images[:256]
+    evaluator = InheritedAccuracy(supernet, data.validation, calibration, data.normalisation)
+    assert evaluator(supernet.space.smallest)["accuracy"] > 0.25
+    assert evaluator(supernet.space.largest)["accuracy"] > 0.5
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
+    rates = [RECIPE.rate(step, 100) for step in range(100)]
+    peak = int(np.argmax(rates))
+    assert 8 <= peak <= 11
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert max(rates) <= RECIPE.learning_rate
+    assert rates[-1] < 0.01 * RECIPE.learning_rate
+
+
+def test_batches_of_an_epoch_hold_each_image_at_most_once() -> None:
+    batches = [training_batch(100, 32, seed=1, step=step) for step in range(6)]
+    for epoch in (batches[:3], batches[3:]):
+        assert len(set(torch.cat(epoch).tolist())) == 96
+    assert batches[0].tolist() != batches[3].tolist()
