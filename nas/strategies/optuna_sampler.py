@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import (
+    BaseGASampler,
     BaseSampler,
     GPSampler,
     NSGAIIISampler,
@@ -24,14 +25,14 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.frontier import Objective
 from nas.strategies.candidates import Candidates, Row
 from nas.study import Evaluation
 from search_spaces.errors import unknown
 
-POPULATION = 32
+POPULATION = 20
 STARTUP = 16
 ASKS = 16
 """Proposals a sampler may repeat before a random row takes its turn."""
@@ -108,7 +109,16 @@ class OptunaStrategy:
     def _ask_for(self, row: Row) -> Row:
         """Claim a row that is not the sampler's own, in a trial of the sampler's."""
         self._study.enqueue_trial(self._params(row))
-        return self._claim(row, self._study.ask(self._distributions))
+        trial = self._study.ask(self._distributions)
+        sampler = self._study.sampler
+        if isinstance(sampler, BaseGASampler):
+            # Optuna gives no generation to a trial whose values are all given, and would never
+            # take it as a parent.
+            sampler.get_trial_generation(self._study, self._frozen(trial))
+        return self._claim(row, trial)
+
+    def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[trial.number]
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
         """Give the values to the sampler; a failed evaluation is a failed trial."""
@@ -137,8 +147,7 @@ class OptunaStrategy:
         trial = self._waiting.get(row.tobytes())
         if trial is None:
             return {}
-        number = trial.number
-        marks = self._study.get_trials(deepcopy=False)[number].system_attrs
+        marks = self._frozen(trial).system_attrs
         return {k: v for k, v in marks.items() if k != "fixed_params"}
 
     def _claim(self, row: Row, trial: optuna.Trial) -> Row:
