@@ -13,8 +13,8 @@ STAMP := .venv/.installed
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-search: $(STAMP) ## search digits at 150k FLOPs, or as ARGS say
-	$(BIN)/python run_search.py $(or $(ARGS),--max-flops 150k)
+search: $(STAMP) ## search digits at 300k FLOPs, or as ARGS say
+	$(BIN)/python run_search.py $(or $(ARGS),--max-flops 300k)
 
 test: $(STAMP) ## the ordinary test suite
 	$(BIN)/python -m pytest $(ARGS)

@@ -33,10 +33,11 @@ from evaluators.accuracy import accuracy
 from evaluators.data import Split
 from evaluators.sizes import parse_size
 from nas.dry_run import plan
-from nas.engine import Task, inherited_evaluator, search, train_winner
+from nas.engine import inherited_evaluator, search, train_winner
 from nas.fit import recipe_for
 from nas.progress import Live
 from nas.specification import Specification, make
+from nas.task import Task
 from nas.training import train
 from search_spaces.modules import channels_last
 

@@ -24,10 +24,11 @@ from scipy.stats import kendalltau
 from evaluators.accuracy import accuracy
 from evaluators.sizes import parse_size
 from nas import specification as spec
-from nas.engine import Task, inherited_evaluator
+from nas.engine import inherited_evaluator
 from nas.fit import recipe_for
 from nas.progress import Live
 from nas.run import Run
+from nas.task import Task
 from nas.training import train
 from search_spaces.architecture import Architecture
 from search_spaces.modules import build, channels_last
@@ -81,7 +82,6 @@ def main() -> None:
         taus.append(kendalltau(inherited[part], alone_mean[part]).statistic)
     low, high = np.nanquantile(taus, [0.025, 0.975])
     settings = vars(arguments) | {
-        "json": None,
         "supernet epochs": task.supernet_epochs,
         "tau": round(float(kendalltau(inherited, alone_mean).statistic), 3),
         "95 % interval": f"{low:.2f} to {high:.2f}",

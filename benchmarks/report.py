@@ -18,6 +18,7 @@ from hardware_profiles.machine import describe
 # Before torch is imported: threads that spin at a barrier slow a busy machine tenfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+WIDTH = 110
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -34,8 +35,9 @@ def emit(
         rows: one mapping a line of the table, all with the same keys.
         settings: what the figures depend on, the seed among it.
     """
+    settings = {key: value for key, value in settings.items() if key != "json"}
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    console = Console()
+    console = Console(width=WIDTH)
     table = Table(title=name, title_justify="left")
     for key in rows[0]:
         table.add_column(key, justify="right" if _is_number(rows[0][key]) else "left")

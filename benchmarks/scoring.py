@@ -71,7 +71,7 @@ def main() -> None:
                 "ratio": round(float(np.median(ratios))),
             }
         )
-    emit("scoring", rows, vars(arguments) | {"json": None}, arguments.json)
+    emit("scoring", rows, vars(arguments), arguments.json)
 
 
 if __name__ == "__main__":

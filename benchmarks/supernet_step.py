@@ -70,7 +70,7 @@ def main() -> None:
                 "upper quartile": round(float(np.quantile(ratios, 0.75)), 3),
             }
         )
-    emit("supernet_step", rows, vars(arguments) | {"json": None}, arguments.json)
+    emit("supernet_step", rows, vars(arguments), arguments.json)
 
 
 def _step(

@@ -9,10 +9,13 @@ import numpy as np
 import torch
 
 from evaluators.augmentation import prepare
-from nas.engine import SURVEY, Task
 from nas.fit import recipe_for
 from nas.supernet_training import RANDOM_SUBNETS
+from nas.task import Task
 from search_spaces.modules import build, channels_last
+
+SURVEY = 100_000
+"""Random architectures priced to describe a space."""
 
 TIMED_BATCH = 32
 

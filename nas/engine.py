@@ -8,9 +8,9 @@ resumes at the part it was in.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,7 @@ import numpy as np
 import torch
 
 from evaluators.accuracy import accuracy, calibration_batches, recalibrate
-from evaluators.augmentation import Augmentation
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import CostTables
-from evaluators.data import ImageData, Split, load_data
+from evaluators.data import Split
 from evaluators.inherited import InheritedAccuracy
 from nas import run as runs
 from nas import specification as spec
@@ -32,84 +29,20 @@ from nas.frontier import knee, objective
 from nas.progress import Quiet, Reporter
 from nas.run import Run
 from nas.specification import Specification
-from nas.strategies import Candidates, make_strategy
+from nas.strategies import Candidates, Strategy, make_strategy
+from nas.strategies.candidates import Row
 from nas.study import Evaluation, Study
 from nas.supernet import Supernet
 from nas.supernet_training import sandwich
+from nas.task import Task
 from nas.training import train
-from nas.workers import Ended, Workers, check_reachable, open_workers
+from nas.workers import Workers, check_reachable, open_workers
 from search_spaces.architecture import Architecture
-from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.modules import channels_last
-from search_spaces.space import SearchSpace
-
-SURVEY = 100_000
-"""Random architectures priced to describe a space and to set the hypervolume's reference."""
-
-SUPERNET_IMAGES = 400_000
-"""Images that the supernet trains on by default: 10 epochs of CIFAR-10."""
 
 FINE_TUNING_RATE = 0.5
 """The winner starts from inherited weights: half the learning rate of a fresh network."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a specification means: its data, space and tables, ready to search."""
-
-    specification: Specification
-
-    @cached_property
-    def data(self) -> ImageData:
-        """The images, loaded once."""
-        return load_data(self.specification.data, image_size=self.specification.image_size)
-
-    @cached_property
-    def space(self) -> SearchSpace:
-        """The space, fitted to the data's images and classes."""
-        data = self.data
-        return load_space(
-            self.specification.space,
-            image_size=data.image_size,
-            channels=data.channels,
-            classes=len(data.classes),
-        )
-
-    @cached_property
-    def tables(self) -> CostTables:
-        """What everything in the space costs."""
-        return CostTables(self.space)
-
-    @cached_property
-    def budgeted(self) -> BudgetedSpace:
-        """The part of the space within the budget."""
-        budget = Budget(self.specification.high, self.specification.low)
-        return BudgetedSpace(self.tables, budget)
-
-    @cached_property
-    def worst(self) -> dict[str, float]:
-        """Reference value of each cost for the hypervolume: the ceiling, or the largest's cost."""
-        return {**self.tables.cost(self.space.largest), **self.specification.high}
-
-    @cached_property
-    def supernet_epochs(self) -> float:
-        """What was asked for, or enough for the data: small sets need more epochs."""
-        asked = self.specification.supernet_epochs
-        return asked or max(2.0, min(20.0, SUPERNET_IMAGES / len(self.data.train)))
-
-    @cached_property
-    def train_epochs(self) -> float:
-        """What was asked for, or half as much again as the supernet by default."""
-        asked = self.specification.train_epochs
-        default = max(3.0, min(30.0, 1.5 * SUPERNET_IMAGES / len(self.data.train)))
-        return default if asked is None else asked
-
-    @cached_property
-    def augmentation(self) -> Augmentation:
-        """What was asked for, or the data's own."""
-        names = self.specification.augmentation
-        return Augmentation.from_names(self.data.augmentation if names is None else names)
 
 
 @dataclass(frozen=True)
@@ -174,14 +107,7 @@ def search(
         if wanted > 0:
             open_them = partial(open_workers, evaluator, workers, ray_address)
             with open_them() as pool, reporter.evaluations(specification.trials, len(done)) as show:
-                for ended, row, state in _evaluate(
-                    strategy.propose, strategy.state_of, pool, task, wanted
-                ):
-                    costs = task.tables.cost(ended.arch)
-                    metrics = {**ended.metrics, **{m: float(v) for m, v in costs.items()}}
-                    evaluation = Evaluation(
-                        ended.arch, metrics, ended.seconds, ended.error, dict(state)
-                    )
+                for row, evaluation in _evaluate(strategy, pool, task, wanted):
                     study.add(evaluation)
                     strategy.tell(row, evaluation)
                     done.append(evaluation)
@@ -200,31 +126,29 @@ class AllFailed(Exception):
 
 
 def _evaluate(
-    propose: Callable[[], Any],
-    state_of: Callable[[Any], dict[str, object]],
-    pool: Workers,
-    task: Task,
-    wanted: int,
-) -> Any:
+    strategy: Strategy, pool: Workers, task: Task, wanted: int
+) -> Iterator[tuple[Row, Evaluation]]:
     """Keep all workers busy until `wanted` evaluations ended or nothing is left to propose."""
-    rows: dict[Architecture, Any] = {}
-    proposed = 0
-    exhausted = False
+    running: dict[Architecture, Row] = {}
+    left = wanted
     while True:
-        while pool.idle and proposed < wanted and not exhausted:
-            row = propose()
+        while pool.idle and left:
+            row = strategy.propose()
             if row is None:
-                exhausted = True
+                left = 0
                 break
             (arch,) = task.space.decode(row[None])
-            rows[arch] = row
+            running[arch] = row
             pool.submit(arch)
-            proposed += 1
-        if not rows:
+            left -= 1
+        if not running:
             return
-        ended: Ended = pool.next_ended()
-        row = rows.pop(ended.arch)
-        yield ended, row, state_of(row)
+        ended = pool.next_ended()
+        row = running.pop(ended.arch)
+        costs = {metric: float(value) for metric, value in task.tables.cost(ended.arch).items()}
+        metrics = {**ended.metrics, **costs}
+        state = strategy.state_of(row)
+        yield row, Evaluation(ended.arch, metrics, ended.seconds, ended.error, state)
 
 
 def _check_device(device: str) -> None:

@@ -62,7 +62,7 @@ def big(count: int) -> str:
 def print_plan(specification: Specification, *, workers: int, as_json: bool) -> None:
     """`nas search --dry-run`."""
     from nas.dry_run import plan
-    from nas.engine import Task
+    from nas.task import Task
 
     task = Task(specification)
     found = plan(task, workers=workers)
@@ -209,7 +209,7 @@ def _cell(name: str, value: float | None) -> str:
 
 def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
     """`nas show`."""
-    from nas.engine import Task
+    from nas.task import Task
 
     run = Run(folder)
     evaluation = run.find(name)
@@ -272,7 +272,8 @@ def train_and_print(
     as_json: bool,
 ) -> None:
     """`nas train`."""
-    from nas.engine import Task, inherited_evaluator, train_winner
+    from nas.engine import inherited_evaluator, train_winner
+    from nas.task import Task
 
     run = Run(folder)
     arch = run.find(name).arch
@@ -316,8 +317,9 @@ def export_and_print(
     """`nas export`."""
     from torch import nn
 
-    from nas.engine import Task, inherited_evaluator
+    from nas.engine import inherited_evaluator
     from nas.export import export, load
+    from nas.task import Task
 
     run = Run(folder)
     arch = run.find(name).arch
