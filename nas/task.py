@@ -66,9 +66,9 @@ class Task:
 
     @cached_property
     def train_epochs(self) -> float:
-        """What was asked for, or half as much again as the supernet by default."""
+        """What was asked for, or half as many images again as the supernet."""
         asked = self.specification.train_epochs
-        default = max(3.0, min(30.0, 1.5 * SUPERNET_IMAGES / len(self.data.train)))
+        default = max(3.0, min(80.0, 1.5 * SUPERNET_IMAGES / len(self.data.train)))
         return default if asked is None else asked
 
     @cached_property
