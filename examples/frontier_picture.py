@@ -31,7 +31,7 @@ def main(folder: str, picture: str) -> None:
         axes.axvline(run.budget.high["macs"] / 1e3, color="#c2410c", ls="--", lw=1, label="budget")
     axes.set_xlabel("FLOPs, thousands (1 MAC = 1 FLOP)")
     axes.set_ylabel("validation accuracy, %")
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="lower left", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(picture)

@@ -290,7 +290,7 @@ def count(
     ] = False,
 ) -> None:
     """Count MACs, parameters and peak memory of architectures, a line for each line of a file."""
-    from nas.show import print_counts
+    from nas.counting import print_counts
 
     print_counts(space, archs, as_json=as_json)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from evaluators.costs import CONVENTION, CostTables, block_costs
+from evaluators.costs import CONVENTION, METRICS, block_costs
 from evaluators.sizes import format_size
 from nas import run as runs
 from nas.frontier import knee as knee_of
 from nas.run import Run
 from nas.specification import Specification
 from nas.study import Evaluation
-from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 
 FRONTIER_ROWS = 20
-COUNT_LINES = 4096
 
 
 def _out() -> Console:
@@ -141,7 +139,7 @@ def print_frontier(folder: Path, *, max_macs: int | None, as_json: bool, as_csv:
     """`nas frontier`."""
     run = Run(folder)
     front = [e for e in run.frontier() if max_macs is None or e.metrics["macs"] <= max_macs]
-    rows = [{"id": e.arch.id, **e.metrics, "choices": dict(e.arch)} for e in front]
+    rows = [{"id": e.arch.id, **_whole(e.metrics), "choices": dict(e.arch)} for e in front]
     if as_json:
         _print_json(rows)
     elif as_csv:
@@ -154,6 +152,11 @@ def print_frontier(folder: Path, *, max_macs: int | None, as_json: bool, as_csv:
             raise UserError(f"{folder} has no evaluated architecture in that range yet")
         _print_table(_out(), front, run)
         print(CONVENTION)
+
+
+def _whole(metrics: dict[str, float]) -> dict[str, float]:
+    """Counts as whole numbers, which a study keeps as floats."""
+    return {name: int(value) if name in METRICS else value for name, value in metrics.items()}
 
 
 def _print_table(
@@ -234,7 +237,11 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
                 "memory": memory,
             }
         )
-    content = {**runs.architecture_json(arch), "metrics": evaluation.metrics, "blocks": blocks}
+    content = {
+        **runs.architecture_json(arch),
+        "metrics": _whole(evaluation.metrics),
+        "blocks": blocks,
+    }
     if as_json:
         _print_json(content)
         return
@@ -346,48 +353,3 @@ def export_and_print(
         overwrite=overwrite,
     )
     _out().print(f"{arch.id} with {source} weights in {out}: {', '.join(formats)}, checked")
-
-
-def print_counts(space_name: str, file: Path, *, as_json: bool) -> None:
-    """`nas count`."""
-    space = load_space(space_name)
-    tables = CostTables(space)
-    header = "" if as_json else f"{'macs':>16} {'params':>14} {'memory':>14}\n"
-    for lines in _chunks(file):
-        archs = []
-        for number, line in lines:
-            try:
-                values = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{file}, line {number}: not JSON ({error})") from error
-            if not isinstance(values, dict):
-                raise UserError(f"{file}, line {number}: expected a JSON object of choices")
-            try:
-                archs.append(space.architecture(values.get("choices", values)))
-            except UserError as error:
-                raise UserError(f"{file}, line {number}: {error}") from error
-        costs = tables.score(space.encode(archs))
-        print(header, end="")
-        header = ""
-        for macs, params, memory in zip(*(c.tolist() for c in costs.values()), strict=True):
-            if as_json:
-                print(f'{{"macs": {macs}, "params": {params}, "memory": {memory}}}')
-            else:
-                print(f"{macs:>16,} {params:>14,} {memory:>14,}")
-
-
-def _chunks(file: Path) -> Iterator[list[tuple[int, str]]]:
-    try:
-        stream = sys.stdin if str(file) == "-" else file.open(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
-    with stream:
-        chunk: list[tuple[int, str]] = []
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                chunk.append((number, line))
-            if len(chunk) == COUNT_LINES:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
