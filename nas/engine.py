@@ -41,6 +41,9 @@ from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.modules import channels_last
 
+ONE_THREAD_MACS = 5_000_000
+"""Networks below this are faster on one thread than on several: meeting costs more than working."""
+
 FINE_TUNING_RATE = 0.5
 """The winner starts from inherited weights: half the learning rate of a fresh network."""
 
@@ -178,6 +181,8 @@ def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAc
     """Train the supernet, or take it from its checkpoint, and make its evaluator."""
     specification = task.specification
     data = task.data
+    if task.tables.cost(task.space.largest)["macs"] < ONE_THREAD_MACS:
+        torch.set_num_threads(1)
     recipe = recipe_for(task.space, task.supernet_epochs, batch_size=specification.batch_size)
     torch.manual_seed(specification.seed)
     supernet = Supernet(task.space)
