@@ -36,12 +36,14 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over all batches
         norm.train()
-    for batch in batches:
-        network(batch)
-    for norm in norms:
-        norm.momentum = momenta[norm]
-    for module, mode in modes.items():
-        module.training = mode
+    try:
+        for batch in batches:
+            network(batch)
+    finally:
+        for norm in norms:
+            norm.momentum = momenta[norm]
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.costs import METRICS, Costs, CostTables
+from evaluators.nearest import nearest_row
 from evaluators.sizes import format_size
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import Rows
@@ -84,6 +85,9 @@ class BudgetedSpace:
         self.tables = tables
         self.budget = budget
         nearest = self._descend(np.zeros(len(self.space.choices), dtype=np.uint8))
+        if not self.admits(nearest[None])[0]:
+            # Several bounds can stop a descent where another row would do: look at all of them.
+            nearest = nearest_row(tables, budget.high, budget.low)
         if not self.admits(nearest[None])[0]:
             best = {m: int(v[0]) for m, v in tables.score(nearest[None]).items()}
             bounds = [*budget.high, *(m for m in budget.low if m not in budget.high)]

@@ -8,7 +8,7 @@ does not know accuracy, devices or budgets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -83,8 +83,9 @@ def tabulate(space: SearchSpace, block: Block) -> BlockTable:
     # kept beside their costs, since an id is only unique while its object lives.
     known: dict[int, tuple[tuple[Op, ...], tuple[int, int, int]]] = {}
     entries = []
+    canonical = _canonical_values(space, block)
     for values in product(*options):
-        ops = block.ops(*values)
+        ops = block.ops(*canonical(values))
         if id(ops) not in known:
             known[id(ops)] = (ops, block_costs(ops))
         entries.append(known[id(ops)][1])
@@ -99,6 +100,30 @@ def tabulate(space: SearchSpace, block: Block) -> BlockTable:
         stride *= len(options[axis])
     flat = table.reshape(-1, len(METRICS))
     return BlockTable(weights, flat[:, :2].copy(), flat[:, 2].copy())
+
+
+def _canonical_values(
+    space: SearchSpace, block: Block
+) -> Callable[[tuple[Value, ...]], tuple[Value, ...]]:
+    """What a block's function is called with when some of its choices are switched off."""
+    position = {name: index for index, name in enumerate(block.choices)}
+    inner = [
+        (position[name], position[choice.parent], choice)
+        for name, choice in ((n, space.choices[space.column[n]]) for n in block.choices)
+        if choice.parent in position
+    ]
+
+    def canonical(values: tuple[Value, ...]) -> tuple[Value, ...]:
+        off = set()
+        for index, parent, choice in sorted(inner, key=lambda item: space.column[item[2].name]):
+            if parent in off or values[parent] not in choice.active_for:
+                off.add(index)
+        return tuple(
+            space.choices[space.column[name]].options[0] if index in off else value
+            for index, (name, value) in enumerate(zip(block.choices, values, strict=True))
+        )
+
+    return canonical
 
 
 class CostTables:
@@ -122,8 +147,8 @@ class CostTables:
         """Costs of many architectures.
 
         Args:
-            rows: `(n, choices)` option indices, canonical or not (what is switched off costs
-                nothing either way).
+            rows: `(n, choices)` option indices, canonical or not (an inactive choice counts as
+                its first option wherever a block knows its parent).
 
         Returns:
             For each of `METRICS` an int64 array `(n,)`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from search_spaces.errors import UserError
 
@@ -11,6 +12,8 @@ _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _PATTERN = re.compile(
     r"(\d+(?:\.\d*)?|\.\d+)(?:e([+-]?\d+))?\s*([kmgtp]?|[kmgt]i)b?", re.IGNORECASE
 )
+
+MAX_EXPONENT = 30
 
 
 def parse_size(text: str) -> int:
@@ -24,7 +27,9 @@ def parse_size(text: str) -> int:
         raise UserError(f"malformed size '{text}': expected a number such as 300M, 4.1G or 2MiB")
     number, exponent, unit = match.groups()
     factor = {**_FACTORS, **_BINARY}[unit.lower()]
-    size = round(float(number) * 10 ** int(exponent or 0) * factor)
+    if abs(int(exponent or 0)) > MAX_EXPONENT or len(number) > MAX_EXPONENT:
+        raise UserError(f"size '{text}' is beyond all bounds: expected below 1e{MAX_EXPONENT}")
+    size = round(Fraction(number) * Fraction(10) ** int(exponent or 0) * factor)
     if size <= 0:
         raise UserError(f"size '{text}' must be above zero")
     return size

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import product
+from operator import gt
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +50,10 @@ def largest_ops(space: SearchSpace, block: Block) -> tuple[o.Op, ...]:
     for op in (op for ops in kept for op in ops):
         bounds = largest[op.name].parameter_shapes
         for name, shape in op.parameter_shapes.items():
-            if any(size > bound for size, bound in zip(shape, bounds[name], strict=True)):
+            bound = bounds.get(name, ())
+            if len(shape) != len(bound) or any(map(gt, shape, bound)):
                 raise ValueError(
-                    f"{block.name}/{op.name}: {name} {shape} does not fit into {bounds[name]}"
+                    f"{block.name}/{op.name}: {name} {shape} does not fit into {bound or 'nothing'}"
                 )
     return tuple(largest.values())
 
@@ -108,7 +110,7 @@ class Supernet(nn.Module):
 
     def forward(self, x: Tensor, arch: Mapping[str, Value]) -> Tensor:
         """Run the network `arch` on `(batch, *space.input_shape(arch))`."""
-        updates_statistics = not self.training or arch == self.space.largest
+        updates_statistics = not self.training or dict(arch) == dict(self.space.largest)
         for name, ops in self.space.ops(arch):
             skeleton = self._skeleton(ops).train(self.training)
             tensors = self.block_tensors(name, ops, own_buffers=not updates_statistics)

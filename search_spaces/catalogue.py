@@ -5,6 +5,7 @@ Knows the named spaces and how to load one from a file of the user's (`file.py:O
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -69,12 +70,15 @@ def load_object(reference: str) -> Any:
     path = Path(file)
     if not path.is_file():
         raise UserError(f"no file '{file}' (from '{reference}'; expected file.py:NAME)")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # A name of its own: the file may be called like a module that is already there.
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    module_name = f"{path.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"'{file}' is not a Python file (expected file.py:NAME)")
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickle look a class's module up by name.
-    sys.modules[path.stem] = module
+    sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:

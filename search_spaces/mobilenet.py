@@ -43,7 +43,8 @@ class Preset:
 
 def _tiny_resolutions(image_size: int) -> tuple[int, ...]:
     """From half the image to the image, at least up to 16: small digits gain from enlarging."""
-    low, high = max(8, image_size // 2), min(32, max(16, image_size))
+    image_size = min(image_size, 32)
+    low, high = max(8, image_size // 2), max(16, image_size)
     return tuple(size for size in (8, 12, 16, 20, 24, 28, 32) if low <= size <= high)
 
 

@@ -79,14 +79,12 @@ def _scale(x: Tensor, factors: Tensor) -> Tensor:
 
 def _conv(op: o.Conv2d) -> nn.Module:
     channels = op.inputs[0].shape[0]
-    same = op.out_shape[1] == o.strided(op.inputs[0].shape[1], op.stride)
-    patches = op.kernel == op.stride > 1
     conv = nn.Conv2d(
         channels,
         op.out_shape[0],
         op.kernel,
         op.stride,
-        padding=op.kernel // 2 if same and not patches else 0,
+        op.padding,
         groups=op.groups,
         bias=op.bias,
     )

@@ -61,10 +61,11 @@ class Op:
 
 @dataclass(frozen=True)
 class Conv2d(Op):
-    """Grouped convolution with 'same' padding `kernel // 2`."""
+    """Grouped convolution, zero-padded by `padding` on each side."""
 
     kernel: int = 1
     stride: int = 1
+    padding: int = 0
     groups: int = 1
     bias: bool = False
 
@@ -246,7 +247,8 @@ class BlockBuilder:
         else:
             height, width = height // stride, width // stride
         shape = (out_channels, height, width)
-        return self.add_op(Conv2d(name, (x,), shape, kernel, stride, groups, bias))
+        padding = kernel // 2 if padded else 0
+        return self.add_op(Conv2d(name, (x,), shape, kernel, stride, padding, groups, bias))
 
     def linear(
         self, name: str, x: Tensor, out_features: int, *, bias: bool = True, parts: int = 1

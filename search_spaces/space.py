@@ -132,30 +132,19 @@ class SearchSpace:
         Args:
             rows: `(n, choices)` option indices; not changed.
         """
-        rows = rows.copy()
-        for column, choice in enumerate(self.choices):
-            active = self._active(rows, choice)
-            if active is not None:
-                rows[:, column] *= active
-        return rows
+        return rows * self.active(rows)
 
     def active(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Which choices exist in each of the architectures: `(n, choices)` bool."""
         result = np.ones(rows.shape, dtype=bool)
         for column, choice in enumerate(self.choices):
-            active = self._active(rows, choice)
-            if active is not None:
-                assert choice.parent is not None
-                result[:, column] = active & result[:, self.column[choice.parent]]
+            if choice.parent is None:
+                continue
+            parent = self.column[choice.parent]
+            options = self.choices[parent].options
+            lookup = np.array([option in choice.active_for for option in options])
+            result[:, column] = lookup[rows[:, parent]] & result[:, parent]
         return result
-
-    def _active(self, rows: Rows, choice: Choice) -> npt.NDArray[np.bool_] | None:
-        if choice.parent is None:
-            return None
-        parent = self.column[choice.parent]
-        options = self.choices[parent].options
-        lookup = np.array([option in choice.active_for for option in options])
-        return np.asarray(lookup[rows[:, parent]])
 
     def sample(self, n: int, seed: int | np.random.Generator) -> Rows:
         """Draw `n` canonical rows; every active choice is uniform over its options.

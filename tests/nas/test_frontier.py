@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nas.frontier import hypervolume, knee, nondominated, objective
@@ -38,6 +38,69 @@ def test_hypervolume_by_hand() -> None:
     assert hypervolume([[1.0, 0.0]], PAIR, ideal, worst) == pytest.approx(1.0)
     assert hypervolume([[0.5, 10.0]], PAIR, ideal, worst) == 0.0
     assert hypervolume(np.empty((0, 2)), PAIR, ideal, worst) == 0.0
+
+
+@given(
+    st.integers(1, 3).flatmap(
+        lambda width: st.lists(st.tuples(*[st.integers(0, 6)] * width), min_size=0, max_size=12)
+    )
+)
+def test_hypervolume_equals_the_share_of_cells_that_are_dominated(
+    values: list[tuple[int, ...]],
+) -> None:
+    width = len(values[0]) if values else 2
+    objectives = [objective(name) for name in ("macs", "accuracy", "params")[:width]]
+    # Six cells to a side; accuracy is the second objective, so its box is upside down.
+    ideal, worst = [0, 6, 0][:width], [6, 0, 6][:width]
+    cells = np.stack(np.meshgrid(*[np.arange(6) + 0.5] * width), axis=-1).reshape(-1, width)
+    dominated = np.zeros(len(cells), dtype=bool)
+    for value in values:
+        better = [
+            cells[:, i] < v if o.maximise else cells[:, i] > v
+            for i, (v, o) in enumerate(zip(value, objectives, strict=True))
+        ]
+        dominated |= np.all(better, axis=0)
+    share = hypervolume(np.reshape(values, (-1, width)), objectives, ideal, worst)
+    assert share == pytest.approx(dominated.mean())
+
+
+def test_points_outside_the_box_count_up_to_its_border() -> None:
+    ideal, worst = (1.0, 0.0), (0.0, 10.0)
+    assert hypervolume([[1.5, 5.0]], PAIR, ideal, worst) == pytest.approx(0.5)
+    assert hypervolume([[0.9, 20.0]], PAIR, ideal, worst) == 0.0
+    assert hypervolume([[-0.1, 5.0]], PAIR, ideal, worst) == 0.0
+
+
+def test_no_values_have_no_frontier() -> None:
+    assert nondominated(np.empty((0, 2)), PAIR).tolist() == []
+
+
+def test_of_equal_values_the_first_is_kept() -> None:
+    values = [[0.5, 4.0], [0.9, 5.0], [0.9, 5.0], [0.4, 4.0]]
+    assert nondominated(values, PAIR).tolist() == [True, True, False, False]
+
+
+@given(
+    st.dictionaries(st.integers(0, 20), st.integers(0, 20), min_size=3, max_size=12),
+    st.sampled_from([1e-6, 1.0, 1e9]),
+)
+def test_the_knee_is_farthest_below_the_line_through_the_extremes(
+    points: dict[int, int], unit: float
+) -> None:
+    accuracies = sorted(set(points.values()))
+    assume(len(accuracies) >= 2)
+    front = np.array(list(zip(accuracies, sorted(points)[: len(accuracies)], strict=True)), float)
+    front[:, 1] *= unit
+    span = front[-1] - front[0]
+    along = (front - front[0]) / span
+    height = along[:, 0] - along[:, 1]
+    assert height[knee(front, PAIR)] == pytest.approx(height.max(), abs=1e-9)
+
+
+def test_a_knee_of_three_objectives() -> None:
+    objectives = (*PAIR, objective("params"))
+    front = [[0.9, 10.0, 30.0], [0.5, 1.0, 20.0], [0.6, 9.0, 5.0], [0.85, 2.0, 8.0]]
+    assert knee(front, objectives) == 3
 
 
 def test_knee_is_where_more_cost_stops_paying() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces.architecture import Architecture
+from search_spaces.architecture import Architecture, Value
 from search_spaces.catalogue import SPACES, load_space
 from search_spaces.errors import UserError
 from search_spaces.ops import BlockBuilder, Op
@@ -35,6 +35,68 @@ def nested() -> SearchSpace:
         Choice("flag", (False, True)),
     )
     return SearchSpace("nested", choices, (Block("only", ("depth", "kernel"), ops),))
+
+
+def networks(space: SearchSpace) -> dict[tuple[int, ...], frozenset[tuple[str, Value]]]:
+    """Every row of a small space and the choices that count in it, worked out one by one."""
+    result = {}
+    for codes in product(*[range(len(choice.options)) for choice in space.choices]):
+        kept: dict[str, Value] = {}
+        for choice, code in zip(space.choices, codes, strict=True):
+            if choice.parent is None or kept.get(choice.parent) in choice.active_for:
+                kept[choice.name] = choice.options[code]
+        result[codes] = frozenset(kept.items())
+    return result
+
+
+@st.composite
+def conditional_spaces(draw: st.DrawFn) -> SearchSpace:
+    """Up to five choices, each perhaps the child of an earlier one.
+
+    A conditional choice's own first option never activates a child: see
+    `test_a_child_of_an_inactive_first_option_is_canonical`.
+    """
+    choices: list[Choice] = []
+    for index in range(draw(st.integers(1, 5))):
+        options = tuple(range(10 * index, 10 * index + draw(st.integers(1, 3))))
+        parent = draw(st.sampled_from([None, *choices]))
+        values = () if parent is None else parent.options[parent.parent is not None :]
+        if parent is None or not values:
+            choices.append(Choice(f"c{index}", options))
+            continue
+        active_for = draw(st.lists(st.sampled_from(values), min_size=1, unique=True))
+        choices.append(Choice(f"c{index}", options, parent.name, tuple(active_for)))
+    return SearchSpace("drawn", tuple(choices), ())
+
+
+@given(conditional_spaces())
+def test_rows_architectures_and_size_agree_with_enumeration(space: SearchSpace) -> None:
+    expected = networks(space)
+    rows = np.array(list(expected), dtype=np.uint8)
+    before = rows.copy()
+    canonical = space.canonical(rows)
+    assert (rows == before).all()
+    assert (space.canonical(canonical) == canonical).all()
+    archs = space.decode(rows)
+    assert [frozenset(arch.items()) for arch in archs] == list(expected.values())
+    assert (space.encode(archs) == canonical).all()
+    different = set(expected.values())
+    assert space.size == len(different)
+    for distinct in ({a.key for a in archs}, {a.id for a in archs}, set(archs)):
+        assert len(distinct) == len(different)
+    assert len({row.tobytes() for row in canonical}) == len(different)
+
+
+def test_a_child_of_an_inactive_first_option_is_canonical() -> None:
+    choices = (
+        Choice("depth", (1, 2)),
+        Choice("kernel", (3, 5), "depth", (2,)),
+        Choice("dilation", (1, 2), "kernel", (3,)),
+    )
+    space = SearchSpace("s", choices, ())
+    row = np.array([[0, 0, 1]], dtype=np.uint8)
+    assert space.decode(row) == [Architecture((("depth", 1),))]
+    assert space.canonical(row).tolist() == [[0, 0, 0]]
 
 
 @given(name=st.sampled_from(SPACE_NAMES), seed=st.integers(0, 2**32 - 1))
@@ -91,6 +153,45 @@ def test_sampling_is_seeded_and_uniform_over_active_options(name: str) -> None:
         assert (np.abs(counts - expected) < 6 * np.sqrt(expected) + 1).all()
 
 
+def test_options_of_one_choice_do_not_follow_from_another() -> None:
+    rows = load_space("vit-cifar").sample(20_000, seed=5).astype(float)
+    correlations = np.corrcoef(rows[:, :2].T)
+    assert abs(correlations[0, 1]) < 6 / np.sqrt(20_000)
+
+
+def test_a_generator_draws_on_and_no_rows_are_no_architectures() -> None:
+    space = load_space("mobilenet-tiny")
+    rng = np.random.default_rng(3)
+    first, second = space.sample(50, rng), space.sample(50, rng)
+    assert (first == space.sample(50, seed=3)).all()
+    assert (first != second).any()
+    assert (first.dtype, first.shape) == (np.uint8, (50, len(space.choices)))
+    none = space.sample(0, seed=3)
+    assert none.shape == (0, len(space.choices))
+    assert space.decode(none) == []
+    assert space.encode([]).shape == none.shape
+
+
+@pytest.mark.parametrize("name", SPACE_NAMES)
+def test_choices_that_are_switched_off_are_not_in_the_architecture(name: str) -> None:
+    space = load_space(name)
+    conditional = [choice for choice in space.choices if choice.parent is not None]
+    seen = set()
+    for arch in space.decode(space.sample(300, seed=1)):
+        for choice in conditional:
+            is_on = arch[str(choice.parent)] in choice.active_for
+            assert (choice.name in arch) == is_on
+            seen.add(is_on)
+    assert seen == {True, False}
+
+
+def test_an_id_is_the_start_of_the_digest_of_canonical_json() -> None:
+    arch = Architecture((("b", True), ("a", 1), ("c", 2.0)))
+    assert arch.key == '{"a":1,"b":true,"c":2.0}'
+    assert hashlib.sha256(b'{"a":1,"b":true,"c":2.0}').hexdigest().startswith(arch.id)
+    assert len(arch.id) == 12
+
+
 def test_architectures_are_immutable_and_json() -> None:
     arch = load_space("vit-tiny").smallest
     with pytest.raises(AttributeError):
@@ -142,16 +243,34 @@ def test_spaces_that_make_no_sense_are_refused() -> None:
         SearchSpace("s", (Choice("b", (1,), "a", (1,)), one), ())
     with pytest.raises(ValueError, match="unknown choices"):
         SearchSpace("s", (one,), (Block("x", ("z",), ops),))
-    with pytest.raises(ValueError, match="different options"):
-        SearchSpace("s", (Choice("a", (1, 1)),), ())
+    with pytest.raises(ValueError, match="names a choice twice"):
+        SearchSpace("s", (one,), (Block("x", ("a", "a"), ops),))
+    for options in ((1, 1), (1, True), (), tuple(range(256))):
+        with pytest.raises(ValueError, match="1 to 255 different options"):
+            SearchSpace("s", (Choice("a", options),), ())
+    assert SearchSpace("s", (Choice("a", tuple(range(255))),), ()).size == 255
 
 
 def test_fingerprints_tell_spaces_apart() -> None:
     prints = {load_space(name).fingerprint for name in SPACE_NAMES}
     prints.add(load_space("mobilenet-tiny", channels=1).fingerprint)
     prints.add(load_space("mobilenet-tiny", classes=7).fingerprint)
-    assert len(prints) == len(SPACE_NAMES) + 2
+    prints.add(load_space("mobilenet-tiny", image_size=28).fingerprint)
+    assert len(prints) == len(SPACE_NAMES) + 3
     assert load_space("vit-tiny").fingerprint == load_space("vit-tiny").fingerprint
+
+
+def test_a_graph_of_blocks_that_do_not_fit_is_refused() -> None:
+    def ops(channels: int) -> tuple[Op, ...]:
+        build = BlockBuilder(channels, 8, 8)
+        build.conv("conv", build.input, 4)
+        return build.ops
+
+    choices = (Choice("a", (3,)), Choice("b", (4, 5)))
+    space = SearchSpace("s", choices, (Block("x", ("a",), ops), Block("y", ("b",), ops)))
+    assert list(space.graph({"a": 3, "b": 4})) == ["input", "x/conv", "y/conv"]
+    with pytest.raises(ValueError, match=r"y/conv expects \(5, 8, 8\), x/conv gives \(4, 8, 8\)"):
+        space.graph({"a": 3, "b": 5})
 
 
 @pytest.mark.parametrize("name", SPACE_NAMES)
