@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from search_spaces.mobilenet import inverted_residual
 from search_spaces.modules import Network
-from search_spaces.ops import BlockBuilder, Op, strided
+from search_spaces.builder import BlockBuilder
+from search_spaces.ops import Op, strided
 
 # expansion, channels, layers, stride of the first layer
 LAYOUT = (

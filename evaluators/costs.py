@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.architecture import Value
-from search_spaces.ops import Op, spent_tensors
+from search_spaces.ops import Op, outside_blocks, spent_tensors
 from search_spaces.space import Block, Rows, SearchSpace
 
 METRICS = ("macs", "params", "memory")
@@ -37,18 +37,22 @@ Costs = dict[str, npt.NDArray[np.int64]]
 """A `(n,)` int64 array for each of `METRICS`."""
 
 
-def peak_memory(ops: Sequence[Op]) -> int:
+def peak_memory(ops: Sequence[Op], kept: Mapping[str, int] | None = None) -> int:
     """Bytes of activations at the fullest moment of running `ops`, for one sample.
 
     While an op runs, its inputs, its output and whatever a later op still reads are held. An op
     that can write over its first input (normalisation, activation, sums) does so when nothing
     reads that input later. Inference in fp32, weights and workspace not counted.
+
+    Args:
+        kept: sizes of tensors that are held all the while, for blocks that come later.
     """
-    held: dict[str, int] = {}
+    kept = kept or {}
+    outside = (t for op in ops for t in op.inputs if t.name == "input" or t.name[0] == "@")
+    held = {**{tensor.name: prod(tensor.shape) for tensor in outside}, **kept}
     peak = 0
     for op, spent in zip(ops, spent_tensors(ops), strict=True):
-        for tensor in op.inputs:
-            held.setdefault(tensor.name, prod(tensor.shape))
+        spent = [name for name in spent if name not in kept]
         overwritten = op.inputs[0].name if op.in_place and op.inputs[0].name in spent else None
         held[op.name] = prod(op.out_shape)
         peak = max(peak, sum(size for name, size in held.items() if name != overwritten))
@@ -57,9 +61,9 @@ def peak_memory(ops: Sequence[Op]) -> int:
     return peak * BYTES_PER_ACTIVATION
 
 
-def block_costs(ops: Sequence[Op]) -> tuple[int, int, int]:
+def block_costs(ops: Sequence[Op], kept: Mapping[str, int] | None = None) -> tuple[int, int, int]:
     """`METRICS` of one block."""
-    return sum(op.macs for op in ops), sum(op.params for op in ops), peak_memory(ops)
+    return sum(op.macs for op in ops), sum(op.params for op in ops), peak_memory(ops, kept)
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,54 @@ class BlockTable:
     memory: npt.NDArray[np.int64]
 
 
-def tabulate(space: SearchSpace, block: Block) -> BlockTable:
-    """Run the block's function over the product of its choices."""
+def forms(space: SearchSpace, block: Block) -> list[tuple[Op, ...]]:
+    """The ops of a block at every value of its choices, the last choice changing fastest."""
+    options = [space.choices[space.column[name]].options for name in block.choices]
+    canonical = _canonical_values(space, block)
+    return [block.ops(*canonical(values)) for values in product(*options)]
+
+
+def kept_outputs(blocks: Sequence[tuple[str, Sequence[tuple[Op, ...]]]]) -> list[dict[str, int]]:
+    """For each block, the outputs (and their sizes) that are held while it runs for later ones.
+
+    A block's output is held until the last block that may read it by name, whether or not the
+    architecture at hand makes it; where its size varies, the largest counts.
+    """
+    last: dict[str, int] = {}
+    for index, (_, variants) in enumerate(blocks):
+        for ops in variants:
+            last.update(dict.fromkeys(outside_blocks(ops), index))
+    held: dict[str, int] = {}
+    result = []
+    for index, (name, variants) in enumerate(blocks):
+        before = blocks[index - 1][0] if index else ""
+        kept = {}
+        for source, size in held.items():
+            if last[source] > index:
+                kept[f"@{source}"] = size
+                if source == before:
+                    kept["input"] = size
+        if "input" in kept:  # one tensor under two names is held once
+            del kept[f"@{before}"]
+        result.append(kept)
+        if name in last:
+            held[name] = max(prod(ops[-1].out_shape) for ops in variants if ops)
+    return result
+
+
+def tabulate(
+    space: SearchSpace, block: Block, variants: Sequence[tuple[Op, ...]], kept: Mapping[str, int]
+) -> BlockTable:
+    """Price `forms` of a block while the tensors in `kept` are held for later blocks."""
     columns = [space.column[name] for name in block.choices]
     options = [space.choices[column].options for column in columns]
     # Options that do not shape a block give the very same op tuple: cost it once. The ops are
     # kept beside their costs, since an id is only unique while its object lives.
     known: dict[int, tuple[tuple[Op, ...], tuple[int, int, int]]] = {}
     entries = []
-    canonical = _canonical_values(space, block)
-    for values in product(*options):
-        ops = block.ops(*canonical(values))
+    for ops in variants:
         if id(ops) not in known:
-            known[id(ops)] = (ops, block_costs(ops))
+            known[id(ops)] = (ops, block_costs(ops, kept))
         entries.append(known[id(ops)][1])
     table = np.array(entries, dtype=np.int64).reshape(*map(len, options), len(METRICS))
     weights = np.zeros(len(space.choices), dtype=np.float32)
@@ -137,7 +176,12 @@ class CostTables:
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        self.blocks = [tabulate(space, block) for block in space.blocks]
+        variants = [forms(space, block) for block in space.blocks]
+        named = [(block.name, v) for block, v in zip(space.blocks, variants, strict=True)]
+        self.blocks = [
+            tabulate(space, block, v, kept)
+            for block, v, kept in zip(space.blocks, variants, kept_outputs(named), strict=True)
+        ]
         # All blocks' entry indices of a chunk are one product of float32 matrices: exact, since
         # an index stays far below 2^24, and much faster than sums of integer columns.
         self._weights = np.stack([table.weights for table in self.blocks], axis=1)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from search_spaces import ops as o
 from search_spaces.architecture import Value
-from search_spaces.modules import BlockModule, Network
+from search_spaces.modules import BlockModule, Network, routes
 from search_spaces.space import Block, SearchSpace
 
 CACHED_BLOCKS = 4096
@@ -69,7 +69,7 @@ def shared_part(op: o.Op, name: str, whole: Tensor) -> Tensor:
     shape = op.parameter_shapes.get(name, (op.out_shape[0],))
     if whole.dim() == 0 or tuple(whole.shape) == shape:
         return whole
-    if isinstance(op, o.PositionEmbedding):
+    if isinstance(op, o.PositionEmbedding) and op.grid:
         return _resampled_positions(whole, *shape[1:])
     if isinstance(op, o.Linear) and op.parts > 1:
         parts = whole.unflatten(0, (op.parts, -1))[:, : shape[0] // op.parts]
@@ -111,10 +111,15 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor, arch: Mapping[str, Value]) -> Tensor:
         """Run the network `arch` on `(batch, *space.input_shape(arch))`."""
         updates_statistics = not self.training or dict(arch) == dict(self.space.largest)
-        for name, ops in self.space.ops(arch):
+        blocks = self.space.ops(arch)
+        kept: dict[str, Tensor] = {}
+        for (name, ops), route in zip(blocks, routes(blocks), strict=True):
             skeleton = self._skeleton(ops).train(self.training)
             tensors = self.block_tensors(name, ops, own_buffers=not updates_statistics)
-            x = functional_call(skeleton, tensors, (x,))
+            outside = {f"@{read}": kept[read] for read in route.reads}
+            x = functional_call(skeleton, tensors, (x, outside))
+            if route.read_later:
+                kept[name] = x
         return x
 
     def block_tensors(

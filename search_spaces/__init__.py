@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search_spaces.architecture import Architecture
+    from search_spaces.builder import BlockBuilder
     from search_spaces.catalogue import load_space
     from search_spaces.errors import UserError
-    from search_spaces.ops import BlockBuilder, Op
+    from search_spaces.ops import Op
     from search_spaces.space import Block, Choice, SearchSpace
 
 __all__ = [
@@ -30,7 +31,7 @@ _HOMES = {
     "Architecture": "architecture",
     "load_space": "catalogue",
     "UserError": "errors",
-    "BlockBuilder": "ops",
+    "BlockBuilder": "builder",
     "Op": "ops",
     "Block": "space",
     "Choice": "space",

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from search_spaces.ops import BlockBuilder, Op, Tensor, strided
+from search_spaces.builder import BlockBuilder
+from search_spaces.ops import Op, Tensor, strided
 from search_spaces.space import Block, Choice, SearchSpace, layer_choices
 
 KERNELS = (3, 5, 7)

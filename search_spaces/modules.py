@@ -7,6 +7,7 @@ weight sharing or training. A user's own op type joins by an entry in `MODULES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -19,17 +20,56 @@ from search_spaces.space import SearchSpace
 
 
 class _Attention(nn.Module):
-    def __init__(self, heads: int) -> None:
+    def __init__(self, heads: int, kv_heads: int, causal: bool) -> None:
         super().__init__()
         self.heads = heads
+        self.kv_heads = kv_heads or heads
+        self.causal = causal
 
-    def forward(self, qkv: Tensor) -> Tensor:
-        """`(batch, tokens, 3 * width)` to `(batch, tokens, width)`."""
-        batch, tokens, width = qkv.shape
-        head_width = width // (3 * self.heads)
-        parts = qkv.reshape(batch, tokens, 3, self.heads, head_width).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(parts[0], parts[1], parts[2])
-        return mixed.transpose(1, 2).reshape(batch, tokens, width // 3)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """`(batch, tokens, 3 * width)`, or query, key and value, to `(batch, tokens, width)`."""
+        query, key, value = inputs if len(inputs) == 3 else inputs[0].chunk(3, dim=2)
+        batch, tokens, width = query.shape
+        heads, shared = (batch, -1, self.heads, width // self.heads), self.kv_heads
+        mixed = F.scaled_dot_product_attention(
+            query.reshape(heads).transpose(1, 2),
+            key.reshape(batch, -1, shared, width // self.heads).transpose(1, 2),
+            value.reshape(batch, -1, shared, width // self.heads).transpose(1, 2),
+            is_causal=self.causal,
+            enable_gqa=shared != self.heads,
+        )
+        return mixed.transpose(1, 2).reshape(batch, tokens, width)
+
+
+class _Rotary(nn.Module):
+    def __init__(self, heads: int, width: int) -> None:
+        super().__init__()
+        self.heads = heads
+        half = width // heads // 2
+        self.rates = 10_000.0 ** (-torch.arange(half, device="cpu") / half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rotate `(batch, tokens, heads * head width)`."""
+        batch, tokens, width = x.shape
+        angles = torch.outer(torch.arange(tokens), self.rates).to(x.device, x.dtype)
+        cosine, sine = angles.cos()[:, None], angles.sin()[:, None]
+        a, b = x.reshape(batch, tokens, self.heads, -1).chunk(2, dim=-1)
+        turned = torch.cat([a * cosine - b * sine, b * cosine + a * sine], dim=-1)
+        return turned.reshape(batch, tokens, width)
+
+
+class _Concat(nn.Module):
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, dim=1)
+
+
+class _Zero(nn.Module):
+    def __init__(self, shape: o.Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(x.shape[0], *self.shape)
 
 
 class _ClassToken(nn.Module):
@@ -73,6 +113,14 @@ def _first_token(x: Tensor) -> Tensor:
     return x[:, 0]
 
 
+def _mean_token(x: Tensor) -> Tensor:
+    return x.mean(dim=1)
+
+
+def _crop(x: Tensor) -> Tensor:
+    return x[:, :, 1:, 1:]
+
+
 def _scale(x: Tensor, factors: Tensor) -> Tensor:
     return x * factors[:, :, None, None]
 
@@ -85,6 +133,7 @@ def _conv(op: o.Conv2d) -> nn.Module:
         op.kernel,
         op.stride,
         op.padding,
+        dilation=op.dilation,
         groups=op.groups,
         bias=op.bias,
     )
@@ -102,10 +151,28 @@ def _linear(op: o.Linear) -> nn.Module:
     return linear
 
 
+def _embedding(op: o.Embedding) -> nn.Module:
+    table = nn.Embedding(op.vocabulary, op.out_shape[-1])
+    nn.init.normal_(table.weight, std=0.02)
+    return table
+
+
 MODULES: dict[type[o.Op], Callable[[Any], nn.Module]] = {
     o.Conv2d: _conv,
     o.Linear: _linear,
-    o.Attention: lambda op: _Attention(op.heads),
+    o.Attention: lambda op: _Attention(op.heads, op.kv_heads, op.causal),
+    o.Embedding: _embedding,
+    o.RMSNorm: lambda op: nn.RMSNorm(op.out_shape[-1], eps=1e-6),
+    o.Rotary: lambda op: _Rotary(op.heads, op.out_shape[-1]),
+    o.MaxPool2d: lambda op: nn.MaxPool2d(op.kernel, op.stride, op.padding, ceil_mode=op.ceil),
+    o.AvgPool2d: lambda op: nn.AvgPool2d(
+        op.kernel, op.stride, op.padding, ceil_mode=op.ceil, count_include_pad=False
+    ),
+    o.Concat: lambda op: _Concat(),
+    o.Crop: lambda op: _Function(_crop),
+    o.Zero: lambda op: _Zero(op.out_shape),
+    o.Multiply: lambda op: _Function(torch.mul),
+    o.MeanToken: lambda op: _Function(_mean_token),
     o.BatchNorm2d: lambda op: nn.BatchNorm2d(op.out_shape[0]),
     o.LayerNorm: lambda op: nn.LayerNorm(op.out_shape[-1]),
     o.Activation: lambda op: _Function(getattr(F, op.function)),
@@ -131,9 +198,9 @@ class BlockModule(nn.Module):
             for op, spent in zip(ops, o.spent_tensors(ops), strict=True)
         ]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the block on its batched input."""
-        tensors = {"input": x}
+    def forward(self, x: Tensor, outside: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Run the block on its batched input and, by `@name`, on other blocks' outputs."""
+        tensors = {"input": x, **(outside or {})}
         del x
         name = "input"
         for name, inputs, spent in self._steps:
@@ -153,23 +220,58 @@ def channels_last(network: Module) -> Module:
 
 
 class Network(nn.Module):
-    """A standalone network: the active blocks in a chain.
+    """A standalone network: the active blocks in their order.
 
     Takes `(batch, *space.input_shape(arch))`, gives what the last block gives (logits
-    `(batch, classes)` for the spaces of this package).
+    `(batch, classes)` for the spaces of images).
     """
 
     def __init__(self, blocks: Sequence[tuple[str, Sequence[o.Op]]]) -> None:
         super().__init__()
         self.blocks = nn.ModuleDict({name: BlockModule(ops) for name, ops in blocks})
+        self._routes = routes(blocks)
         self.config: dict[str, Any] = {}
         """What an export says of a network that was loaded from it; empty otherwise."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Run all blocks in order."""
-        for block in self.blocks.values():
-            x = block(x)
+        kept: dict[str, Tensor] = {}
+        for (name, block), route in zip(self.blocks.items(), self._routes, strict=True):
+            x = block(x, {f"@{read}": kept[read] for read in route.reads})
+            if route.read_later:
+                kept[name] = x
+            for read in route.spent:
+                del kept[read]
         return x
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a block has to do with the outputs of others beside the one before it."""
+
+    reads: tuple[str, ...]
+    read_later: bool
+    spent: tuple[str, ...]
+    """Outputs that no block reads after this one."""
+
+
+def routes(blocks: Sequence[tuple[str, Sequence[o.Op]]]) -> list[Route]:
+    """The route of each block.
+
+    Raises:
+        ValueError: if a block reads one that is not before it.
+    """
+    reads = [tuple(o.outside_blocks(ops)) for _, ops in blocks]
+    last_reader = {name: index for index, names in enumerate(reads) for name in names}
+    done: set[str] = set()
+    result = []
+    for index, (name, _) in enumerate(blocks):
+        if not done.issuperset(reads[index]):
+            raise ValueError(f"block {name} reads {set(reads[index]) - done}, not before it")
+        done.add(name)
+        spent = tuple(read for read in reads[index] if last_reader[read] == index)
+        result.append(Route(reads[index], name in last_reader, spent))
+    return result
 
 
 def build(space: SearchSpace, arch: Mapping[str, Value]) -> Network:

@@ -21,7 +21,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Tensor:
-    """A value inside a block: the op that produced it (`"input"` for the block's own input)."""
+    """A value that an op reads: the name of the op that produced it.
+
+    `"input"` is what the block before gives, `"@block"` what the block of that name gives.
+    """
 
     name: str
     shape: Shape
@@ -68,6 +71,7 @@ class Conv2d(Op):
     padding: int = 0
     groups: int = 1
     bias: bool = False
+    dilation: int = 1
 
     @property
     def macs(self) -> int:
@@ -116,15 +120,35 @@ class Linear(Op):
 
 @dataclass(frozen=True)
 class Attention(Op):
-    """Scaled dot-product self-attention; reads query, key and value as `(tokens, 3 * width)`."""
+    """Scaled dot-product attention, the full square also where it is causal.
+
+    Reads query, key and value as one `(tokens, 3 * width)`, or as three tensors
+    `(tokens, width)`, `(keys, kv width)`, `(keys, kv width)`; with `kv_heads` below `heads`, each
+    key and value serves a group of queries (Ainslie et al., "GQA", 2023).
+    """
 
     heads: int = 1
+    kv_heads: int = 0
+    """Heads of key and value; 0 means as many as of the query."""
+    causal: bool = False
 
     @property
     def macs(self) -> int:
-        """`2 * tokens^2 * width`: the scores and the weighted sum, whatever the heads."""
+        """`2 * tokens * keys * width`: the scores and the weighted sum, whatever the heads."""
         tokens, width = self.out_shape
-        return 2 * tokens * tokens * width
+        return 2 * tokens * self.inputs[-1].shape[0] * width
+
+
+@dataclass(frozen=True)
+class Embedding(Op):
+    """Table lookup: token ids `(tokens,)` to `(tokens, width)`; costs no multiplication."""
+
+    vocabulary: int = 1
+
+    @property
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """The table, `(vocabulary, width)`."""
+        return {"weight": (self.vocabulary, self.out_shape[-1])}
 
 
 @dataclass(frozen=True)
@@ -150,6 +174,24 @@ class LayerNorm(Op):
 
 
 @dataclass(frozen=True)
+class RMSNorm(Op):
+    """Root-mean-square normalisation over the last dimension (Zhang and Sennrich, 2019)."""
+
+    @property
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """Scale, one a feature."""
+        return {"weight": (self.out_shape[-1],)}
+
+
+@dataclass(frozen=True)
+class Rotary(Op):
+    """Rotates each head of a query or key by its position (Su et al., "RoFormer", 2021)."""
+
+    heads: int = 1
+    in_place: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
 class Activation(Op):
     """Element-wise non-linearity, by the name of its function in `torch.nn.functional`."""
 
@@ -163,6 +205,41 @@ class GlobalPool(Op):
 
 
 @dataclass(frozen=True)
+class MaxPool2d(Op):
+    """Largest value under a window; `ceil` rounds the output size up."""
+
+    kernel: int = 2
+    stride: int = 2
+    padding: int = 0
+    ceil: bool = False
+
+
+@dataclass(frozen=True)
+class AvgPool2d(Op):
+    """Mean under a window, padding not counted; `ceil` rounds the output size up."""
+
+    kernel: int = 2
+    stride: int = 2
+    padding: int = 0
+    ceil: bool = False
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Images side by side in channels."""
+
+
+@dataclass(frozen=True)
+class Crop(Op):
+    """An image without its first row and column, the other half of a factorised reduction."""
+
+
+@dataclass(frozen=True)
+class Zero(Op):
+    """Nothing, of a given shape: the absent edge of a cell."""
+
+
+@dataclass(frozen=True)
 class Scale(Op):
     """Multiplies an image's channels by a vector: the end of squeeze-excitation."""
 
@@ -172,6 +249,13 @@ class Scale(Op):
 @dataclass(frozen=True)
 class Add(Op):
     """Element-wise sum of two equal shapes: a residual connection."""
+
+    in_place: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Multiply(Op):
+    """Element-wise product of two equal shapes: a gated layer."""
 
     in_place: ClassVar[bool] = True
 
@@ -193,8 +277,9 @@ class ClassToken(Op):
 
 @dataclass(frozen=True)
 class PositionEmbedding(Op):
-    """Adds a learnt vector to each token: one class token, then a square grid."""
+    """Adds a learnt vector to each token: one class token then a square grid, or a plain line."""
 
+    grid: bool = True
     in_place: ClassVar[bool] = True
 
     @property
@@ -208,106 +293,20 @@ class FirstToken(Op):
     """Reads the class token: `(tokens, width)` to `(width,)`."""
 
 
-class BlockBuilder:
-    """Writes a block's ops in order, working out every shape from the block's input.
-
-    Each method appends one op and returns its output; `ops` is what a block's function returns.
-    """
-
-    def __init__(self, *input_shape: int) -> None:
-        self.input = Tensor("input", input_shape)
-        self._ops: list[Op] = []
-
-    @property
-    def ops(self) -> tuple[Op, ...]:
-        """All ops so far, in execution order; the last one's output is the block's."""
-        return tuple(self._ops)
-
-    def add_op(self, op: Op) -> Tensor:
-        """Append any op (also one of the user's own type); its name must be new in the block."""
-        self._ops.append(op)
-        return Tensor(op.name, op.out_shape)
-
-    def conv(
-        self,
-        name: str,
-        x: Tensor,
-        out_channels: int,
-        kernel: int = 1,
-        *,
-        stride: int = 1,
-        groups: int = 1,
-        bias: bool = False,
-        padded: bool = True,
-    ) -> Tensor:
-        """Convolution; `padded=False` cuts the image into patches (`kernel == stride`)."""
-        _, height, width = x.shape
-        if padded:
-            height, width = strided(height, stride), strided(width, stride)
-        else:
-            height, width = height // stride, width // stride
-        shape = (out_channels, height, width)
-        padding = kernel // 2 if padded else 0
-        return self.add_op(Conv2d(name, (x,), shape, kernel, stride, padding, groups, bias))
-
-    def linear(
-        self, name: str, x: Tensor, out_features: int, *, bias: bool = True, parts: int = 1
-    ) -> Tensor:
-        """Linear layer on the last dimension."""
-        return self.add_op(Linear(name, (x,), (*x.shape[:-1], out_features), bias, parts))
-
-    def attention(self, name: str, qkv: Tensor, heads: int) -> Tensor:
-        """Self-attention over `(tokens, 3 * width)`."""
-        tokens, width = qkv.shape
-        return self.add_op(Attention(name, (qkv,), (tokens, width // 3), heads))
-
-    def batch_norm(self, name: str, x: Tensor) -> Tensor:
-        """Batch normalisation."""
-        return self.add_op(BatchNorm2d(name, (x,), x.shape))
-
-    def layer_norm(self, name: str, x: Tensor) -> Tensor:
-        """Layer normalisation."""
-        return self.add_op(LayerNorm(name, (x,), x.shape))
-
-    def activation(self, name: str, x: Tensor, function: str) -> Tensor:
-        """Element-wise non-linearity."""
-        return self.add_op(Activation(name, (x,), x.shape, function))
-
-    def global_pool(self, name: str, x: Tensor) -> Tensor:
-        """Mean over height and width."""
-        return self.add_op(GlobalPool(name, (x,), x.shape[:1]))
-
-    def scale(self, name: str, x: Tensor, factors: Tensor) -> Tensor:
-        """Channel-wise product."""
-        return self.add_op(Scale(name, (x, factors), x.shape))
-
-    def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
-        """Residual sum."""
-        if x.shape != y.shape:
-            raise ValueError(f"{name}: cannot add {y.shape} to {x.shape}")
-        return self.add_op(Add(name, (x, y), x.shape))
-
-    def to_tokens(self, name: str, x: Tensor) -> Tensor:
-        """Image to token sequence."""
-        channels, height, width = x.shape
-        return self.add_op(ToTokens(name, (x,), (height * width, channels)))
-
-    def class_token(self, name: str, x: Tensor) -> Tensor:
-        """Prepend the class token."""
-        return self.add_op(ClassToken(name, (x,), (x.shape[0] + 1, x.shape[1])))
-
-    def position_embedding(self, name: str, x: Tensor) -> Tensor:
-        """Add positions."""
-        return self.add_op(PositionEmbedding(name, (x,), x.shape))
-
-    def first_token(self, name: str, x: Tensor) -> Tensor:
-        """Read the class token."""
-        return self.add_op(FirstToken(name, (x,), x.shape[1:]))
+@dataclass(frozen=True)
+class MeanToken(Op):
+    """Mean over tokens: `(tokens, width)` to `(width,)`."""
 
 
 def strided(size: int, stride: int) -> int:
     """Output size of a 'same'-padded convolution with an odd kernel: `ceil(size / stride)`."""
     return -(-size // stride)
+
+
+def outside_blocks(ops: Sequence[Op]) -> list[str]:
+    """Names of the blocks whose outputs these ops read by name."""
+    names = [tensor.name[1:] for op in ops for tensor in op.inputs if tensor.name[0] == "@"]
+    return list(dict.fromkeys(names))
 
 
 def spent_tensors(ops: Sequence[Op]) -> list[list[str]]:

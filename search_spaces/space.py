@@ -254,18 +254,21 @@ class SearchSpace:
         graph = nx.DiGraph()
         last, last_shape = "input", self.input_shape(arch)
         graph.add_node(last, op=None, shape=last_shape)
+        ends: dict[str, tuple[str, Shape]] = {}
         for block, ops in self.ops(arch):
             for op in ops:
                 node = f"{block}/{op.name}"
                 graph.add_node(node, op=op, shape=op.out_shape)
                 for tensor in op.inputs:
-                    source = last if tensor.name == "input" else f"{block}/{tensor.name}"
-                    if tensor.name == "input" and tensor.shape != last_shape:
-                        raise ValueError(
-                            f"{node} expects {tensor.shape}, {last} gives {last_shape}"
-                        )
+                    source, shape = f"{block}/{tensor.name}", tensor.shape
+                    if tensor.name == "input":
+                        source, shape = last, last_shape
+                    elif tensor.name[0] == "@":
+                        source, shape = ends[tensor.name[1:]]
+                    if shape != tensor.shape:
+                        raise ValueError(f"{node} expects {tensor.shape}, {source} gives {shape}")
                     graph.add_edge(source, node, shape=tensor.shape)
-            last, last_shape = f"{block}/{ops[-1].name}", ops[-1].out_shape
+            last, last_shape = ends[block] = f"{block}/{ops[-1].name}", ops[-1].out_shape
         return graph
 
 

@@ -22,9 +22,10 @@ from evaluators.costs import (
     peak_memory,
 )
 from search_spaces.architecture import Architecture
+from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SPACES, load_space
 from search_spaces.modules import build
-from search_spaces.ops import BlockBuilder, Op
+from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace
 
 SPACE_NAMES = sorted(SPACES)

@@ -13,9 +13,10 @@ from nas.frontier import Objective, objective
 from nas.strategies import Candidates, Strategy, make_strategy
 from nas.strategies.optuna_sampler import SAMPLERS, sampler_name
 from nas.study import Evaluation
+from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-from search_spaces.ops import BlockBuilder, Op
+from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace
 
 OBJECTIVES = (objective("accuracy"), objective("macs"))

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.supernet import Supernet
+from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.modules import build
-from search_spaces.ops import BlockBuilder, Op
+from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace
 
 SPACES = ["mobilenet-tiny", "vit-tiny"]

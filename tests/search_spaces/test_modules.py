@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SPACES, load_space
 from search_spaces.modules import MODULES, BlockModule, Network, build, channels_last
-from search_spaces.ops import BlockBuilder, Op
+from search_spaces.ops import Op
 from search_spaces.vit import classifier, encoder_block, patch_embedding
 
 BATCH = 2

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SPACES, load_space
 from search_spaces.errors import UserError
 from search_spaces.modules import Network
-from search_spaces.ops import BlockBuilder
 from search_spaces.serial import blocks_from_json, blocks_to_json
 
 
@@ -62,6 +62,7 @@ def test_settings_of_ops_are_written_by_their_names() -> None:
         "padding": 1,
         "groups": 1,
         "bias": False,
+        "dilation": 1,
     }
     assert (relu["type"], relu["function"]) == ("Activation", "relu")
 

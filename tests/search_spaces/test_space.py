@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.architecture import Architecture, Value
+from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SPACES, load_space
 from search_spaces.errors import UserError
-from search_spaces.ops import BlockBuilder, Op
+from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace
 
 SPACE_NAMES = sorted(SPACES)

@@ -1,0 +1,222 @@
+"""Writing a block: the ops in order, every shape worked out from what comes before.
+
+Knows how each op shapes its output. Does not know what ops cost (`ops.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search_spaces.ops import (
+    Activation,
+    Add,
+    Attention,
+    AvgPool2d,
+    BatchNorm2d,
+    ClassToken,
+    Concat,
+    Conv2d,
+    Crop,
+    Embedding,
+    FirstToken,
+    GlobalPool,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    MeanToken,
+    Multiply,
+    Op,
+    PositionEmbedding,
+    RMSNorm,
+    Rotary,
+    Scale,
+    Shape,
+    Tensor,
+    ToTokens,
+    Zero,
+    strided,
+)
+
+
+class BlockBuilder:
+    """Writes a block's ops in order, working out every shape from the block's input.
+
+    Each method appends one op and returns its output; `ops` is what a block's function returns.
+    """
+
+    def __init__(self, *input_shape: int) -> None:
+        self.input = Tensor("input", input_shape)
+        self._ops: list[Op] = []
+
+    @staticmethod
+    def output_of(block: str, *shape: int) -> Tensor:
+        """What the block of this name gives, for a block that reads more than the one before."""
+        return Tensor(f"@{block}", shape)
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """All ops so far, in execution order; the last one's output is the block's."""
+        return tuple(self._ops)
+
+    def add_op(self, op: Op) -> Tensor:
+        """Append any op (also one of the user's own type); its name must be new in the block."""
+        self._ops.append(op)
+        return Tensor(op.name, op.out_shape)
+
+    def conv(
+        self,
+        name: str,
+        x: Tensor,
+        out_channels: int,
+        kernel: int = 1,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padded: bool = True,
+        dilation: int = 1,
+    ) -> Tensor:
+        """Convolution with an odd kernel and 'same' padding.
+
+        `padded=False` leaves the padding out: patches, where `kernel == stride`.
+        """
+        _, height, width = x.shape
+        if padded:
+            height, width = strided(height, stride), strided(width, stride)
+        else:
+            height, width = ((side - kernel) // stride + 1 for side in (height, width))
+        shape = (out_channels, height, width)
+        padding = dilation * (kernel // 2) if padded else 0
+        return self.add_op(
+            Conv2d(name, (x,), shape, kernel, stride, padding, groups, bias, dilation)
+        )
+
+    def linear(
+        self, name: str, x: Tensor, out_features: int, *, bias: bool = True, parts: int = 1
+    ) -> Tensor:
+        """Linear layer on the last dimension."""
+        return self.add_op(Linear(name, (x,), (*x.shape[:-1], out_features), bias, parts))
+
+    def attention(self, name: str, qkv: Tensor, heads: int) -> Tensor:
+        """Self-attention over `(tokens, 3 * width)`."""
+        tokens, width = qkv.shape
+        return self.add_op(Attention(name, (qkv,), (tokens, width // 3), heads))
+
+    def grouped_attention(
+        self,
+        name: str,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        heads: int,
+        kv_heads: int = 0,
+        causal: bool = False,
+    ) -> Tensor:
+        """Attention over a query, a key and a value of their own; `kv_heads` 0 means `heads`."""
+        inputs = (query, key, value)
+        return self.add_op(Attention(name, inputs, query.shape, heads, kv_heads, causal))
+
+    def embedding(self, name: str, ids: Tensor, vocabulary: int, width: int) -> Tensor:
+        """Token ids `(tokens,)` to vectors."""
+        return self.add_op(Embedding(name, (ids,), (*ids.shape, width), vocabulary))
+
+    def batch_norm(self, name: str, x: Tensor) -> Tensor:
+        """Batch normalisation."""
+        return self.add_op(BatchNorm2d(name, (x,), x.shape))
+
+    def layer_norm(self, name: str, x: Tensor) -> Tensor:
+        """Layer normalisation."""
+        return self.add_op(LayerNorm(name, (x,), x.shape))
+
+    def rms_norm(self, name: str, x: Tensor) -> Tensor:
+        """Root-mean-square normalisation."""
+        return self.add_op(RMSNorm(name, (x,), x.shape))
+
+    def rotary(self, name: str, x: Tensor, heads: int) -> Tensor:
+        """Rotate by position."""
+        return self.add_op(Rotary(name, (x,), x.shape, heads))
+
+    def activation(self, name: str, x: Tensor, function: str) -> Tensor:
+        """Element-wise non-linearity."""
+        return self.add_op(Activation(name, (x,), x.shape, function))
+
+    def global_pool(self, name: str, x: Tensor) -> Tensor:
+        """Mean over height and width."""
+        return self.add_op(GlobalPool(name, (x,), x.shape[:1]))
+
+    def pool(
+        self,
+        name: str,
+        x: Tensor,
+        kind: type[MaxPool2d] | type[AvgPool2d],
+        kernel: int,
+        stride: int,
+        *,
+        padding: int = 0,
+        ceil: bool = False,
+    ) -> Tensor:
+        """Pooling over windows: `MaxPool2d` or `AvgPool2d`."""
+        sides = [pooled(side, kernel, stride, padding, ceil=ceil) for side in x.shape[1:]]
+        shape = (x.shape[0], *sides)
+        return self.add_op(kind(name, (x,), shape, kernel, stride, padding, ceil))
+
+    def scale(self, name: str, x: Tensor, factors: Tensor) -> Tensor:
+        """Channel-wise product."""
+        return self.add_op(Scale(name, (x, factors), x.shape))
+
+    def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        """Residual sum."""
+        if x.shape != y.shape:
+            raise ValueError(f"{name}: cannot add {y.shape} to {x.shape}")
+        return self.add_op(Add(name, (x, y), x.shape))
+
+    def multiply(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        """Element-wise product."""
+        if x.shape != y.shape:
+            raise ValueError(f"{name}: cannot multiply {x.shape} by {y.shape}")
+        return self.add_op(Multiply(name, (x, y), x.shape))
+
+    def concat(self, name: str, parts: Sequence[Tensor]) -> Tensor:
+        """Images side by side in channels."""
+        channels = sum(part.shape[0] for part in parts)
+        return self.add_op(Concat(name, tuple(parts), (channels, *parts[0].shape[1:])))
+
+    def crop(self, name: str, x: Tensor) -> Tensor:
+        """Drop the first row and column."""
+        channels, height, width = x.shape
+        return self.add_op(Crop(name, (x,), (channels, height - 1, width - 1)))
+
+    def zero(self, name: str, x: Tensor, shape: Shape) -> Tensor:
+        """Zeros of a shape (without the batch, which is taken from `x`)."""
+        return self.add_op(Zero(name, (x,), shape))
+
+    def to_tokens(self, name: str, x: Tensor) -> Tensor:
+        """Image to token sequence."""
+        channels, height, width = x.shape
+        return self.add_op(ToTokens(name, (x,), (height * width, channels)))
+
+    def class_token(self, name: str, x: Tensor) -> Tensor:
+        """Prepend the class token."""
+        return self.add_op(ClassToken(name, (x,), (x.shape[0] + 1, x.shape[1])))
+
+    def position_embedding(self, name: str, x: Tensor, *, grid: bool = True) -> Tensor:
+        """Add positions: of a class token and a square grid, or of a plain line of tokens."""
+        return self.add_op(PositionEmbedding(name, (x,), x.shape, grid))
+
+    def first_token(self, name: str, x: Tensor) -> Tensor:
+        """Read the class token."""
+        return self.add_op(FirstToken(name, (x,), x.shape[1:]))
+
+    def mean_token(self, name: str, x: Tensor) -> Tensor:
+        """Mean over tokens."""
+        return self.add_op(MeanToken(name, (x,), x.shape[1:]))
+
+
+def pooled(size: int, kernel: int, stride: int, padding: int, *, ceil: bool) -> int:
+    """Output size of a pooling window; rounding up never starts a window in the padding."""
+    span = size + 2 * padding - kernel
+    if not ceil:
+        return span // stride + 1
+    out = strided(span, stride) + 1
+    return out - 1 if (out - 1) * stride >= size + padding else out
