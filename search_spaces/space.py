@@ -22,6 +22,7 @@ import numpy.typing as npt
 from search_spaces.architecture import Architecture, Value
 from search_spaces.errors import UserError, unknown
 from search_spaces.ops import Op, Shape
+from search_spaces.published import Published
 
 Rows = npt.NDArray[np.uint8]
 """`(n, choices)` uint8: each architecture as the index of the option taken at every choice."""
@@ -66,6 +67,8 @@ class SearchSpace:
     name: str
     choices: tuple[Choice, ...]
     blocks: tuple[Block, ...]
+    published: Published | None = None
+    """How the space's paper writes its architectures, where it is someone's."""
 
     def __post_init__(self) -> None:
         names: set[str] = set()
@@ -187,13 +190,18 @@ class SearchSpace:
     def architecture(self, values: Mapping[str, Any]) -> Architecture:
         """Check values from outside and return the architecture; inactive ones are dropped.
 
+        They are values by choice, or the encoding that the space's paper publishes.
+
         Raises:
             UserError: for a choice that is not of this space, one that is missing, or a value
                 that is not among its options.
         """
+        if self.published is not None and set(values) <= set(self.published.keys):
+            return self.decode(self.canonical(self.published.rows([values])))[0]
         for name in values:
             if name not in self.column:
-                raise unknown(f"choice of space {self.name}", str(name), self.column)
+                known = [*self.column, *(self.published.keys if self.published else ())]
+                raise unknown(f"choice of space {self.name}", str(name), known)
         codes = [0] * len(self.choices)
         for column, choice in enumerate(self.choices):
             given = values.get(choice.name)
