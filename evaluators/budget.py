@@ -24,6 +24,9 @@ WORDS = {"macs": "FLOPs", "params": "parameters", "memory": "bytes of memory"}
 BATCH = 65_536
 MAX_BATCHES = 16
 
+SPREAD_POOL = 64
+"""Rows drawn for each one that `spread` keeps."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -162,6 +165,17 @@ class BudgetedSpace:
                 return np.concatenate(kept)[:n]
         starts = np.concatenate([*kept, self.nearest[None]])
         return self._walk(starts[rng.integers(0, len(starts), size=n)], rng)
+
+    def spread(self, n: int, rng: np.random.Generator) -> Rows:
+        """Draw `n` rows within the budget, `(n, choices)`, spread evenly over the range of MACs.
+
+        Uniform choices crowd in the middle of the range; a supernet that trains on such draws
+        knows little of the networks just below the budget, which are the ones it is asked about.
+        """
+        rows = self.sample(SPREAD_POOL * n, rng)
+        macs = self.tables.score(rows)["macs"]
+        wanted = rng.uniform(macs.min(), macs.max(), size=n)
+        return rows[np.abs(macs[None] - wanted[:, None]).argmin(axis=1)]
 
     def _walk(self, rows: Rows, rng: np.random.Generator, steps: int = 200) -> Rows:
         counts = self.space.option_counts

@@ -103,6 +103,9 @@ def search(
     trials: Annotated[int | None, typer.Option(help="Architectures to evaluate.")] = None,
     supernet_epochs: Annotated[float | None, typer.Option(help="Supernet training.")] = None,
     train_epochs: Annotated[float | None, typer.Option(help="Training of the winner.")] = None,
+    finalists: Annotated[
+        int | None, typer.Option(help="Networks that race before one is the winner; 1: none.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a training step.")] = None,
     augment: Annotated[
         str | None, typer.Option(help="Comma-separated: crop,flip,mixup (or 'none').")
@@ -135,6 +138,7 @@ def search(
         "trials": trials,
         "supernet_epochs": supernet_epochs,
         "train_epochs": train_epochs,
+        "finalists": finalists,
         "batch_size": batch_size,
         "augmentation": _names(augment),
         "image_size": image_size,

@@ -65,6 +65,7 @@ def plan(task: Task, *, workers: int = 0) -> Plan:
     images = recipe.steps(len(data.train)) * recipe.batch_size
     sandwich = largest_step + (RANDOM_SUBNETS + 0.5) * step
     scored = len(data.validation) + 2 * min(specification.calibration_images, len(data.train))
+    race = specification.finalists * task.race_epochs if specification.finalists > 1 else 0
     both = len(data.train) + len(data.validation)
     return Plan(
         space=task.space.name,
@@ -76,7 +77,7 @@ def plan(task: Task, *, workers: int = 0) -> Plan:
         surveyed=SURVEY,
         supernet_seconds=images * sandwich,
         search_seconds=specification.trials * scored * forward / max(1, workers),
-        winner_seconds=task.train_epochs * both * step,
+        winner_seconds=(task.train_epochs * both + race * len(data.train)) * step,
     )
 
 

@@ -17,12 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluators.accuracy import accuracy, calibration_batches, recalibrate
-from evaluators.data import Split
 from evaluators.inherited import InheritedAccuracy
 from nas import run as runs
 from nas import specification as spec
-from nas.export import export
 from nas.files import write_text
 from nas.fit import fit, recipe_for
 from nas.frontier import knee, objective
@@ -35,7 +32,7 @@ from nas.study import Evaluation, Study
 from nas.supernet import Supernet
 from nas.supernet_training import sandwich
 from nas.task import Task
-from nas.training import train
+from nas.winner import finalists, race, train_winner
 from nas.workers import Workers, check_reachable, open_workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
@@ -43,9 +40,6 @@ from search_spaces.modules import channels_last
 
 ONE_THREAD_MACS = 5_000_000
 """Networks below this are faster on one thread than on several: meeting costs more than working."""
-
-FINE_TUNING_RATE = 0.5
-"""The winner starts from inherited weights: half the learning rate of a fresh network."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +112,9 @@ def search(
         good = [e for e in done if e.error is None]
         if not good:
             raise AllFailed(next((e.error or "" for e in done), "nothing was evaluated"))
-        front = runs.frontier(good, objectives)
-        winner = runs.best(front, objectives)
-        summary = finish(task, run, evaluator, done, front, winner, reporter)
+        summary = finish(task, run, evaluator, done, reporter)
+    front = runs.frontier(good, objectives)
+    winner = next(e for e in good if e.arch.id == summary["winner"]["id"])
     return Outcome(task, run, front, winner, summary)
 
 
@@ -189,7 +183,7 @@ def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAc
     supernet = channels_last(supernet.to(specification.device))
 
     def draw(rng: np.random.Generator, n: int) -> list[Architecture]:
-        return task.space.decode(task.budgeted.sample(n, rng))
+        return task.space.decode(task.budgeted.spread(n, rng))
 
     with reporter.training("supernet", recipe.steps(len(data.train))) as on_step:
         fit(
@@ -215,20 +209,22 @@ def finish(
     run: Run,
     evaluator: InheritedAccuracy,
     evaluations: list[Evaluation],
-    front: list[Evaluation],
-    winner: Evaluation,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Train the winner, score it on the test split, export it and write the summary."""
+    """Race the finalists, train the winner, score it on the test split, export it, sum up."""
     specification = task.specification
+    objectives = run.objectives
+    front = runs.frontier(evaluations, objectives)
+    starters = finalists(task, evaluations, run)
     existing = run.summary()
-    if existing and (existing["evaluations"], existing["winner"]["id"]) == (
+    if existing and (existing["evaluations"], [e["id"] for e in existing["finalists"]]) == (
         len(evaluations),
-        winner.arch.id,
+        [e.arch.id for e in starters],
     ):
         return existing
+    raced = race(task, run, evaluator, starters, reporter)
+    winner = max(starters, key=lambda e: raced.get(e.arch.id, 0.0))
     test = train_winner(task, run, evaluator, winner.arch, run.folder / "winner", reporter)
-    objectives = run.objectives
     points = runs.values(front, objectives)
     summary = {
         "space": task.space.name,
@@ -239,6 +235,10 @@ def finish(
         "hypervolume": runs.hypervolume(front, objectives, task.worst),
         "frontier": [{"id": e.arch.id, **e.metrics} for e in front],
         "knee": front[knee(points, objectives)].arch.id,
+        "finalists": [
+            {"id": e.arch.id, **e.metrics, "accuracy_after_race": raced.get(e.arch.id)}
+            for e in starters
+        ],
         "winner": {
             **runs.architecture_json(winner.arch),
             **task.tables.cost(winner.arch),
@@ -250,49 +250,3 @@ def finish(
     }
     write_text(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
-
-
-def train_winner(
-    task: Task,
-    run: Run,
-    evaluator: InheritedAccuracy,
-    arch: Architecture,
-    folder: Path,
-    reporter: Reporter,
-) -> float:
-    """Fine-tune an architecture from inherited weights, export it, return its test accuracy.
-
-    It trains on the training and validation images together: the search is over, and the test
-    split is the only one that judges it.
-    """
-    specification = task.specification
-    data = task.data
-    network = evaluator.recalibrated(arch).to(specification.device)
-    size = task.space.input_shape(arch)[-1]
-    both = Split(
-        torch.cat([data.train.images, data.validation.images]),
-        torch.cat([data.train.labels, data.validation.labels]),
-    )
-    if task.train_epochs > 0:
-        recipe = recipe_for(task.space, task.train_epochs, batch_size=specification.batch_size)
-        recipe = recipe.scaled(FINE_TUNING_RATE)
-        with reporter.training("winner", recipe.steps(len(both))) as on_step:
-            train(
-                network,
-                data,
-                recipe,
-                size,
-                seed=specification.seed,
-                split=both,
-                checkpoint=run.training_checkpoint(arch, recipe.epochs),
-                on_step=on_step,
-            )
-    device = torch.device(specification.device)
-    recalibrate(
-        network, calibration_batches(evaluator.calibration, data.normalisation, size, device)
-    )
-    test = accuracy(network, data.test, data.normalisation, size)
-    metrics = {"test_accuracy": test, "test_images": len(data.test)}
-    with reporter.stage(f"exporting to {folder}"):
-        export(network, arch, task.tables, data, folder, metrics=metrics, overwrite=True)
-    return test

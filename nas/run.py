@@ -83,7 +83,10 @@ class Run:
         if not done:
             raise UserError(f"{self.folder} holds no evaluated architecture yet")
         if name == "best":
-            return best(done, self.objectives)
+            summary = self.summary()
+            won = summary["winner"]["id"] if summary else None
+            winner = next((e for e in done if e.arch.id == won), None)
+            return winner or best(done, self.objectives)
         if name == "knee":
             front = self.frontier(done)
             return front[f.knee(values(front, self.objectives), self.objectives)]

@@ -279,8 +279,9 @@ def train_and_print(
     as_json: bool,
 ) -> None:
     """`nas train`."""
-    from nas.engine import inherited_evaluator, train_winner
+    from nas.engine import inherited_evaluator
     from nas.task import Task
+    from nas.winner import train_winner
 
     run = Run(folder)
     arch = run.find(name).arch

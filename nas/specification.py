@@ -35,6 +35,8 @@ class Specification(BaseModel):
     trials: int = Field(100, ge=1)
     supernet_epochs: float | None = Field(None, gt=0)
     train_epochs: float | None = Field(None, ge=0)
+    finalists: int = Field(4, ge=1)
+    """Architectures that train shortly before one of them is the winner; 1 for no race."""
     batch_size: int = Field(64, ge=2)
     calibration_images: int = Field(512, ge=1)
     seed: int = Field(0, ge=0)

@@ -19,6 +19,9 @@ from search_spaces.space import SearchSpace
 SUPERNET_IMAGES = 400_000
 """Images that the supernet trains on by default: 10 epochs of CIFAR-10."""
 
+RACE_SHARE = 1 / 16
+"""A finalist's training in the race, as a part of the winner's."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -70,6 +73,11 @@ class Task:
         asked = self.specification.train_epochs
         default = max(3.0, min(80.0, 1.5 * SUPERNET_IMAGES / len(self.data.train)))
         return default if asked is None else asked
+
+    @cached_property
+    def race_epochs(self) -> float:
+        """Length of each finalist's training in the race."""
+        return round(RACE_SHARE * self.train_epochs, 2)
 
     @cached_property
     def augmentation(self) -> Augmentation:

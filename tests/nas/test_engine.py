@@ -18,6 +18,7 @@ from nas.engine import AllFailed, Outcome, search
 from nas.run import Run
 from nas.specification import Specification, make
 from nas.study import read_evaluations
+from nas.winner import finalists
 from search_spaces.errors import UserError
 
 
@@ -36,10 +37,30 @@ def test_no_architecture_is_evaluated_twice(finished: Outcome) -> None:
     assert len(set(ids)) == len(ids)
 
 
-def test_the_winner_is_the_most_accurate_of_the_frontier(finished: Outcome) -> None:
-    best = max(e.metrics["accuracy"] for e in finished.run.evaluations())
-    assert finished.winner.metrics["accuracy"] == best
-    assert finished.winner.arch in [e.arch for e in finished.frontier]
+def test_the_winner_won_the_race_of_the_most_accurate(finished: Outcome) -> None:
+    raced = {e["id"]: e["accuracy_after_race"] for e in finished.summary["finalists"]}
+    assert len(raced) == finished.task.specification.finalists
+    assert raced[finished.winner.arch.id] == max(raced.values())
+    slowest = min(e["accuracy"] for e in finished.summary["finalists"])
+    left_out = [e for e in finished.run.evaluations() if e.arch.id not in raced]
+    assert left_out
+    assert all(e.metrics["accuracy"] <= slowest for e in left_out)
+    assert finished.run.find("best").arch == finished.winner.arch
+
+
+def test_without_a_race_the_winner_is_the_most_accurate_of_the_frontier(
+    finished: Outcome, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    alone = finished.task.specification.model_copy(update={"finalists": 1})
+    (only,) = finalists(
+        replace(finished.task, specification=alone), finished.run.evaluations(), finished.run
+    )
+    assert only.arch in [e.arch for e in finished.frontier]
+    assert only.metrics["accuracy"] == max(
+        e.metrics["accuracy"] for e in finished.run.evaluations()
+    )
 
 
 def test_the_winner_loads_back_with_one_call(finished: Outcome) -> None:

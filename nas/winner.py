@@ -1,0 +1,138 @@
+"""The winner: a race of the finalists, then the long training of the one that won it.
+
+Knows one evaluated search. Inherited accuracy comes from shared weights and is a rough guide among
+networks that are nearly as good; what a network reaches in a short training of its own ranks them
+better (so do all methods of successive halving: Jamieson and Talwalkar, 2016). Does not know how
+architectures were proposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from evaluators.accuracy import accuracy, calibration_batches, recalibrate
+from evaluators.data import Split
+from evaluators.inherited import InheritedAccuracy
+from nas import run as runs
+from nas.export import export
+from nas.fit import recipe_for
+from nas.progress import Reporter
+from nas.run import Run
+from nas.study import Evaluation
+from nas.task import Task
+from nas.training import train
+from search_spaces.architecture import Architecture
+
+FINE_TUNING_RATE = 0.5
+"""The winner starts from inherited weights: half the learning rate of a fresh network."""
+
+
+def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[Evaluation]:
+    """Those that race: the best by the first objective, if that is the accuracy; else one.
+
+    Whatever has a higher inherited accuracy than a finalist is a finalist too, so the winner of
+    the race is dominated by nothing that did not lose against it.
+    """
+    objectives = run.objectives
+    front = runs.frontier(evaluations, objectives)
+    if objectives[0].metric != "accuracy" or task.specification.finalists == 1:
+        return [runs.best(front, objectives)]
+    points = {e.arch: e for e in evaluations if e.error is None}
+    ranked = sorted(points.values(), key=lambda e: (-e.metrics["accuracy"], e.metrics["macs"]))
+    return ranked[: task.specification.finalists]
+
+
+def race(
+    task: Task,
+    run: Run,
+    evaluator: InheritedAccuracy,
+    starters: Sequence[Evaluation],
+    reporter: Reporter,
+) -> dict[str, float]:
+    """Train each finalist shortly on the training images; validation accuracy by id."""
+    if len(starters) < 2 or task.race_epochs == 0:
+        return {}
+    result = {}
+    for number, starter in enumerate(starters, start=1):
+        arch = starter.arch
+        network = _fine_tuned(
+            task,
+            run,
+            evaluator,
+            arch,
+            task.race_epochs,
+            task.data.train,
+            reporter,
+            name=f"finalist {number} of {len(starters)}",
+        )
+        size = task.space.input_shape(arch)[-1]
+        data = task.data
+        result[arch.id] = accuracy(network, data.validation, data.normalisation, size)
+    return result
+
+
+def train_winner(
+    task: Task,
+    run: Run,
+    evaluator: InheritedAccuracy,
+    arch: Architecture,
+    folder: Path,
+    reporter: Reporter,
+) -> float:
+    """Fine-tune an architecture from inherited weights, export it, return its test accuracy.
+
+    It trains on the training and validation images together: the search is over, and the test
+    split is the only one that judges it.
+    """
+    data = task.data
+    both = Split(
+        torch.cat([data.train.images, data.validation.images]),
+        torch.cat([data.train.labels, data.validation.labels]),
+    )
+    network = _fine_tuned(task, run, evaluator, arch, task.train_epochs, both, reporter)
+    test = accuracy(network, data.test, data.normalisation, task.space.input_shape(arch)[-1])
+    metrics = {"test_accuracy": test, "test_images": len(data.test)}
+    with reporter.stage(f"exporting to {folder}"):
+        export(network, arch, task.tables, data, folder, metrics=metrics, overwrite=True)
+    return test
+
+
+def _fine_tuned(
+    task: Task,
+    run: Run,
+    evaluator: InheritedAccuracy,
+    arch: Architecture,
+    epochs: float,
+    split: Split,
+    reporter: Reporter,
+    *,
+    name: str = "winner",
+) -> nn.Module:
+    """The network of an architecture after so many epochs on `split`, ready to be scored."""
+    specification = task.specification
+    data = task.data
+    network = evaluator.recalibrated(arch).to(specification.device)
+    size = task.space.input_shape(arch)[-1]
+    if epochs > 0:
+        recipe = recipe_for(task.space, epochs, batch_size=specification.batch_size)
+        recipe = recipe.scaled(FINE_TUNING_RATE)
+        with reporter.training(name, recipe.steps(len(split))) as on_step:
+            train(
+                network,
+                data,
+                recipe,
+                size,
+                seed=specification.seed,
+                split=split,
+                checkpoint=run.training_checkpoint(arch, recipe.epochs),
+                on_step=on_step,
+            )
+    device = torch.device(specification.device)
+    recalibrate(
+        network, calibration_batches(evaluator.calibration, data.normalisation, size, device)
+    )
+    return network
