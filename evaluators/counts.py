@@ -16,7 +16,8 @@ one between activations inside attention, `other` any other product of two activ
 
 COUNT_CONVENTION = (
     "FLOPs are multiply-accumulates (1 MAC = 1 FLOP) of convolutions and matrix products, "
-    "attention's included; element-wise work is apart: one operation an element read."
+    "attention's included; the element operations of normalisation, activation, softmax and "
+    "pooling are apart."
 )
 
 
@@ -36,7 +37,9 @@ class Node:
     """Element operations of normalisation, activation, softmax, pooling and the like."""
     params: int = 0
     activation_bytes: int = 0
-    """Bytes of the results that its operators write (views write nothing)."""
+    """Bytes of the results that its operators make (views and in-place writes make none)."""
+    traffic_bytes: int = 0
+    """Bytes that its operators read and write, each on its own, weights included."""
     calls: int = 0
     shapes: tuple[tuple[int, ...], ...] = ()
     """Shapes of its input and output at the first call, with the batch."""
@@ -70,6 +73,7 @@ class Node:
             whole.elementwise += node.elementwise
             whole.params += node.params
             whole.activation_bytes += node.activation_bytes
+            whole.traffic_bytes += node.traffic_bytes
             for name in ("forward_seconds", "backward_seconds"):
                 seconds = getattr(node, name)
                 if seconds is not None:
@@ -136,6 +140,7 @@ def _tree(node: Node) -> dict[str, Any]:
         "elementwise": total.elementwise,
         "params": total.params,
         "activation_bytes": total.activation_bytes,
+        "traffic_bytes": total.traffic_bytes,
         "calls": node.calls,
         "shapes": [list(shape) for shape in node.shapes],
     }
