@@ -8,9 +8,8 @@ user's network is touched. Does not know time (`torch_profile.py`).
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +19,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeCopyMode,
-    FakeTensorMode,
 )
 from torch.nn.modules import module as hooks
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -39,6 +36,7 @@ from evaluators.operators import (
     elementwise,
     packet_name,
 )
+from evaluators.without_memory import as_fake, faker, no_warnings
 from search_spaces.errors import UserError
 
 
@@ -57,8 +55,11 @@ class _Product:
 
     node: Node
     macs: int
+    scores: tuple[int, ...]
+    """Its last two sizes: tokens and keys, if it is attention."""
 
     def is_attention(self) -> None:
+        self.node.details |= dict(zip(("tokens", "keys"), self.scores, strict=False))
         self.node.macs["other"] -= self.macs
         self.node.macs["attention"] += self.macs
         self.macs = 0
@@ -129,7 +130,7 @@ class CountMode(TorchDispatchMode):
                 node.macs["attention"] += macs
             else:
                 node.macs["other"] += macs
-                new.products = [_Product(node, macs)]
+                new.products = [_Product(node, macs, tuple(out.shape[-2:]))]
         elif name in ATTENTIONS:
             a = arguments(func, args, kwargs)
             node.macs["attention"] += ATTENTIONS[name](a, out)
@@ -257,32 +258,6 @@ def _first_tensor(values: Any) -> Tensor | None:
     return next((t for t in tree_leaves(values) if isinstance(t, Tensor)), None)
 
 
-class _ZeroForValues(TorchDispatchMode):
-    """Answers 0 where a value is asked for: loops that draw initial weights again then end."""
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run the operator, or make up the value."""
-        if func is torch.ops.aten._local_scalar_dense.default:
-            return 0.0 if args[0].is_floating_point() else 0
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def without_memory() -> Iterator[None]:
-    """Inside, tensors have shapes and no memory: networks of any size are made in seconds.
-
-    A network made here is for `count_module`; it cannot run.
-    """
-    with FakeTensorMode(allow_non_fake_inputs=True), _ZeroForValues():  # type: ignore[no-untyped-call]
-        yield
-
-
 def count_module(
     network: nn.Module,
     args: Sequence[Any] = (),
@@ -304,7 +279,7 @@ def count_module(
         UserError: where the network fails, with the path of the module that failed.
     """
     kwargs = dict(kwargs or {})
-    mode, fake = _as_fake(network)
+    mode, fake = as_fake(network)
     root = Node(type(network).__name__, type(network).__name__)
     given = dict(zip(names or _positions(len(args)), args, strict=False)) | kwargs
     count = Count(root, {n: tuple(t.shape) for n, t in given.items() if isinstance(t, Tensor)}, 0)
@@ -320,8 +295,9 @@ def count_module(
         # The fused encoder layer is one operator of many products; its parts can be counted.
         torch.backends.mha.set_fastpath_enabled(False)
         with ExitStack() as stack:
+            stack.enter_context(no_warnings())
             stack.enter_context(mode)
-            inputs = tree_map_only(Tensor, _faker(mode, device), (list(args), kwargs))
+            inputs = tree_map_only(Tensor, faker(mode, device), (list(args), kwargs))
             counter = CountMode(root, weights)
             stack.enter_context(torch.set_grad_enabled(backward))
             stack.enter_context(_in_mode(fake, training=backward))
@@ -366,33 +342,6 @@ def _in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
 
 def _positions(n: int) -> list[str]:
     return ["input"] if n == 1 else [f"input{i}" for i in range(n)]
-
-
-def _as_fake(network: nn.Module) -> tuple[FakeTensorMode, nn.Module]:
-    """A copy of the network whose tensors have no memory, and the mode they belong to."""
-    tensors = [*network.parameters(), *network.buffers()]
-    for tensor in tensors:
-        existing = getattr(tensor, "fake_mode", None)
-        if existing is not None:
-            return existing, network
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    try:
-        with FakeCopyMode(mode):
-            return mode, copy.deepcopy(network)
-    except Exception as error:
-        raise UserError(
-            f"{type(network).__name__} cannot be copied for counting "
-            f"({type(error).__name__}: {str(error).splitlines()[0]})"
-        ) from error
-
-
-def _faker(mode: FakeTensorMode, device: torch.device) -> Callable[[Tensor], Tensor]:
-    def fake(tensor: Tensor) -> Tensor:
-        if getattr(tensor, "fake_mode", None) is mode:
-            return tensor
-        return torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
-
-    return fake
 
 
 def _differentiate(out: Any) -> None:

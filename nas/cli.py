@@ -1,4 +1,4 @@
-"""The command line: `nas search`, `frontier`, `show`, `train`, `export`, `count`.
+"""The command line: `nas search`, `frontier`, `show`, `train`, `export`, `count`, `profile`.
 
 Reads options and prints tables. Errors meant for people become one line and exit code 2 here,
 and nowhere else. Torch and Ray are imported inside the commands that need them.
@@ -297,6 +297,45 @@ def count(
     from nas.counting import print_counts
 
     print_counts(space, archs, as_json=as_json)
+
+
+@app.command()
+def profile(
+    target: Annotated[
+        str, typer.Argument(help="pkg.module:function, file.py:NAME, or a .onnx or .keras file.")
+    ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", help="1x3x224x224, 1x128:int64 or name=1x128:bool; once for each input."
+        ),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--count-only", help="Run it and measure time by module.")
+    ] = True,
+    backward: Annotated[
+        bool, typer.Option("--backward/--forward-only", help="Measure gradients too.")
+    ] = True,
+    repeats: Annotated[int, typer.Option(help="Passes to measure.", min=1)] = 10,
+    depth: Annotated[int, typer.Option(help="Levels of modules in the table.", min=0)] = 2,
+    html: Annotated[Path | None, typer.Option(help="Also write a page, self-contained.")] = None,
+    device: Annotated[str, typer.Option("--torch-device", help="cpu, cuda, ...")] = "cpu",
+    json_output: Json = False,
+) -> None:
+    """Show where a network's compute, parameters and time go, and what could be cheaper."""
+    from nas.profiling import profile_and_print
+
+    profile_and_print(
+        target,
+        inputs or [],
+        measure=measure,
+        backward=backward,
+        repeats=repeats,
+        depth=depth,
+        html=html,
+        device=device,
+        as_json=json_output,
+    )
 
 
 if __name__ == "__main__":
