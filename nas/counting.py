@@ -5,56 +5,60 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import IO
 
 from evaluators.costs import CostTables
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
+from search_spaces.reading import BadArchitecture, read_rows
 
 COUNT_LINES = 4096
-"""Lines priced at a time, so that a pipe is answered while it is written."""
+"""Lines priced at a time: enough for whole columns, few enough that a long pipe keeps flowing."""
 
 
 def print_counts(space_name: str, file: Path, *, as_json: bool) -> None:
     """`nas count`."""
     space = load_space(space_name)
     tables = CostTables(space)
-    header = "" if as_json else f"{'macs':>16} {'params':>14} {'memory':>14}\n"
-    for lines in _chunks(file):
-        archs = []
-        for number, line in lines:
-            try:
-                values = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{file}, line {number}: not JSON ({error})") from error
-            if not isinstance(values, dict):
-                raise UserError(f"{file}, line {number}: expected a JSON object of choices")
-            try:
-                archs.append(space.architecture(values.get("choices", values)))
-            except UserError as error:
-                raise UserError(f"{file}, line {number}: {error}") from error
-        costs = tables.score(space.encode(archs))
-        print(header, end="")
+    header = f"{'macs':>16} {'params':>14} {'memory':>14}\n"
+    template = "%16d %14d %14d\n"
+    if as_json:
+        header, template = "", '{"macs": %d, "params": %d, "memory": %d}\n'
+    for numbers, batch in _batches(file):
+        try:
+            rows = read_rows(space, batch)
+        except BadArchitecture as error:
+            raise UserError(f"{file}, line {numbers[error.index]}: {error}") from error
+        costs = tables.score(rows)
+        columns = [costs[metric].tolist() for metric in ("macs", "params", "memory")]
+        sys.stdout.write(header + "".join([template % row for row in zip(*columns, strict=True)]))
+        sys.stdout.flush()
         header = ""
-        for macs, params, memory in zip(*(c.tolist() for c in costs.values()), strict=True):
-            if as_json:
-                print(f'{{"macs": {macs}, "params": {params}, "memory": {memory}}}')
-            else:
-                print(f"{macs:>16,} {params:>14,} {memory:>14,}")
 
 
-def _chunks(file: Path) -> Iterator[list[tuple[int, str]]]:
+def _batches(file: Path) -> Iterator[tuple[list[int], list[dict[str, object]]]]:
+    """Line numbers and contents of the lines that are not empty."""
     try:
-        stream = sys.stdin if str(file) == "-" else file.open(encoding="utf-8")
+        stream: IO[str] = sys.stdin if str(file) == "-" else file.open(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     with stream:
-        chunk: list[tuple[int, str]] = []
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                chunk.append((number, line))
-            if len(chunk) == COUNT_LINES:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
+        lines = enumerate(stream, start=1)
+        while part := list(islice(lines, COUNT_LINES)):
+            part = [(number, line) for number, line in part if not line.isspace()]
+            numbers = [number for number, _ in part]
+            yield numbers, [_parsed(file, number, line) for number, line in part]
+
+
+def _parsed(file: Path, number: int, line: str) -> dict[str, object]:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{file}, line {number}: not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file}, line {number}: expected a JSON object of choices")
+    # What `nas show --json` and exports write has the choices one level down.
+    inner = values.get("choices")
+    return inner if isinstance(inner, dict) else values
