@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from evaluators.counts import Count
 from evaluators.torch_counter import count_module
 from evaluators.torch_profile import attributed, give, ranges
+from search_spaces.errors import UserError
 
 FIRST_TRACE_SECONDS = 0.5
 """What the first trace is taken to cost, before one was measured."""
@@ -31,7 +32,7 @@ Signature = tuple[bool, tuple[tuple[int, ...], ...]]
 
 
 class ComputeMonitor:
-    """Counts and times every pass of a network, as a context manager.
+    """Counts and times every pass of a network, as a context manager that can be entered again.
 
     Example:
         >>> with ComputeMonitor(network, log="compute.jsonl") as monitor:
@@ -63,6 +64,8 @@ class ComputeMonitor:
         self.watts = watts
         self.count: Count | None = None
         """The counted network, with times by module once a pass was traced."""
+        self.problem: str | None = None
+        """Why passes of some shape could not be counted; their work is missing in the totals."""
         self.traces = 0
         self._log = Path(log) if log is not None else None
         self._on_window = on_window
@@ -70,50 +73,57 @@ class ComputeMonitor:
         self._passes = 0
         self._macs = 0
         self._counting_seconds = 0.0
+        self._window_macs = 0
+        self._window_started = 0.0
+        self._next_trace = FIRST_TRACE_SECONDS / overhead if overhead > 0 else float("inf")
         self._trace: profile | None = None
-        self._trace_started = 0.0
-        self._next_trace = float("inf")
+        # The monitor's clock stands still while the monitor is off and while it counts.
+        self._offset = 0.0
+        self._stopped_at: float | None = 0.0
 
     def __enter__(self) -> ComputeMonitor:
         self._hook = self.network.register_forward_pre_hook(self._before, with_kwargs=True)
-        self._started = self._window_started = time.perf_counter()
-        self._window_macs = 0
-        if self.overhead > 0:
-            self._next_trace = self._started + FIRST_TRACE_SECONDS / self.overhead
+        self._offset = time.perf_counter() - (self._stopped_at or 0.0)
+        self._stopped_at = None
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._trace is not None:
             self._end_trace()
-        self._ended = time.perf_counter()
+        now = self._now()
         if self._window_macs:
-            self._end_window(self._ended)
+            self._end_window(now)
+        self._stopped_at = now
         self._hook.remove()
+
+    def _now(self) -> float:
+        if self._stopped_at is not None:
+            return self._stopped_at
+        return time.perf_counter() - self._offset
 
     def totals(self) -> dict[str, float | None]:
         """Of the whole run so far: passes, macs, seconds, flops_per_second (two for each
         multiply-accumulate, as datasheets count), joules."""
-        seconds = getattr(self, "_ended", time.perf_counter()) - self._started
+        seconds = self._now()
         return {
             "passes": self._passes,
             "macs": self._macs,
             "seconds": seconds,
             "counting_seconds": self._counting_seconds,
-            "flops_per_second": 2 * self._macs / seconds,
+            "flops_per_second": 2 * self._macs / seconds if seconds else 0.0,
             "joules": None if self.watts is None else self.watts * seconds,
         }
 
     def _before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        now = time.perf_counter()
         if self._trace is not None:
             self._end_trace()
-            now = time.perf_counter()
         training = module.training and torch.is_grad_enabled()
         shapes = tuple(t.shape for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
         macs = self._macs_of.get((training, shapes))
         if macs is None:
             macs = self._count(args, kwargs, (training, shapes))
-        if self._passes and self._passes % self.every == 0:
+        now = self._now()
+        if self._passes and self._passes % self.every == 0 and self._window_macs:
             self._end_window(now)
         self._passes += 1
         self._macs += macs
@@ -125,17 +135,20 @@ class ComputeMonitor:
         """Count one pass of a new shape; the time that takes is nobody's."""
         start = time.perf_counter()
         self._hook.remove()  # counting copies the network, which must not follow itself
-        count = count_module(self.network, args, kwargs, backward=signature[0])
-        if self.count is None or not signature[0]:
-            self.count = count_module(self.network, args, kwargs)
+        macs = 0
+        try:
+            macs = count_module(self.network, args, kwargs, backward=signature[0]).macs
+            if self.count is None:
+                self.count = count_module(self.network, args, kwargs)
+        except UserError as error:
+            # What is wrong with the input, the network says itself; the run must not end here.
+            self.problem = str(error)
         self._hook = self.network.register_forward_pre_hook(self._before, with_kwargs=True)
-        self._macs_of[signature] = count.macs
+        self._macs_of[signature] = macs
         spent = time.perf_counter() - start
         self._counting_seconds += spent
-        self._started += spent
-        self._window_started += spent
-        self._next_trace += spent
-        return count.macs
+        self._offset += spent
+        return macs
 
     def _end_window(self, now: float) -> None:
         seconds = now - self._window_started
@@ -155,7 +168,7 @@ class ComputeMonitor:
         self._window_macs = 0
 
     def _start_trace(self) -> None:
-        self._trace_started = time.perf_counter()
+        begun = time.perf_counter()
         activities = [ProfilerActivity.CPU]
         if torch.cuda.is_available():
             activities.append(ProfilerActivity.CUDA)
@@ -163,7 +176,7 @@ class ComputeMonitor:
         self._trace.__enter__()
         self._ranges = ExitStack()
         self._ranges.enter_context(ranges(self.network, running=True))
-        self._starting = time.perf_counter() - self._trace_started
+        self._starting = time.perf_counter() - begun
         self._traced_from = time.perf_counter()
 
     def _end_trace(self) -> None:
@@ -184,4 +197,4 @@ class ComputeMonitor:
         end = time.perf_counter()
         # The traced pass itself is slower too: by no more than its own length.
         cost = self._starting + (end - start) + seconds / 2
-        self._next_trace = end + cost / self.overhead
+        self._next_trace = self._now() + cost / self.overhead

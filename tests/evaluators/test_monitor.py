@@ -1,0 +1,113 @@
+"""Following a running network: exact totals, times by module, and a network left as it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from evaluators import monitor as monitors
+from evaluators.monitor import ComputeMonitor
+from evaluators.torch_counter import count_module
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5))
+
+
+def step(net: nn.Module, batch: int = 4) -> None:
+    net(torch.randn(batch, 3, 8, 8)).sum().backward()
+
+
+def test_totals_are_the_counts_of_all_passes() -> None:
+    net = network()
+    with ComputeMonitor(net, watts=10.0) as monitor:
+        for _ in range(3):
+            step(net)
+        step(net, batch=2)
+        net.eval()
+        with torch.no_grad():
+            net(torch.randn(4, 3, 8, 8))
+    x = torch.zeros(4, 3, 8, 8)
+    training = count_module(net, [x], backward=True).macs
+    inference = count_module(net, [x]).macs
+    totals = monitor.totals()
+    assert totals["passes"] == 5
+    assert totals["macs"] == 3 * training + training // 2 + inference
+    assert totals["joules"] == pytest.approx(10.0 * (totals["seconds"] or 0))
+    seconds = totals["seconds"] or 0
+    assert totals["flops_per_second"] == pytest.approx(2 * (totals["macs"] or 0) / seconds)
+
+
+def test_windows_go_to_the_log_and_the_callback(tmp_path: Path) -> None:
+    net = network()
+    seen: list[Any] = []
+    log = tmp_path / "compute.jsonl"
+    with ComputeMonitor(net, log=log, on_window=seen.append, every=4) as monitor:
+        for _ in range(10):
+            step(net)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert lines == seen
+    assert [line["pass"] for line in lines] == [4, 8, 10]
+    assert sum(line["macs"] for line in lines) == monitor.totals()["macs"]
+
+
+def test_traces_divide_the_time_among_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitors, "FIRST_TRACE_SECONDS", 0.0)
+    net = network()
+    with ComputeMonitor(net, overhead=0.9) as monitor:
+        for _ in range(6):
+            step(net)
+    assert monitor.traces >= 1
+    assert monitor.count is not None
+    nodes = dict(monitor.count.root.walk())
+    assert nodes["0"].forward_seconds
+    assert nodes["0"].backward_seconds
+    assert nodes["3"].forward_seconds
+
+
+def test_nothing_stays_on_the_network_even_after_an_error() -> None:
+    net = network()
+    with pytest.raises(RuntimeError, match="shape"), ComputeMonitor(net):
+        net(torch.randn(4, 3, 9, 9))
+    assert not net._forward_pre_hooks
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+
+
+def test_what_cannot_be_counted_runs_all_the_same() -> None:
+    class Depends(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[x > 0]
+
+    net = nn.Sequential(nn.Identity(), Depends()).eval()
+    with ComputeMonitor(net) as monitor:
+        assert net(torch.tensor([1.0, -1.0])).tolist() == [1.0]
+    assert monitor.totals()["passes"] == 1
+    assert monitor.problem is not None
+    assert "module '1'" in monitor.problem
+
+
+def test_time_outside_is_not_counted() -> None:
+    net = network()
+    monitor = ComputeMonitor(net)
+    for _ in range(2):
+        with monitor:
+            step(net)
+        time.sleep(0.2)
+        step(net)
+    totals = monitor.totals()
+    assert totals["passes"] == 2
+    assert (totals["seconds"] or 0) < 0.2
+
+
+def test_results_are_those_without_the_monitor() -> None:
+    net = network()
+    x = torch.randn(2, 3, 8, 8)
+    expected = net(x)
+    with ComputeMonitor(net):
+        assert torch.equal(net(x), expected)
