@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from search_spaces.builder import BlockBuilder
-from search_spaces.ops import Op, Tensor, strided
+from search_spaces.ops import AvgPool2d, Op, Tensor, strided
 from search_spaces.space import Block, Choice, SearchSpace, layer_choices
 
 KERNELS = (3, 5, 7)
@@ -179,8 +179,14 @@ def inverted_residual(
     se: bool,
     activation: str,
     residual: bool,
+    projected: bool = False,
 ) -> tuple[Op, ...]:
-    """Expand by a 1x1 convolution, filter depthwise, squeeze and excite, project."""
+    """Expand by a 1x1 convolution, filter depthwise, squeeze and excite, project.
+
+    Args:
+        residual: add the input to the result.
+        projected: where the input has another shape, pool it and give it the width before.
+    """
     build = BlockBuilder(in_width, size, size)
     x = build.input
     hidden = in_width * expand
@@ -193,7 +199,12 @@ def inverted_residual(
         x = squeeze_excitation(build, x, divisible(hidden / 4))
     x = build.batch_norm("project_norm", build.conv("project", x, width))
     if residual:
-        build.add("residual", x, build.input)
+        y = build.input
+        if projected and stride > 1:
+            y = build.pool("shortcut_pool", y, AvgPool2d, stride, stride, ceil=True)
+        if projected and in_width != width:
+            y = build.conv("shortcut", y, width)
+        build.add("residual", x, y)
     return build.ops
 
 

@@ -1,0 +1,121 @@
+"""Space `fbnet`: a choice of block for each of 22 layers, after FBNet (Wu et al., 2019, tables 1-2).
+
+Each layer is one of eight inverted residuals (kernel, expansion, groups of the 1x1 convolutions) or,
+where shapes allow it, nothing. Does not have elastic widths; the paper's are fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from search_spaces.builder import BlockBuilder
+from search_spaces.ops import Op, strided
+from search_spaces.published import Encodings, Published, option_indices
+from search_spaces.space import Block, Choice, SearchSpace
+
+BLOCKS = {
+    "k3_e1": (3, 1, 1),
+    "k3_e1_g2": (3, 1, 2),
+    "k3_e3": (3, 3, 1),
+    "k3_e6": (3, 6, 1),
+    "k5_e1": (5, 1, 1),
+    "k5_e1_g2": (5, 1, 2),
+    "k5_e3": (5, 3, 1),
+    "k5_e6": (5, 6, 1),
+}
+"""Kernel, expansion and groups of each block."""
+
+SKIP = "skip"
+
+LAYOUT = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
+"""Width, layers and first stride of each stage."""
+
+STEM, HEAD = 16, 1504
+
+
+def fbnet(*, image_size: int | None = None, channels: int = 3, classes: int = 1000) -> SearchSpace:
+    """The space for images of `image_size` pixels (224 by default)."""
+    size = image_size or 224
+    side = strided(size, 2)
+
+    def stem() -> tuple[Op, ...]:
+        return _stem(size, channels)
+
+    choices: list[Choice] = []
+    blocks = [Block("stem", (), stem)]
+    before = STEM
+    for stage, (width, layers, first_stride) in enumerate(LAYOUT):
+        for layer in range(layers):
+            stride = first_stride if layer == 0 else 1
+            name = f"stage{stage}_layer{layer}"
+            can_skip = stride == 1 and before == width
+            options = ((SKIP,) if can_skip else ()) + tuple(BLOCKS)
+            choices.append(Choice(name, options))
+            blocks.append(Block(name, (name,), _layer(side, before, width, stride)))
+            before, side = width, strided(side, stride)
+
+    def head(width: int = before, side: int = side) -> tuple[Op, ...]:
+        return _head(side, width, classes)
+
+    blocks.append(Block("head", (), head))
+    return SearchSpace("fbnet", tuple(choices), tuple(blocks), _published(choices))
+
+
+def _published(choices: list[Choice]) -> Published:
+    """`{"blocks": ["k3_e1", ..]}`: the names of all layers in order."""
+
+    def rows(batch: Encodings) -> npt.NDArray[np.uint8]:
+        names = option_indices(batch, "blocks", (*BLOCKS, SKIP), len(choices))
+        columns = []
+        for index, choice in enumerate(choices):
+            known = [*BLOCKS, SKIP]
+            own = np.array([choice.options.index(n) if n in choice.options else 255 for n in known])
+            column = own[names[:, index]]
+            if (column == 255).any():
+                option_indices([{choice.name: SKIP}], choice.name, choice.options)
+            columns.append(column.astype(np.uint8))
+        return np.stack(columns, axis=1)
+
+    return Published(("blocks",), rows)
+
+
+def _layer(size: int, in_width: int, width: int, stride: int) -> Callable[..., tuple[Op, ...]]:
+    @cache
+    def ops(block: str) -> tuple[Op, ...]:
+        if block == SKIP:
+            return ()
+        kernel, expand, groups = BLOCKS[block]
+        build = BlockBuilder(in_width, size, size)
+        hidden = expand * in_width
+        x = build.conv("expand", build.input, hidden, groups=groups)
+        x = build.activation("expand_activation", build.batch_norm("expand_norm", x), "relu")
+        x = build.conv("depthwise", x, hidden, kernel, stride=stride, groups=hidden)
+        x = build.batch_norm("depthwise_norm", x)
+        x = build.activation("depthwise_activation", x, "relu")
+        x = build.batch_norm("project_norm", build.conv("project", x, width, groups=groups))
+        if stride == 1 and in_width == width:
+            build.add("residual", x, build.input)
+        return build.ops
+
+    return ops
+
+
+@cache
+def _stem(size: int, channels: int) -> tuple[Op, ...]:
+    build = BlockBuilder(channels, size, size)
+    x = build.batch_norm("norm", build.conv("conv", build.input, STEM, 3, stride=2))
+    build.activation("activation", x, "relu")
+    return build.ops
+
+
+@cache
+def _head(size: int, in_width: int, classes: int) -> tuple[Op, ...]:
+    build = BlockBuilder(in_width, size, size)
+    x = build.batch_norm("norm", build.conv("conv", build.input, HEAD))
+    x = build.global_pool("pool", build.activation("activation", x, "relu"))
+    build.linear("classifier", x, classes)
+    return build.ops
