@@ -250,6 +250,7 @@ def _names(text: str) -> set[str]:
 
 READERS = _names(
     """
+    floor_divide floor_divide_ remainder fmod bitwise_and bitwise_or bitwise_not
     _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _adaptive_avg_pool3d adaptive_avg_pool1d
     adaptive_max_pool2d adaptive_max_pool3d avg_pool2d_backward max_pool2d_with_indices_backward
     sum mean var std var_mean std_mean prod amax amin max min aminmax argmax argmin norm

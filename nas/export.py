@@ -105,9 +105,11 @@ def load(folder: Path | str) -> Network:
     with torch.device("meta"):
         network = Network(blocks_from_json(config["network"]))
     try:
+        weights |= {name: weights[source] for name, source in network.tied_weights.items()}
         network.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         raise UserError(f"the weights in {folder} do not fit its config.json") from error
+    network.tie()
     network.config = config
     return network.eval()
 
@@ -133,7 +135,9 @@ def _config(
 
 
 def _write_safetensors(network: nn.Module, config: dict[str, Any], place: Path) -> None:
-    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    tied = network.tied_weights if isinstance(network, Network) else {}
+    state = network.state_dict()
+    weights = {name: tensor.contiguous() for name, tensor in state.items() if name not in tied}
     (place / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
     (place / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     x = _inputs(config["input_shape"], 2)

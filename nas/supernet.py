@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from search_spaces import ops as o
 from search_spaces.architecture import Value
-from search_spaces.modules import BlockModule, Network, routes
+from search_spaces.modules import BlockModule, Network, routes, tie, ties
 from search_spaces.space import Block, SearchSpace
 
 CACHED_BLOCKS = 4096
@@ -106,6 +106,8 @@ class Supernet(nn.Module):
         self.blocks = nn.ModuleDict(
             {block.name: BlockModule(largest_ops(space, block)) for block in space.blocks}
         )
+        largest = space.ops(space.largest)
+        tie(self.blocks, ties(largest))
         self._skeleton = lru_cache(maxsize=CACHED_BLOCKS)(_skeleton)
 
     def forward(self, x: Tensor, arch: Mapping[str, Value]) -> Tensor:
@@ -155,6 +157,7 @@ class Supernet(nn.Module):
             for key, tensor in self.block_tensors(name, block).items()
         }
         network.load_state_dict(weights, assign=True)
+        network.tie()
         for parameter in network.parameters():
             parameter.requires_grad_()
         return network.train(self.training)

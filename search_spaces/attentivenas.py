@@ -1,4 +1,4 @@
-"""Space `attentivenas` of AttentiveNAS and AlphaNet (Wang et al., 2021, table 7; Wang et al., 2021).
+"""Space `attentivenas` of AttentiveNAS (Wang et al., 2021, table 7), which AlphaNet shares.
 
 Seven stages of inverted residuals with elastic width, depth, kernel and expansion, each one value
 a stage; the swish activation; squeeze-excitation in four stages; a shortcut around every layer,

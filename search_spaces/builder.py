@@ -13,6 +13,7 @@ from search_spaces.ops import (
     Attention,
     AvgPool2d,
     BatchNorm2d,
+    Bias,
     ClassToken,
     Concat,
     Conv2d,
@@ -20,6 +21,7 @@ from search_spaces.ops import (
     Embedding,
     FirstToken,
     GlobalPool,
+    Identity,
     LayerNorm,
     Linear,
     MaxPool2d,
@@ -32,6 +34,7 @@ from search_spaces.ops import (
     Scale,
     Shape,
     Tensor,
+    TiedLinear,
     ToTokens,
     Zero,
     strided,
@@ -96,6 +99,14 @@ class BlockBuilder:
     ) -> Tensor:
         """Linear layer on the last dimension."""
         return self.add_op(Linear(name, (x,), (*x.shape[:-1], out_features), bias, parts))
+
+    def tied_linear(self, name: str, x: Tensor, out_features: int, tied: str) -> Tensor:
+        """Linear layer by the weight of the embedding `block/op`, without bias."""
+        return self.add_op(TiedLinear(name, (x,), (*x.shape[:-1], out_features), tied))
+
+    def bias(self, name: str, x: Tensor) -> Tensor:
+        """Add a bias."""
+        return self.add_op(Bias(name, (x,), x.shape))
 
     def attention(self, name: str, qkv: Tensor, heads: int) -> Tensor:
         """Self-attention over `(tokens, 3 * width)`."""
@@ -187,6 +198,10 @@ class BlockBuilder:
         channels, height, width = x.shape
         return self.add_op(Crop(name, (x,), (channels, height - 1, width - 1)))
 
+    def identity(self, name: str, x: Tensor) -> Tensor:
+        """Pass on."""
+        return self.add_op(Identity(name, (x,), x.shape))
+
     def zero(self, name: str, x: Tensor, shape: Shape) -> Tensor:
         """Zeros of a shape (without the batch, which is taken from `x`)."""
         return self.add_op(Zero(name, (x,), shape))
@@ -200,9 +215,11 @@ class BlockBuilder:
         """Prepend the class token."""
         return self.add_op(ClassToken(name, (x,), (x.shape[0] + 1, x.shape[1])))
 
-    def position_embedding(self, name: str, x: Tensor, *, grid: bool = True) -> Tensor:
-        """Add positions: of a class token and a square grid, or of a plain line of tokens."""
-        return self.add_op(PositionEmbedding(name, (x,), x.shape, grid))
+    def position_embedding(
+        self, name: str, x: Tensor, *, grid: bool = True, positions: int = 0
+    ) -> Tensor:
+        """Add positions: of a class token and a square grid, or the first of a line of them."""
+        return self.add_op(PositionEmbedding(name, (x,), x.shape, grid, positions))
 
     def first_token(self, name: str, x: Tensor) -> Tensor:
         """Read the class token."""

@@ -13,8 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from search_spaces.attentivenas import attentivenas
+from search_spaces.autoformer import PRESETS as AUTOFORMER_PRESETS
+from search_spaces.autoformer import autoformer
+from search_spaces.bert import bert
+from search_spaces.cells import nasbench201
+from search_spaces.darts import darts
 from search_spaces.errors import UserError, unknown
+from search_spaces.fbnet import fbnet
+from search_spaces.gpt import gpt
+from search_spaces.macro import macro
 from search_spaces.mobilenet import mobilenet
+from search_spaces.ofa import ofa_mbv3, ofa_proxyless
+from search_spaces.resnet import ofa_resnet50, resnet
 from search_spaces.space import SearchSpace
 from search_spaces.vit import vit
 
@@ -22,11 +33,36 @@ FAMILIES: dict[str, Callable[..., SearchSpace]] = {"mobilenet": mobilenet, "vit"
 PRESETS = ("tiny", "cifar", "imagenet")
 
 SPACES: dict[str, Callable[..., SearchSpace]] = {
-    f"{family}-{preset}": partial(function, preset)
-    for family, function in FAMILIES.items()
-    for preset in PRESETS
+    **{
+        f"{family}-{preset}": partial(function, preset)
+        for family, function in FAMILIES.items()
+        for preset in PRESETS
+    },
+    "ofa-mbv3": ofa_mbv3,
+    "ofa-mbv3-1.2": partial(ofa_mbv3, 1.2),
+    "ofa-proxyless": ofa_proxyless,
+    "ofa-resnet50": ofa_resnet50,
+    "attentivenas": attentivenas,
+    "fbnet": fbnet,
+    "resnet": resnet,
+    **{f"autoformer-{preset}": partial(autoformer, preset) for preset in AUTOFORMER_PRESETS},
+    "nasbench201": nasbench201,
+    "darts": darts,
+    "darts-imagenet": partial(darts, "imagenet"),
+    "macro": macro,
 }
-"""Every named space: `mobilenet-tiny`, `mobilenet-cifar`, ..."""
+"""Every named space of images: functions of `image_size`, `channels` and `classes`."""
+
+TEXT_SPACES: dict[str, Callable[..., SearchSpace]] = {
+    "bert": bert,
+    "gpt": gpt,
+    "gpt-llama": partial(gpt, "llama"),
+    "gpt-char": partial(gpt, "char"),
+}
+"""Every named space of token ids: functions with defaults of their own."""
+
+TEN_CLASSES = ("tiny", "cifar", "nasbench201", "darts", "macro")
+"""Spaces whose names end so have 10 classes by default, others 1000."""
 
 
 def preset_for(image_size: int) -> str:
@@ -44,7 +80,7 @@ def load_space(
             `SearchSpace` or a function of `image_size`, `channels` and `classes` that returns one.
         image_size: size of the data's images in pixels; each preset has its own default.
         channels: channels of the data's images.
-        classes: number of classes; 1000 for ImageNet presets and 10 otherwise when not given.
+        classes: number of classes; when not given, those of the data that the space is for.
 
     Raises:
         UserError: for an unknown name, or a file that does not give a space.
@@ -53,10 +89,12 @@ def load_space(
         return _from_file(name, image_size=image_size, channels=channels, classes=classes or 10)
     if name in FAMILIES:
         name = f"{name}-{preset_for(image_size or 224)}"
+    if name in TEXT_SPACES:
+        return TEXT_SPACES[name]()
     if name not in SPACES:
-        raise unknown("space", name, [*SPACES, *FAMILIES])
+        raise unknown("space", name, [*SPACES, *TEXT_SPACES, *FAMILIES])
     if classes is None:
-        classes = 1000 if name.endswith("imagenet") else 10
+        classes = 10 if name.endswith(TEN_CLASSES) else 1000
     return SPACES[name](image_size=image_size, channels=channels, classes=classes)
 
 

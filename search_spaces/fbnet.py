@@ -1,7 +1,7 @@
-"""Space `fbnet`: a choice of block for each of 22 layers, after FBNet (Wu et al., 2019, tables 1-2).
+"""Space `fbnet`: a block for each of 22 layers, after FBNet (Wu et al., 2019, tables 1 and 2).
 
-Each layer is one of eight inverted residuals (kernel, expansion, groups of the 1x1 convolutions) or,
-where shapes allow it, nothing. Does not have elastic widths; the paper's are fixed.
+Each layer is one of eight inverted residuals (kernel, expansion, groups of the 1x1 convolutions)
+or, where shapes allow it, nothing. Widths are the paper's and fixed.
 """
 
 from __future__ import annotations

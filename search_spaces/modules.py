@@ -84,10 +84,84 @@ class _ClassToken(nn.Module):
 class _PositionEmbedding(nn.Module):
     def __init__(self, shape: o.Shape) -> None:
         super().__init__()
-        self.embedding = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, *shape), std=0.02))
+        self.embedding = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.embedding
+        return x + self.embedding[:, : x.shape[1]]
+
+
+class _TokenType(nn.Module):
+    def __init__(self, types: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(types, width), std=0.02))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.weight[0]
+
+
+class _Bias(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias
+
+
+class _TiedLinear(nn.Module):
+    """Its weight is put in by `tie`."""
+
+    def __init__(self, shape: o.Shape) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+
+class _RelativeAttention(nn.Module):
+    key_down: Tensor
+    key_across: Tensor
+    value_down: Tensor
+    value_across: Tensor
+
+    def __init__(self, op: o.RelativeAttention) -> None:
+        super().__init__()
+        self.heads, self.distance = op.heads, op.distance
+        for name, shape in op.parameter_shapes.items():
+            table = nn.init.trunc_normal_(torch.empty(shape), std=0.02)
+            self.register_parameter(name, nn.Parameter(table))
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        """`(batch, tokens, 3 * width)` to `(batch, tokens, width)`."""
+        batch, tokens, width = qkv.shape
+        head_width = width // 3 // self.heads
+        q, k, v = qkv.reshape(batch, tokens, 3, self.heads, head_width).permute(2, 0, 3, 1, 4)
+        down, across = self._places(tokens, qkv.device)
+        of_keys = self.key_down[down] + self.key_across[across]
+        of_values = self.value_down[down] + self.value_across[across]
+        # Tokens first, so that each query's product with its own row of positions is one of many.
+        by_token = q.permute(2, 0, 1, 3).reshape(tokens, batch * self.heads, head_width)
+        scores = q @ k.transpose(-1, -2)
+        positions = by_token @ of_keys.transpose(1, 2)
+        scores = scores + positions.reshape(tokens, batch, self.heads, tokens).permute(1, 2, 0, 3)
+        weights = (scores * head_width**-0.5).softmax(dim=-1)
+        mixed = weights @ v
+        by_token = weights.permute(2, 0, 1, 3).reshape(tokens, batch * self.heads, tokens)
+        positions = by_token @ of_values
+        mixed = mixed + positions.reshape(tokens, batch, self.heads, head_width).permute(1, 2, 0, 3)
+        return mixed.transpose(1, 2).reshape(batch, tokens, width // 3)
+
+    def _places(self, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """For each pair of tokens the rows of the tables, `(tokens, tokens)`; 0 with the class."""
+        side = round((tokens - 1) ** 0.5)
+        index = torch.arange(tokens - 1, device=device)
+        places = []
+        for coordinate in (index // side, index % side):
+            apart = coordinate[None] - coordinate[:, None]
+            apart = apart.clamp(-self.distance, self.distance) + self.distance + 1
+            places.append(F.pad(apart, (1, 0, 1, 0)))
+        return places[0], places[1]
 
 
 class _Function(nn.Module):
@@ -170,6 +244,7 @@ MODULES: dict[type[o.Op], Callable[[Any], nn.Module]] = {
     ),
     o.Concat: lambda op: _Concat(),
     o.Crop: lambda op: _Function(_crop),
+    o.Identity: lambda op: nn.Identity(),
     o.Zero: lambda op: _Zero(op.out_shape),
     o.Multiply: lambda op: _Function(torch.mul),
     o.MeanToken: lambda op: _Function(_mean_token),
@@ -181,7 +256,11 @@ MODULES: dict[type[o.Op], Callable[[Any], nn.Module]] = {
     o.Add: lambda op: _Function(torch.add),
     o.ToTokens: lambda op: _Function(_to_tokens),
     o.ClassToken: lambda op: _ClassToken(op.out_shape[-1]),
-    o.PositionEmbedding: lambda op: _PositionEmbedding(op.out_shape),
+    o.PositionEmbedding: lambda op: _PositionEmbedding(op.parameter_shapes["embedding"]),
+    o.RelativeAttention: _RelativeAttention,
+    o.TokenType: lambda op: _TokenType(op.types, op.out_shape[-1]),
+    o.Bias: lambda op: _Bias(op.out_shape[-1]),
+    o.TiedLinear: lambda op: _TiedLinear(op.parameter_shapes["weight"]),
     o.FirstToken: lambda op: _Function(_first_token),
 }
 """How to build each op type: `(op) -> module` whose forward takes the op's inputs, batched."""
@@ -230,8 +309,20 @@ class Network(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleDict({name: BlockModule(ops) for name, ops in blocks})
         self._routes = routes(blocks)
+        self._ties = ties(blocks)
+        self.tie()
         self.config: dict[str, Any] = {}
         """What an export says of a network that was loaded from it; empty otherwise."""
+
+    @property
+    def tied_weights(self) -> dict[str, str]:
+        """Names in the state of tied weights, and of those that they are."""
+        pairs = [[pair.replace("/", ".ops.") for pair in both] for both in self._ties]
+        return {f"blocks.{layer}.weight": f"blocks.{source}.weight" for layer, source in pairs}
+
+    def tie(self) -> None:
+        """Let tied layers use the weights of their embeddings; again after weights were put in."""
+        tie(self.blocks, self._ties)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run all blocks in order."""
@@ -243,6 +334,22 @@ class Network(nn.Module):
             for read in route.spent:
                 del kept[read]
         return x
+
+
+def ties(blocks: Sequence[tuple[str, Sequence[o.Op]]]) -> list[tuple[str, str]]:
+    """`block/op` of each tied layer and of the embedding that it shares."""
+    tied = [(name, op) for name, ops in blocks for op in ops if isinstance(op, o.TiedLinear)]
+    return [(f"{name}/{op.name}", op.tied) for name, op in tied]
+
+
+def tie(blocks: nn.ModuleDict, pairs: Sequence[tuple[str, str]]) -> None:
+    """Put the weight of the second of each pair into the first."""
+    for layer, source in pairs:
+        (to_block, to_op), (of_block, of_op) = layer.split("/"), source.split("/")
+        target, origin = blocks[to_block], blocks[of_block]
+        assert isinstance(target, BlockModule)
+        assert isinstance(origin, BlockModule)
+        target.ops[to_op].weight = origin.ops[of_op].weight
 
 
 @dataclass(frozen=True)

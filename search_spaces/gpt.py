@@ -1,0 +1,183 @@
+"""Spaces `gpt`, `gpt-llama` and `gpt-char`: decoder language models, elastic in everything.
+
+Elastic: context length, embedding width, depth, and per layer heads, heads of key and value, and
+the MLP's width. Presets: `gpt2` (Radford et al., 2019: learnt positions, layer norm, GELU, tied
+head; GPT-2 small is a member), `llama` (Touvron et al., 2023: rotary positions, RMS norm, gated
+MLP; Llama-2-7B and Llama-3-8B have its shapes) and `char` (small, for characters). Takes token ids
+`(tokens,)`, gives `(tokens, vocabulary)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from search_spaces.builder import BlockBuilder
+from search_spaces.ops import Op
+from search_spaces.space import Block, Choice, SearchSpace, layer_choices
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The ranges of a model, and its kind of layer.
+
+    Every number of heads is divisible by every group: so many queries share a key and value.
+    """
+
+    vocabulary: int
+    contexts: tuple[int, ...]
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    groups: tuple[int, ...]
+    mlp_widths: tuple[int, ...]
+    head_width: int
+    llama: bool
+    """Rotary positions, RMS norm, gated MLP and no bias; otherwise GPT-2's layer."""
+    tied: bool
+
+
+PRESETS = {
+    "gpt2": Preset(
+        50_257,
+        (256, 512, 1024),
+        (384, 576, 768),
+        (4, 6, 8, 10, 12),
+        (6, 9, 12),
+        (3, 1),
+        (1536, 2304, 3072),
+        64,
+        llama=False,
+        tied=True,
+    ),
+    "llama": Preset(
+        128_256,
+        (1024, 2048, 4096),
+        (2048, 3072, 4096),
+        (16, 20, 24, 28, 32),
+        (16, 24, 32),
+        (8, 4, 1),
+        (8192, 11008, 14336),
+        128,
+        llama=True,
+        tied=False,
+    ),
+    "char": Preset(
+        65,
+        (64, 128, 256),
+        (64, 128, 192),
+        (2, 3, 4, 5, 6),
+        (2, 4, 6),
+        (2, 1),
+        (128, 256, 512),
+        32,
+        llama=True,
+        tied=False,
+    ),
+}
+
+
+def gpt(preset: str = "gpt2", *, vocabulary: int | None = None) -> SearchSpace:
+    """The space of a preset, with another vocabulary where one is given."""
+    ranges = PRESETS[preset]
+    words = vocabulary or ranges.vocabulary
+    longest = max(ranges.contexts)
+    depth = Choice("depth", ranges.depths)
+    choices = [Choice("context", ranges.contexts), Choice("width", ranges.widths), depth]
+
+    def embedding(context: int, width: int) -> tuple[Op, ...]:
+        return _embedding(context, words, width, 0 if ranges.llama else longest)
+
+    blocks = [Block("embedding", ("context", "width"), embedding)]
+    options = {"heads": ranges.heads, "group": ranges.groups, "mlp_width": ranges.mlp_widths}
+    make = _llama_block if ranges.llama else _gpt2_block
+    for layer in range(max(ranges.depths)):
+        name = f"block{layer}"
+        choices += layer_choices(depth, layer, options, name)
+        depends = ("context", "width", "depth", *(f"{name}_{option}" for option in options))
+        blocks.append(Block(name, depends, _layer(layer, ranges.head_width, make)))
+
+    def head(context: int, width: int) -> tuple[Op, ...]:
+        return _head(context, width, words, ranges.llama, ranges.tied)
+
+    blocks.append(Block("head", ("context", "width"), head))
+    name = "gpt" if preset == "gpt2" else f"gpt-{preset}"
+    return SearchSpace(name, tuple(choices), tuple(blocks))
+
+
+def _layer(
+    layer: int, head_width: int, make: Callable[..., tuple[Op, ...]]
+) -> Callable[..., tuple[Op, ...]]:
+    def ops(
+        context: int, width: int, depth: int, heads: int, group: int, mlp_width: int
+    ) -> tuple[Op, ...]:
+        if layer >= depth:
+            return ()
+        return make(context, width, heads, heads // group, head_width, mlp_width)
+
+    return ops
+
+
+@cache
+def _embedding(context: int, vocabulary: int, width: int, positions: int) -> tuple[Op, ...]:
+    build = BlockBuilder(context)
+    x = build.embedding("words", build.input, vocabulary, width)
+    if positions:
+        build.position_embedding("positions", x, grid=False, positions=positions)
+    return build.ops
+
+
+@cache
+def _gpt2_block(
+    context: int, width: int, heads: int, kv_heads: int, head_width: int, mlp_width: int
+) -> tuple[Op, ...]:
+    build = BlockBuilder(context, width)
+    x = build.layer_norm("attention_norm", build.input)
+    query = build.linear("query", x, heads * head_width)
+    key, value = (build.linear(name, x, kv_heads * head_width) for name in ("key", "value"))
+    x = build.grouped_attention(
+        "attention", query, key, value, heads=heads, kv_heads=kv_heads, causal=True
+    )
+    x = y = build.add("attention_residual", build.linear("projection", x, width), build.input)
+    x = build.linear("mlp_expand", build.layer_norm("mlp_norm", x), mlp_width)
+    x = build.linear("mlp_project", build.activation("mlp_activation", x, "gelu"), width)
+    build.add("mlp_residual", x, y)
+    return build.ops
+
+
+@cache
+def _llama_block(
+    context: int, width: int, heads: int, kv_heads: int, head_width: int, mlp_width: int
+) -> tuple[Op, ...]:
+    build = BlockBuilder(context, width)
+    x = build.rms_norm("attention_norm", build.input)
+    query = build.linear("query", x, heads * head_width, bias=False)
+    key = build.linear("key", x, kv_heads * head_width, bias=False)
+    value = build.linear("value", x, kv_heads * head_width, bias=False)
+    query, key = (
+        build.rotary("query_rotary", query, heads),
+        build.rotary("key_rotary", key, kv_heads),
+    )
+    x = build.grouped_attention(
+        "attention", query, key, value, heads=heads, kv_heads=kv_heads, causal=True
+    )
+    x = build.linear("projection", x, width, bias=False)
+    x = y = build.add("attention_residual", x, build.input)
+    x = build.rms_norm("mlp_norm", x)
+    gate = build.linear("mlp_gate", x, mlp_width, bias=False)
+    gate = build.activation("mlp_activation", gate, "silu")
+    x = build.multiply("mlp_gated", build.linear("mlp_expand", x, mlp_width, bias=False), gate)
+    build.add("mlp_residual", build.linear("mlp_project", x, width, bias=False), y)
+    return build.ops
+
+
+@cache
+def _head(context: int, width: int, vocabulary: int, llama: bool, tied: bool) -> tuple[Op, ...]:
+    build = BlockBuilder(context, width)
+    x = (build.rms_norm if llama else build.layer_norm)("norm", build.input)
+    if tied:
+        build.tied_linear("words", x, vocabulary, "embedding/words")
+    else:
+        build.linear("words", x, vocabulary, bias=False)
+    return build.ops
