@@ -33,6 +33,9 @@ BYTES_PER_ACTIVATION = 4
 CHUNK = 8192
 """Architectures scored at a time: few enough that the working set stays in the cache."""
 
+MERGED_ENTRIES = 8192
+"""Entries of a table of several blocks, so that all tables together stay in the cache."""
+
 Costs = dict[str, npt.NDArray[np.int64]]
 """A `(n,)` int64 array for each of `METRICS`."""
 
@@ -141,6 +144,38 @@ def tabulate(
     return BlockTable(weights, flat[:, :2].copy(), flat[:, 2].copy())
 
 
+def merged(space: SearchSpace, tables: Sequence[BlockTable]) -> list[BlockTable]:
+    """Neighbouring tables joined while the result is small: fewer lookups an architecture."""
+    result: list[BlockTable] = []
+    for table in tables:
+        if result:
+            joined = _joined(space, result[-1], table)
+            if joined is not None:
+                result[-1] = joined
+                continue
+        result.append(table)
+    return result
+
+
+def _joined(space: SearchSpace, a: BlockTable, b: BlockTable) -> BlockTable | None:
+    """One table for two blocks, or None if it had more than `MERGED_ENTRIES`."""
+    columns = np.flatnonzero((a.weights > 0) | (b.weights > 0))
+    counts = space.option_counts[columns]
+    if prod(counts.tolist()) > MERGED_ENTRIES:
+        return None
+    # Row `i` of `options` is the options at entry `i`, the last choice changing fastest.
+    sizes = tuple(counts.tolist())
+    options = np.indices(sizes).reshape(len(columns), -1).T if sizes else np.zeros((1, 0))
+    index_a, index_b = ((options @ table.weights[columns]).astype(np.intp) for table in (a, b))
+    weights = np.zeros(len(space.choices), dtype=np.float32)
+    stride = 1
+    for column, count in zip(columns[::-1], counts[::-1], strict=True):
+        weights[column] = stride
+        stride *= int(count)
+    memory = np.maximum(a.memory[index_a], b.memory[index_b])
+    return BlockTable(weights, a.sums[index_a] + b.sums[index_b], memory)
+
+
 def _canonical_values(
     space: SearchSpace, block: Block
 ) -> Callable[[tuple[Value, ...]], tuple[Value, ...]]:
@@ -178,16 +213,19 @@ class CostTables:
         self.space = space
         variants = [forms(space, block) for block in space.blocks]
         named = [(block.name, v) for block, v in zip(space.blocks, variants, strict=True)]
-        self.blocks = [
-            tabulate(space, block, v, kept)
-            for block, v, kept in zip(space.blocks, variants, kept_outputs(named), strict=True)
-        ]
+        self.blocks = merged(
+            space,
+            [
+                tabulate(space, block, v, kept)
+                for block, v, kept in zip(space.blocks, variants, kept_outputs(named), strict=True)
+            ],
+        )
         # All blocks' entry indices of a chunk are one product of float32 matrices: exact, since
         # an index stays far below 2^24, and much faster than sums of integer columns.
         self._weights = np.stack([table.weights for table in self.blocks], axis=1)
         assert max(len(table.memory) for table in self.blocks) < 2**24
 
-    def score(self, rows: Rows) -> Costs:
+    def score(self, rows: Rows, metrics: Sequence[str] = METRICS) -> Costs:
         """Costs of many architectures.
 
         Args:
@@ -195,7 +233,7 @@ class CostTables:
                 its first option wherever a block knows its parent).
 
         Returns:
-            For each of `METRICS` an int64 array `(n,)`.
+            For each of `metrics` an int64 array `(n,)`.
         """
         n = len(rows)
         sums = np.zeros((n, 2), dtype=np.int64)
@@ -205,8 +243,10 @@ class CostTables:
             indices = (rows[part].astype(np.float32) @ self._weights).T.astype(np.intp)
             for table, index in zip(self.blocks, indices, strict=True):
                 sums[part] += table.sums.take(index, axis=0)
-                np.maximum(memory[part], table.memory.take(index), out=memory[part])
-        return {"macs": sums[:, 0], "params": sums[:, 1], "memory": memory}
+                if "memory" in metrics:
+                    np.maximum(memory[part], table.memory.take(index), out=memory[part])
+        costs = {"macs": sums[:, 0], "params": sums[:, 1], "memory": memory}
+        return {metric: costs[metric] for metric in metrics}
 
     def cost(self, arch: Mapping[str, Value]) -> dict[str, int]:
         """Costs of one architecture: one lookup a block."""

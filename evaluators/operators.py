@@ -251,6 +251,11 @@ def _names(text: str) -> set[str]:
 READERS = _names(
     """
     floor_divide floor_divide_ remainder fmod bitwise_and bitwise_or bitwise_not
+    hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh hardtanh_ leaky_relu leaky_relu_
+    elu elu_ celu celu_ selu selu_ relu relu_ relu6 relu6_ gelu gelu_ silu silu_ mish mish_
+    softplus softplus_ log_sigmoid log_sigmoid_ hardshrink hardshrink_ softshrink softshrink_
+    threshold threshold_ tanh tanh_ sigmoid sigmoid_ rsqrt rsqrt_ prelu prelu_ rrelu rrelu_
+    softsign softsign_ masked_fill masked_fill_ where where_
     _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _adaptive_avg_pool3d adaptive_avg_pool1d
     adaptive_max_pool2d adaptive_max_pool3d avg_pool2d_backward max_pool2d_with_indices_backward
     sum mean var std var_mean std_mean prod amax amin max min aminmax argmax argmin norm
@@ -315,6 +320,9 @@ def elementwise(function: Any, a: Arguments, inputs: Sequence[Tensor], out: Any)
     if torch.Tag.pointwise in function.tags or torch.Tag.reduction in function.tags:
         return _largest(inputs, out)
     if name in READERS or name.startswith("aten::_foreach_"):
+        return _largest(inputs, out)
+    forward = name.removesuffix("_backward")
+    if forward != name and any(forward in known for known in (READERS, POOLS, MOVES)):
         return _largest(inputs, out)
     return None
 

@@ -10,9 +10,11 @@ Does not know training (`supernet_training.py`) or scoring.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
+from math import prod
 from operator import gt
 
 import torch
@@ -21,6 +23,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from search_spaces import ops as o
+from search_spaces import token_ops as t
 from search_spaces.architecture import Value
 from search_spaces.modules import BlockModule, Network, routes, tie, ties
 from search_spaces.space import Block, SearchSpace
@@ -29,12 +32,12 @@ CACHED_BLOCKS = 4096
 
 
 def largest_ops(space: SearchSpace, block: Block) -> tuple[o.Op, ...]:
-    """Of each op that the block can have, the form whose parameters hold all others.
+    """Of each op that the block can have, a form whose parameters hold those of all others.
 
     Raises:
-        ValueError: if no form of an op holds all its other forms.
+        ValueError: if there is no such form.
     """
-    largest: dict[str, o.Op] = {}
+    forms: dict[str, list[o.Op]] = {}
     known: set[int] = set()
     options = [space.choices[space.column[name]].options for name in block.choices]
     kept = []
@@ -45,17 +48,41 @@ def largest_ops(space: SearchSpace, block: Block) -> tuple[o.Op, ...]:
         known.add(id(ops))
         kept.append(ops)  # an id is only unique while its object lives
         for op in ops:
-            if op.name not in largest or op.params > largest[op.name].params:
-                largest[op.name] = op
-    for op in (op for ops in kept for op in ops):
-        bounds = largest[op.name].parameter_shapes
+            forms.setdefault(op.name, []).append(op)
+    return tuple(_holder(block, alike) for alike in forms.values())
+
+
+def _holder(block: Block, forms: Sequence[o.Op]) -> o.Op:
+    largest = max(forms, key=lambda op: sum(map(prod, op.parameter_shapes.values())))
+    bounds = largest.parameter_shapes
+    for op in forms:
         for name, shape in op.parameter_shapes.items():
             bound = bounds.get(name, ())
-            if len(shape) != len(bound) or any(map(gt, shape, bound)):
-                raise ValueError(
-                    f"{block.name}/{op.name}: {name} {shape} does not fit into {bound or 'nothing'}"
-                )
-    return tuple(largest.values())
+            if len(shape) == len(bound) and not any(map(gt, shape, bound)):
+                continue
+            if isinstance(op, o.Conv2d) and isinstance(largest, o.Conv2d) and op.groups == 1:
+                # The widest input and the widest output may belong to different forms.
+                return _widest(block, largest, forms)
+            raise ValueError(
+                f"{block.name}/{op.name}: {name} {shape} does not fit into {bound or 'nothing'}"
+            )
+    return largest
+
+
+def _widest(block: Block, conv: o.Conv2d, forms: Sequence[o.Op]) -> o.Op:
+    """A dense convolution from the most inputs to the most outputs, of the largest kernel."""
+    if not all(isinstance(op, o.Conv2d) and (op.groups, op.bias) == (1, conv.bias) for op in forms):
+        raise ValueError(f"{block.name}/{conv.name}: its forms do not fit into one")
+    source = conv.inputs[0]
+    into = max(op.inputs[0].shape[0] for op in forms)
+    out = max(op.out_shape[0] for op in forms)
+    kernel = max(op.kernel for op in forms if isinstance(op, o.Conv2d))
+    return replace(
+        conv,
+        inputs=(replace(source, shape=(into, *source.shape[1:])),),
+        out_shape=(out, *conv.out_shape[1:]),
+        kernel=kernel,
+    )
 
 
 def shared_part(op: o.Op, name: str, whole: Tensor) -> Tensor:
@@ -69,7 +96,7 @@ def shared_part(op: o.Op, name: str, whole: Tensor) -> Tensor:
     shape = op.parameter_shapes.get(name, (op.out_shape[0],))
     if whole.dim() == 0 or tuple(whole.shape) == shape:
         return whole
-    if isinstance(op, o.PositionEmbedding) and op.grid:
+    if isinstance(op, t.PositionEmbedding) and op.grid:
         return _resampled_positions(whole, *shape[1:])
     if isinstance(op, o.Linear) and op.parts > 1:
         parts = whole.unflatten(0, (op.parts, -1))[:, : shape[0] // op.parts]

@@ -10,7 +10,7 @@ the widths are those of the stem, the seven stages and the head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.builder import BlockBuilder
+from search_spaces.errors import UserError
 from search_spaces.mobilenet import inverted_residual
 from search_spaces.ops import Op, strided
 from search_spaces.published import Encodings, Published, option_indices
@@ -106,50 +107,55 @@ def _layer(stage: Stage, layer: int, reduction: int) -> Callable[..., tuple[Op, 
 
 
 def _published(resolutions: tuple[int, ...]) -> Published:
+    options = {
+        "width": (STEM_WIDTHS, *(stage.widths for stage in STAGES), HEAD_WIDTHS),
+        "depth": tuple(stage.depths for stage in STAGES),
+        "kernel_size": (KERNELS,) * len(STAGES),
+        "expand_ratio": tuple(stage.expands for stage in STAGES),
+    }
+    places = {key: _Places(key, per_place) for key, per_place in options.items()}
+
     def rows(batch: Encodings) -> npt.NDArray[np.uint8]:
-        per_stage = len(STAGES)
-        values = {
-            key: _values(batch, key, length)
-            for key, length in (
-                ("width", per_stage + 2),
-                ("depth", per_stage),
-                ("kernel_size", per_stage),
-                ("expand_ratio", per_stage),
-            )
-        }
-        columns = [
-            option_indices(batch, "resolution", resolutions),
-            _column(values["width"], 0, "width", STEM_WIDTHS),
-        ]
-        for index, stage in enumerate(STAGES):
+        found = {key: place.indices(batch) for key, place in places.items()}
+        resolution = option_indices(batch, "resolution", resolutions)
+        columns = [resolution, found["width"][:, 0]]
+        for index in range(len(STAGES)):
             columns += [
-                _column(values["depth"], index, "depth", stage.depths),
-                _column(values["width"], index + 1, "width", stage.widths),
-                _column(values["kernel_size"], index, "kernel_size", KERNELS),
-                _column(values["expand_ratio"], index, "expand_ratio", stage.expands),
+                found["depth"][:, index],
+                found["width"][:, index + 1],
+                found["kernel_size"][:, index],
+                found["expand_ratio"][:, index],
             ]
-        columns.append(_column(values["width"], per_stage + 1, "width", HEAD_WIDTHS))
+        columns.append(found["width"][:, -1])
         return np.stack(columns, axis=1)
 
-    keys = ("resolution", "width", "depth", "kernel_size", "expand_ratio")
-    return Published(keys, rows)
+    return Published(("resolution", *options), rows)
 
 
-def _values(batch: Encodings, key: str, length: int) -> list[list[int]]:
-    """The lists under a key, checked for their length; transposed: one list a place."""
-    given = [encoding.get(key) for encoding in batch]
-    # Each place has options of its own, so only the lengths are checked together.
-    lists = [v if isinstance(v, list) and len(v) == length else None for v in given]
-    if None in lists:
-        option_indices([{key: given[lists.index(None)]}], key, (), length)
-    return [list(place) for place in zip(*(v for v in lists if v is not None), strict=True)]
+class _Places:
+    """A list under a key, each place of which has options of its own."""
 
+    def __init__(self, key: str, options: Sequence[tuple[int, ...]]) -> None:
+        self.key = key
+        self.options = options
+        self.union = sorted({value for place in options for value in place})
+        own = [[o.index(v) if v in o else 255 for v in self.union] for o in options]
+        self.own = np.array(own, dtype=np.uint8)
 
-def _column(
-    values: list[list[int]], place: int, key: str, options: tuple[int, ...]
-) -> npt.NDArray[np.uint8]:
-    name = f"{key}[{place}]"
-    return option_indices([{name: value} for value in values[place]], name, options)
+    def indices(self, batch: Encodings) -> npt.NDArray[np.uint8]:
+        """Option indices `(n, places)`; all places are looked up at once, which is faster."""
+        try:
+            of_union = option_indices(batch, self.key, self.union, len(self.options))
+            found = self.own[np.arange(len(self.options)), of_union]
+        except UserError:
+            if any(np.shape(e.get(self.key, ())) != (len(self.options),) for e in batch):
+                raise
+            found = np.full((1, 1), 255, dtype=np.uint8)
+        if (found == 255).any():
+            for index, options in enumerate(self.options):
+                name = f"{self.key}[{index}]"
+                option_indices([{name: e[self.key][index]} for e in batch], name, options)
+        return found
 
 
 @cache

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from search_spaces.builder import BlockBuilder
 from search_spaces.errors import UserError
-from search_spaces.ops import Op, RelativeAttention
+from search_spaces.ops import Op
 from search_spaces.published import Encodings, Published, option_indices
 from search_spaces.space import Block, Choice, SearchSpace, layer_choices
+from search_spaces.token_ops import RelativeAttention
 from search_spaces.vit import patch_embedding, tokens
 
 PATCH = 16

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from functools import cache
 
 from search_spaces.builder import BlockBuilder
-from search_spaces.ops import Op, TokenType
+from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace, layer_choices
+from search_spaces.token_ops import TokenType
 
 HEAD_WIDTH = 64
 WIDTHS = (192, 384, 576, 768)

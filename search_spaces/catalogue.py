@@ -94,7 +94,8 @@ def load_space(
     if name not in SPACES:
         raise unknown("space", name, [*SPACES, *TEXT_SPACES, *FAMILIES])
     if classes is None:
-        classes = 10 if name.endswith(TEN_CLASSES) else 1000
+        small = name.endswith(TEN_CLASSES) and not name.startswith("autoformer")
+        classes = 10 if small else 1000
     return SPACES[name](image_size=image_size, channels=channels, classes=classes)
 
 

@@ -13,28 +13,29 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.builder import BlockBuilder
-from search_spaces.ops import Op, strided
+from search_spaces.ops import ChannelShuffle, Op, strided
 from search_spaces.published import Encodings, Published, option_indices
 from search_spaces.space import Block, Choice, SearchSpace
 
 BLOCKS = {
-    "k3_e1": (3, 1, 1),
     "k3_e1_g2": (3, 1, 2),
-    "k3_e3": (3, 3, 1),
-    "k3_e6": (3, 6, 1),
-    "k5_e1": (5, 1, 1),
     "k5_e1_g2": (5, 1, 2),
+    "k3_e1": (3, 1, 1),
+    "k5_e1": (5, 1, 1),
+    "k3_e3": (3, 3, 1),
     "k5_e3": (5, 3, 1),
+    "k3_e6": (3, 6, 1),
     "k5_e6": (5, 6, 1),
 }
-"""Kernel, expansion and groups of each block."""
+"""Kernel, expansion and groups of each block, the cheapest first."""
 
 SKIP = "skip"
 
 LAYOUT = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
 """Width, layers and first stride of each stage."""
 
-STEM, HEAD = 16, 1504
+STEM, HEADS = 16, (1504, 1984)
+"""Width of the first convolution, and of the last: the latter FBNet-A's, and FBNet-B's and C's."""
 
 
 def fbnet(*, image_size: int | None = None, channels: int = 3, classes: int = 1000) -> SearchSpace:
@@ -58,15 +59,17 @@ def fbnet(*, image_size: int | None = None, channels: int = 3, classes: int = 10
             blocks.append(Block(name, (name,), _layer(side, before, width, stride)))
             before, side = width, strided(side, stride)
 
-    def head(width: int = before, side: int = side) -> tuple[Op, ...]:
-        return _head(side, width, classes)
+    def head(width: int) -> tuple[Op, ...]:
+        return _head(side, before, width, classes)
 
-    blocks.append(Block("head", (), head))
-    return SearchSpace("fbnet", tuple(choices), tuple(blocks), _published(choices))
+    published = _published(tuple(choices))
+    choices.append(Choice("head_width", HEADS))
+    blocks.append(Block("head", ("head_width",), head))
+    return SearchSpace("fbnet", tuple(choices), tuple(blocks), published)
 
 
-def _published(choices: list[Choice]) -> Published:
-    """`{"blocks": ["k3_e1", ..]}`: the names of all layers in order."""
+def _published(choices: tuple[Choice, ...]) -> Published:
+    """`{"blocks": ["k3_e1", ..], "head": 1984}`: all layers in order; without a head, A's."""
 
     def rows(batch: Encodings) -> npt.NDArray[np.uint8]:
         names = option_indices(batch, "blocks", (*BLOCKS, SKIP), len(choices))
@@ -78,9 +81,11 @@ def _published(choices: list[Choice]) -> Published:
             if (column == 255).any():
                 option_indices([{choice.name: SKIP}], choice.name, choice.options)
             columns.append(column.astype(np.uint8))
+        heads = [{"head": encoding.get("head", HEADS[0])} for encoding in batch]
+        columns.append(option_indices(heads, "head", HEADS))
         return np.stack(columns, axis=1)
 
-    return Published(("blocks",), rows)
+    return Published(("blocks", "head"), rows)
 
 
 def _layer(size: int, in_width: int, width: int, stride: int) -> Callable[..., tuple[Op, ...]]:
@@ -93,6 +98,8 @@ def _layer(size: int, in_width: int, width: int, stride: int) -> Callable[..., t
         hidden = expand * in_width
         x = build.conv("expand", build.input, hidden, groups=groups)
         x = build.activation("expand_activation", build.batch_norm("expand_norm", x), "relu")
+        if groups > 1:
+            x = build.add_op(ChannelShuffle("shuffle", (x,), x.shape, groups))
         x = build.conv("depthwise", x, hidden, kernel, stride=stride, groups=hidden)
         x = build.batch_norm("depthwise_norm", x)
         x = build.activation("depthwise_activation", x, "relu")
@@ -113,9 +120,9 @@ def _stem(size: int, channels: int) -> tuple[Op, ...]:
 
 
 @cache
-def _head(size: int, in_width: int, classes: int) -> tuple[Op, ...]:
+def _head(size: int, in_width: int, width: int, classes: int) -> tuple[Op, ...]:
     build = BlockBuilder(in_width, size, size)
-    x = build.batch_norm("norm", build.conv("conv", build.input, HEAD))
+    x = build.batch_norm("norm", build.conv("conv", build.input, width))
     x = build.global_pool("pool", build.activation("activation", x, "relu"))
     build.linear("classifier", x, classes)
     return build.ops

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces import ops as o
+from search_spaces import token_ops as t
 from search_spaces.architecture import Value
 from search_spaces.space import SearchSpace
 
@@ -45,13 +46,13 @@ class _Rotary(nn.Module):
     def __init__(self, heads: int, width: int) -> None:
         super().__init__()
         self.heads = heads
-        half = width // heads // 2
-        self.rates = 10_000.0 ** (-torch.arange(half, device="cpu") / half)
+        self.pairs = width // heads // 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Rotate `(batch, tokens, heads * head width)`."""
         batch, tokens, width = x.shape
-        angles = torch.outer(torch.arange(tokens), self.rates).to(x.device, x.dtype)
+        rates = 10_000.0 ** (-torch.arange(self.pairs, device=x.device) / self.pairs)
+        angles = torch.outer(torch.arange(tokens, device=x.device), rates).to(x.dtype)
         cosine, sine = angles.cos()[:, None], angles.sin()[:, None]
         a, b = x.reshape(batch, tokens, self.heads, -1).chunk(2, dim=-1)
         turned = torch.cat([a * cosine - b * sine, b * cosine + a * sine], dim=-1)
@@ -61,6 +62,15 @@ class _Rotary(nn.Module):
 class _Concat(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, dim=1)
+
+
+class _ChannelShuffle(nn.Module):
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
 class _Zero(nn.Module):
@@ -125,7 +135,7 @@ class _RelativeAttention(nn.Module):
     value_down: Tensor
     value_across: Tensor
 
-    def __init__(self, op: o.RelativeAttention) -> None:
+    def __init__(self, op: t.RelativeAttention) -> None:
         super().__init__()
         self.heads, self.distance = op.heads, op.distance
         for name, shape in op.parameter_shapes.items():
@@ -225,7 +235,7 @@ def _linear(op: o.Linear) -> nn.Module:
     return linear
 
 
-def _embedding(op: o.Embedding) -> nn.Module:
+def _embedding(op: t.Embedding) -> nn.Module:
     table = nn.Embedding(op.vocabulary, op.out_shape[-1])
     nn.init.normal_(table.weight, std=0.02)
     return table
@@ -235,33 +245,34 @@ MODULES: dict[type[o.Op], Callable[[Any], nn.Module]] = {
     o.Conv2d: _conv,
     o.Linear: _linear,
     o.Attention: lambda op: _Attention(op.heads, op.kv_heads, op.causal),
-    o.Embedding: _embedding,
-    o.RMSNorm: lambda op: nn.RMSNorm(op.out_shape[-1], eps=1e-6),
-    o.Rotary: lambda op: _Rotary(op.heads, op.out_shape[-1]),
+    t.Embedding: _embedding,
+    t.RMSNorm: lambda op: nn.RMSNorm(op.out_shape[-1], eps=1e-6),
+    t.Rotary: lambda op: _Rotary(op.heads, op.out_shape[-1]),
     o.MaxPool2d: lambda op: nn.MaxPool2d(op.kernel, op.stride, op.padding, ceil_mode=op.ceil),
     o.AvgPool2d: lambda op: nn.AvgPool2d(
         op.kernel, op.stride, op.padding, ceil_mode=op.ceil, count_include_pad=False
     ),
     o.Concat: lambda op: _Concat(),
+    o.ChannelShuffle: lambda op: _ChannelShuffle(op.groups),
     o.Crop: lambda op: _Function(_crop),
     o.Identity: lambda op: nn.Identity(),
     o.Zero: lambda op: _Zero(op.out_shape),
     o.Multiply: lambda op: _Function(torch.mul),
-    o.MeanToken: lambda op: _Function(_mean_token),
+    t.MeanToken: lambda op: _Function(_mean_token),
     o.BatchNorm2d: lambda op: nn.BatchNorm2d(op.out_shape[0]),
     o.LayerNorm: lambda op: nn.LayerNorm(op.out_shape[-1]),
     o.Activation: lambda op: _Function(getattr(F, op.function)),
     o.GlobalPool: lambda op: _Function(_global_pool),
     o.Scale: lambda op: _Function(_scale),
     o.Add: lambda op: _Function(torch.add),
-    o.ToTokens: lambda op: _Function(_to_tokens),
-    o.ClassToken: lambda op: _ClassToken(op.out_shape[-1]),
-    o.PositionEmbedding: lambda op: _PositionEmbedding(op.parameter_shapes["embedding"]),
-    o.RelativeAttention: _RelativeAttention,
-    o.TokenType: lambda op: _TokenType(op.types, op.out_shape[-1]),
-    o.Bias: lambda op: _Bias(op.out_shape[-1]),
-    o.TiedLinear: lambda op: _TiedLinear(op.parameter_shapes["weight"]),
-    o.FirstToken: lambda op: _Function(_first_token),
+    t.ToTokens: lambda op: _Function(_to_tokens),
+    t.ClassToken: lambda op: _ClassToken(op.out_shape[-1]),
+    t.PositionEmbedding: lambda op: _PositionEmbedding(op.parameter_shapes["embedding"]),
+    t.RelativeAttention: _RelativeAttention,
+    t.TokenType: lambda op: _TokenType(op.types, op.out_shape[-1]),
+    t.Bias: lambda op: _Bias(op.out_shape[-1]),
+    t.TiedLinear: lambda op: _TiedLinear(op.parameter_shapes["weight"]),
+    t.FirstToken: lambda op: _Function(_first_token),
 }
 """How to build each op type: `(op) -> module` whose forward takes the op's inputs, batched."""
 
@@ -338,7 +349,7 @@ class Network(nn.Module):
 
 def ties(blocks: Sequence[tuple[str, Sequence[o.Op]]]) -> list[tuple[str, str]]:
     """`block/op` of each tied layer and of the embedding that it shares."""
-    tied = [(name, op) for name, ops in blocks for op in ops if isinstance(op, o.TiedLinear)]
+    tied = [(name, op) for name, ops in blocks for op in ops if isinstance(op, t.TiedLinear)]
     return [(f"{name}/{op.name}", op.tied) for name, op in tied]
 
 

@@ -8,6 +8,7 @@ strides and heads are those of the authors' networks. The published encoding is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.builder import BlockBuilder
+from search_spaces.errors import UserError
 from search_spaces.mobilenet import divisible, inverted_residual
 from search_spaces.ops import Op, strided
 from search_spaces.published import Encodings, Published, option_indices
@@ -154,8 +156,8 @@ def _published(stages: tuple[Stage, ...], resolutions: tuple[int, ...]) -> Publi
 
     def rows(batch: Encodings) -> npt.NDArray[np.uint8]:
         # Whoever samples ProxylessNAS with the authors' code gives a depth for the last layer too.
-        given = {len(encoding.get("d", ())) for encoding in batch}
-        if given == {len(stages)}:
+        given = [encoding.get("d") for encoding in batch]
+        if all(isinstance(d, list) and len(d) == len(stages) > elastic for d in given):
             batch = [{**encoding, "d": encoding["d"][:elastic]} for encoding in batch]
         if any(isinstance(encoding.get("r"), list) for encoding in batch):
             batch = [{**encoding, "r": _single(encoding.get("r"))} for encoding in batch]
@@ -163,6 +165,9 @@ def _published(stages: tuple[Stage, ...], resolutions: tuple[int, ...]) -> Publi
         expands = option_indices(batch, "e", EXPANDS, sum(layers))
         depths = option_indices(batch, "d", DEPTHS, elastic)
         columns = [option_indices(batch, "r", resolutions)]
+        for encoding in batch:
+            if encoding.get("wid") is not None:
+                raise UserError(f"'wid' is {json.dumps(encoding['wid'])}, expected null")
         first = 0
         for index, count in enumerate(layers):
             columns.append(depths[:, index] if count > 1 else np.zeros_like(columns[0]))
@@ -171,7 +176,8 @@ def _published(stages: tuple[Stage, ...], resolutions: tuple[int, ...]) -> Publi
             first += count
         return np.stack(columns, axis=1)
 
-    return Published(("ks", "e", "d", "r"), rows)
+    # The authors' search writes a `wid` too, which is always null here.
+    return Published(("ks", "e", "d", "r", "wid"), rows)
 
 
 def _single(value: object) -> object:

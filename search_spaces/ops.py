@@ -140,43 +140,6 @@ class Attention(Op):
 
 
 @dataclass(frozen=True)
-class RelativeAttention(Op):
-    """Self-attention over a grid of patches after a class token, with relative positions.
-
-    Keys and values each have two tables of learnt vectors, for the distance down and across, cut
-    off at `distance` (Chen et al., "AutoFormer", 2021, after Shaw et al., 2018). Reads query, key
-    and value as `(tokens, 3 * width)`.
-    """
-
-    heads: int = 1
-    distance: int = 14
-
-    @property
-    def macs(self) -> int:
-        """`4 * tokens^2 * width`: each of the two products, and the same against positions."""
-        tokens, width = self.out_shape
-        return 4 * tokens * tokens * width
-
-    @property
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """Four tables `(2 * distance + 2, head width)`; row 0 is the class token's."""
-        shape = (2 * self.distance + 2, self.out_shape[-1] // self.heads)
-        return {f"{of}_{way}": shape for of in ("key", "value") for way in ("down", "across")}
-
-
-@dataclass(frozen=True)
-class Embedding(Op):
-    """Table lookup: token ids `(tokens,)` to `(tokens, width)`; costs no multiplication."""
-
-    vocabulary: int = 1
-
-    @property
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """The table, `(vocabulary, width)`."""
-        return {"weight": (self.vocabulary, self.out_shape[-1])}
-
-
-@dataclass(frozen=True)
 class BatchNorm2d(Op):
     """Batch normalisation over channels."""
 
@@ -196,24 +159,6 @@ class LayerNorm(Op):
     def parameter_shapes(self) -> dict[str, Shape]:
         """Scale and shift, one a feature."""
         return {"weight": (self.out_shape[-1],), "bias": (self.out_shape[-1],)}
-
-
-@dataclass(frozen=True)
-class RMSNorm(Op):
-    """Root-mean-square normalisation over the last dimension (Zhang and Sennrich, 2019)."""
-
-    @property
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """Scale, one a feature."""
-        return {"weight": (self.out_shape[-1],)}
-
-
-@dataclass(frozen=True)
-class Rotary(Op):
-    """Rotates each head of a query or key by its position (Su et al., "RoFormer", 2021)."""
-
-    heads: int = 1
-    in_place: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -255,6 +200,13 @@ class Concat(Op):
 
 
 @dataclass(frozen=True)
+class ChannelShuffle(Op):
+    """Channels dealt out over the groups of the next convolution (Zhang et al., "ShuffleNet")."""
+
+    groups: int = 2
+
+
+@dataclass(frozen=True)
 class Crop(Op):
     """An image without its first row and column, the other half of a factorised reduction."""
 
@@ -290,94 +242,6 @@ class Multiply(Op):
     """Element-wise product of two equal shapes: a gated layer."""
 
     in_place: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class ToTokens(Op):
-    """`(channels, height, width)` to `(height * width, channels)`."""
-
-
-@dataclass(frozen=True)
-class ClassToken(Op):
-    """Puts one learnt token before the others."""
-
-    @property
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """The token, `(1, 1, width)`."""
-        return {"token": (1, 1, self.out_shape[-1])}
-
-
-@dataclass(frozen=True)
-class PositionEmbedding(Op):
-    """Adds a learnt vector to each token: one class token then a square grid, or a plain line."""
-
-    grid: bool = True
-    positions: int = 0
-    """Length of the table, of which the first tokens are used; 0 means as long as they are."""
-    in_place: ClassVar[bool] = True
-
-    @property
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """The embedding, `(1, positions, width)`."""
-        tokens, width = self.out_shape
-        return {"embedding": (1, self.positions or tokens, width)}
-
-
-@dataclass(frozen=True)
-class TokenType(Op):
-    """Adds the learnt vector of a segment; without segments given, the first of `types`."""
-
-    types: int = 2
-    in_place: ClassVar[bool] = True
-
-    @property
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """The table, `(types, width)`."""
-        return {"weight": (self.types, self.out_shape[-1])}
-
-
-@dataclass(frozen=True)
-class Bias(Op):
-    """Adds a learnt number to each feature."""
-
-    in_place: ClassVar[bool] = True
-
-    @property
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """One a feature."""
-        return {"bias": (self.out_shape[-1],)}
-
-
-@dataclass(frozen=True)
-class TiedLinear(Op):
-    """Linear layer without bias whose weight is that of an embedding, `tied` = `block/op`."""
-
-    tied: str = ""
-
-    @property
-    def macs(self) -> int:
-        """`positions * in features * out features`."""
-        return prod(self.out_shape) * self.inputs[0].shape[-1]
-
-    @property
-    def parameter_shapes(self) -> dict[str, Shape]:
-        """The shared weight `(out, in)`."""
-        return {"weight": (self.out_shape[-1], self.inputs[0].shape[-1])}
-
-    @property
-    def params(self) -> int:
-        """None of its own."""
-        return 0
-
-
-@dataclass(frozen=True)
-class FirstToken(Op):
-    """Reads the class token: `(tokens, width)` to `(width,)`."""
-
-
-@dataclass(frozen=True)
-class MeanToken(Op):
-    """Mean over tokens: `(tokens, width)` to `(width,)`."""
 
 
 def strided(size: int, stride: int) -> int:

@@ -63,7 +63,7 @@ def option_indices(
     for index, option in enumerate(options):
         found[values == option] = index
     if (found == 255).any():
-        first = values[found == 255][0].item()
+        first = values[found == 255].tolist()[0]
         allowed = ", ".join(json.dumps(option) for option in options)
         raise UserError(f"'{key}' cannot be {json.dumps(first)}: expected one of {allowed}")
     return found

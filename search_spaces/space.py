@@ -198,9 +198,10 @@ class SearchSpace:
         """
         if self.published is not None and set(values) <= set(self.published.keys):
             return self.decode(self.canonical(self.published.rows([values])))[0]
+        published = self.published.keys if self.published is not None else ()
         for name in values:
-            if name not in self.column:
-                known = [*self.column, *(self.published.keys if self.published else ())]
+            if name not in self.column and name not in published:
+                known = [*self.column, *published]
                 raise unknown(f"choice of space {self.name}", str(name), known)
         codes = [0] * len(self.choices)
         for column, choice in enumerate(self.choices):

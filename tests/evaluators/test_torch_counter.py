@@ -224,6 +224,42 @@ def test_an_operator_without_a_rule_is_named_and_not_zero() -> None:
     assert count.uncounted["aten::_fft_r2c"].calls == 1
 
 
+ACTIVATIONS = [
+    nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.LeakyReLU, nn.ELU, nn.CELU,
+    nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.LogSigmoid, nn.Tanh, nn.Sigmoid, nn.PReLU,
+    nn.Softsign, nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.Softmax, nn.GLU, nn.Dropout,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", ACTIVATIONS)
+@pytest.mark.parametrize("backward", [False, True])
+def test_activations_are_elementwise_work(layer: type[nn.Module], backward: bool) -> None:
+    network = nn.Sequential(nn.Linear(8, 8), layer())
+    count = count_module(network, [torch.zeros(3, 8)], backward=backward)
+    assert not count.uncounted
+    if layer is not nn.Dropout:
+        assert 24 <= count.root.children["1"].elementwise <= 5 * 24
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.LayerNorm(8), nn.RMSNorm(8),
+        nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2), nn.AdaptiveMaxPool2d(2),
+        nn.LPPool2d(2, 2), nn.Upsample(scale_factor=2), nn.PixelShuffle(2), nn.ZeroPad2d(1),
+        nn.Upsample(scale_factor=2, mode="bilinear"), nn.Flatten(), nn.LocalResponseNorm(2),
+        nn.ReflectionPad2d(1), nn.Unfold(2), nn.ChannelShuffle(2), nn.Identity(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("backward", [False, True])
+def test_common_layers_leave_nothing_uncounted(layer: nn.Module, backward: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(4, 4, 1), layer)
+    count = count_module(network, [torch.zeros(2, 4, 8, 8)], backward=backward)
+    assert not count.uncounted
+    assert kinds(count).keys() == {"convolution"}
+
+
 def test_nothing_is_left_on_the_network() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout()).train()
     network[1].eval()

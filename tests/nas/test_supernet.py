@@ -242,13 +242,26 @@ def test_query_key_and_value_are_each_used_from_their_own_start() -> None:
 
 def test_a_block_whose_options_do_not_nest_is_refused() -> None:
     def ops(wide: bool) -> tuple[Op, ...]:
+        build = BlockBuilder(4 if wide else 16)
+        build.linear("linear", build.input, 32 if wide else 4)
+        return build.ops
+
+    space = SearchSpace("s", (Choice("wide", (False, True)),), (Block("b", ("wide",), ops),))
+    with pytest.raises(ValueError, match=r"b/linear: weight .* does not fit into"):
+        Supernet(space)
+
+
+def test_the_widest_input_and_output_may_be_of_different_forms() -> None:
+    def ops(wide: bool) -> tuple[Op, ...]:
         build = BlockBuilder(4 if wide else 16, 8, 8)
         build.conv("conv", build.input, 32 if wide else 4, 1)
         return build.ops
 
     space = SearchSpace("s", (Choice("wide", (False, True)),), (Block("b", ("wide",), ops),))
-    with pytest.raises(ValueError, match=r"b/conv: weight .* does not fit into"):
-        Supernet(space)
+    supernet = Supernet(space)
+    assert supernet.get_parameter("blocks.b.ops.conv.weight").shape == (32, 16, 1, 1)
+    for arch, shape in ((space.smallest, (4, 16)), (space.largest, (32, 4))):
+        assert supernet.extract(arch).get_parameter("blocks.b.ops.conv.weight").shape[:2] == shape
 
 
 def test_a_block_whose_options_have_other_tensors_is_refused() -> None:

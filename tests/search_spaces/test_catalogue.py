@@ -50,12 +50,14 @@ def classes_of(space: SearchSpace) -> int:
 def test_named_spaces_load_under_their_name(name: str) -> None:
     space = load_space(name)
     assert space.name == name
-    assert classes_of(space) == (1000 if name.endswith("imagenet") else 10)
+    small = ("tiny", "cifar", "nasbench201", "darts", "macro")
+    ten = name.endswith(small) and not name.startswith("autoformer")
+    assert classes_of(space) == (10 if ten else 1000)
     assert space.input_shape(space.largest)[0] == 3
 
 
 def test_every_family_has_every_preset() -> None:
-    assert sorted(SPACES) == sorted(f"{f}-{p}" for f in FAMILIES for p in PRESETS)
+    assert {f"{f}-{p}" for f in FAMILIES for p in PRESETS} <= SPACES.keys()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_tiny_takes_images_of_any_size() -> None:
     [
         ("mobilnet", r"unknown space 'mobilnet': did you mean 'mobilenet'\? \(known: "),
         ("vit-imagnet", r"unknown space 'vit-imagnet': did you mean 'vit-imagenet'\?"),
-        ("", r"unknown space '': \(known: mobilenet, mobilenet-cifar, "),
+        ("", r"unknown space '': \(known: attentivenas, autoformer-base, "),
     ],
 )
 def test_an_unknown_name_gets_the_nearest_one(name: str, message: str) -> None:

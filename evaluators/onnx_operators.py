@@ -1,0 +1,86 @@
+"""What each of ONNX's operators is: a product, element-wise work, or a move of data.
+
+Knows names only, those of onnxruntime's own domain too. The rules over shapes are in
+`onnx_counter.py`.
+"""
+
+from __future__ import annotations
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+COUNTED = _names(
+    """
+    Conv ConvTranspose ConvInteger QLinearConv FusedConv DeformConv MatMul MatMulInteger
+    QLinearMatMul FusedMatMul Gemm FusedGemm QGemm MatMulIntegerToFloat MatMulNBits
+    DynamicQuantizeMatMul Einsum Attention MultiHeadAttention GroupQueryAttention QAttention LSTM
+    GRU RNN
+    """
+)
+"""Operators with multiply-accumulates."""
+
+MOVES = _names(
+    """
+    Reshape Flatten Squeeze Unsqueeze Transpose Concat Split Slice Gather GatherND GatherElements
+    Shape Size Cast CastLike Constant ConstantOfShape Identity Expand Tile Pad Range ScatterND
+    ScatterElements Scatter OneHot EyeLike DepthToSpace SpaceToDepth Compress NonZero Trilu
+    ReverseSequence CenterCropPad Dropout RandomNormal RandomUniform RandomNormalLike
+    RandomUniformLike SequenceConstruct SequenceAt SplitToSequence ConcatFromSequence Optional
+    OptionalGetElement OptionalHasElement Unique SequenceEmpty SequenceInsert
+    """
+)
+"""Operators that only make, look at or move data."""
+
+VIEWS = _names("Reshape Flatten Squeeze Unsqueeze Identity Shape Size Constant")
+"""Moves that write nothing."""
+
+PASSING = _names("DequantizeLinear Cast Transpose Reshape Identity Unsqueeze")
+"""What a weight may go through and still be a weight."""
+
+PASSES = {
+    "BatchNormalization": 2,
+    "InstanceNormalization": 5,
+    "GroupNormalization": 5,
+    "LayerNormalization": 5,
+    "SimplifiedLayerNormalization": 4,
+    "SkipLayerNormalization": 6,
+    "SkipSimplifiedLayerNormalization": 5,
+    "RMSNormalization": 4,
+    "LpNormalization": 3,
+    "MeanVarianceNormalization": 5,
+    "Softmax": 5,
+    "LogSoftmax": 5,
+}
+"""Element operations for each element of the first input; as in `operators.py` for PyTorch."""
+
+REDUCTIONS = (
+    "Reduce",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "GlobalLpPool",
+    "ArgMax",
+    "ArgMin",
+    "TopK",
+    "CumSum",
+    "Hardmax",
+    "LRN",
+)
+"""Beginnings of the names of operators that read each element of their input once."""
+
+ELEMENTWISE = _names(
+    """
+    Abs Acos Acosh Add And Asin Asinh Atan Atanh BiasGelu BitShift BitwiseAnd BitwiseNot BitwiseOr
+    BitwiseXor Ceil Celu Clip Cos Cosh DequantizeLinear Div DynamicQuantizeLinear Elu Equal Erf Exp
+    FastGelu Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish IsInf IsNaN LeakyRelu Less
+    LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow QuantizeLinear QuickGelu
+    QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu Reciprocal Relu Resize Round Selu Shrink
+    Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Upsample
+    Where Xor GridSample RotaryEmbedding Bernoulli
+    """
+)
+"""One operation for each element of the result."""
+
+CONTROL = _names("If Loop Scan")
+"""Operators with graphs inside, whose number of runs is not known."""

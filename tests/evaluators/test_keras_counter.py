@@ -1,0 +1,166 @@
+"""Counting Keras and TensorFlow models: the same figures as PyTorch's and ONNX's.
+
+Runs on the backend that is installed: TensorFlow's traced graph, or Keras on PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from evaluators.counts import Count
+from evaluators.keras_counter import count_keras
+from evaluators.onnx_counter import count_onnx
+from evaluators.torch_counter import count_module
+from search_spaces.errors import UserError
+
+HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
+
+
+@pytest.fixture(scope="module")
+def keras() -> Any:
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow" if HAS_TENSORFLOW else "torch")
+    return pytest.importorskip("keras", reason="the extra [tensorflow] is not installed")
+
+
+def convolutions(keras: Any) -> Any:
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            layers.Input((16, 16, 3)),
+            layers.Conv2D(8, 3, strides=2, padding="valid"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.DepthwiseConv2D(3, padding="valid"),
+            layers.Conv2D(12, 1, use_bias=False),
+            layers.Conv2DTranspose(6, 3, strides=2, padding="valid"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(5, activation="softmax"),
+        ]
+    )
+
+
+def torch_convolutions() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 12, 1, bias=False),
+        nn.ConvTranspose2d(12, 6, 3, stride=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+    )
+
+
+class TorchAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(16, 16) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(-1, (4, 4)).transpose(1, 2)
+                   for part in (self.query(x), self.key(x), self.value(x)))  # fmt: skip
+        mixed: Tensor = F.softmax(q @ k.transpose(-1, -2) / 2, dim=-1) @ v
+        result: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return result
+
+
+def attention(keras: Any) -> Any:
+    x = keras.Input((9, 16), name="tokens")
+    y = keras.layers.MultiHeadAttention(num_heads=4, key_dim=4)(x, x)
+    return keras.Model(x, y)
+
+
+def kinds(count: Count) -> dict[str, int]:
+    return {kind: macs for kind, macs in count.root.total().macs.items() if macs}
+
+
+def saved(model: Any, path: Path) -> Path:
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_one_network_counts_alike_through_pytorch_onnx_and_keras(
+    keras: Any, tmp_path: Path, batch: int
+) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    network, x = torch_convolutions().eval(), torch.zeros(batch, 3, 16, 16)
+    torch.onnx.export(network, (x,), tmp_path / "n.onnx", dynamo=True, verbose=False)
+    counts = [
+        count_module(network, [x]),
+        count_onnx(tmp_path / "n.onnx"),
+        count_keras(saved(convolutions(keras), tmp_path / "n.keras"), [(batch, 16, 16, 3)]),
+    ]
+    assert kinds(counts[0]) == kinds(counts[1]) == kinds(counts[2])
+    assert counts[2].params == counts[0].params
+    assert not counts[2].uncounted
+
+
+def test_attention_counts_alike(keras: Any, tmp_path: Path) -> None:
+    count = count_keras(saved(attention(keras), tmp_path / "n.keras"), {"tokens": (2, 9, 16)})
+    expected = count_module(TorchAttention(), [torch.zeros(2, 9, 16)])
+    assert (
+        kinds(count) == kinds(expected) == {"linear": 2 * 9 * 4 * 256, "attention": 2 * 9 * 9 * 32}
+    )
+    assert count.params == expected.params
+
+
+def test_the_batch_is_one_where_it_is_left_open(keras: Any, tmp_path: Path) -> None:
+    count = count_keras(saved(attention(keras), tmp_path / "n.keras"))
+    assert count.inputs == {"tokens": (1, 9, 16)}
+
+
+@pytest.mark.skipif(not HAS_TENSORFLOW, reason="a SavedModel needs TensorFlow: [tensorflow]")
+def test_a_saved_model_counts_as_the_model(keras: Any, tmp_path: Path) -> None:
+    model = convolutions(keras)
+    model.export(tmp_path / "saved", verbose=False)
+    direct = count_keras(saved(model, tmp_path / "n.keras"), [(2, 16, 16, 3)])
+    count = count_keras(tmp_path / "saved", [(2, 16, 16, 3)])
+    assert kinds(count) == kinds(direct)
+    assert count.params == direct.params
+    assert not count.uncounted
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"tokens": (9, 16)}, r"input 'tokens' has rank 3 \(\?x9x16\), 2 given"),
+        ({"token": (1, 9, 16)}, "did you mean 'tokens'"),
+        ([(1, 8, 16)], "axis 1 of input 'tokens' is fixed at 9, 8 given"),
+        ([(1, 9, 16), (1,)], "2 inputs given, the model has 1: tokens"),
+    ],
+)
+def test_wrong_inputs_are_one_line(keras: Any, tmp_path: Path, inputs: Any, message: str) -> None:
+    path = saved(attention(keras), tmp_path / "n.keras")
+    with pytest.raises(UserError, match=message):
+        count_keras(path, inputs)
+
+
+def test_what_is_no_model_is_refused(keras: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no file"):
+        count_keras(tmp_path / "none.keras")
+    broken = tmp_path / "broken.keras"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="cannot be loaded by Keras"):
+        count_keras(broken)
+    with pytest.raises(UserError, match="not a SavedModel"):
+        count_keras(tmp_path)
+
+
+def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs an extra: pip install '.*\[tensorflow\]'"):
+        count_keras(path)
