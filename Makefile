@@ -6,6 +6,8 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Two at a time, a file's tests together: their fixtures are made once.
+PROCESSES ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help search test slow lint wheel clean
@@ -17,11 +19,11 @@ search: $(STAMP) ## search digits at 300k FLOPs, or as ARGS say
 	$(BIN)/python run_search.py $(or $(ARGS),--max-flops 300k)
 
 test: $(STAMP) ## the ordinary test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PROCESSES) $(ARGS)
 
 # pytest ends with 5 when it collected nothing, which is no failure here.
 slow: $(STAMP) ## the tests marked slow
-	$(BIN)/python -m pytest -m slow $(ARGS) || test $$? -eq 5
+	$(BIN)/python -m pytest -m slow $(PROCESSES) $(ARGS) || test $$? -eq 5
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
