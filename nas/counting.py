@@ -49,7 +49,21 @@ def _batches(file: Path) -> Iterator[tuple[list[int], list[dict[str, object]]]]:
         while part := list(islice(lines, COUNT_LINES)):
             part = [(number, line) for number, line in part if not line.isspace()]
             numbers = [number for number, _ in part]
-            yield numbers, [_parsed(file, number, line) for number, line in part]
+            yield numbers, _together(part) or [_parsed(file, n, line) for n, line in part]
+
+
+def _together(part: list[tuple[int, str]]) -> list[dict[str, object]] | None:
+    """All lines as one JSON array, which is read twice as fast; None if anything is unusual."""
+    lines = [line.strip() for _, line in part]
+    if not all(line[0] == "{" and line[-1] == "}" for line in lines):
+        return None
+    try:
+        values = json.loads(f"[{','.join(lines)}]")
+    except ValueError:
+        return None
+    if len(values) != len(lines) or not all(isinstance(value, dict) for value in values):
+        return None
+    return [_choices(value) for value in values]
 
 
 def _parsed(file: Path, number: int, line: str) -> dict[str, object]:
@@ -59,6 +73,10 @@ def _parsed(file: Path, number: int, line: str) -> dict[str, object]:
         raise UserError(f"{file}, line {number}: not JSON ({error})") from error
     if not isinstance(values, dict):
         raise UserError(f"{file}, line {number}: expected a JSON object of choices")
-    # What `nas show --json` and exports write has the choices one level down.
+    return _choices(values)
+
+
+def _choices(values: dict[str, object]) -> dict[str, object]:
+    """What `nas show --json` and exports write has the choices one level down."""
     inner = values.get("choices")
     return inner if isinstance(inner, dict) else values

@@ -196,7 +196,7 @@ def test_tables_are_exact_for_a_thousand_random_architectures(make: Make, width:
         ops = [op for _, block in tables.space.ops(arch) for op in block]
         assert counted == (sum(op.macs for op in ops), sum(op.params for op in ops))
         # Torch's counter takes a fifth of a second a network.
-        if index < 150:
+        if index < 25:
             assert counted == counted_by_torch(tables.space, arch)
 
 
