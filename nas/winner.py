@@ -32,17 +32,15 @@ FINE_TUNING_RATE = 0.5
 
 
 def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[Evaluation]:
-    """Those that race: the best by the first objective, if that is the accuracy; else one.
+    """Those that race: the most accurate of the frontier, if accuracy comes first; else one.
 
-    Whatever has a higher inherited accuracy than a finalist is a finalist too, so the winner of
-    the race is dominated by nothing that did not lose against it.
+    All are of the frontier, so the winner is dominated by nothing that the search saw.
     """
     objectives = run.objectives
     front = runs.frontier(evaluations, objectives)
     if objectives[0].metric != "accuracy" or task.specification.finalists == 1:
         return [runs.best(front, objectives)]
-    points = {e.arch: e for e in evaluations if e.error is None}
-    ranked = sorted(points.values(), key=lambda e: (-e.metrics["accuracy"], e.metrics["macs"]))
+    ranked = sorted(front, key=lambda e: (-e.metrics["accuracy"], e.metrics["macs"]))
     return ranked[: task.specification.finalists]
 
 
