@@ -1,0 +1,240 @@
+"""The space `bert` against transformers' BERT: counts, parameters and what it computes."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from evaluators.costs import CostTables
+from nas.supernet import Supernet
+from search_spaces.architecture import Architecture
+from search_spaces.bert import DEPTHS, MLP_WIDTHS, WIDTHS, bert
+from search_spaces.errors import UserError
+from search_spaces.modules import Network, build
+from search_spaces.space import SearchSpace
+
+ENCODER, POOLER, WORD_HEAD = 11_173_625_856, 589_824, 3_075_932_160
+"""MACs of BERT-base at 128 tokens."""
+
+
+@cache
+def tables_of(**options: Any) -> CostTables:
+    return CostTables(bert(**options))
+
+
+def alike(space: SearchSpace, width: int, depth: int, mlp_width: int) -> Architecture:
+    """A network whose layers are all alike and as wide inside as outside: a BertConfig has no
+    other."""
+    values = {"width": width, "depth": depth}
+    for layer in range(depth):
+        values |= {f"block{layer}_heads": width // 64, f"block{layer}_mlp_width": mlp_width}
+    return space.architecture(values)
+
+
+def theirs(model: str, width: int, depth: int, mlp_width: int, **settings: Any) -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=width // 64,
+        intermediate_size=mlp_width,
+        attn_implementation="eager",
+        **settings,
+    )
+    network: nn.Module = getattr(transformers, model)(config).eval()
+    return network
+
+
+def counted(network: nn.Module, tokens: int) -> tuple[int, int]:
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, tokens, dtype=torch.long, device="meta"))
+    return counter.get_total_flops() // 2, sum(p.numel() for p in network.parameters())
+
+
+def cost_of(tables: CostTables, arch: Architecture) -> tuple[int, int]:
+    cost = tables.cost(arch)
+    return cost["macs"], cost["params"]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "settings", "macs", "params"),
+    [
+        ("BertModel", {}, {}, ENCODER + POOLER, 109_482_240),
+        ("BertForMaskedLM", {"language_model": True}, {}, ENCODER + WORD_HEAD, 109_514_298),
+        (
+            "BertForSequenceClassification",
+            {"classes": 3},
+            {"num_labels": 3},
+            ENCODER + POOLER + 3 * 768,
+            109_484_547,
+        ),
+    ],
+)
+def test_bert_base_is_the_largest_with_each_head(
+    model: str, options: dict[str, Any], settings: dict[str, Any], macs: int, params: int
+) -> None:
+    tables = tables_of(**options)
+    assert cost_of(tables, tables.space.largest) == (macs, params)
+    with torch.device("meta"):
+        assert counted(theirs(model, 768, 12, 3072, **settings), 128) == (macs, params)
+
+
+def test_bert_base_attention_at_512_tokens() -> None:
+    tables = tables_of(sequence=512)
+    macs = tables.cost(tables.space.largest)["macs"]
+    # Linear layers at each token, and two products of all pairs of tokens.
+    assert macs == 12 * 512 * (4 * 768**2 + 2 * 768 * 3072 + 2 * 512 * 768) + POOLER
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    width=st.sampled_from(WIDTHS),
+    depth=st.sampled_from(DEPTHS),
+    mlp_width=st.sampled_from(MLP_WIDTHS),
+    tokens=st.sampled_from([1, 64, 128, 512]),
+)
+def test_members_with_layers_alike_count_as_transformers_builds_them(
+    width: int, depth: int, mlp_width: int, tokens: int
+) -> None:
+    tables = tables_of(sequence=tokens)
+    arch = alike(tables.space, width, depth, mlp_width)
+    with torch.device("meta"):
+        expected = counted(theirs("BertModel", width, depth, mlp_width), tokens)
+        assert counted(build(tables.space, arch).eval(), tokens) == expected
+    assert cost_of(tables, arch) == expected
+
+
+def assert_exact(options: dict[str, Any], count: int) -> None:
+    tables = tables_of(**options)
+    rows = tables.space.sample(count, seed=6)
+    for arch in tables.space.decode(rows):
+        with torch.device("meta"):
+            assert counted(build(tables.space, arch).eval(), 128) == cost_of(tables, arch)
+
+
+@pytest.mark.parametrize("options", [{}, {"classes": 2}, {"language_model": True}])
+def test_tables_equal_torch_for_random_architectures(options: dict[str, Any]) -> None:
+    assert_exact(options, 17)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"language_model": True}])
+def test_tables_equal_torch_for_a_thousand_architectures(options: dict[str, Any]) -> None:
+    assert_exact(options, 1000)
+
+
+def test_fewer_heads_make_attention_narrower() -> None:
+    space = bert()
+    arch = space.architecture({**space.largest, "block3_heads": 3})
+    query, attention = (
+        next(op for op in dict(space.ops(arch))["block3"] if op.name == name)
+        for name in ("query", "attention")
+    )
+    assert query.out_shape == (128, 192)
+    assert attention.macs == 2 * 128 * 128 * 192
+
+
+PARTS = {
+    "embedding.ops.words": "embeddings.word_embeddings",
+    "embedding.ops.segments": "embeddings.token_type_embeddings",
+    "embedding.ops.norm": "embeddings.LayerNorm",
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "projection": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "mlp_expand": "intermediate.dense",
+    "mlp_project": "output.dense",
+    "mlp_norm": "output.LayerNorm",
+    "head.ops.pooler": "pooler.dense",
+}
+HEADS = {
+    "head.ops.classifier": "classifier",
+    "head.ops.transform": "cls.predictions.transform.dense",
+    "head.ops.norm": "cls.predictions.transform.LayerNorm",
+    "head.ops.bias": "cls.predictions",
+    "head.ops.words": "cls.predictions.decoder",
+}
+
+
+def as_theirs(network: Network) -> dict[str, Tensor]:
+    """Weights by the names of transformers' BERT with a head."""
+    state = {}
+    for key, tensor in network.state_dict().items():
+        key = key.removeprefix("blocks.")
+        layer, _, kind = key.rpartition(".")
+        if key == "embedding.ops.positions.embedding":
+            state["bert.embeddings.position_embeddings.weight"] = tensor[0]
+        elif layer in HEADS:
+            state[f"{HEADS[layer]}.{kind}"] = tensor
+        elif layer.startswith("block"):
+            block, _, part = layer.partition(".ops.")
+            state[f"bert.encoder.layer.{block[5:]}.{PARTS[part]}.{kind}"] = tensor
+        else:
+            state[f"bert.{PARTS[layer]}.{kind}"] = tensor
+    if "cls.predictions.bias" in state:
+        state["cls.predictions.decoder.bias"] = state["cls.predictions.bias"]
+    return state
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("BertForSequenceClassification", {"classes": 5}),
+        ("BertForMaskedLM", {"language_model": True}),
+    ],
+)
+def test_it_computes_what_transformers_does_with_the_same_weights(
+    model: str, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    space = bert(sequence=20, vocabulary=50, **options)
+    network = build(space, alike(space, 192, 2, 768)).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    # Torch's constant in norms: ours, where the original has a smaller one.
+    reference = theirs(model, 192, 2, 768, vocab_size=50, layer_norm_eps=1e-5, num_labels=5)
+    reference.load_state_dict(as_theirs(network))
+    ids = torch.randint(0, 50, (3, 20))
+    with torch.no_grad():
+        torch.testing.assert_close(network(ids), reference(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"language_model": True}])
+def test_subnets_compute_what_their_extracted_networks_do(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    space = bert(sequence=8, vocabulary=40, **options)
+    supernet = Supernet(space).eval()
+    ids = torch.randint(0, 40, (2, 8))
+    outputs = []
+    for arch in (space.smallest, *space.decode(space.sample(3, 0))):
+        network = supernet.extract(arch)
+        with torch.no_grad():
+            outputs.append(supernet(ids, arch))
+            torch.testing.assert_close(network(ids), outputs[-1], rtol=1e-4, atol=1e-4)
+        params = sum(p.numel() for p in network.parameters())
+        assert params == tables_of(sequence=8, vocabulary=40, **options).cost(arch)["params"]
+    assert all(
+        a.shape != b.shape or not torch.allclose(a, b, atol=1e-4) for a, b in pairwise(outputs)
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sequence": 513}, "sequence is 513, expected 1 to 512 tokens"),
+        ({"sequence": 0}, "sequence is 0, expected 1 to 512 tokens"),
+        ({"classes": 2, "language_model": True}, "classes is 2, expected none beside language_mo"),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        bert(**options)
