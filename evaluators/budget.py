@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.costs import METRICS, Costs, CostTables
+from evaluators.costs import Costs, CostTables
 from evaluators.nearest import nearest_row
 from evaluators.sizes import format_size
 from search_spaces.errors import UserError, unknown
@@ -20,6 +20,9 @@ from search_spaces.space import Rows
 
 WORDS = {"macs": "FLOPs", "params": "parameters", "memory": "bytes of memory"}
 """The word for each metric in messages to people."""
+
+ENUMERABLE = 2_000_000
+"""Architectures that are looked at one by one where no program finds the nearest."""
 
 BATCH = 65_536
 MAX_BATCHES = 16
@@ -32,22 +35,32 @@ SPREAD_POOL = 64
 class Budget:
     """Upper and lower bounds by metric, both inclusive.
 
+    Counts are whole numbers; bounds of priced metrics are in their own units.
+
     Raises:
-        UserError: for an unknown metric or a floor above its ceiling.
+        UserError: for a ceiling that is not positive, or a floor above its ceiling.
     """
 
-    high: Mapping[str, int]
-    low: Mapping[str, int]
+    high: Mapping[str, float]
+    low: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        for metric in (*self.high, *self.low):
-            if metric not in METRICS:
-                raise unknown("metric", metric, METRICS)
-            if self.low.get(metric, 0) > self.high.get(metric, np.inf):
-                low, high = format_size(self.low[metric]), format_size(self.high[metric])
-                raise UserError(
-                    f"contradictory budget: minimum {low} {WORDS[metric]} is above maximum {high}"
-                )
+        for metric in self.high:
+            if self.high[metric] <= 0:
+                raise UserError(f"the budget of {word(metric)} must be above 0")
+        for metric in self.low:
+            if self.low[metric] > self.high.get(metric, np.inf):
+                low, high = shown(metric, self.low[metric]), shown(metric, self.high[metric])
+                raise UserError(f"contradictory budget: minimum {low} is above maximum {high}")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric with a bound, those with a ceiling first."""
+        return (*self.high, *(m for m in self.low if m not in self.high))
+
+    def used(self, costs: Mapping[str, float]) -> float:
+        """Share of the budget that costs use: the largest quotient of a cost and its ceiling."""
+        return max((costs[m] / bound for m, bound in self.high.items()), default=1.0)
 
     def violation(self, costs: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
         """How far outside the bounds, as a sum of relative excesses; 0 exactly within."""
@@ -56,7 +69,8 @@ class Budget:
         for metric, bound in self.high.items():
             total += np.maximum(0.0, np.asarray(costs[metric]) / bound - 1)
         for metric, bound in self.low.items():
-            total += np.maximum(0.0, 1 - np.asarray(costs[metric]) / bound)
+            if bound > 0:
+                total += np.maximum(0.0, 1 - np.asarray(costs[metric]) / bound)
         return total
 
     def admits(self, costs: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.bool_]:
@@ -70,31 +84,45 @@ class Budget:
         return within
 
     def __str__(self) -> str:
-        parts = [f"at most {format_size(v)} {WORDS[m]}" for m, v in self.high.items()]
-        parts += [f"at least {format_size(v)} {WORDS[m]}" for m, v in self.low.items()]
+        parts = [f"at most {shown(m, v)}" for m, v in self.high.items()]
+        parts += [f"at least {shown(m, v)}" for m, v in self.low.items()]
         return ", ".join(parts) or "no budget"
+
+
+def word(metric: str) -> str:
+    """What people call a metric."""
+    return WORDS.get(metric, metric)
+
+
+def shown(metric: str, value: float, *, exact: bool = False) -> str:
+    """A value with its unit, for messages."""
+    if metric not in WORDS:
+        return f"{value:.4g} {metric}"
+    return f"{int(value):,} {WORDS[metric]}" if exact else f"{format_size(value)} {WORDS[metric]}"
 
 
 class BudgetedSpace:
     """A space, its cost tables and a budget: the part of the space that may be proposed.
 
     Raises:
-        UserError: if no architecture is within the budget; the message has the nearest reachable
-            values.
+        UserError: for a bound on a metric that the tables lack, and if no architecture is within
+            the budget; the message has the nearest reachable values.
     """
 
     def __init__(self, tables: CostTables, budget: Budget) -> None:
         self.space = tables.space
         self.tables = tables
         self.budget = budget
+        for metric in budget.metrics:
+            if metric not in tables.metrics:
+                raise unknown("metric", metric, tables.metrics)
         nearest = self._descend(np.zeros(len(self.space.choices), dtype=np.uint8))
         if not self.admits(nearest[None])[0]:
             # Several bounds can stop a descent where another row would do: look at all of them.
-            nearest = nearest_row(tables, budget.high, budget.low)
+            nearest = self._least_violating()
         if not self.admits(nearest[None])[0]:
-            best = {m: int(v[0]) for m, v in tables.score(nearest[None]).items()}
-            bounds = [*budget.high, *(m for m in budget.low if m not in budget.high)]
-            reached = ", ".join(f"{best[m]:,} {WORDS[m]}" for m in bounds)
+            best = {m: v[0] for m, v in tables.score(nearest[None], budget.metrics).items()}
+            reached = ", ".join(shown(m, best[m], exact=True) for m in budget.metrics)
             raise UserError(
                 f"no architecture of {self.space.name} has {budget}: the nearest one has {reached}"
             )
@@ -103,15 +131,34 @@ class BudgetedSpace:
 
     def admits(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Which rows are within the budget."""
-        return self.budget.admits(self.tables.score(rows))
+        return self.budget.admits(self._bounded(rows))
+
+    def violation(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """How far each row is outside the budget; see `Budget.violation`."""
+        return self.budget.violation(self._bounded(rows))
+
+    def _bounded(self, rows: Rows) -> Costs:
+        """The costs that have a bound (of MACs, where none has)."""
+        return self.tables.score(rows, self.budget.metrics or ("macs",))
+
+    def _least_violating(self) -> npt.NDArray[np.uint8]:
+        """The row nearest to the budget; over the whole space where that is possible."""
+        if not any(metric in self.tables.columns for metric in self.budget.metrics):
+            return nearest_row(self.tables, self.budget.high, self.budget.low)
+        # Published measurements are no sums, but spaces that have been measured are small.
+        if self.space.size <= ENUMERABLE:
+            rows = self.space.enumerate()
+        else:
+            rows = self.space.sample(ENUMERABLE, 0)
+        return np.asarray(rows[int(self.violation(rows).argmin())])
 
     def _descend(self, start: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The least violating row that changes of one choice at a time reach."""
         row = self.space.canonical(start[None])[0]
-        violation = float(self.budget.violation(self.tables.score(row[None]))[0])
+        violation = float(self.violation(row[None])[0])
         while violation > 0:
             rows = self.space.canonical(self.neighbours(row))
-            violations = self.budget.violation(self.tables.score(rows))
+            violations = self.violation(rows)
             best = int(violations.argmin())
             if violations[best] >= violation:
                 break
@@ -125,10 +172,10 @@ class BudgetedSpace:
 
         Returns None if it ends where no single change brings it nearer.
         """
-        violation = float(self.budget.violation(self.tables.score(row[None]))[0])
+        violation = float(self.violation(row[None])[0])
         while violation > 0:
             rows = self.space.canonical(self.neighbours(row))
-            violations = self.budget.violation(self.tables.score(rows))
+            violations = self.violation(rows)
             nearer = np.flatnonzero(violations < violation)
             if len(nearer) == 0:
                 return None

@@ -2,8 +2,9 @@
 
 One table a block, made by running the block's function over the product of its choices, once.
 Then an architecture is one lookup a block, and a million of them are one gather and one sum a
-block, without a Python loop over candidates. Knows MACs, parameters and peak activation memory;
-does not know accuracy, devices or budgets.
+block, without a Python loop over candidates. Knows MACs, parameters, peak activation memory and
+whatever else a function of a block's ops says that it costs (a latency on some device); does not
+know accuracy, devices or budgets.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,9 @@ from search_spaces.space import Block, Rows, SearchSpace
 
 METRICS = ("macs", "params", "memory")
 """Multiply-accumulates, learnable scalars, and bytes of activations at the peak."""
+
+SUMMED = ("macs", "params")
+"""Those that a network's blocks add up to, in the order of `BlockTable.sums`."""
 
 CONVENTION = (
     "FLOPs are multiply-accumulates (1 MAC = 1 FLOP) of convolutions, linear layers and "
@@ -36,8 +41,14 @@ CHUNK = 8192
 MERGED_ENTRIES = 8192
 """Entries of a table of several blocks, so that all tables together stay in the cache."""
 
-Costs = dict[str, npt.NDArray[np.int64]]
-"""A `(n,)` int64 array for each of `METRICS`."""
+Costs = dict[str, npt.NDArray[Any]]
+"""A `(n,)` array for each metric: int64 for `METRICS`, float64 for priced ones."""
+
+Price = Callable[[Sequence[Op]], float]
+"""What a block costs beside `METRICS`, from its ops; a network costs the sum of its blocks."""
+
+Column = Callable[[Rows], npt.NDArray[np.float64]]
+"""What whole networks cost, from rows `(n, choices)`: a published measurement is no sum."""
 
 
 def peak_memory(ops: Sequence[Op], kept: Mapping[str, int] | None = None) -> int:
@@ -74,11 +85,13 @@ class BlockTable:
     """Costs of one block at every value of the choices that change its costs.
 
     `weights` is `(choices,)`: a row times it is the entry's index. `sums` is `(entries, 2)` int64
-    (MACs, parameters: added over blocks), `memory` `(entries,)` int64 (the largest counts).
+    (MACs, parameters: added over blocks), `priced` `(entries, prices)` float64 (added too),
+    `memory` `(entries,)` int64 (the largest counts).
     """
 
     weights: npt.NDArray[np.float32]
     sums: npt.NDArray[np.int64]
+    priced: npt.NDArray[np.float64]
     memory: npt.NDArray[np.int64]
 
 
@@ -118,20 +131,26 @@ def kept_outputs(blocks: Sequence[tuple[str, Sequence[tuple[Op, ...]]]]) -> list
 
 
 def tabulate(
-    space: SearchSpace, block: Block, variants: Sequence[tuple[Op, ...]], kept: Mapping[str, int]
+    space: SearchSpace,
+    block: Block,
+    variants: Sequence[tuple[Op, ...]],
+    kept: Mapping[str, int],
+    prices: Sequence[Price] = (),
 ) -> BlockTable:
     """Price `forms` of a block while the tensors in `kept` are held for later blocks."""
     columns = [space.column[name] for name in block.choices]
     options = [space.choices[column].options for column in columns]
     # Options that do not shape a block give the very same op tuple: cost it once. The ops are
     # kept beside their costs, since an id is only unique while its object lives.
-    known: dict[int, tuple[tuple[Op, ...], tuple[int, int, int]]] = {}
+    known: dict[int, tuple[tuple[Op, ...], tuple[float, ...]]] = {}
     entries = []
     for ops in variants:
         if id(ops) not in known:
-            known[id(ops)] = (ops, block_costs(ops, kept))
+            priced = (float(price(ops)) if ops else 0.0 for price in prices)
+            known[id(ops)] = (ops, (*block_costs(ops, kept), *priced))
         entries.append(known[id(ops)][1])
-    table = np.array(entries, dtype=np.int64).reshape(*map(len, options), len(METRICS))
+    # float64 holds every count below 2^53 exactly.
+    table = np.array(entries, dtype=np.float64).reshape(*map(len, options), -1)
     weights = np.zeros(len(space.choices), dtype=np.float32)
     stride = 1
     for axis in reversed(range(len(columns))):
@@ -140,8 +159,10 @@ def tabulate(
             continue
         weights[columns[axis]] = stride
         stride *= len(options[axis])
-    flat = table.reshape(-1, len(METRICS))
-    return BlockTable(weights, flat[:, :2].copy(), flat[:, 2].copy())
+    flat = table.reshape(-1, len(METRICS) + len(prices))
+    counts = flat[:, : len(METRICS)].astype(np.int64)
+    priced = flat[:, len(METRICS) :].copy()
+    return BlockTable(weights, counts[:, :2].copy(), priced, counts[:, 2].copy())
 
 
 def merged(space: SearchSpace, tables: Sequence[BlockTable]) -> list[BlockTable]:
@@ -173,7 +194,8 @@ def _joined(space: SearchSpace, a: BlockTable, b: BlockTable) -> BlockTable | No
         weights[column] = stride
         stride *= int(count)
     memory = np.maximum(a.memory[index_a], b.memory[index_b])
-    return BlockTable(weights, a.sums[index_a] + b.sums[index_b], memory)
+    sums, priced = a.sums[index_a] + b.sums[index_b], a.priced[index_a] + b.priced[index_b]
+    return BlockTable(weights, sums, priced, memory)
 
 
 def _canonical_values(
@@ -209,14 +231,32 @@ class CostTables:
         >>> tables.score(space.sample(1_000_000, seed=0))["macs"]
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        prices: Mapping[str, Price] | None = None,
+        columns: Mapping[str, Column] | None = None,
+    ) -> None:
+        """Tabulate the space.
+
+        Args:
+            prices: more metrics, each a function of a block's ops, summed over blocks.
+            columns: more metrics that are no sum over blocks, each a function of rows
+                `(n, choices)` that gives `(n,)` values.
+        """
         self.space = space
+        self.prices = dict(prices or {})
+        self.columns = dict(columns or {})
+        self.metrics = (*METRICS, *self.prices, *self.columns)
+        """Every metric that `score` knows."""
         variants = [forms(space, block) for block in space.blocks]
         named = [(block.name, v) for block, v in zip(space.blocks, variants, strict=True)]
+        functions = tuple(self.prices.values())
         self.blocks = merged(
             space,
             [
-                tabulate(space, block, v, kept)
+                tabulate(space, block, v, kept, functions)
                 for block, v, kept in zip(space.blocks, variants, kept_outputs(named), strict=True)
             ],
         )
@@ -225,30 +265,52 @@ class CostTables:
         self._weights = np.stack([table.weights for table in self.blocks], axis=1)
         assert max(len(table.memory) for table in self.blocks) < 2**24
 
-    def score(self, rows: Rows, metrics: Sequence[str] = METRICS) -> Costs:
+    def score(self, rows: Rows, metrics: Sequence[str] | None = None) -> Costs:
         """Costs of many architectures.
 
         Args:
             rows: `(n, choices)` option indices, canonical or not (an inactive choice counts as
                 its first option wherever a block knows its parent).
+            metrics: some of `self.metrics`; all by default.
 
         Returns:
-            For each of `metrics` an int64 array `(n,)`.
+            For each of `metrics` an array `(n,)`.
         """
+        metrics = self.metrics if metrics is None else metrics
         n = len(rows)
         sums = np.zeros((n, 2), dtype=np.int64)
+        priced = np.zeros((n, len(self.prices)))
         memory = np.zeros(n, dtype=np.int64)
+        wants_prices = any(metric in self.prices for metric in metrics)
         for start in range(0, n, CHUNK):
             part = slice(start, start + CHUNK)
             indices = (rows[part].astype(np.float32) @ self._weights).T.astype(np.intp)
             for table, index in zip(self.blocks, indices, strict=True):
                 sums[part] += table.sums.take(index, axis=0)
+                if wants_prices:
+                    priced[part] += table.priced.take(index, axis=0)
                 if "memory" in metrics:
                     np.maximum(memory[part], table.memory.take(index), out=memory[part])
-        costs = {"macs": sums[:, 0], "params": sums[:, 1], "memory": memory}
+        costs: Costs = {"macs": sums[:, 0], "params": sums[:, 1], "memory": memory}
+        costs.update(zip(self.prices, priced.T, strict=True))
+        costs.update((name, self.columns[name](rows)) for name in metrics if name in self.columns)
         return {metric: costs[metric] for metric in metrics}
 
-    def cost(self, arch: Mapping[str, Value]) -> dict[str, int]:
+    def summed(self, metric: str) -> list[npt.NDArray[np.float64]]:
+        """For each of `blocks` the `(entries,)` values of a metric that is a sum over blocks.
+
+        Raises:
+            ValueError: for one that is not (peak memory, a published column).
+        """
+        if metric in SUMMED:
+            which = SUMMED.index(metric)
+            return [table.sums[:, which].astype(np.float64) for table in self.blocks]
+        if metric in self.prices:
+            which = list(self.prices).index(metric)
+            return [table.priced[:, which] for table in self.blocks]
+        raise ValueError(f"{metric} is not a sum over blocks")
+
+    def cost(self, arch: Mapping[str, Value]) -> dict[str, float]:
         """Costs of one architecture: one lookup a block."""
         scored = self.score(self.space.encode([arch]))
-        return {metric: int(values[0]) for metric, values in scored.items()}
+        return {metric: values[0].item() for metric, values in scored.items()}

@@ -78,7 +78,7 @@ class _Program:
 
 
 def nearest_row(
-    tables: CostTables, high: Mapping[str, int], low: Mapping[str, int]
+    tables: CostTables, high: Mapping[str, float], low: Mapping[str, float]
 ) -> npt.NDArray[np.uint8]:
     """The canonical row whose relative violations of the bounds sum to the least, `(choices,)`.
 

@@ -30,9 +30,9 @@ class Plan:
 
     space: str
     architectures: int
-    smallest: int
+    smallest: float
     median: int
-    largest: int
+    largest: float
     share: float
     surveyed: int
     supernet_seconds: float

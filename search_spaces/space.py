@@ -160,6 +160,18 @@ class SearchSpace:
         drawn = rng.integers(0, self.option_counts, size=(n, len(self.choices)))
         return self.canonical(drawn.astype(np.uint8))
 
+    def enumerate(self) -> Rows:
+        """All canonical rows, each once: `(size, choices)`; only for a space that is small."""
+        rows = np.zeros((1, len(self.choices)), dtype=np.uint8)
+        for column, count in enumerate(self.option_counts):
+            # Every row so far with every option; where the choice is inactive, with the first.
+            active = self.active(rows)[:, column]
+            copies = np.where(active, count, 1)
+            first = np.repeat(copies.cumsum() - copies, copies)
+            rows = np.repeat(rows, copies, axis=0)
+            rows[:, column] = np.arange(len(rows)) - first
+        return rows
+
     def encode(self, architectures: Iterable[Mapping[str, Value]]) -> Rows:
         """Turn architectures into canonical rows `(n, choices)`."""
         rows = [

@@ -55,8 +55,12 @@ class Candidates:
 
     def admits(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Which of the rows `(n, choices)` are within the budget and new."""
-        within = self.budgeted.admits(rows)
-        return within & np.array([self.is_new(row) for row in rows], dtype=bool)
+        return self.budgeted.admits(rows) & self.are_new(rows)
+
+    def are_new(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Which of the rows `(n, choices)` nobody has claimed."""
+        keys = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}").ravel().tolist()
+        return np.array([key not in self._claimed for key in keys], dtype=bool)
 
     def draw(self) -> Row | None:
         """A random row within the budget that is new; None when no such row is found."""

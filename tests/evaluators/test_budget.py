@@ -220,6 +220,8 @@ def test_contradictions_and_unknown_metrics_are_refused() -> None:
     with pytest.raises(UserError, match="contradictory budget: minimum 2M FLOPs is above"):
         Budget({"macs": 10**6}, {"macs": 2 * 10**6})
     with pytest.raises(UserError, match="unknown metric 'mac': did you mean 'macs'"):
-        Budget({"mac": 1}, {})
+        BudgetedSpace(CostTables(load_space("mobilenet-tiny")), Budget({"mac": 1}, {}))
+    with pytest.raises(UserError, match="the budget of parameters must be above 0"):
+        Budget({"params": 0}, {})
     assert str(Budget({"macs": 5}, {"macs": 5})) == "at most 5 FLOPs, at least 5 FLOPs"
     assert str(Budget({}, {})) == "no budget"
