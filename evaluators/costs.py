@@ -253,13 +253,12 @@ class CostTables:
         variants = [forms(space, block) for block in space.blocks]
         named = [(block.name, v) for block, v in zip(space.blocks, variants, strict=True)]
         functions = tuple(self.prices.values())
-        self.blocks = merged(
-            space,
-            [
-                tabulate(space, block, v, kept, functions)
-                for block, v, kept in zip(space.blocks, variants, kept_outputs(named), strict=True)
-            ],
-        )
+        self.parts = [
+            tabulate(space, block, v, kept, functions)
+            for block, v, kept in zip(space.blocks, variants, kept_outputs(named), strict=True)
+        ]
+        """One table a block, for programs and expectations, which small tables suit better."""
+        self.blocks = merged(space, self.parts)
         # All blocks' entry indices of a chunk are one product of float32 matrices: exact, since
         # an index stays far below 2^24, and much faster than sums of integer columns.
         self._weights = np.stack([table.weights for table in self.blocks], axis=1)

@@ -1,80 +1,29 @@
-"""The architecture nearest to a budget, over a whole space, exactly: an integer program.
+"""The best architecture for a budget over a whole space, exactly: nearest to it, or most probable.
 
-A cost table is a linear function once each of its entries is a variable, so "which architecture
-violates these bounds least" is a mixed-integer linear program; HiGHS solves it (Huangfu and Hall,
-2018, through scipy). Knows tables and bounds. Does not know what a bound is for.
+Both are one integer program (`program.py`) with another objective. Gradient searches that take the
+most probable option of each choice miss their budget (Nayman et al., "HardCoRe-NAS", 2021), so
+theirs are decoded here. Knows bounds, probabilities and rows. Does not search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import coo_array
 
 from evaluators.costs import CostTables
+from evaluators.program import Program
+from search_spaces.space import Rows
 
-SUMMED = ("macs", "params")
+FLOOR = 0.95
+"""Share of a ceiling that the most probable architecture uses where one does."""
 
-SECONDS = 60.0
-"""After this long the best row found so far is the answer."""
+LEAST = 1e-9
+"""Probabilities below this count as this."""
 
-
-class _Program:
-    """Rows of a sparse linear program, written one at a time."""
-
-    def __init__(self) -> None:
-        self.cost: list[float] = []
-        self.integer: list[int] = []
-        self.upper: list[float] = []
-        self._rows: list[int] = []
-        self._columns: list[int] = []
-        self._values: list[float] = []
-        self.low: list[float] = []
-        self.high: list[float] = []
-
-    def variables(
-        self, n: int, *, cost: float = 0.0, integer: bool = False, upper: float = 1.0
-    ) -> npt.NDArray[np.int64]:
-        """Add `n` variables from 0 to `upper`; returns their indices."""
-        first = len(self.cost)
-        self.cost += [cost] * n
-        self.integer += [int(integer)] * n
-        self.upper += [upper] * n
-        return np.arange(first, first + n)
-
-    def constrain(
-        self,
-        terms: list[tuple[npt.ArrayLike, npt.ArrayLike]],
-        low: float = -np.inf,
-        high: float = np.inf,
-    ) -> None:
-        """Add `low <= sum of coefficients times variables <= high`."""
-        row = len(self.low)
-        for variables, values in terms:
-            indices = np.atleast_1d(variables)
-            coefficients = np.broadcast_to(np.asarray(values, dtype=float), indices.shape)
-            self._rows += [row] * len(indices)
-            self._columns += indices.tolist()
-            self._values += coefficients.tolist()
-        self.low.append(low)
-        self.high.append(high)
-
-    def solve(self) -> npt.NDArray[np.float64] | None:
-        """The best values found, or None."""
-        shape = (len(self.low), len(self.cost))
-        matrix = coo_array((self._values, (self._rows, self._columns)), shape=shape).tocsr()
-        result = milp(
-            np.array(self.cost),
-            integrality=np.array(self.integer),
-            bounds=Bounds(0.0, np.array(self.upper)),
-            constraints=LinearConstraint(matrix, np.array(self.low), np.array(self.high)),
-            options={"time_limit": SECONDS, "mip_rel_gap": 0.0},
-        )
-        values: npt.NDArray[np.float64] | None = result.x
-        return values
+RETRIES = 16
+"""Rows that only HiGHS's tolerance admits are ruled out one by one, at most so many."""
 
 
 def nearest_row(
@@ -86,45 +35,84 @@ def nearest_row(
         high: ceilings by metric, inclusive.
         low: floors by metric, inclusive.
     """
-    program = _Program()
-    counts = tables.space.option_counts
-    options = [program.variables(int(count), integer=True) for count in counts]
-    for taken in options:
-        program.constrain([(taken, 1.0)], 1.0, 1.0)
-    entries = []
-    for table in tables.blocks:
-        taken = program.variables(len(table.memory))
-        entries.append(taken)
-        # An entry is taken exactly if each of its options is: their marginals must agree.
-        program.constrain([(taken, 1.0)], 1.0, 1.0)
-        for column in np.flatnonzero(table.weights):
-            stride = int(table.weights[column])
-            index = np.arange(len(taken)) // stride % counts[column]
-            for option, variable in enumerate(options[column]):
-                program.constrain([(taken[index == option], 1.0), (variable, -1.0)], 0.0, 0.0)
-    for bounds, sign in ((high, 1.0), (low, -1.0)):
-        for metric, bound in bounds.items():
-            slack = program.variables(1, cost=1.0, upper=np.inf)
-            limit = sign  # every cost is divided by its bound
-            if metric in SUMMED:
-                which = SUMMED.index(metric)
-                terms = [
-                    (taken, sign * table.sums[:, which] / bound)
-                    for taken, table in zip(entries, tables.blocks, strict=True)
-                ]
-                program.constrain([*terms, (slack, -1.0)], high=limit)
-                continue
-            shares = [table.memory / bound for table in tables.blocks]
-            if sign > 0:  # each block is below the ceiling
-                for taken, share in zip(entries, shares, strict=True):
-                    program.constrain([(taken, share), (slack, -1.0)], high=1.0)
-            else:  # some block is above the floor
-                is_peak = program.variables(len(entries), integer=True)
-                program.constrain([(is_peak, 1.0)], 1.0, 1.0)
-                for peak, taken, share in zip(is_peak, entries, shares, strict=True):
-                    program.constrain([(taken, share), (slack, 1.0), (peak, -1.0)], low=0.0)
-    values = program.solve()
-    if values is None:
-        return np.zeros(len(counts), dtype=np.uint8)
-    row = np.array([values[taken].argmax() for taken in options], dtype=np.uint8)
-    return tables.space.canonical(row[None])[0]
+    program = Program(tables)
+    program.bound(high, low, soft=True)
+    row = program.solve()
+    return np.zeros(len(tables.space.choices), dtype=np.uint8) if row is None else row
+
+
+def most_probable_row(
+    tables: CostTables,
+    probabilities: Sequence[npt.NDArray[np.float64]],
+    high: Mapping[str, float],
+    low: Mapping[str, float],
+    *,
+    excluded: Rows | None = None,
+    floor: float = FLOOR,
+) -> npt.NDArray[np.uint8] | None:
+    """The most probable canonical row within the budget, `(choices,)`; None where there is none.
+
+    It has the largest product of its options' probabilities over the choices that exist in it,
+    among the rows that use at least the share `floor` of one of the ceilings; among all rows
+    within the budget where none uses that much.
+
+    Args:
+        probabilities: `(options,)` for each choice of the space.
+        high: ceilings by metric, inclusive; metrics that are sums over blocks, and `memory`.
+        low: floors by metric, inclusive.
+        excluded: `(n, choices)` canonical rows that are not wanted, for the next most probable.
+        floor: 0 asks for none.
+    """
+    excluded = np.zeros((0, len(tables.space.choices)), np.uint8) if excluded is None else excluded
+    logs = [np.log(np.maximum(p, LEAST)) for p in probabilities]
+    lows = [
+        {**low, metric: max(floor * ceiling, low.get(metric, 0.0))}
+        for metric, ceiling in (high.items() if floor > 0 else ())
+    ]
+    found = [
+        row for row in (_best(tables, logs, high, f, excluded) for f in lows) if row is not None
+    ]
+    if found:
+        return max(found, key=lambda row: log_probability(tables, logs, row))
+    return _best(tables, logs, high, low, excluded)
+
+
+def log_probability(
+    tables: CostTables, logs: Sequence[npt.NDArray[np.float64]], row: npt.NDArray[np.uint8]
+) -> float:
+    """Sum of the log-probabilities of a canonical row's options, over choices that exist in it."""
+    exists = tables.space.active(row[None])[0]
+    return float(sum(log[taken] for log, taken, on in zip(logs, row, exists, strict=True) if on))
+
+
+def _best(
+    tables: CostTables,
+    logs: Sequence[npt.NDArray[np.float64]],
+    high: Mapping[str, float],
+    low: Mapping[str, float],
+    excluded: Rows,
+) -> npt.NDArray[np.uint8] | None:
+    program = Program(tables)
+    for column, log in enumerate(logs):
+        program.price(column, -log)
+    program.bound(high, low)
+    for row in excluded:
+        program.exclude(row)
+    for _ in range(RETRIES):
+        best = program.solve()
+        if best is None or _within(tables, best, high, low):
+            return best
+        program.exclude(best)  # within HiGHS's tolerance of a bound, on the wrong side
+    return None
+
+
+def _within(
+    tables: CostTables,
+    row: npt.NDArray[np.uint8],
+    high: Mapping[str, float],
+    low: Mapping[str, float],
+) -> bool:
+    costs = tables.score(row[None], tuple({**high, **low}))
+    return all(costs[m][0] <= bound for m, bound in high.items()) and all(
+        costs[m][0] >= bound for m, bound in low.items()
+    )
