@@ -1,0 +1,263 @@
+"""Candidates trained from scratch by Ray Tune: what ends, what stops early, what fails."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas import specification as spec
+from nas.asha import FrontierASHA, shortfalls
+from nas.from_scratch import FromScratch, Report, rung_steps
+from nas.run import Run
+from nas.strategies import Candidates, make_strategy
+from nas.study import Evaluation, Study
+from nas.task import Task
+from nas.tuning import TuneWorkers, open_tuning
+from nas.workers import ATTEMPTS, Ended
+from search_spaces.architecture import Architecture
+from search_spaces.catalogue import load_space
+
+ARCHS = list(
+    dict.fromkeys(
+        (space := load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)).decode(
+            space.sample(12, seed=0)
+        )
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """One Ray for all tests of this file; searches use it and leave it running."""
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def free(arch: Architecture) -> Sequence[float]:
+    return ()
+
+
+def train_all(
+    train: Callable[[Architecture, Report], None],
+    archs: Sequence[Architecture],
+    *,
+    count: int = 2,
+    rungs: int = 1,
+    costs_of: Callable[[Architecture], Sequence[float]] = free,
+    seconds: float | None = None,
+) -> dict[Architecture, Ended]:
+    """Everything that ended, from a search without a strategy."""
+    waiting, found = list(archs), {}
+    with TuneWorkers(train, count, rungs=rungs, costs_of=costs_of, seconds=seconds) as pool:
+        while len(found) < len(archs):
+            while pool.idle and waiting:
+                pool.submit(waiting.pop(0))
+            ended = pool.next_ended()
+            found[ended.arch] = ended
+    return found
+
+
+def search(folder: Path, trials: int, **settings: Any) -> list[Evaluation]:
+    """A whole search as the engine does it; what it evaluated now, without what it found done."""
+    folder.mkdir(exist_ok=True)
+    asked = {
+        "space": "mobilenet-tiny",
+        "data": "digits",
+        "high": {"macs": 100_000},
+        "strategy": "random",
+    }
+    specification = spec.make(asked | settings | {"trials": trials})
+    (folder / "specification.json").write_text(spec.to_json(specification))
+    task, run = Task(specification), Run(folder)
+    study = Study(run.study_path, task.space, run.objectives)
+    candidates = Candidates(task.budgeted, specification.seed)
+    strategy = make_strategy(
+        specification.strategy, candidates, run.objectives, sampler="nsga2", seed=0
+    )
+    before = study.evaluations()
+    for evaluation in before:
+        strategy.tell(task.space.encode([evaluation.arch])[0], evaluation)
+    rows = {}
+    with open_tuning(task, run, 2) as pool:
+        left = trials - len(before)
+        while left or rows:
+            while pool.idle and left:
+                row = strategy.propose()
+                assert row is not None
+                (arch,) = task.space.decode(row[None])
+                rows[arch] = row
+                pool.submit(arch)
+                left -= 1
+            ended = pool.next_ended()
+            metrics = {**ended.metrics, **task.tables.cost(ended.arch)}
+            evaluation = Evaluation(ended.arch, metrics, ended.seconds, ended.error)
+            study.add(evaluation)
+            strategy.tell(rows.pop(ended.arch), evaluation)
+    return study.evaluations()[len(before) :]
+
+
+# How candidates train
+
+
+def test_a_search_trains_candidates_within_budget_and_stops_some_early(
+    cluster: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = search(tmp_path / "run", 6, train_epochs=3)
+    assert len({e.arch for e in done}) == 6
+    assert all(e.error is None and e.metrics["macs"] <= 100_000 for e in done)
+    assert {e.metrics["epochs"] for e in done} <= {1.0, 3.0}
+    assert any(e.metrics["epochs"] == 3 for e in done)
+    assert all(0 <= e.metrics["accuracy"] <= 1 for e in done)
+    assert capfd.readouterr().out == ""
+    assert sorted(p.name for p in (tmp_path / "run").iterdir() if p.is_file()) == [
+        "specification.json",
+        "study.db",
+    ]
+    assert not list((tmp_path / "run").rglob("*.pt"))
+
+
+def test_resuming_evaluates_nothing_twice(cluster: None, tmp_path: Path) -> None:
+    first = search(tmp_path / "run", 2, train_epochs=0.5)
+    second = search(tmp_path / "run", 4, train_epochs=0.5)
+    assert (len(first), len(second)) == (2, 2)
+    assert len({e.arch for e in [*first, *second]}) == 4
+
+
+def test_a_training_reports_at_each_rung_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    train = from_scratch(tmp_path, epochs=3.0)
+    whole: list[dict[str, Any]] = []
+    train(ARCHS[0], whole.append)
+    assert [r["epochs"] for r in whole] == [1.0, 3.0]
+    assert [r["rung"] for r in whole] == [1, 3]
+
+    # Its worker died after the last step was saved and before that was said.
+    again: list[dict[str, Any]] = []
+    train(ARCHS[0], again.append)
+    assert again == whole[1:]
+
+
+def test_a_training_over_its_time_ends_itself(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"^took longer than 1e-06 s$"):
+        from_scratch(tmp_path, epochs=3.0, seconds=1e-6)(ARCHS[0], lambda result: None)
+
+
+def from_scratch(folder: Path, epochs: float, seconds: float | None = None) -> FromScratch:
+    specification = spec.make({"space": "mobilenet-tiny", "data": "digits", "train_epochs": epochs})
+    (folder / "specification.json").write_text(spec.to_json(specification))
+    return FromScratch.of(Task(specification), Run(folder), seconds)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 1_000))
+def test_rungs_rise_to_the_last_step_and_none_is_within_the_first_epoch(
+    steps: int, epoch: int
+) -> None:
+    rungs = rung_steps(steps, epoch)
+    assert rungs == sorted(set(rungs))
+    assert rungs[-1] == steps
+    assert all(rung >= epoch for rung in rungs[:-1])
+
+
+# What fails
+
+
+def test_what_fails_is_recorded_with_its_reason_and_the_search_goes_on(cluster: None) -> None:
+    def train(arch: Architecture, report: Report) -> None:
+        if arch == ARCHS[1]:
+            raise ValueError("no luck\nat all")
+        if arch != ARCHS[2]:
+            report({"accuracy": 0.5, "epochs": 1.0, "rung": 1})
+
+    found = train_all(train, ARCHS[:4])
+    assert found[ARCHS[1]].error == "ValueError: no luck"
+    assert found[ARCHS[2]].error == "it ended without an accuracy"
+    for arch in (ARCHS[0], ARCHS[3]):
+        assert found[arch].error is None
+        assert found[arch].metrics == {"accuracy": 0.5, "epochs": 1.0}
+
+
+def test_a_candidate_that_hangs_fails_and_the_search_goes_on(cluster: None) -> None:
+    def train(arch: Architecture, report: Report) -> None:
+        if arch == ARCHS[0]:
+            time.sleep(600)
+        report({"accuracy": 0.5, "epochs": 1.0, "rung": 1})
+
+    found = train_all(train, ARCHS[:3], seconds=2.0)
+    assert found[ARCHS[0]].error == "took longer than 2 s"
+    assert [found[arch].error for arch in ARCHS[1:3]] == [None, None]
+
+
+def test_a_candidate_whose_worker_dies_is_tried_again(cluster: None, tmp_path: Path) -> None:
+    def train(arch: Architecture, report: Report) -> None:
+        attempts = len(list(tmp_path.glob(f"{arch.id}-*")))
+        (tmp_path / f"{arch.id}-{attempts}").touch()
+        if arch == ARCHS[0] or (arch == ARCHS[1] and attempts == 0):
+            os._exit(1)
+        report({"accuracy": 0.5, "epochs": 1.0, "rung": 1})
+
+    found = train_all(train, ARCHS[:3])
+    assert (found[ARCHS[0]].error or "").startswith(f"its worker died {ATTEMPTS} times: ")
+    assert len(list(tmp_path.glob(f"{ARCHS[0].id}-*"))) == ATTEMPTS
+    assert [found[arch].error for arch in ARCHS[1:3]] == [None, None]
+
+
+# Who goes on
+
+
+def test_with_accuracy_alone_the_worst_of_many_stop_at_the_first_rung(cluster: None) -> None:
+    found = train_all(staged, ARCHS, count=1, rungs=2)
+    stopped = {arch for arch, ended in found.items() if ended.metrics["epochs"] == 1}
+    # Each is better than all before it, but for the last three.
+    assert stopped == set(ARCHS[-3:])
+
+
+def test_where_a_cost_is_an_objective_the_cheapest_goes_on_however_poor(cluster: None) -> None:
+    found = train_all(staged, ARCHS, count=1, rungs=2, costs_of=cost)
+    stopped = {arch for arch, ended in found.items() if ended.metrics["epochs"] == 1}
+    # Of the last three, which are poor, one is the cheapest of all.
+    assert stopped == {ARCHS[-3], ARCHS[-1]}
+
+
+def staged(arch: Architecture, report: Report) -> None:
+    place = ARCHS.index(arch)
+    score = place / 20 if place < len(ARCHS) - 3 else 0.0
+    report({"accuracy": score, "epochs": 1.0, "rung": 1})
+    report({"accuracy": score, "epochs": 3.0, "rung": 3})
+
+
+def cost(arch: Architecture) -> Sequence[float]:
+    place = ARCHS.index(arch)
+    return [1.0 if place == len(ARCHS) - 2 else 100.0 + place]
+
+
+def test_shortfalls_are_to_the_best_of_those_that_cost_no_more() -> None:
+    accuracies = np.array([0.5, 0.7, 0.6, 0.9])
+    one = np.array([[1.0], [2.0], [3.0], [4.0]])
+    assert shortfalls(accuracies, one) == pytest.approx([0.0, 0.0, 0.1, 0.0])
+    assert shortfalls(accuracies, np.zeros((4, 0))) == pytest.approx([0.4, 0.2, 0.3, 0.0])
+    # The third is cheaper than the second in another cost.
+    two = np.array([[1.0, 9.0], [2.0, 5.0], [3.0, 1.0], [4.0, 9.0]])
+    assert shortfalls(accuracies, two) == pytest.approx([0.0, 0.0, 0.0, 0.0])
+
+
+def test_the_scheduler_ends_who_is_at_the_last_rung() -> None:
+    class _Trial:
+        trial_id = "one"
+
+    for costs in ([], [1.0]):
+        scheduler = FrontierASHA(3, lambda trial, costs=costs: costs)  # type: ignore[misc]
+        scheduler.on_trial_add(None, _Trial())  # type: ignore[arg-type]
+        decisions = [
+            scheduler.on_trial_result(None, _Trial(), {"accuracy": 0.1, "rung": rung})  # type: ignore[arg-type]
+            for rung in (1, 3, 9)
+        ]
+        assert decisions == ["CONTINUE", "CONTINUE", "STOP"]
