@@ -21,6 +21,9 @@ from search_spaces.space import Rows
 WORDS = {"macs": "FLOPs", "params": "parameters", "memory": "bytes of memory"}
 """The word for each metric in messages to people."""
 
+LATENCY = "latency_ms_"
+"""How the names of latencies begin, in milliseconds; the device's name follows."""
+
 ENUMERABLE = 2_000_000
 """Architectures that are looked at one by one where no program finds the nearest."""
 
@@ -57,6 +60,14 @@ class Budget:
     def metrics(self) -> tuple[str, ...]:
         """Every metric with a bound, those with a ceiling first."""
         return (*self.high, *(m for m in self.low if m not in self.high))
+
+    def only(self, metric: str) -> Budget:
+        """The bounds on one metric."""
+        high, low = (
+            {name: bound for name, bound in bounds.items() if name == metric}
+            for bounds in (self.high, self.low)
+        )
+        return Budget(high, low)
 
     def used(self, costs: Mapping[str, float]) -> float:
         """Share of the budget that costs use: the largest quotient of a cost and its ceiling."""
@@ -96,6 +107,8 @@ def word(metric: str) -> str:
 
 def shown(metric: str, value: float, *, exact: bool = False) -> str:
     """A value with its unit, for messages."""
+    if metric.startswith(LATENCY):
+        return f"{value:.4g} ms on {metric.removeprefix(LATENCY)}"
     if metric not in WORDS:
         return f"{value:.4g} {metric}"
     return f"{int(value):,} {WORDS[metric]}" if exact else f"{format_size(value)} {WORDS[metric]}"

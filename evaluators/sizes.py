@@ -1,4 +1,4 @@
-"""Sizes as people write them: `300M`, `4.1G`, `2MiB`."""
+"""Sizes and times as people write them: `300M`, `4.1G`, `2MiB`, `5ms`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ _PATTERN = re.compile(
 )
 
 MAX_EXPONENT = 30
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_TIME = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s|m|h)?")
 
 
 def parse_size(text: str) -> int:
@@ -41,6 +44,44 @@ def format_size(count: float, unit: str = "") -> str:
         if abs(count) >= 0.9995 * factor:
             return f"{_digits(count / factor)}{suffix}{unit}"
     return f"{_digits(count)}{unit}" if unit == "" else f"{_digits(count)} {unit}"
+
+
+def parse_milliseconds(text: str) -> float:
+    """Read a time as milliseconds: `5ms`, `0.2s`, `300us`; a plain number is milliseconds.
+
+    Raises:
+        UserError: if the text is not a time above zero.
+    """
+    return 1e3 * _seconds(text, "ms", "5ms, 0.2s or 300us")
+
+
+def parse_seconds(text: str) -> float:
+    """Read a time as seconds: `90`, `90s`, `5m`, `2h`.
+
+    Raises:
+        UserError: if the text is not a time above zero.
+    """
+    return _seconds(text, "s", "90s, 5m or 2h")
+
+
+def _seconds(text: str, unit: str, examples: str) -> float:
+    match = _TIME.fullmatch(text.strip())
+    value = float(match[1]) * _SECONDS[match[2] or unit] if match else 0.0
+    if not value > 0:
+        raise UserError(f"malformed time '{text}': expected a time above zero such as {examples}")
+    return value
+
+
+def format_metric(metric: str, value: float) -> str:
+    """A metric for people: accuracy as a percentage where it is a share, counts with three digits.
+
+    Anything else is a number of four digits in its own unit.
+    """
+    if metric == "accuracy" and value <= 1:
+        return f"{value:.2%}"
+    if metric in ("macs", "params", "memory"):
+        return format_size(value, "B" if metric == "memory" else "")
+    return f"{value:.4g}"
 
 
 def _digits(value: float) -> str:

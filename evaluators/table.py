@@ -7,8 +7,8 @@ numbers. Knows files and lookups. Does not know which column is an objective.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,6 @@ from search_spaces.reading import BadArchitecture, read_rows
 from search_spaces.space import Rows, SearchSpace
 
 READ_ROWS = 65_536
-
-LATENCY = "latency_ms_"
-"""How the columns of measured latencies begin; the device's name follows."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,18 @@ class PublishedTable:
             raise LookupError(f"{self.path.name} has no architecture {arch.id}")
         return dict(zip(self.columns, self.values[index].tolist(), strict=True))
 
+    def only(self, names: Sequence[str]) -> PublishedTable:
+        """The table with some of its columns.
+
+        Raises:
+            UserError: for a column that the table does not have.
+        """
+        for name in names:
+            if name not in self.columns:
+                raise unknown(f"column of {self.path}", name, self.columns)
+        values = self.values[:, [self.columns.index(name) for name in names]]
+        return replace(self, columns=tuple(names), values=values)
+
     def column(self, name: str) -> Column:
         """A column as a function of rows `(n, choices)`, for `CostTables(columns=...)`.
 
@@ -60,9 +69,7 @@ class PublishedTable:
         Raises:
             UserError: for a column that the table does not have.
         """
-        if name not in self.columns:
-            raise unknown(f"column of {self.path}", name, self.columns)
-        values = np.append(self.values[:, self.columns.index(name)], np.inf)
+        values = np.append(self.only([name]).values[:, 0], np.inf)
         values = np.where(np.isnan(values), np.inf, values)
         return lambda rows: values[self._places(rows)]
 

@@ -90,16 +90,62 @@ def search(
     max_memory: Annotated[
         str | None, typer.Option(help="Most bytes of activations, such as 4MB.")
     ] = None,
+    max_latency: Annotated[
+        str | None, typer.Option(help="Longest time on each --device, such as 5ms.")
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="Device whose latency is known, repeatable; an objective too."),
+    ] = None,
+    at_most: Annotated[
+        list[str] | None, typer.Option("--max", help="METRIC=VALUE of any metric, repeatable.")
+    ] = None,
+    at_least: Annotated[
+        list[str] | None, typer.Option("--min", help="METRIC=VALUE of any metric, repeatable.")
+    ] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            help="Metric, repeatable: accuracy, macs, params, memory.  [default: accuracy, macs]"
+            help="Metric, repeatable: accuracy, macs, params, memory, any that the evaluator "
+            "gives; -NAME for less of it.  [default: accuracy, macs]"
         ),
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="optuna or random.")] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="Optuna's: nsga2, nsga3, tpe, gp, qmc, ...")
+    evaluator: Annotated[
+        str | None,
+        typer.Option(
+            help="supernet, train, synflow, naswot, zico, jacob_cov, grad_norm, table:FILE or "
+            "file.py:FUNCTION.  [default: supernet]"
+        ),
     ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Longest that one candidate's evaluation may take: 90s.")
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="evolution, darts, optuna, nsga2, regularized-evolution or random.  "
+            "[default: evolution]"
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="Optuna's: nsga2, nsga3, tpe, gp, cmaes, qmc, grid, bruteforce, partialfixed, "
+            "random."
+        ),
+    ] = None,
+    sampler_option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of the sampler's own arguments, repeatable."),
+    ] = None,
+    bins: Annotated[
+        int | None, typer.Option(help="Serve so many ranges of FLOPs alike (evolution).")
+    ] = None,
+    penalty: Annotated[
+        float | None,
+        typer.Option(help="Fixed λ of darts' log FLOPs.  [default: driven by the budget]"),
+    ] = None,
+    estimator: Annotated[str | None, typer.Option(help="darts: gumbel or softmax.")] = None,
     trials: Annotated[int | None, typer.Option(help="Architectures to evaluate.")] = None,
     supernet_epochs: Annotated[float | None, typer.Option(help="Supernet training.")] = None,
     train_epochs: Annotated[float | None, typer.Option(help="Training of the winner.")] = None,
@@ -112,7 +158,7 @@ def search(
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Resize the data's images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    device: Annotated[str | None, typer.Option("--torch-device", help="cpu, cuda, ...")] = None,
+    torch_device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
     workers: Annotated[
         int, typer.Option(help="Evaluations at a time, on Ray; 0: in this process.", min=0)
     ] = 0,
@@ -129,12 +175,21 @@ def search(
     json_output: Json = False,
 ) -> None:
     """Search for architectures within a budget; train and export the best one."""
+    from evaluators.budget import LATENCY
+    from evaluators.sizes import parse_size
+
     options = {
         "space": space,
         "data": data,
         "objectives": tuple(objective) if objective else None,
+        "evaluator": evaluator,
+        "time_limit": _seconds(time_limit),
         "strategy": strategy,
         "sampler": sampler,
+        "sampler_options": _sampler_options(sampler_option),
+        "bins": bins,
+        "penalty": penalty,
+        "estimator": estimator,
         "trials": trials,
         "supernet_epochs": supernet_epochs,
         "train_epochs": train_epochs,
@@ -143,12 +198,24 @@ def search(
         "augmentation": _names(augment),
         "image_size": image_size,
         "seed": seed,
-        "device": device,
+        "device": torch_device,
     }
-    bounds = {
+    sizes = {
         "high": {"macs": max_flops, "params": max_params, "memory": max_memory},
         "low": {"macs": min_flops},
     }
+    bounds = {
+        side: {
+            **{metric: parse_size(text) for metric, text in texts.items() if text is not None},
+            **_bounds(f"--{word}", pairs),
+        }
+        for (side, texts), word, pairs in zip(
+            sizes.items(), ("max", "min"), (at_most, at_least), strict=True
+        )
+    }
+    bounds["high"] |= _latencies(max_latency, device or [])
+    if device and not objective:
+        options["objectives"] = ("accuracy", "macs", *(f"{LATENCY}{name}" for name in device))
     specification = _specification(options, bounds, config, out if resume else None)
     _check_names(specification)
     if ray_address and not workers:
@@ -164,7 +231,7 @@ def search(
 
     code = search_and_print(
         specification,
-        out or _new_folder(specification.data),
+        out or _new_folder(specification.data or specification.space),
         workers=workers,
         ray_address=ray_address,
         resume=resume,
@@ -172,6 +239,60 @@ def search(
         as_json=json_output,
     )
     raise typer.Exit(code)
+
+
+def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
+    """`NAME=VALUE`s, split."""
+    pairs = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UserError(f"malformed {option} '{text}': expected NAME=VALUE")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _bounds(option: str, texts: list[str] | None) -> dict[str, float]:
+    bounds = {}
+    for name, text in _pairs(option, texts).items():
+        try:
+            bounds[name] = float(text)
+        except ValueError:
+            raise UserError(f"malformed {option} '{name}={text}': expected a number") from None
+    return bounds
+
+
+def _latencies(text: str | None, devices: list[str]) -> dict[str, float]:
+    """The ceiling on each device's latency, in milliseconds."""
+    from evaluators.budget import LATENCY
+    from evaluators.sizes import parse_milliseconds
+
+    if text is None:
+        return {}
+    if not devices:
+        raise UserError("--max-latency needs --device NAME, where it is to be kept")
+    return {f"{LATENCY}{name}": parse_milliseconds(text) for name in devices}
+
+
+def _seconds(text: str | None) -> float | None:
+    from evaluators.sizes import parse_seconds
+
+    return None if text is None else parse_seconds(text)
+
+
+def _sampler_options(texts: list[str] | None) -> dict[str, Any] | None:
+    """Values as JSON where they are, else as text."""
+    import json
+
+    if texts is None:
+        return None
+    options: dict[str, Any] = {}
+    for name, text in _pairs("--sampler-option", texts).items():
+        try:
+            options[name] = json.loads(text)
+        except ValueError:
+            options[name] = text
+    return options
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -182,12 +303,11 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 def _specification(
     options: dict[str, Any],
-    bounds: dict[str, dict[str, str | None]],
+    bounds: dict[str, dict[str, float]],
     config: Path | None,
     resumed: Path | None,
 ) -> Specification:
     """From the run to be resumed, then the file, then the options, each over the one before."""
-    from evaluators.sizes import parse_size
     from nas import specification as spec
 
     values: dict[str, Any] = {}
@@ -196,8 +316,7 @@ def _specification(
     if config is not None:
         values |= spec.read(config).model_dump(exclude_unset=True)
     values |= {name: value for name, value in options.items() if value is not None}
-    for side, texts in bounds.items():
-        given = {metric: parse_size(text) for metric, text in texts.items() if text is not None}
+    for side, given in bounds.items():
         if given:
             values[side] = {**values.get(side, {}), **given}
     return spec.make(values)
@@ -206,7 +325,7 @@ def _specification(
 def _check_names(specification: Specification) -> None:
     """Wrong names are told at once, before data is loaded or anything is trained."""
     from evaluators.augmentation import Augmentation
-    from evaluators.costs import METRICS
+    from nas.scoring import kind_of
     from nas.strategies import STRATEGIES, check_sampler
     from search_spaces.errors import unknown
 
@@ -214,10 +333,7 @@ def _check_names(specification: Specification) -> None:
         raise unknown("strategy", specification.strategy, STRATEGIES)
     check_sampler(specification.sampler)
     Augmentation.from_names(specification.augmentation or ())
-    metrics = ("accuracy", *METRICS)
-    for name in specification.objectives:
-        if name.removeprefix("-") not in metrics:
-            raise unknown("objective", name, metrics)
+    kind_of(specification.evaluator)
 
 
 def _new_folder(data: str) -> Path:
@@ -231,6 +347,9 @@ def _new_folder(data: str) -> Path:
 def frontier(
     run: RunFolder,
     max_flops: Annotated[str | None, typer.Option(help="Only what costs at most this.")] = None,
+    bins: Annotated[
+        int, typer.Option(help="The best in each of so many ranges of FLOPs instead.", min=0)
+    ] = 0,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print only CSV.")] = False,
 ) -> None:
@@ -239,7 +358,7 @@ def frontier(
     from nas.show import print_frontier
 
     bound = parse_size(max_flops) if max_flops else None
-    print_frontier(run, max_macs=bound, as_json=as_json, as_csv=as_csv)
+    print_frontier(run, max_macs=bound, bins=bins, as_json=as_json, as_csv=as_csv)
 
 
 @app.command()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,24 @@ from nas import run as runs
 from nas import specification as spec
 from nas.files import write_text
 from nas.fit import fit, recipe_for
+from nas.fresh import FreshWeights, Weights, calibration_images
 from nas.frontier import knee, objective
 from nas.progress import Quiet, Reporter
 from nas.run import Run
+from nas.scoring import user_function
 from nas.specification import Specification
-from nas.strategies import Candidates, Strategy, make_strategy
+from nas.strategies import Candidates, Probabilities, Strategy, make_strategy
 from nas.strategies.candidates import Row
 from nas.study import Evaluation, Study
 from nas.supernet import Supernet
 from nas.supernet_training import sandwich
 from nas.task import Task
 from nas.winner import finalists, race, train_winner
-from nas.workers import Workers, check_reachable, open_workers
+from nas.workers import Ended, Evaluator, Workers, check_reachable, open_workers
 from search_spaces.architecture import Architecture
-from search_spaces.errors import UserError
+from search_spaces.errors import UserError, unknown
 from search_spaces.modules import channels_last
+from search_spaces.space import SearchSpace
 
 ONE_THREAD_MACS = 5_000_000
 """Networks below this are faster on one thread than on several: meeting costs more than working."""
@@ -79,15 +82,7 @@ def search(
     if ray_address is not None:
         check_reachable(ray_address)
     task = Task(specification)
-    objectives = [objective(name) for name in specification.objectives]
-    candidates = Candidates(task.budgeted, specification.seed)
-    strategy = make_strategy(
-        specification.strategy,
-        candidates,
-        objectives,
-        sampler=specification.sampler,
-        seed=specification.seed,
-    )
+    check_strategy(task)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,25 +90,30 @@ def search(
     with runs.lock(folder):
         write_text(folder / "specification.json", spec.to_json(specification))
         run = Run(folder)
-        study = Study(run.study_path, task.space, objectives)
-        evaluator = inherited_evaluator(task, run, reporter)
+        study = Study(run.study_path, task.space, run.objectives)
+        evaluator, strategy = prepare(task, run, reporter)
         done = study.evaluations()
         for evaluation in done:
             strategy.tell(task.space.encode([evaluation.arch])[0], evaluation)
         wanted = specification.trials - len(done)
         if wanted > 0:
-            open_them = partial(open_workers, evaluator, workers, ray_address)
-            with open_them() as pool, reporter.evaluations(specification.trials, len(done)) as show:
-                for row, evaluation in _evaluate(strategy, pool, task, wanted):
+            with (
+                _open_pool(task, run, evaluator, workers, ray_address) as pool,
+                reporter.evaluations(specification.trials, len(done)) as show,
+            ):
+                for row, ended in _evaluate(strategy, pool, task.space, wanted):
+                    evaluation = _judged(task, strategy, row, ended)
                     study.add(evaluation)
                     strategy.tell(row, evaluation)
                     done.append(evaluation)
-                    show(done, objectives, task.worst)
+                    show(done, run.objectives, task.worst, strategy.status)
         good = [e for e in done if e.error is None]
         if not good:
             raise AllFailed(next((e.error or "" for e in done), "nothing was evaluated"))
+        if not any(e.feasible for e in good):
+            raise NothingFeasible(runs.nothing_feasible(good, run.budget))
         summary = finish(task, run, evaluator, done, reporter)
-    front = runs.frontier(good, objectives)
+    front = runs.frontier(good, run.objectives)
     winner = next(e for e in good if e.arch.id == summary["winner"]["id"])
     return Outcome(task, run, front, winner, summary)
 
@@ -122,9 +122,133 @@ class AllFailed(Exception):
     """Every evaluation failed; the message is the first one's reason."""
 
 
+class NothingFeasible(Exception):
+    """Nothing evaluated is within the bounds; the message has the nearest ones."""
+
+
+def check_strategy(task: Task) -> None:
+    """Make the strategy once, so that what is wrong with it is told before anything is spent.
+
+    Raises:
+        UserError: for a strategy that cannot be, a bound on an unknown metric, or a budget that
+            nothing meets.
+    """
+    specification = task.specification
+    for name in task.specification.objectives:
+        metric = objective(name).metric
+        if task.kind != "function" and metric not in (*task.tables.metrics, *task.metrics):
+            raise unknown("objective", name, [*task.metrics, *task.tables.metrics])
+    _ = task.measured
+    if specification.strategy == "darts":
+        if task.kind != "supernet":
+            raise UserError(
+                f"strategy darts relaxes a supernet: it needs --evaluator supernet, not "
+                f"{specification.evaluator}"
+            )
+        _ = task.budgeted
+        return
+    _strategy(task)
+
+
+def _strategy(task: Task, probabilities: Probabilities | None = None) -> Strategy:
+    specification = task.specification
+    return make_strategy(
+        specification.strategy,
+        Candidates(task.budgeted, specification.seed),
+        [objective(name) for name in specification.objectives],
+        seed=specification.seed,
+        sampler=specification.sampler,
+        options=specification.sampler_options,
+        measured=task.measured,
+        bins=specification.bins,
+        probabilities=probabilities,
+    )
+
+
+def prepare(task: Task, run: Run, reporter: Reporter) -> tuple[Evaluator | None, Strategy]:
+    """The evaluator (None where candidates are trained) and the strategy, ready to go."""
+    specification = task.specification
+    if specification.strategy == "darts":
+        from nas.relaxation import Relaxation, relaxed_evaluator
+
+        options = Relaxation(penalty=specification.penalty)
+        if specification.estimator is not None:
+            options = replace(options, estimator=specification.estimator)
+        relaxed, probabilities = relaxed_evaluator(task, run, reporter, options)
+        return relaxed, _strategy(task, probabilities)
+    return evaluator_of(task, run, reporter), _strategy(task)
+
+
+def evaluator_of(task: Task, run: Run, reporter: Reporter) -> Evaluator | None:
+    """What scores candidates, as specified; None where they are trained one by one."""
+    if task.kind == "supernet":
+        return inherited_evaluator(task, run, reporter)
+    if task.kind == "proxy":
+        from evaluators.zero_cost import ZeroCost
+
+        specification = task.specification
+        return ZeroCost.on_images(
+            task.space, task.data, [specification.evaluator], seed=specification.seed
+        )
+    if task.kind == "table":
+        return task.table
+    if task.kind == "function":
+        return user_function(task.specification.evaluator)
+    return None
+
+
+def starting_weights(task: Task, run: Run, reporter: Reporter) -> Weights:
+    """Where the training of a run's architectures starts: from the supernet, if there is one.
+
+    Raises:
+        UserError: for a run that has no images to train on.
+    """
+    if task.kind == "supernet":
+        inherited, _ = prepare(task, run, reporter)
+        assert isinstance(inherited, InheritedAccuracy)
+        return inherited
+    if not task.trains:
+        raise UserError(
+            f"{run.folder} has no images to train on: it was searched with "
+            f"{task.specification.evaluator} and without --data"
+        )
+    return FreshWeights.of(task)
+
+
+def _open_pool(
+    task: Task, run: Run, evaluator: Evaluator | None, workers: int, ray_address: str | None
+) -> AbstractContextManager[Workers]:
+    """Where candidates are evaluated: trained by Ray Tune, or scored by workers."""
+    seconds = task.specification.time_limit
+    if evaluator is None:
+        from nas.tuning import DEFAULT_WORKERS, open_tuning
+
+        count = workers or DEFAULT_WORKERS
+        return open_tuning(task, run, count, ray_address, seconds=seconds)
+    return open_workers(evaluator, workers, ray_address, seconds)
+
+
+def _judged(task: Task, strategy: Strategy, row: Row, ended: Ended) -> Evaluation:
+    """An ended evaluation with its costs, held against the bounds and the objectives."""
+    costs = {metric: float(value) for metric, value in task.tables.cost(ended.arch).items()}
+    metrics = {**ended.metrics, **costs}
+    error = ended.error
+    violation = 0.0
+    if error is None:
+        named = [objective(name).metric for name in task.specification.objectives]
+        missing = [m for m in (*named, *task.measured.metrics) if m not in metrics]
+        if missing:
+            error = f"the evaluator gave no {missing[0]}"
+        elif task.measured.metrics:
+            bounded = {m: metrics[m] for m in task.measured.metrics}
+            violation = float(task.measured.violation(bounded))
+    state = strategy.state_of(row)
+    return Evaluation(ended.arch, metrics, ended.seconds, error, state, violation)
+
+
 def _evaluate(
-    strategy: Strategy, pool: Workers, task: Task, wanted: int
-) -> Iterator[tuple[Row, Evaluation]]:
+    strategy: Strategy, pool: Workers, space: SearchSpace, wanted: int
+) -> Iterator[tuple[Row, Ended]]:
     """Keep all workers busy until `wanted` evaluations ended or nothing is left to propose."""
     running: dict[Architecture, Row] = {}
     left = wanted
@@ -134,18 +258,14 @@ def _evaluate(
             if row is None:
                 left = 0
                 break
-            (arch,) = task.space.decode(row[None])
+            (arch,) = space.decode(row[None])
             running[arch] = row
             pool.submit(arch)
             left -= 1
         if not running:
             return
         ended = pool.next_ended()
-        row = running.pop(ended.arch)
-        costs = {metric: float(value) for metric, value in task.tables.cost(ended.arch).items()}
-        metrics = {**ended.metrics, **costs}
-        state = strategy.state_of(row)
-        yield row, Evaluation(ended.arch, metrics, ended.seconds, ended.error, state)
+        yield running.pop(ended.arch), ended
 
 
 def _check_device(device: str) -> None:
@@ -196,22 +316,22 @@ def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAc
             checkpoint=run.supernet_checkpoint,
             on_step=on_step,
         )
-    rng = np.random.default_rng(specification.seed)
-    count = min(specification.calibration_images, len(data.train))
-    chosen = torch.from_numpy(rng.choice(len(data.train), count, replace=False))
     return InheritedAccuracy(
-        supernet, data.validation, data.train.images[chosen], data.normalisation
+        supernet, data.validation, calibration_images(task), data.normalisation
     )
 
 
 def finish(
     task: Task,
     run: Run,
-    evaluator: InheritedAccuracy,
+    evaluator: Evaluator | None,
     evaluations: list[Evaluation],
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Race the finalists, train the winner, score it on the test split, export it, sum up."""
+    """Race the finalists, train the winner, score it on the test split, export it, sum up.
+
+    Without images the winner is the best that was evaluated, and nothing is trained.
+    """
     specification = task.specification
     objectives = run.objectives
     front = runs.frontier(evaluations, objectives)
@@ -222,16 +342,26 @@ def finish(
         [e.arch.id for e in starters],
     ):
         return existing
-    raced = race(task, run, evaluator, starters, reporter)
-    winner = max(starters, key=lambda e: raced.get(e.arch.id, 0.0))
-    test = train_winner(task, run, evaluator, winner.arch, run.folder / "winner", reporter)
+    raced: dict[str, float] = {}
+    winner, tested = starters[0], {}
+    if task.trains:
+        start: Weights = FreshWeights.of(task)
+        if isinstance(evaluator, InheritedAccuracy):
+            start = evaluator
+        raced = race(task, run, start, starters, reporter)
+        winner = max(starters, key=lambda e: raced.get(e.arch.id, 0.0))
+        test = train_winner(task, run, start, winner.arch, run.folder / "winner", reporter)
+        tested = {"test_accuracy": test, "test_images": len(task.data.test)}
     points = runs.values(front, objectives)
     summary = {
         "space": task.space.name,
-        "data": task.data.name,
+        "data": task.data.name if task.trains else None,
+        "evaluator": specification.evaluator,
+        "strategy": specification.strategy,
         "budget": str(run.budget),
         "evaluations": len(evaluations),
         "failed": sum(e.error is not None for e in evaluations),
+        "first_failure": next((e.error for e in evaluations if e.error is not None), None),
         "hypervolume": runs.hypervolume(front, objectives, task.worst),
         "frontier": [{"id": e.arch.id, **e.metrics} for e in front],
         "knee": front[knee(points, objectives)].arch.id,
@@ -243,8 +373,7 @@ def finish(
             **runs.architecture_json(winner.arch),
             **task.tables.cost(winner.arch),
             "validation_accuracy": winner.metrics.get("accuracy"),
-            "test_accuracy": test,
-            "test_images": len(task.data.test),
+            **tested,
         },
         "seed": specification.seed,
     }

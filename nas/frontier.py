@@ -31,11 +31,30 @@ class Objective:
         return "maximize" if self.maximise else "minimize"
 
 
+LESS_IS_BETTER = (
+    "macs",
+    "params",
+    "memory",
+    "latency",
+    "energy",
+    "carbon",
+    "loss",
+    "error",
+    "perplexity",
+)
+"""First words of the names of metrics that are minimised: `latency_ms_pixel3` is one."""
+
+
+def is_cost(metric: str) -> bool:
+    """Whether less of a metric is better, by the first word of its name."""
+    return metric.split("_")[0] in LESS_IS_BETTER
+
+
 def objective(metric: str) -> Objective:
     """Costs are minimised; everything else (accuracy) is maximised; `-NAME` minimises NAME."""
     if metric.startswith("-"):
         return Objective(metric[1:], maximise=False)
-    return Objective(metric, maximise=metric not in ("macs", "params", "memory"))
+    return Objective(metric, maximise=not is_cost(metric))
 
 
 def minimised(values: npt.ArrayLike, objectives: Sequence[Objective]) -> Points:

@@ -18,13 +18,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from evaluators.sizes import format_size
+from evaluators.sizes import format_metric, format_size
 from nas import run as runs
 from nas.frontier import Objective
 from nas.study import Evaluation
 
 OnStep = Callable[[int, int, float], None]
-ShowEvaluations = Callable[[Sequence[Evaluation], Sequence[Objective], dict[str, float]], None]
+ShowEvaluations = Callable[[Sequence[Evaluation], Sequence[Objective], dict[str, float], str], None]
+"""`(evaluations, objectives, worst, status of the strategy)`."""
+
 REFRESH_SECONDS = 0.5
 
 
@@ -55,7 +57,7 @@ class Quiet:
     @contextmanager
     def evaluations(self, trials: int, done: int) -> Iterator[ShowEvaluations]:
         """Ignores every evaluation."""
-        yield lambda evaluations, objectives, worst: None
+        yield lambda evaluations, objectives, worst, status: None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -119,6 +121,7 @@ class Live:
                 evaluations: Sequence[Evaluation],
                 objectives: Sequence[Objective],
                 worst: dict[str, float],
+                status: str,
             ) -> None:
                 nonlocal note, shown
                 count = len(evaluations)
@@ -127,6 +130,7 @@ class Live:
                     return
                 shown = time.monotonic()
                 note = _note(evaluations, objectives, worst)
+                note += f", {status}" if status else ""
                 bar.update(task, completed=count, note=note)
 
             yield show
@@ -146,15 +150,15 @@ def _note(
     objectives: Sequence[Objective],
     worst: dict[str, float],
 ) -> str:
-    good = [e for e in evaluations if e.error is None]
+    failed = sum(e.error is not None for e in evaluations)
+    good = [e for e in evaluations if e.feasible]
     if not good:
-        return f"all {len(evaluations)} failed"
+        return f"{failed} of {len(evaluations)} failed, none within the bounds"
     top = runs.best(good, objectives)
     first = objectives[0]
     value = top.metrics[first.metric]
-    shown = f"{value:.2%}" if first.metric == "accuracy" else format_size(value)
+    shown = format_metric(first.metric, value)
     volume = runs.hypervolume(good, objectives, worst)
-    failed = len(evaluations) - len(good)
     return (
         f"best {first.metric} {shown} at {format_size(top.metrics['macs'])} FLOPs, "
         f"hypervolume {volume:.4f}" + (f", {failed} failed" if failed else "")

@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluators.costs import CONVENTION, METRICS, block_costs
-from evaluators.sizes import format_size
+from evaluators.sizes import format_metric, format_size
 from nas import run as runs
+from nas.frontier import is_cost
 from nas.frontier import knee as knee_of
 from nas.run import Run
 from nas.specification import Specification
@@ -99,7 +100,7 @@ def search_and_print(
     as_json: bool,
 ) -> int:
     """`nas search`; returns the exit code."""
-    from nas.engine import AllFailed, search
+    from nas.engine import AllFailed, NothingFeasible, search
 
     try:
         outcome = search(
@@ -113,32 +114,60 @@ def search_and_print(
     except AllFailed as failure:
         print(f"nas: every evaluation failed; the first one: {failure}", file=sys.stderr)
         return 1
+    except NothingFeasible as failure:
+        print(f"nas: {failure}", file=sys.stderr)
+        return 1
     summary = outcome.summary
     if as_json:
         _print_json(summary)
         return 0
     console = _out()
-    _print_table(console, outcome.frontier, outcome.run, marked=outcome.winner)
+    mark = "winner" if outcome.task.trains else "best"
+    _print_table(console, outcome.frontier, outcome.run, outcome.winner, mark)
+    if specification.bins:
+        _print_bins(console, outcome.run, specification.bins)
     winner = summary["winner"]
-    console.print(
-        f"\n[bold]winner {winner['id']}[/]: test accuracy [bold]{winner['test_accuracy']:.2%}[/] "
-        f"on {winner['test_images']} images the search never saw, "
+    costs = (
         f"{format_size(winner['macs'])} FLOPs ({summary['budget']}), "
         f"{format_size(winner['params'])} parameters"
     )
+    if "test_accuracy" in winner:
+        console.print(
+            f"\n[bold]winner {winner['id']}[/]: test accuracy "
+            f"[bold]{winner['test_accuracy']:.2%}[/] "
+            f"on {winner['test_images']} images the search never saw, {costs}"
+        )
+    else:
+        metric = outcome.run.objectives[0].metric
+        best = format_metric(metric, outcome.winner.metrics[metric])
+        console.print(f"\n[bold]best {winner['id']}[/]: {metric} [bold]{best}[/], {costs}")
+    failed = summary["failed"]
+    why = f" (the first one: {summary['first_failure']})" if failed else ""
     console.print(
         f"hypervolume {summary['hypervolume']:.4f}, {summary['evaluations']} evaluated, "
-        f"{summary['failed']} failed"
+        f"{failed} failed{why}",
+        markup=False,
     )
-    console.print(f"network in {outcome.run.folder / 'winner'}, run in {outcome.run.folder}")
+    places = f"run in {outcome.run.folder}"
+    if outcome.task.trains:
+        places = f"network in {outcome.run.folder / 'winner'}, {places}"
+    console.print(places)
     console.print(f"[dim]{CONVENTION}[/]")
     return 0
 
 
-def print_frontier(folder: Path, *, max_macs: int | None, as_json: bool, as_csv: bool) -> None:
-    """`nas frontier`."""
+def print_frontier(
+    folder: Path, *, max_macs: int | None, bins: int, as_json: bool, as_csv: bool
+) -> None:
+    """`nas frontier`; with `bins`, the best in each range of FLOPs instead."""
     run = Run(folder)
-    front = [e for e in run.frontier() if max_macs is None or e.metrics["macs"] <= max_macs]
+    evaluations = run.evaluations()
+    if any(e.error is None for e in evaluations) and not any(e.feasible for e in evaluations):
+        raise UserError(runs.nothing_feasible(evaluations, run.budget))
+    front = run.frontier(evaluations)
+    if bins:
+        front = [e for _, _, e in run.best_in_bins(bins, evaluations) if e is not None]
+    front = [e for e in front if max_macs is None or e.metrics["macs"] <= max_macs]
     rows = [{"id": e.arch.id, **_whole(e.metrics), "choices": dict(e.arch)} for e in front]
     if as_json:
         _print_json(rows)
@@ -154,34 +183,48 @@ def print_frontier(folder: Path, *, max_macs: int | None, as_json: bool, as_csv:
         print(CONVENTION)
 
 
+def _print_bins(console: Console, run: Run, bins: int) -> None:
+    """The best of each range of FLOPs, the empty ones too."""
+    metric = run.objectives[0].metric
+    table = Table(title=f"best in each of {bins} ranges of FLOPs", title_justify="left")
+    for header in ("FLOPs", "id", metric, "at"):
+        table.add_column(header, justify="left" if header == "id" else "right")
+    for low, high, found in run.best_in_bins(bins):
+        cells = ["", "", ""]
+        if found is not None:
+            at = format_size(found.metrics["macs"])
+            cells = [found.arch.id, _cell(metric, found.metrics[metric]), at]
+        table.add_row(f"{format_size(low)} to {format_size(high)}", *cells)
+    console.print(table)
+
+
 def _whole(metrics: dict[str, float]) -> dict[str, float]:
     """Counts as whole numbers, which a study keeps as floats."""
     return {name: int(value) if name in METRICS else value for name, value in metrics.items()}
 
 
 def _print_table(
-    console: Console, front: Sequence[Evaluation], run: Run, marked: Evaluation | None = None
+    console: Console,
+    front: Sequence[Evaluation],
+    run: Run,
+    marked: Evaluation | None = None,
+    mark: str = "winner",
 ) -> None:
     knee = front[knee_of(runs.values(front, run.objectives), run.objectives)]
     names = list(front[0].metrics)
-    names.sort(
-        key=lambda n: (
-            ["accuracy", "macs", "params", "memory"].index(n)
-            if n in ("accuracy", "macs", "params", "memory")
-            else 9
-        )
-    )
+    # What the evaluator gave comes first, as in the question; then what it costs.
+    names.sort(key=lambda n: METRICS.index(n) if n in METRICS else 9 if is_cost(n) else -1)
     table = Table(title=f"frontier of {run.folder}", title_justify="left")
-    table.add_column("id")
+    table.add_column("id", no_wrap=True)
     headers = {"macs": "FLOPs", "memory": "peak memory", "accuracy": "validation accuracy"}
     for name in names:
-        table.add_column(headers.get(name, name), justify="right")
+        table.add_column(headers.get(name, name), justify="right", overflow="fold")
     table.add_column("")
     shown = _spread(front, FRONTIER_ROWS, keep=[e for e in (knee, marked) if e is not None])
     for evaluation in shown:
         note = []
         if marked is not None and evaluation.arch == marked.arch:
-            note.append("winner")
+            note.append(mark)
         if evaluation.arch == knee.arch:
             note.append("knee")
         cells = [_cell(name, evaluation.metrics.get(name)) for name in names]
@@ -203,11 +246,7 @@ def _spread(
 
 
 def _cell(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    if name == "accuracy":
-        return f"{value:.2%}"
-    return format_size(value, "B" if name == "memory" else "")
+    return "" if value is None else format_metric(name, value)
 
 
 def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
@@ -279,7 +318,7 @@ def train_and_print(
     as_json: bool,
 ) -> None:
     """`nas train`."""
-    from nas.engine import inherited_evaluator
+    from nas.engine import starting_weights
     from nas.task import Task
     from nas.winner import train_winner
 
@@ -294,7 +333,7 @@ def train_and_print(
         raise UserError(f"{target} is not empty: use another --out")
     reporter = _errors(quiet)
     with runs.lock(run.folder):
-        evaluator = inherited_evaluator(task, run, reporter)
+        evaluator = starting_weights(task, run, reporter)
         test = train_winner(task, run, evaluator, arch, target, reporter)
     result: dict[str, Any] = {
         "id": arch.id,
@@ -325,7 +364,7 @@ def export_and_print(
     """`nas export`."""
     from torch import nn
 
-    from nas.engine import inherited_evaluator
+    from nas.engine import starting_weights
     from nas.export import export, load
     from nas.task import Task
 
@@ -341,7 +380,7 @@ def export_and_print(
                 network, metrics, source = loaded, loaded.config["metrics"], "trained"
                 break
     else:
-        evaluator = inherited_evaluator(task, run, _errors(quiet=True))
+        evaluator = starting_weights(task, run, _errors(quiet=True))
         network, metrics, source = evaluator.recalibrated(arch), {}, "inherited"
     export(
         network,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,16 +22,29 @@ class Specification(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     space: str = "mobilenet"
-    data: str = "digits"
+    data: str | None = None
+    """Images by name or path; where none are given, digits are used if images are needed."""
     image_size: int | None = Field(None, ge=8)
     augmentation: tuple[str, ...] | None = None
     objectives: tuple[str, ...] = Field(("accuracy", "macs"), min_length=1)
-    high: dict[str, int] = Field(default_factory=dict)
-    """Upper bounds by metric (`macs`, `params`, `memory`)."""
-    low: dict[str, int] = Field(default_factory=dict)
+    high: dict[str, int | float] = Field(default_factory=dict)
+    """Upper bounds by metric (`macs`, `params`, `memory`, `latency_ms_DEVICE`, ...)."""
+    low: dict[str, int | float] = Field(default_factory=dict)
     """Lower bounds by metric."""
-    strategy: str = "optuna"
+    evaluator: str = "supernet"
+    """`supernet`, `train`, a zero-cost proxy, `table:FILE` or `file.py:FUNCTION`."""
+    time_limit: float | None = Field(None, gt=0)
+    """Seconds that the evaluation of one candidate may take."""
+    strategy: str = "evolution"
+    bins: int = Field(0, ge=0)
+    """Ranges of MACs below the budget that `evolution` serves alike; 0: the whole budget first."""
     sampler: str = "nsga2"
+    sampler_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of Optuna's sampler, by their own names."""
+    penalty: float | None = Field(None, ge=0)
+    """λ of `darts`; None: a dual variable that the budget drives."""
+    estimator: Literal["gumbel", "softmax"] | None = None
+    """How `darts` turns its parameters into probabilities; None: its own default."""
     trials: int = Field(100, ge=1)
     supernet_epochs: float | None = Field(None, gt=0)
     train_epochs: float | None = Field(None, ge=0)
@@ -44,7 +57,17 @@ class Specification(BaseModel):
     version: int = 1
 
 
-SEARCH_FIELDS = ("space", "data", "image_size", "objectives", "high", "low", "seed", "device")
+SEARCH_FIELDS = (
+    "space",
+    "data",
+    "image_size",
+    "objectives",
+    "high",
+    "low",
+    "evaluator",
+    "seed",
+    "device",
+)
 TRAINING_FIELDS = ("augmentation", "supernet_epochs", "batch_size", "calibration_images")
 FIXED_ON_RESUME = SEARCH_FIELDS + TRAINING_FIELDS
 """What a resumed run must not change: it would make its evaluations incomparable."""
@@ -59,6 +82,12 @@ def make(values: dict[str, Any]) -> Specification:
     for name in values:
         if name not in Specification.model_fields:
             raise unknown("setting", name, Specification.model_fields)
+    evaluator = str(values.get("evaluator") or "supernet")
+    if not values.get("objectives") and evaluator not in ("supernet", "train"):
+        from evaluators.zero_cost_proxies import PROXIES  # brings torch
+
+        if evaluator in PROXIES:
+            values = {**values, "objectives": (evaluator, "macs")}
     try:
         return Specification(**values)
     except ValidationError as error:

@@ -33,7 +33,8 @@ class Evaluation:
     """What is known of one evaluated architecture.
 
     `metrics` has its costs and what the evaluator said; `error` is the reason when it failed;
-    `sampler` is what the strategy wants to find again on resuming.
+    `violation` is how far it turned out to be outside bounds that nothing could tell before, as a
+    sum of relative excesses; `sampler` is what the strategy wants to find again on resuming.
     """
 
     arch: Architecture
@@ -41,6 +42,12 @@ class Evaluation:
     seconds: float = 0.0
     error: str | None = None
     sampler: dict[str, Any] = field(default_factory=dict)
+    violation: float = 0.0
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it succeeded and is within every bound."""
+        return self.error is None and self.violation == 0
 
 
 class Study:
@@ -109,6 +116,7 @@ class Study:
             params=dict(arch),
             distributions={name: self._distributions[name] for name in arch},
             user_attrs=attributes,
+            constraints={"budget": evaluation.violation},
         )
         try:
             self._study.add_trial(trial)
@@ -148,6 +156,7 @@ def _evaluation(trial: FrozenTrial) -> Evaluation:
         attributes["seconds"],
         attributes.get("error"),
         attributes["sampler"],
+        trial.constraints.get("budget", 0.0),
     )
 
 

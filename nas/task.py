@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 
 from evaluators.augmentation import Augmentation
 from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import CostTables
+from evaluators.costs import METRICS, CostTables
 from evaluators.data import ImageData, load_data
+from evaluators.table import PublishedTable, read_table
+from nas.frontier import is_cost, objective
+from nas.scoring import TABLE, Kind, kind_of, needs_images
 from nas.specification import Specification
 from search_spaces.catalogue import load_space
+from search_spaces.errors import UserError, unknown
 from search_spaces.space import SearchSpace
 
 SUPERNET_IMAGES = 400_000
@@ -30,36 +35,110 @@ class Task:
     specification: Specification
 
     @cached_property
+    def kind(self) -> Kind:
+        """The kind of the evaluator."""
+        return kind_of(self.specification.evaluator)
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are images to train a winner on: they were asked for, or are needed."""
+        return needs_images(self.kind) or self.specification.data is not None
+
+    @cached_property
     def data(self) -> ImageData:
-        """The images, loaded once."""
-        return load_data(self.specification.data, image_size=self.specification.image_size)
+        """The images, loaded once; digits where none were asked for."""
+        specification = self.specification
+        return load_data(specification.data or "digits", image_size=specification.image_size)
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The space, fitted to the data's images and classes."""
+        """The space, fitted to the data's images and classes where there are any."""
+        name = self.specification.space
+        if not self.trains:
+            return load_space(name, image_size=self.specification.image_size)
         data = self.data
         return load_space(
-            self.specification.space,
+            name,
             image_size=data.image_size,
             channels=data.channels,
             classes=len(data.classes),
         )
 
     @cached_property
+    def table(self) -> PublishedTable | None:
+        """The evaluator's published table with the columns that were asked for, or None.
+
+        Raises:
+            UserError: for an objective or a bound that the table does not have.
+        """
+        if self.kind != "table":
+            return None
+        whole = read_table(self.specification.evaluator.removeprefix(TABLE), self.space)
+        if "accuracy" in self._named and "accuracy" not in whole.columns:
+            scores = [name for name in whole.columns if not is_cost(name)]
+            raise UserError(
+                f"{whole.path} has no column 'accuracy': name an objective, "
+                f"--objective {' or --objective '.join(scores[:8])}"
+            )
+        return whole.only([name for name in self._named if name not in METRICS])
+
+    @property
+    def _named(self) -> list[str]:
+        """Every metric that is an objective or has a bound."""
+        specification = self.specification
+        names = [objective(name).metric for name in specification.objectives]
+        return list(dict.fromkeys([*names, *specification.high, *specification.low]))
+
+    @cached_property
     def tables(self) -> CostTables:
-        """What everything in the space costs."""
-        return CostTables(self.space)
+        """What everything in the space costs; what a published table measured is a cost too."""
+        table = self.table
+        if table is None:
+            return CostTables(self.space)
+        measured = {name: table.column(name) for name in table.columns if is_cost(name)}
+        return CostTables(self.space, columns=measured)
 
     @cached_property
     def budgeted(self) -> BudgetedSpace:
-        """The part of the space within the budget."""
-        budget = Budget(self.specification.high, self.specification.low)
-        return BudgetedSpace(self.tables, budget)
+        """The part of the space within all bounds on what is known beforehand.
+
+        Raises:
+            UserError: for a bound on a metric that nothing gives.
+        """
+        return BudgetedSpace(self.tables, self._bounds(known=True))
+
+    @cached_property
+    def measured(self) -> Budget:
+        """The bounds on what only an evaluation tells."""
+        return self._bounds(known=False)
+
+    def _bounds(self, *, known: bool) -> Budget:
+        told = self.tables.metrics
+        if self.kind != "function":
+            # These evaluators' metrics are known; a user's function may give any.
+            given = self.table.columns if self.table is not None else self.metrics
+            for name in (*self.specification.high, *self.specification.low):
+                if name not in (*told, *given):
+                    raise unknown("metric", name, [*told, *given])
+        high, low = (
+            {name: bound for name, bound in bounds.items() if (name in told) == known}
+            for bounds in (self.specification.high, self.specification.low)
+        )
+        return Budget(high, low)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What the evaluator gives; not known of a user's function."""
+        if self.kind == "proxy":
+            return (self.specification.evaluator,)
+        return self.table.columns if self.table is not None else ("accuracy",)
 
     @cached_property
     def worst(self) -> dict[str, float]:
         """Reference value of each cost for the hypervolume: the ceiling, or the largest's cost."""
-        return {**self.tables.cost(self.space.largest), **self.specification.high}
+        largest = self.tables.cost(self.space.largest)
+        finite = {metric: cost for metric, cost in largest.items() if isfinite(cost)}
+        return {**finite, **self.specification.high}
 
     @cached_property
     def supernet_epochs(self) -> float:

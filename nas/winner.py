@@ -20,6 +20,7 @@ from evaluators.inherited import InheritedAccuracy
 from nas import run as runs
 from nas.export import export
 from nas.fit import recipe_for
+from nas.fresh import Weights
 from nas.progress import Reporter
 from nas.run import Run
 from nas.study import Evaluation
@@ -47,7 +48,7 @@ def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[E
 def race(
     task: Task,
     run: Run,
-    evaluator: InheritedAccuracy,
+    start: Weights,
     starters: Sequence[Evaluation],
     reporter: Reporter,
 ) -> dict[str, float]:
@@ -60,7 +61,7 @@ def race(
         network = _fine_tuned(
             task,
             run,
-            evaluator,
+            start,
             arch,
             task.race_epochs,
             task.data.train,
@@ -76,7 +77,7 @@ def race(
 def train_winner(
     task: Task,
     run: Run,
-    evaluator: InheritedAccuracy,
+    start: Weights,
     arch: Architecture,
     folder: Path,
     reporter: Reporter,
@@ -91,7 +92,7 @@ def train_winner(
         torch.cat([data.train.images, data.validation.images]),
         torch.cat([data.train.labels, data.validation.labels]),
     )
-    network = _fine_tuned(task, run, evaluator, arch, task.train_epochs, both, reporter)
+    network = _fine_tuned(task, run, start, arch, task.train_epochs, both, reporter)
     test = accuracy(network, data.test, data.normalisation, task.space.input_shape(arch)[-1])
     metrics = {"test_accuracy": test, "test_images": len(data.test)}
     with reporter.stage(f"exporting to {folder}"):
@@ -102,7 +103,7 @@ def train_winner(
 def _fine_tuned(
     task: Task,
     run: Run,
-    evaluator: InheritedAccuracy,
+    start: Weights,
     arch: Architecture,
     epochs: float,
     split: Split,
@@ -113,11 +114,12 @@ def _fine_tuned(
     """The network of an architecture after so many epochs on `split`, ready to be scored."""
     specification = task.specification
     data = task.data
-    network = evaluator.recalibrated(arch).to(specification.device)
+    network = start.recalibrated(arch).to(specification.device)
     size = task.space.input_shape(arch)[-1]
     if epochs > 0:
         recipe = recipe_for(task.space, epochs, batch_size=specification.batch_size)
-        recipe = recipe.scaled(FINE_TUNING_RATE)
+        if isinstance(start, InheritedAccuracy):
+            recipe = recipe.scaled(FINE_TUNING_RATE)
         with reporter.training(name, recipe.steps(len(split))) as on_step:
             train(
                 network,
@@ -130,7 +132,5 @@ def _fine_tuned(
                 on_step=on_step,
             )
     device = torch.device(specification.device)
-    recalibrate(
-        network, calibration_batches(evaluator.calibration, data.normalisation, size, device)
-    )
+    recalibrate(network, calibration_batches(start.calibration, data.normalisation, size, device))
     return network

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections import deque
@@ -66,8 +69,9 @@ class Workers(Protocol):
 class InProcess:
     """Evaluates in this process, in order; Ray is never started."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator, seconds: float | None = None) -> None:
         self._evaluator = evaluator
+        self._seconds = seconds
         self._queue: deque[Architecture] = deque()
 
     @property
@@ -81,7 +85,13 @@ class InProcess:
 
     def next_ended(self) -> Ended:
         """Evaluate the oldest submitted architecture."""
-        return evaluate(self._evaluator, self._queue.popleft())
+        arch = self._queue.popleft()
+        start = time.perf_counter()
+        try:
+            with alarm(self._seconds):
+                return evaluate(self._evaluator, arch)
+        except OutOfTime as late:
+            return Ended(arch, {}, time.perf_counter() - start, str(late))
 
 
 def evaluate(evaluator: Evaluator, arch: Architecture) -> Ended:
@@ -89,11 +99,41 @@ def evaluate(evaluator: Evaluator, arch: Architecture) -> Ended:
     start = time.perf_counter()
     try:
         metrics = {name: float(value) for name, value in evaluator(arch).items()}
-        bad = [name for name, value in metrics.items() if value != value]
-        error = f"{bad[0]} is NaN" if bad else None
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        error = f"{bad[0]} is {metrics[bad[0]]:f}".replace("nan", "NaN") if bad else None
     except Exception as raised:
         metrics, error = {}, f"{type(raised).__name__}: {raised}".splitlines()[0]
     return Ended(arch, metrics, time.perf_counter() - start, error)
+
+
+class OutOfTime(BaseException):
+    """An evaluation took longer than it may; no `except Exception` of a user's stops it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"took longer than {seconds:g} s")
+
+
+@contextlib.contextmanager
+def alarm(seconds: float | None) -> Iterator[None]:
+    """Interrupt what runs inside after so many seconds, by an `OutOfTime` raised there.
+
+    Signals reach the main thread only, and Python code only: work that hangs inside a library
+    needs a worker process, which can be killed.
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(signal_number: int, frame: object) -> None:
+        raise OutOfTime(seconds)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @dataclass(frozen=True)
@@ -154,19 +194,31 @@ class Actor:
 
 
 class RayWorkers:
-    """Evaluates on Ray actors; one that dies is replaced and its candidate tried again."""
+    """Evaluates on Ray actors; one that dies is replaced and its candidate tried again.
 
-    def __init__(self, evaluator: Evaluator, count: int, threads: int = 1) -> None:
+    Args:
+        seconds: what an evaluation may take; a worker that takes longer is killed and replaced,
+            and its candidate has failed.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, count: int, threads: int = 1, seconds: float | None = None
+    ) -> None:
         import ray
 
         self._ray = ray
-        _pickle_by_value(evaluator)
+        pickle_by_value(evaluator)
         share = isinstance(evaluator, InheritedAccuracy)
         self._shared = ray.put(SharedEvaluator.of(evaluator) if share else evaluator)  # type: ignore[arg-type]
         self._remote = ray.remote(num_cpus=threads, max_restarts=0)(Actor)
         self._threads = threads
+        self._seconds = seconds
         self._free = [self._start() for _ in range(count)]
+        if seconds is not None:
+            # A worker's own start is not the candidate's time.
+            ray.get([actor.pid.remote() for actor in self._free])
         self._running: dict[Any, tuple[Any, Architecture, int]] = {}
+        self._started: dict[Any, float] = {}
         self.replaced = 0
         """How many workers have died and been replaced."""
 
@@ -188,12 +240,40 @@ class RayWorkers:
         self._run(self._free.pop(), arch, attempt=1)
 
     def _run(self, actor: Any, arch: Architecture, attempt: int) -> None:
-        self._running[actor.evaluate.remote(arch)] = (actor, arch, attempt)
+        reference = actor.evaluate.remote(arch)
+        self._running[reference] = (actor, arch, attempt)
+        self._started[reference] = time.monotonic()
+
+    def _late(self) -> Ended | None:
+        """End the evaluation that has run for too long, if there is one."""
+        oldest = min(self._started, key=self._started.__getitem__)
+        seconds = time.monotonic() - self._started[oldest]
+        if self._seconds is None or seconds < self._seconds:
+            return None
+        del self._started[oldest]
+        actor, arch, _ = self._running.pop(oldest)
+        self._ray.kill(actor)
+        self.replaced += 1
+        fresh = self._start()
+        self._ray.get(fresh.pid.remote())
+        self._free.append(fresh)
+        return Ended(arch, {}, seconds, str(OutOfTime(self._seconds)))
 
     def next_ended(self) -> Ended:
-        """Wait for one evaluation to end, replacing workers that die meanwhile."""
+        """Wait for one evaluation to end, replacing workers that die or hang meanwhile."""
         while True:
-            (ready, *_), _ = self._ray.wait(list(self._running), num_returns=1)
+            patience = None
+            if self._seconds is not None:
+                first = min(self._started.values())
+                patience = max(0.0, first + self._seconds - time.monotonic())
+            ended_ones, _ = self._ray.wait(list(self._running), num_returns=1, timeout=patience)
+            if not ended_ones:
+                late = self._late()
+                if late is not None:
+                    return late
+                continue
+            ready = ended_ones[0]
+            del self._started[ready]
             actor, arch, attempt = self._running.pop(ready)
             try:
                 ended: Ended = self._ray.get(ready)
@@ -214,18 +294,35 @@ class RayWorkers:
 
 
 @contextlib.contextmanager
-def open_workers(evaluator: Evaluator, count: int, address: str | None = None) -> Iterator[Workers]:
+def open_workers(
+    evaluator: Evaluator,
+    count: int,
+    address: str | None = None,
+    seconds: float | None = None,
+) -> Iterator[Workers]:
     """Give workers for the evaluator: `count` actors, or this process for 0.
 
     Args:
         address: a Ray cluster's address; without it a Ray of this machine is started.
+        seconds: what an evaluation may take; in this process only Python code is interrupted.
 
     Raises:
         UserError: if nobody answers at the address.
     """
     if count == 0:
-        yield InProcess(evaluator)
+        yield InProcess(evaluator, seconds)
         return
+    with ray_session(count, address):
+        yield RayWorkers(evaluator, count, seconds=seconds)
+
+
+@contextlib.contextmanager
+def ray_session(count: int, address: str | None = None) -> Iterator[None]:
+    """A Ray with at least `count` processors, ended again unless it was there before.
+
+    Raises:
+        UserError: if nobody answers at the address, or Ray has fewer processors.
+    """
     # A quiet start: Ray's banner, usage note and accelerator warning are not the search's output.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -244,7 +341,7 @@ def open_workers(evaluator: Evaluator, count: int, address: str | None = None) -
         processors = int(ray.cluster_resources().get("CPU", 0))
         if count > processors:
             raise UserError(f"--workers {count} is more than the {processors} CPUs Ray has")
-        yield RayWorkers(evaluator, count)
+        yield
     finally:
         if owns:
             ray.shutdown()
@@ -266,13 +363,15 @@ def check_reachable(address: str) -> None:
         raise UserError(f"no Ray cluster answers at {address}: {reason}") from error
 
 
-def _pickle_by_value(evaluator: Evaluator) -> None:
+def pickle_by_value(evaluator: object) -> None:
     """Send a user's own modules along: workers cannot import a file given by its path."""
     import ray.cloudpickle as cloudpickle
 
-    functions: list[Any] = [evaluator]
-    if isinstance(evaluator, InheritedAccuracy):
-        functions = [block.ops for block in evaluator.supernet.space.blocks]
+    # A wrapper's own class is known everywhere; what it wraps may be the user's.
+    functions: list[Any] = [getattr(evaluator, "function", evaluator)]
+    space = getattr(getattr(evaluator, "supernet", evaluator), "space", None)
+    if isinstance(space, SearchSpace):
+        functions += [block.ops for block in space.blocks]
     for function in functions:
         name = getattr(function, "__module__", None)
         if name and name.split(".")[0] not in OUR_PACKAGES and name in sys.modules:

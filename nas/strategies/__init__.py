@@ -2,30 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from evaluators.budget import Budget
 from nas.frontier import Objective
 from nas.strategies.candidates import Candidates, Strategy
 from nas.strategies.random import RandomStrategy
-from search_spaces.errors import unknown
+from search_spaces.errors import UserError, unknown
 
-STRATEGIES = ("optuna", "random")
+STRATEGIES = ("evolution", "darts", "optuna", "nsga2", "regularized-evolution", "random")
+
+Probabilities = Sequence[npt.NDArray[np.float64]]
+"""For each choice the `(options,)` probabilities that a relaxation found."""
 
 
 def make_strategy(
-    name: str, candidates: Candidates, objectives: Sequence[Objective], *, sampler: str, seed: int
+    name: str,
+    candidates: Candidates,
+    objectives: Sequence[Objective],
+    *,
+    seed: int,
+    sampler: str = "nsga2",
+    options: Mapping[str, Any] | None = None,
+    measured: Budget | None = None,
+    bins: int = 0,
+    probabilities: Probabilities | None = None,
 ) -> Strategy:
-    """Return the strategy of this name; `sampler` is for `optuna`.
+    """Return the strategy of this name.
+
+    Args:
+        sampler: which of Optuna's, for `optuna`.
+        options: that sampler's own.
+        measured: bounds on metrics that only an evaluation tells.
+        bins: for `evolution`, ranges of MACs that are served alike.
+        probabilities: for `darts`, what its relaxation found.
 
     Raises:
-        UserError: for an unknown strategy or sampler.
+        UserError: for an unknown strategy or sampler, or wrong options.
     """
     if name == "random":
         return RandomStrategy(candidates)
-    if name == "optuna":
+    if name in ("optuna", "nsga2"):
         from nas.strategies.optuna_sampler import OptunaStrategy
 
-        return OptunaStrategy(candidates, objectives, sampler=sampler, seed=seed)
+        sampler = sampler if name == "optuna" else name
+        return OptunaStrategy(candidates, objectives, sampler=sampler, seed=seed, options=options)
+    if name == "regularized-evolution":
+        from nas.strategies.regularized_evolution import RegularizedEvolution
+
+        return RegularizedEvolution(candidates, objectives, seed=seed)
+    if name == "evolution":
+        from nas.strategies.evolution import EvolutionStrategy
+
+        return EvolutionStrategy(candidates, objectives, seed=seed, measured=measured, bins=bins)
+    if name == "darts":
+        from nas.strategies.darts import DartsStrategy
+
+        if probabilities is None:
+            raise UserError("strategy darts needs a relaxation of the supernet")
+        return DartsStrategy(candidates, probabilities)
     raise unknown("strategy", name, STRATEGIES)
 
 
@@ -36,4 +75,11 @@ def check_sampler(name: str) -> None:
     sampler_name(name)
 
 
-__all__ = ["STRATEGIES", "Candidates", "Strategy", "check_sampler", "make_strategy"]
+__all__ = [
+    "STRATEGIES",
+    "Candidates",
+    "Probabilities",
+    "Strategy",
+    "check_sampler",
+    "make_strategy",
+]

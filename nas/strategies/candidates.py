@@ -22,6 +22,11 @@ Row = npt.NDArray[np.uint8]
 class Strategy(Protocol):
     """Proposes architectures and learns from their evaluations."""
 
+    @property
+    def status(self) -> str:
+        """What to show of the strategy while the search goes on, in a few words."""
+        ...
+
     def propose(self) -> Row | None:
         """The next row to evaluate, claimed from the candidates; None when none is left."""
         ...

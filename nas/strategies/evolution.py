@@ -10,12 +10,15 @@ while the search goes, and uncertain, as in BANANAS (White et al., 2021).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
+from evaluators.budget import Budget
 from evaluators.predictor import LEAST, Predictor, Quality
 from nas.frontier import Objective
 from nas.strategies.candidates import Candidates, Row
@@ -40,8 +43,10 @@ class EvolutionStrategy:
 
     Args:
         objectives: those that the tables price are known beforehand; the others are predicted.
-        bins: spread the proposals evenly over so many ranges of MACs below the budget; 0: half
-            of them at the whole budget.
+        measured: bounds on what only an evaluation tells; a proposal's improvement counts by the
+            probability that it is within them (Gardner et al., 2014, equation 4).
+        bins: spread the proposals evenly over so many ranges of MACs below the budget; 0: most of
+            them at the whole budget.
     """
 
     def __init__(
@@ -50,81 +55,100 @@ class EvolutionStrategy:
         objectives: Sequence[Objective],
         *,
         seed: int,
+        measured: Budget | None = None,
         bins: int = 0,
     ) -> None:
         self._candidates = candidates
-        self._space = candidates.space
         self._tables = candidates.budgeted.tables
         self._rng = np.random.default_rng((seed, 1))
         self._bins = bins
+        self._measured = measured or Budget({}, {})
         known = self._tables.metrics
-        self._predicted = [o for o in objectives if o.metric not in known]
+        predicted = [o for o in objectives if o.metric not in known]
+        self._signs = {o.metric: 1.0 if o.maximise else -1.0 for o in predicted}
         self._costs = [o.metric for o in objectives if o.metric in known]
-        if bins and not self._costs:
-            self._costs = ["macs"]
-        self._predictors = [Predictor(self._tables, seed=seed) for _ in self._predicted]
+        if bins and "macs" not in self._costs:
+            self._costs.append("macs")
+        names = dict.fromkeys((*self._signs, *self._measured.metrics))
+        self._predictors = {name: Predictor(self._tables, seed=seed) for name in names}
         self._rows: list[Row] = []
-        self._values: list[list[float] | None] = []
+        self._metrics: list[Mapping[str, float] | None] = []
+        self._feasible: list[bool] = []
         self._batch: deque[Row] = deque()
         self._population = Population(candidates, self._rng)
-        self._started = 0
+        self._waiting = 0
 
     @property
     def quality(self) -> Quality | None:
         """How good the predictor of the first predicted objective is by now."""
-        return self._predictors[0].quality if self._predictors else None
+        return next((p.quality for p in self._predictors.values()), None)
+
+    @property
+    def status(self) -> str:
+        """The predictor's quality in words."""
+        quality = self.quality
+        if quality is None:
+            return ""
+        return f"{quality.model}: τ {quality.tau:.2f}, error {quality.error:.2g}"
 
     def propose(self) -> Row | None:
         """The next of the batch; a new batch where it is spent, random rows to begin with."""
-        good = sum(v is not None for v in self._values)
-        if self._started < STARTUP or good < LEAST or not self._predicted:
-            self._started += 1
-            return self._claim(self._candidates.draw())
-        while self._batch:
-            row = self._batch.popleft()
-            if self._candidates.is_new(row):
-                return self._claim(row)
-        self._batch.extend(self._next_batch())
-        return self._claim(self._batch.popleft() if self._batch else self._candidates.draw())
-
-    def _claim(self, row: Row | None) -> Row | None:
+        row = self._next()
         if row is not None:
             self._candidates.claim(row)
+            self._waiting += 1
         return row
+
+    def _next(self) -> Row | None:
+        told = len(self._rows)
+        good = told - self._metrics.count(None)
+        if told + self._waiting < STARTUP or good < LEAST or not self._signs:
+            return self._candidates.draw()
+        for _ in range(2):
+            while self._batch:
+                row = self._batch.popleft()
+                if self._candidates.is_new(row):
+                    return row
+            self._batch.extend(self._next_batch())
+        return self._candidates.draw()
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
         """Keep the evaluation for the next fit."""
+        self._waiting = max(0, self._waiting - 1)
         self._candidates.claim(row)
-        values = None
-        if evaluation.error is None:
-            values = [
-                evaluation.metrics[o.metric] * (1 if o.maximise else -1) for o in self._predicted
-            ]
         self._rows.append(row)
-        self._values.append(values)
+        self._metrics.append(evaluation.metrics if evaluation.error is None else None)
+        self._feasible.append(evaluation.feasible)
 
     def state_of(self, row: Row) -> dict[str, object]:
-        """Nothing to keep: the predictor is fitted anew."""
-        return {}
+        """The predictor's quality when the row was proposed; the rest is fitted anew."""
+        return {} if self.quality is None else {"predictor": asdict(self.quality)}
 
     def _next_batch(self) -> list[Row]:
         rows = np.stack(self._rows)
-        good = np.array([v is not None for v in self._values])
-        told = np.array([v for v in self._values if v is not None])
-        # A failed evaluation is as bad as the worst: the search turns away from what fails.
-        values = np.repeat(told.min(axis=0)[None], len(rows), axis=0)
-        values[good] = told
-        for predictor, column in zip(self._predictors, values.T, strict=True):
-            predictor.fit(rows, column)
+        good = np.array([m is not None for m in self._metrics])
+        told = [m for m in self._metrics if m is not None]
+        for name, predictor in self._predictors.items():
+            sign = self._signs.get(name, 1.0)
+            values = sign * np.array([m[name] for m in told])
+            if name in self._signs:
+                # A failed evaluation is as bad as the worst: the search turns from what fails.
+                filled = np.full(len(rows), values.min())
+                filled[good] = values
+                predictor.fit(rows, filled)
+            else:
+                predictor.fit(rows[good], values)
+        worth = np.array([[sign * m[n] for n, sign in self._signs.items()] for m in told])
+        feasible = np.array(self._feasible)[good]
         size = int(np.clip(BATCH_SHARE * len(rows), 1, LARGEST_BATCH))
-        aims = [self._aim(values) for _ in range(size)]
-        pool = self._population.grow(rows[good], told.sum(axis=1), self._worth)
-        costs = self._tables.score(np.concatenate([rows, pool]), ("macs", *self._costs))
-        return self._pick(aims, values, pool, costs)
+        aims = [self._aim(worth.shape[1]) for _ in range(size)]
+        pool = self._population.grow(rows[good], worth.sum(axis=1), self._worth)
+        costs = self._tables.score(np.concatenate([rows[good], pool]), ("macs", *self._costs))
+        return self._pick(aims, worth, feasible, pool, costs)
 
-    def _aim(self, values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:
+    def _aim(self, count: int) -> tuple[npt.NDArray[np.float64], float]:
         """Weights of the predicted objectives and a share of the range of costs to stay below."""
-        weights = self._rng.dirichlet(np.ones(values.shape[1]))
+        weights = self._rng.dirichlet(np.ones(count))
         if self._bins:
             share = (1 + self._rng.integers(self._bins)) / self._bins
         elif self._costs and self._rng.random() < TARGETED:
@@ -134,26 +158,28 @@ class EvolutionStrategy:
         return weights, float(share)
 
     def _worth(self, rows: Rows) -> npt.NDArray[np.float64]:
-        """Optimistic values of rows, for the population's selection."""
+        """Expected values of rows, for the population's selection."""
         total = np.zeros(len(rows))
-        for predictor in self._predictors:
-            mean, deviation = predictor.predict(rows)
-            total += (mean + deviation) / (mean.std() + 1e-12)
+        for name in self._signs:
+            mean = self._predictors[name].mean(rows)
+            total += mean / (mean.std() + 1e-12)
         return total
 
     def _pick(
         self,
         aims: list[tuple[npt.NDArray[np.float64], float]],
-        values: npt.NDArray[np.float64],
+        worth: npt.NDArray[np.float64],
+        feasible: npt.NDArray[np.bool_],
         pool: Rows,
-        costs: dict[str, npt.NDArray[np.float64]],
+        costs: dict[str, npt.NDArray[Any]],
     ) -> list[Row]:
         """For each aim the row of the pool with the largest expected improvement."""
         if len(pool) == 0:
             return []
-        told = len(values)
-        predictions = [predictor.predict(pool) for predictor in self._predictors]
-        scale = values.std(axis=0) + 1e-12
+        told = len(worth)
+        predictions = [self._predictors[name].predict(pool) for name in self._signs]
+        admitted = self._log_feasible(pool)
+        scale = worth.std(axis=0) + 1e-12
         taken = np.zeros(len(pool), dtype=bool)
         chosen = []
         for weights, share in aims:
@@ -162,22 +188,35 @@ class EvolutionStrategy:
             deviation = np.sqrt(
                 sum((w * d) ** 2 for w, (_, d) in zip(weighted, predictions, strict=True))
             )
-            within_told, within_pool = np.ones(told, bool), ~taken
-            if share < 1 and self._costs:
-                metric = self._costs[int(self._rng.integers(len(self._costs)))]
+            within_told, within_pool = feasible.copy(), ~taken
+            if share < 1:
+                metric = "macs" if self._bins else self._rng.choice(self._costs)
                 cost = costs[metric]
                 ceiling = cost.min() + share * (cost.max() - cost.min())
                 within_told &= cost[:told] <= ceiling
                 within_pool &= cost[told:] <= ceiling
             if not within_pool.any():
                 continue
-            past = values[within_told] @ weighted
-            best = past.max() if len(past) else -np.inf
-            gain = _log_improvement(mean, deviation, best)
+            past = worth[within_told] @ weighted
+            gain = admitted
+            if len(past) or self._measured.metrics == ():
+                best = past.max() if len(past) else -np.inf
+                gain = admitted + _log_improvement(mean, deviation, best)
             index = int(np.where(within_pool, gain, -np.inf).argmax())
             taken[index] = True
             chosen.append(np.asarray(pool[index]))
         return chosen
+
+    def _log_feasible(self, pool: Rows) -> npt.NDArray[np.float64]:
+        """Log of the probability that each row `(n, choices)` is within the measured bounds."""
+        total = np.zeros(len(pool))
+        for bounds, side in ((self._measured.high, 1.0), (self._measured.low, -1.0)):
+            for name, bound in bounds.items():
+                mean, deviation = self._predictors[name].predict(pool)
+                if name in self._signs:
+                    mean = self._signs[name] * mean
+                total += norm.logcdf(side * (bound - mean) / deviation)
+        return total
 
 
 def _log_improvement(

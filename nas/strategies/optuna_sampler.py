@@ -1,50 +1,74 @@
 """Optuna's samplers as strategies.
 
-The sampler works on a study in memory, over all choices. What it proposes beyond the budget is
-thrown back as a failed trial before anything is spent on it, and a row near it within the budget
-takes its place; what it proposes a second time is answered from memory. Evaluated architectures
-go to the run's own study (`nas.study`), from which the memory is rebuilt on resuming.
+The sampler works on a study in memory. What it proposes beyond the budget is thrown back as a
+failed trial before anything is spent on it, and a row near it within the budget takes its place;
+what it proposes a second time is answered from memory. Evaluated architectures go to the run's own
+study (`nas.study`), from which the memory is rebuilt on resuming.
 """
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution
-from optuna.samplers import (
-    BaseGASampler,
-    BaseSampler,
-    GPSampler,
-    NSGAIIISampler,
-    NSGAIISampler,
-    QMCSampler,
-    RandomSampler,
-    TPESampler,
-)
+from optuna import samplers as o
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.frontier import Objective
 from nas.strategies.candidates import Candidates, Row
 from nas.study import Evaluation
-from search_spaces.errors import unknown
+from search_spaces.errors import UserError, unknown
+from search_spaces.space import Choice, SearchSpace
 
 POPULATION = 20
 STARTUP = 16
 ASKS = 16
 """Proposals a sampler may repeat before a random row takes its turn."""
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "nsga2": lambda seed: NSGAIISampler(population_size=POPULATION, seed=seed),
-    "nsga3": lambda seed: NSGAIIISampler(population_size=POPULATION, seed=seed),
-    "tpe": lambda seed: TPESampler(n_startup_trials=STARTUP, seed=seed),
-    "gp": lambda seed: GPSampler(n_startup_trials=STARTUP, seed=seed),
-    "qmc": lambda seed: QMCSampler(seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
+GRID_LIMIT = 1_000_000
+"""Architectures of a space that a grid is made of: Optuna lists it whole."""
+
+
+SAMPLERS: dict[str, type[BaseSampler]] = {
+    "nsga2": o.NSGAIISampler,
+    "nsga3": o.NSGAIIISampler,
+    "tpe": o.TPESampler,
+    "gp": o.GPSampler,
+    "cmaes": o.CmaEsSampler,
+    "qmc": o.QMCSampler,
+    "grid": o.GridSampler,
+    "bruteforce": o.BruteForceSampler,
+    "partialfixed": o.PartialFixedSampler,
+    "random": o.RandomSampler,
 }
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "nsga2": {"population_size": POPULATION},
+    "nsga3": {"population_size": POPULATION},
+    "tpe": {"n_startup_trials": STARTUP},
+    "gp": {"n_startup_trials": STARTUP},
+    "partialfixed": {"base_sampler": "tpe"},
+}
+"""Where Optuna's own defaults suit longer searches than ours; `--sampler-option` overrides."""
+
+CONDITIONAL = ("tpe", "bruteforce", "random")
+"""Samplers that are asked for the active choices only, in order. The others learn from the choices
+that all trials have, and would draw a conditional one blindly: they are asked for all."""
+
+SINGLE_OBJECTIVE = ("cmaes",)
+"""Samplers that Optuna refuses several objectives; they climb the first."""
+
+TRIALS_OWN = ("fixed_params", "constraints")
+"""What an enqueued trial's attributes have that a resumed one's must not."""
+
+FAR = 1e6
+"""What a failed candidate is told to lack, in budgets, to samplers that learn from constraints."""
 
 
 def sampler_name(name: str) -> str:
@@ -53,41 +77,109 @@ def sampler_name(name: str) -> str:
     Raises:
         UserError: if there is no such sampler.
     """
-    key = name.lower().removesuffix("sampler")
-    key = {"nsgaii": "nsga2", "nsgaiii": "nsga3"}.get(key, key)
+    key = name.lower().removesuffix("sampler").replace("-", "").replace("_", "")
+    key = {"nsgaii": "nsga2", "nsgaiii": "nsga3", "cma": "cmaes"}.get(key, key)
     if key not in SAMPLERS:
         raise unknown("sampler", name, SAMPLERS)
     return key
+
+
+def make_sampler(
+    name: str, options: Mapping[str, Any], space: SearchSpace, seed: int
+) -> BaseSampler:
+    """The sampler of a name, with options of its own.
+
+    Args:
+        options: by the names of Optuna's arguments. `fixed_params` of `partialfixed` has values of
+            choices, and its `base_sampler` is a name.
+
+    Raises:
+        UserError: for an option that the sampler does not have or cannot take.
+    """
+    name = sampler_name(name)
+    made: type[BaseSampler] = SAMPLERS[name]
+    arguments = inspect.signature(made).parameters
+    for option in options:
+        if option not in arguments:
+            raise unknown(f"option of sampler {name}", option, arguments)
+    given = {**DEFAULTS.get(name, {}), **options}
+    if "seed" in arguments:
+        given.setdefault("seed", seed)
+    if name == "grid":
+        if space.size > GRID_LIMIT:
+            raise UserError(
+                f"sampler grid lists every architecture, and {space.name} has {space.size:.3g}: "
+                f"it is for spaces of up to {GRID_LIMIT:,}"
+            )
+        given.setdefault("search_space", {c.name: range(len(c.options)) for c in space.choices})
+    if name == "partialfixed":
+        fixed = given.get("fixed_params")
+        if not isinstance(fixed, Mapping):
+            raise UserError(
+                "sampler partialfixed needs the option fixed_params: "
+                "--sampler-option 'fixed_params={\"CHOICE\": VALUE}'"
+            )
+        given["fixed_params"] = {key: _code(space, key, value) for key, value in fixed.items()}
+        given["base_sampler"] = make_sampler(str(given["base_sampler"]), {}, space, seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return made(**given)
+    except (TypeError, ValueError, ImportError) as error:
+        raise UserError(f"sampler {name}: {str(error).splitlines()[0]}") from error
+
+
+def _code(space: SearchSpace, name: str, value: Any) -> int:
+    if name not in space.column:
+        raise unknown(f"choice of space {space.name}", name, space.column)
+    options = space.choices[space.column[name]].options
+    if value not in options:
+        raise UserError(f"{name} cannot be {value}: expected one of {', '.join(map(str, options))}")
+    return options.index(value)
+
+
+def distribution(choice: Choice) -> BaseDistribution:
+    """Option indices of a choice: in order where its options are numbers, else without."""
+    numbers = all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in choice.options)
+    if numbers and len(choice.options) > 1:
+        return IntDistribution(0, len(choice.options) - 1)
+    return CategoricalDistribution(range(len(choice.options)))
 
 
 class OptunaStrategy:
     """Proposes what an Optuna sampler suggests, within the budget and new.
 
     The first rows are random ones within the budget, so that a sampler starts from candidates it
-    may propose even where the budget admits one in a million.
+    may propose even where the budget admits one in a million. Bounds on what only an evaluation
+    tells are constraints of its trials.
     """
 
     def __init__(
-        self, candidates: Candidates, objectives: Sequence[Objective], *, sampler: str, seed: int
+        self,
+        candidates: Candidates,
+        objectives: Sequence[Objective],
+        *,
+        sampler: str,
+        seed: int,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         sampler = sampler_name(sampler)
+        self.status = ""
         self._candidates = candidates
-        self._objectives = tuple(objectives)
         space = candidates.space
         self._space = space
-        self._distributions: dict[str, optuna.distributions.BaseDistribution] = {
-            choice.name: CategoricalDistribution(range(len(choice.options)))
-            for choice in space.choices
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            made = SAMPLERS[sampler](seed)
+        self._objectives = tuple(objectives[:1] if sampler in SINGLE_OBJECTIVE else objectives)
+        self._distributions = {choice.name: distribution(choice) for choice in space.choices}
+        self._conditional = sampler in CONDITIONAL
         self._study = optuna.create_study(
-            directions=[o.direction for o in objectives], sampler=made
+            directions=[o.direction for o in self._objectives],
+            sampler=make_sampler(sampler, options or {}, space, seed),
         )
         self._random_first = POPULATION if sampler.startswith("nsga") else STARTUP
+        if sampler in ("grid", "bruteforce"):
+            self._random_first = 0
         self._waiting: dict[bytes, optuna.Trial] = {}
-        self._values: dict[bytes, list[float] | None] = {}
+        self._told: dict[bytes, Evaluation] = {}
 
     def propose(self) -> Row | None:
         """The sampler's next row, mended where it is over budget; a random one if all fails."""
@@ -95,21 +187,41 @@ class OptunaStrategy:
             if self._random_first > 0:
                 self._random_first -= 1
                 break
-            trial = self._study.ask(self._distributions)
+            trial = self._ask()
             row = self._row(trial)
             if self._candidates.admits(row[None])[0]:
                 return self._claim(row, trial)
-            self._answer(trial, self._values.get(row.tobytes()))
+            self._answer(trial, self._told.get(row.tobytes()))
             mended = self._candidates.budgeted.mend(row, self._candidates.rng)
             if mended is not None and self._candidates.is_new(mended):
                 return self._ask_for(mended)
         drawn = self._candidates.draw()
         return None if drawn is None else self._ask_for(drawn)
 
+    def _ask(self) -> optuna.Trial:
+        """A trial with a value for every choice, or for the active ones only."""
+        with warnings.catch_warnings():
+            # Said of every choice that a sampler cannot learn from, at every trial.
+            warnings.simplefilter("ignore")
+            if not self._conditional:
+                return self._study.ask(self._distributions)
+            trial = self._study.ask()
+            values: dict[str, Any] = {}
+            for choice in self._space.choices:
+                if choice.parent is not None and values.get(choice.parent) not in choice.active_for:
+                    continue
+                asked = self._distributions[choice.name]
+                if isinstance(asked, IntDistribution):
+                    code = trial.suggest_int(choice.name, asked.low, asked.high)
+                else:
+                    code = trial.suggest_categorical(choice.name, range(len(choice.options)))
+                values[choice.name] = choice.options[code]
+            return trial
+
     def _ask_for(self, row: Row) -> Row:
         """Claim a row that is not the sampler's own, in a trial of the sampler's."""
         self._study.enqueue_trial(self._params(row))
-        trial = self._study.ask(self._distributions)
+        trial = self._ask()
         sampler = self._study.sampler
         if isinstance(sampler, BaseGASampler):
             # Optuna gives no generation to a trial whose values are all given, and would never
@@ -122,25 +234,30 @@ class OptunaStrategy:
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
         """Give the values to the sampler; a failed evaluation is a failed trial."""
-        values = None
-        if evaluation.error is None:
-            values = [float(evaluation.metrics[o.metric]) for o in self._objectives]
         self._candidates.claim(row)
-        self._values[row.tobytes()] = values
+        self._told[row.tobytes()] = evaluation
         trial = self._waiting.pop(row.tobytes(), None)
         if trial is not None:
-            self._answer(trial, values)
+            self._answer(trial, evaluation)
             return
         self._random_first -= 1
+        values = self._values(evaluation)
+        params = self._params(row)
         self._study.add_trial(
             optuna.create_trial(
                 state=TrialState.FAIL if values is None else TrialState.COMPLETE,
                 values=values,
-                params=self._params(row),
-                distributions=self._distributions,
+                params=params,
+                distributions={name: self._distributions[name] for name in params},
                 system_attrs=evaluation.sampler,
+                constraints={"budget": evaluation.violation},
             )
         )
+
+    def _values(self, evaluation: Evaluation | None) -> list[float] | None:
+        if evaluation is None or evaluation.error is not None:
+            return None
+        return [float(evaluation.metrics[o.metric]) for o in self._objectives]
 
     def state_of(self, row: Row) -> dict[str, object]:
         """The sampler's marks on the trial, such as its generation."""
@@ -148,21 +265,27 @@ class OptunaStrategy:
         if trial is None:
             return {}
         marks = self._frozen(trial).system_attrs
-        return {k: v for k, v in marks.items() if k != "fixed_params"}
+        return {k: v for k, v in marks.items() if k.split(":")[0] not in TRIALS_OWN}
 
     def _claim(self, row: Row, trial: optuna.Trial) -> Row:
         self._candidates.claim(row)
         self._waiting[row.tobytes()] = trial
         return row
 
-    def _answer(self, trial: optuna.Trial, values: list[float] | None) -> None:
+    def _answer(self, trial: optuna.Trial, evaluation: Evaluation | None) -> None:
+        values = self._values(evaluation)
+        trial.set_constraint("budget", FAR if evaluation is None else evaluation.violation)
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
         self._study.tell(trial, values, state=state)
 
     def _params(self, row: Row) -> dict[str, Any]:
-        names = (choice.name for choice in self._space.choices)
-        return dict(zip(names, row.tolist(), strict=True))
+        active = self._space.active(row[None])[0] | (not self._conditional)
+        return {
+            choice.name: int(code)
+            for choice, code, on in zip(self._space.choices, row, active, strict=True)
+            if on
+        }
 
     def _row(self, trial: optuna.Trial) -> Row:
-        codes = [trial.params[choice.name] for choice in self._space.choices]
+        codes = [trial.params.get(choice.name, 0) for choice in self._space.choices]
         return np.asarray(self._space.canonical(np.array([codes], dtype=np.uint8))[0])

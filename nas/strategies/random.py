@@ -11,6 +11,7 @@ class RandomStrategy:
 
     def __init__(self, candidates: Candidates) -> None:
         self._candidates = candidates
+        self.status = ""
 
     def propose(self) -> Row | None:
         """The next random row."""

@@ -1,0 +1,57 @@
+"""Networks that start from nothing: what a winner is trained from where no supernet was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evaluators.data import Split
+from nas.task import Task
+from search_spaces.architecture import Architecture
+from search_spaces.modules import build, channels_last
+from search_spaces.space import SearchSpace
+
+
+class Weights(Protocol):
+    """Where an architecture's training starts."""
+
+    @property
+    def calibration(self) -> Tensor:
+        """`(n, channels, height, width)` uint8 training images to measure batch norms on."""
+        ...
+
+    def recalibrated(self, arch: Architecture) -> nn.Module:
+        """The network to train on, in evaluation mode."""
+        ...
+
+
+@dataclass(frozen=True)
+class FreshWeights:
+    """Newly initialised networks; the same for the same seed."""
+
+    space: SearchSpace
+    calibration: Tensor
+    seed: int
+
+    @classmethod
+    def of(cls, task: Task) -> FreshWeights:
+        """For the task's space and training images."""
+        return cls(task.space, calibration_images(task), task.specification.seed)
+
+    def recalibrated(self, arch: Architecture) -> nn.Module:
+        """A network of its own initialisation, in evaluation mode."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return channels_last(build(self.space, arch)).eval()
+
+
+def calibration_images(task: Task) -> Tensor:
+    """Training images `(n, channels, height, width)` uint8 that batch norms are measured on."""
+    train: Split = task.data.train
+    rng = np.random.default_rng(task.specification.seed)
+    count = min(task.specification.calibration_images, len(train))
+    return train.images[torch.from_numpy(rng.choice(len(train), count, replace=False))]

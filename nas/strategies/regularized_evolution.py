@@ -1,0 +1,61 @@
+"""Regularized evolution (`regularized-evolution`): a baseline without a predictor.
+
+The best of a few random members of the population is changed at one choice; the child takes the
+place of the oldest member (Real et al., "Regularized Evolution for Image Classifier Architecture
+Search", 2019, algorithm 1). The first objective alone is what is best.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas.frontier import Objective
+from nas.strategies.candidates import Candidates, Row
+from nas.study import Evaluation
+
+POPULATION = 20
+TOURNAMENT = 5
+
+
+class RegularizedEvolution:
+    """Proposes children of good recent rows; the first ones are random."""
+
+    def __init__(
+        self, candidates: Candidates, objectives: Sequence[Objective], *, seed: int
+    ) -> None:
+        self._candidates = candidates
+        self._objective = objectives[0]
+        self._rng = np.random.default_rng((seed, 2))
+        self._population: deque[tuple[float, Row]] = deque(maxlen=POPULATION)
+        self.status = ""
+
+    def propose(self) -> Row | None:
+        """A new child within the budget of a tournament's winner; a random row where none is."""
+        row = self._child() if len(self._population) >= POPULATION else None
+        if row is None:
+            row = self._candidates.draw()
+        if row is not None:
+            self._candidates.claim(row)
+        return row
+
+    def _child(self) -> Row | None:
+        members = self._rng.choice(len(self._population), TOURNAMENT, replace=False)
+        _, parent = max((self._population[i] for i in members), key=lambda member: member[0])
+        space = self._candidates.space
+        near = space.canonical(self._candidates.budgeted.neighbours(parent))
+        near = near[self._candidates.admits(near)]
+        return np.asarray(self._rng.choice(near)) if len(near) else None
+
+    def tell(self, row: Row, evaluation: Evaluation) -> None:
+        """The youngest member; a failed or infeasible one is no member."""
+        self._candidates.claim(row)
+        if evaluation.feasible:
+            value = evaluation.metrics[self._objective.metric]
+            self._population.append((value if self._objective.maximise else -value, row))
+
+    def state_of(self, row: Row) -> dict[str, object]:
+        """Nothing to keep."""
+        return {}
