@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,12 +20,16 @@ from evaluators.accuracy import accuracy
 from evaluators.augmentation import Augmentation
 from evaluators.data import ImageData, Split
 from nas.fit import Recipe, fit, recipe_for
-from nas.run import Run
-from nas.task import Task
 from nas.training import supervised
+from nas.workers import OutOfTime
 from search_spaces.architecture import Architecture
 from search_spaces.modules import build, channels_last
 from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    # They bring what only the search's own process needs, and every worker would load it.
+    from nas.run import Run
+    from nas.task import Task
 
 REDUCTION = 3
 """One candidate in so many goes on from a rung to the next, which is so many times further."""
@@ -35,13 +39,6 @@ RUNGS = 4
 
 Report = Callable[[dict[str, Any]], None]
 """Takes `{"accuracy", "epochs", "rung"}` at each rung; does not come back where that is the end."""
-
-
-class OutOfTimeError(Exception):
-    """A candidate took longer than it may."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"took longer than {seconds:g} s")
 
 
 def rung_steps(steps: int, epoch: int) -> list[int]:
@@ -115,7 +112,7 @@ class FromScratch:
         """Train, or go on from the checkpoint, and report at each rung that is left.
 
         Raises:
-            OutOfTimeError: when it has taken longer than it may.
+            OutOfTime: when it has taken longer than it may.
             UserError: when the training diverges.
         """
         started = time.monotonic()
@@ -140,7 +137,7 @@ class FromScratch:
             if done in rungs:
                 look(done)
             if self.seconds is not None and time.monotonic() - started > self.seconds:
-                raise OutOfTimeError(self.seconds)
+                raise OutOfTime(self.seconds)
 
         fit(
             network,

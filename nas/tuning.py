@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
@@ -28,10 +28,12 @@ from ray.tune.search import Searcher
 
 from nas.asha import FrontierASHA
 from nas.from_scratch import FromScratch, Report
-from nas.run import Run
-from nas.task import Task
-from nas.workers import ATTEMPTS, Ended, pickle_by_value, ray_session
+from nas.workers import ATTEMPTS, Ended, OutOfTime, pickle_by_value, ray_session
 from search_spaces.architecture import Architecture
+
+if TYPE_CHECKING:  # workers load this module too
+    from nas.run import Run
+    from nas.task import Task
 
 Train = Callable[[Architecture, Report], None]
 """Trains one candidate; reports `{"accuracy", "epochs", "rung"}` at each of its rungs."""
@@ -88,6 +90,8 @@ def open_tuning(
         )
         with workers:
             yield workers
+        with contextlib.suppress(OSError):  # there are none, or not there
+            train.checkpoints.rmdir()
 
 
 class TuneWorkers:
@@ -239,7 +243,7 @@ class _Bridge:
         arch, seconds = self._remove(trial)
         if self._seconds is not None and seconds >= self._seconds:
             # It did not die but was hanging, and its worker's watchdog has ended it.
-            error = f"took longer than {self._seconds:g} s"
+            error = str(OutOfTime(self._seconds))
         elif self._attempts[arch] < ATTEMPTS:
             self.waiting.put(arch)
             return
@@ -334,15 +338,16 @@ def _train(config: dict[str, Any], train: Any, seconds: float | None) -> None:
             nowhere = open(os.devnull, "w")  # noqa: SIM115 (the watchdog writes there later)
             faulthandler.dump_traceback_later(watchdog, exit=True, file=nowhere)
         function(config["arch"], tune.report)
+    except OutOfTime as late:
+        tune.report(_failure(str(late)))
     except Exception as error:
-        reason = str(error) if type(error).__name__ == "OutOfTimeError" else _described(error)
-        tune.report({"error": reason, "accuracy": float("nan"), "rung": 0})
+        tune.report(_failure(f"{type(error).__name__}: {error}".splitlines()[0]))
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _failure(reason: str) -> dict[str, Any]:
+    return {"error": reason, "accuracy": float("nan"), "rung": 0}
 
 
 def _name(trial: Trial) -> str:

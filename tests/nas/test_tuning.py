@@ -22,7 +22,7 @@ from nas.strategies import Candidates, make_strategy
 from nas.study import Evaluation, Study
 from nas.task import Task
 from nas.tuning import TuneWorkers, open_tuning
-from nas.workers import ATTEMPTS, Ended
+from nas.workers import ATTEMPTS, Ended, OutOfTime
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 
@@ -55,15 +55,14 @@ def train_all(
     rungs: int = 1,
     costs_of: Callable[[Architecture], Sequence[float]] = free,
     seconds: float | None = None,
-) -> dict[Architecture, Ended]:
+) -> list[Ended]:
     """Everything that ended, from a search without a strategy."""
-    waiting, found = list(archs), {}
+    waiting, found = list(archs), []
     with TuneWorkers(train, count, rungs=rungs, costs_of=costs_of, seconds=seconds) as pool:
         while len(found) < len(archs):
             while pool.idle and waiting:
                 pool.submit(waiting.pop(0))
-            ended = pool.next_ended()
-            found[ended.arch] = ended
+            found.append(pool.next_ended())
     return found
 
 
@@ -109,28 +108,20 @@ def search(folder: Path, trials: int, **settings: Any) -> list[Evaluation]:
 # How candidates train
 
 
-def test_a_search_trains_candidates_within_budget_and_stops_some_early(
+def test_a_search_stops_some_early_and_resumes_without_evaluating_anything_twice(
     cluster: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    done = search(tmp_path / "run", 6, train_epochs=3)
-    assert len({e.arch for e in done}) == 6
+    first = search(tmp_path / "run", 2, train_epochs=3)
+    second = search(tmp_path / "run", 6, train_epochs=3)
+    done = [*first, *second]
+    assert (len(first), len({e.arch for e in done})) == (2, 6)
     assert all(e.error is None and e.metrics["macs"] <= 100_000 for e in done)
     assert {e.metrics["epochs"] for e in done} <= {1.0, 3.0}
     assert any(e.metrics["epochs"] == 3 for e in done)
     assert all(0 <= e.metrics["accuracy"] <= 1 for e in done)
     assert capfd.readouterr().out == ""
-    assert sorted(p.name for p in (tmp_path / "run").iterdir() if p.is_file()) == [
-        "specification.json",
-        "study.db",
-    ]
-    assert not list((tmp_path / "run").rglob("*.pt"))
-
-
-def test_resuming_evaluates_nothing_twice(cluster: None, tmp_path: Path) -> None:
-    first = search(tmp_path / "run", 2, train_epochs=0.5)
-    second = search(tmp_path / "run", 4, train_epochs=0.5)
-    assert (len(first), len(second)) == (2, 2)
-    assert len({e.arch for e in [*first, *second]}) == 4
+    left = sorted(p.name for p in (tmp_path / "run").rglob("*") if p.is_file())
+    assert left == ["specification.json", "study.db"]
 
 
 def test_a_training_reports_at_each_rung_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
@@ -147,7 +138,7 @@ def test_a_training_reports_at_each_rung_and_goes_on_from_its_checkpoint(tmp_pat
 
 
 def test_a_training_over_its_time_ends_itself(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"^took longer than 1e-06 s$"):
+    with pytest.raises(OutOfTime, match=r"^took longer than 1e-06 s$"):
         from_scratch(tmp_path, epochs=3.0, seconds=1e-6)(ARCHS[0], lambda result: None)
 
 
@@ -170,44 +161,65 @@ def test_rungs_rise_to_the_last_step_and_none_is_within_the_first_epoch(
 # What fails
 
 
-def test_what_fails_is_recorded_with_its_reason_and_the_search_goes_on(cluster: None) -> None:
+@pytest.fixture(scope="module")
+def troubled(
+    cluster: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Ended], dict[str, int]]:
+    """Candidates of which most fail, each in its way: what ended, and how often each was tried."""
+    folder = tmp_path_factory.mktemp("attempts")
+
     def train(arch: Architecture, report: Report) -> None:
-        if arch == ARCHS[1]:
+        way = WAYS[ARCHS.index(arch)]
+        attempts = len(list(folder.glob(f"{way}-*")))
+        (folder / f"{way}-{attempts}").touch()
+        if way == "raises":
             raise ValueError("no luck\nat all")
-        if arch != ARCHS[2]:
+        if way == "hangs":
+            time.sleep(600)
+        if way == "kills its worker" or (way == "kills one worker" and attempts == 0):
+            os._exit(1)
+        if way != "says nothing":
             report({"accuracy": 0.5, "epochs": 1.0, "rung": 1})
 
-    found = train_all(train, ARCHS[:4])
-    assert found[ARCHS[1]].error == "ValueError: no luck"
-    assert found[ARCHS[2]].error == "it ended without an accuracy"
-    for arch in (ARCHS[0], ARCHS[3]):
-        assert found[arch].error is None
-        assert found[arch].metrics == {"accuracy": 0.5, "epochs": 1.0}
+    ended = train_all(train, ARCHS[: len(WAYS)], seconds=4.0)
+    return ended, {way: len(list(folder.glob(f"{way}-*"))) for way in WAYS}
 
 
-def test_a_candidate_that_hangs_fails_and_the_search_goes_on(cluster: None) -> None:
-    def train(arch: Architecture, report: Report) -> None:
-        if arch == ARCHS[0]:
-            time.sleep(600)
-        report({"accuracy": 0.5, "epochs": 1.0, "rung": 1})
-
-    found = train_all(train, ARCHS[:3], seconds=2.0)
-    assert found[ARCHS[0]].error == "took longer than 2 s"
-    assert [found[arch].error for arch in ARCHS[1:3]] == [None, None]
+WAYS = (
+    *("succeeds", "raises", "says nothing", "kills one worker", "kills its worker"),
+    *("hangs", "succeeds too"),
+)
 
 
-def test_a_candidate_whose_worker_dies_is_tried_again(cluster: None, tmp_path: Path) -> None:
-    def train(arch: Architecture, report: Report) -> None:
-        attempts = len(list(tmp_path.glob(f"{arch.id}-*")))
-        (tmp_path / f"{arch.id}-{attempts}").touch()
-        if arch == ARCHS[0] or (arch == ARCHS[1] and attempts == 0):
-            os._exit(1)
-        report({"accuracy": 0.5, "epochs": 1.0, "rung": 1})
+def test_what_fails_has_its_reason_and_everything_else_is_evaluated(
+    troubled: tuple[list[Ended], dict[str, int]],
+) -> None:
+    errors = {WAYS[ARCHS.index(ended.arch)]: ended.error for ended in troubled[0]}
+    assert (errors.pop("kills its worker") or "").startswith(f"its worker died {ATTEMPTS} times: ")
+    assert errors == {
+        "succeeds": None,
+        "succeeds too": None,
+        "kills one worker": None,
+        "raises": "ValueError: no luck",
+        "says nothing": "it ended without an accuracy",
+        "hangs": "took longer than 4 s",
+    }
 
-    found = train_all(train, ARCHS[:3])
-    assert (found[ARCHS[0]].error or "").startswith(f"its worker died {ATTEMPTS} times: ")
-    assert len(list(tmp_path.glob(f"{ARCHS[0].id}-*"))) == ATTEMPTS
-    assert [found[arch].error for arch in ARCHS[1:3]] == [None, None]
+
+def test_every_candidate_ends_once_with_metrics_or_an_error(
+    troubled: tuple[list[Ended], dict[str, int]],
+) -> None:
+    ended, _ = troubled
+    assert sorted(e.arch.id for e in ended) == sorted(a.id for a in ARCHS[: len(WAYS)])
+    for one in ended:
+        assert one.metrics == ({} if one.error else {"accuracy": 0.5, "epochs": 1.0})
+
+
+def test_only_a_candidate_whose_worker_died_is_tried_again(
+    troubled: tuple[list[Ended], dict[str, int]],
+) -> None:
+    again = {way: count for way, count in troubled[1].items() if count > 1}
+    assert again == {"kills one worker": 2, "kills its worker": ATTEMPTS}
 
 
 # Who goes on
@@ -215,14 +227,14 @@ def test_a_candidate_whose_worker_dies_is_tried_again(cluster: None, tmp_path: P
 
 def test_with_accuracy_alone_the_worst_of_many_stop_at_the_first_rung(cluster: None) -> None:
     found = train_all(staged, ARCHS, count=1, rungs=2)
-    stopped = {arch for arch, ended in found.items() if ended.metrics["epochs"] == 1}
+    stopped = {ended.arch for ended in found if ended.metrics["epochs"] == 1}
     # Each is better than all before it, but for the last three.
     assert stopped == set(ARCHS[-3:])
 
 
 def test_where_a_cost_is_an_objective_the_cheapest_goes_on_however_poor(cluster: None) -> None:
     found = train_all(staged, ARCHS, count=1, rungs=2, costs_of=cost)
-    stopped = {arch for arch, ended in found.items() if ended.metrics["epochs"] == 1}
+    stopped = {ended.arch for ended in found if ended.metrics["epochs"] == 1}
     # Of the last three, which are poor, one is the cheapest of all.
     assert stopped == {ARCHS[-3], ARCHS[-1]}
 
