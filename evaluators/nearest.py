@@ -13,17 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.costs import CostTables
+from evaluators.distribution import log_options, log_probabilities
 from evaluators.program import Program
 from search_spaces.space import Rows
 
 FLOOR = 0.95
 """Share of a ceiling that the most probable architecture uses where one does."""
 
-LEAST = 1e-9
-"""Probabilities below this count as this."""
-
 RETRIES = 16
-"""Rows that only HiGHS's tolerance admits are ruled out one by one, at most so many."""
+"""Rows that only HiGHS's tolerance admits, or that break a bound on a published measurement, which
+no program knows, are ruled out one by one, at most so many."""
 
 
 def nearest_row(
@@ -64,7 +63,7 @@ def most_probable_row(
         floor: 0 asks for none.
     """
     excluded = np.zeros((0, len(tables.space.choices)), np.uint8) if excluded is None else excluded
-    logs = [np.log(np.maximum(p, LEAST)) for p in probabilities]
+    logs = log_options(probabilities)
     lows = [
         {**low, metric: max(floor * ceiling, low.get(metric, 0.0))}
         for metric, ceiling in (high.items() if floor > 0 else ())
@@ -73,16 +72,9 @@ def most_probable_row(
         row for row in (_best(tables, logs, high, f, excluded) for f in lows) if row is not None
     ]
     if found:
-        return max(found, key=lambda row: log_probability(tables, logs, row))
+        best = log_probabilities(tables.space, probabilities, np.stack(found)).argmax()
+        return found[int(best)]
     return _best(tables, logs, high, low, excluded)
-
-
-def log_probability(
-    tables: CostTables, logs: Sequence[npt.NDArray[np.float64]], row: npt.NDArray[np.uint8]
-) -> float:
-    """Sum of the log-probabilities of a canonical row's options, over choices that exist in it."""
-    exists = tables.space.active(row[None])[0]
-    return float(sum(log[taken] for log, taken, on in zip(logs, row, exists, strict=True) if on))
 
 
 def _best(
@@ -95,14 +87,16 @@ def _best(
     program = Program(tables)
     for column, log in enumerate(logs):
         program.price(column, -log)
-    program.bound(high, low)
+    program.bound(
+        *({m: b for m, b in bounds.items() if m not in tables.columns} for bounds in (high, low))
+    )
     for row in excluded:
         program.exclude(row)
     for _ in range(RETRIES):
         best = program.solve()
         if best is None or _within(tables, best, high, low):
             return best
-        program.exclude(best)  # within HiGHS's tolerance of a bound, on the wrong side
+        program.exclude(best)
     return None
 
 

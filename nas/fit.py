@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,21 @@ size; `targets` is `(batch,)` int64 labels or `(batch, classes)` probabilities.
 """
 
 CHECKPOINT_VERSION = 1
+
+
+class Companion(Protocol):
+    """What `backward` keeps from step to step beside the network, and a checkpoint with it."""
+
+    identity: dict[str, Any]
+    """Settings that a checkpoint must agree with to be taken."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state: tensors, numbers and texts in lists and dicts."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state up."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,7 @@ def fit(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 60.0,
     on_step: Callable[[int, int, float], None] | None = None,
+    companion: Companion | None = None,
 ) -> None:
     """Train `network` in place, on the device where its parameters are.
 
@@ -110,6 +126,7 @@ def fit(
         checkpoint: a file to resume from where it exists and to write every
             `checkpoint_seconds`; removed by nobody, so that a finished training is seen as such.
         on_step: called after each step with (steps done, all steps, loss).
+        companion: what `backward` keeps, saved and resumed with the network.
 
     Raises:
         UserError: for a checkpoint that cannot be read or belongs to another training, and for
@@ -122,9 +139,10 @@ def fit(
     optimizer = make_optimizer(network, recipe)
     identity = {"version": CHECKPOINT_VERSION, "recipe": asdict(recipe), "seed": seed}
     identity |= {"images": len(split), "data": data.name}
+    identity |= companion.identity if companion is not None else {}
     start = 0
     if checkpoint is not None and checkpoint.exists():
-        start = _resume(checkpoint, identity, network, optimizer)
+        start = _resume(checkpoint, identity, network, optimizer, companion)
     saved = time.monotonic()
     network.train()
     for step in range(start, steps):
@@ -150,7 +168,7 @@ def fit(
         if checkpoint is not None and (
             done == steps or time.monotonic() - saved > checkpoint_seconds
         ):
-            _save(checkpoint, identity, network, optimizer, done)
+            _save(checkpoint, identity, network, optimizer, companion, done)
             saved = time.monotonic()
         if on_step is not None:
             on_step(done, steps, loss)
@@ -161,10 +179,13 @@ def _save(
     identity: dict[str, Any],
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
+    companion: Companion | None,
     step: int,
 ) -> None:
     content = {"identity": identity, "step": step, "network": network.state_dict()}
     content["optimizer"] = optimizer.state_dict()
+    if companion is not None:
+        content["companion"] = companion.state_dict()
     # Through memory: torch's own file writer hides a full disk behind a message of its own.
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -189,11 +210,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _resume(
-    path: Path, identity: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path,
+    identity: dict[str, Any],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    companion: Companion | None,
 ) -> int:
     content = read_checkpoint(path)
-    for key, expected in identity.items():
-        given = content["identity"].get(key)
+    for key in {**identity, **content["identity"]}:
+        given, expected = content["identity"].get(key), identity.get(key)
         if given != expected:
             raise UserError(
                 f"checkpoint {path} was made with {key} {given}, this training has {expected}; "
@@ -202,6 +227,8 @@ def _resume(
     try:
         network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
+        if companion is not None:
+            companion.load_state_dict(content["companion"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise UserError(f"checkpoint {path} belongs to another network") from error
     return int(content["step"])

@@ -1,0 +1,259 @@
+"""Which choices are masks on shared weights: read from the ops that a block can have.
+
+Two forms of a block that are the same list of ops, but for numbers of features and sizes of
+kernels, are the larger one with some features and kernel borders at zero (Wan et al., "FBNetV2",
+2020, section 3.1). A block that is left out is its input. Everything else (resolution, another
+activation, operations of a cell, heads of another width) needs a path of its own and is sampled.
+Nothing is set by hand per space. Does not know weights or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluators.costs import forms
+from search_spaces import ops as o
+from search_spaces import token_ops as t
+from search_spaces.space import Block, SearchSpace
+
+Ops = tuple[o.Op, ...]
+Integers = npt.NDArray[np.int64]
+
+_COMMON = {field.name for field in fields(o.Op)}
+
+ELASTIC = (
+    o.BatchNorm2d,
+    o.LayerNorm,
+    t.RMSNorm,
+    o.Linear,
+    o.Activation,
+    o.GlobalPool,
+    o.MaxPool2d,
+    o.AvgPool2d,
+    o.Crop,
+    o.Identity,
+    o.Zero,
+    o.Scale,
+    o.Add,
+    o.Multiply,
+    t.ToTokens,
+    t.ClassToken,
+    t.PositionEmbedding,
+    t.TokenType,
+    t.Bias,
+    t.Embedding,
+    t.TiedLinear,
+    t.FirstToken,
+    t.MeanToken,
+)
+"""Ops that treat each feature alike, or sum over them: features at zero are as if they were not."""
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """An integer for each combination of a few masked choices: a number of features, a kernel.
+
+    `columns` are the choices; `values` is `(entries,)`, the last choice changing fastest; `valid`
+    says where the block is there at all.
+    """
+
+    columns: tuple[int, ...]
+    values: tuple[int, ...]
+    valid: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A block with its sampled choices taken: its largest form, and what is masked of it.
+
+    `features` and `kernels` have a lookup for each op where they vary; `presence` has 1 where the
+    block is there and 0 where it is left out, and is None where it always is there.
+    """
+
+    ops: Ops
+    features: tuple[Lookup | None, ...]
+    kernels: tuple[Lookup | None, ...]
+    presence: Lookup | None
+
+
+class BlockForms:
+    """All forms of a block: an array over its choices.
+
+    `columns` are the block's choices; `index` has the shape of their options, and is -1 where the
+    block is left out, otherwise an index into `distinct`.
+    """
+
+    def __init__(self, space: SearchSpace, block: Block) -> None:
+        self.name = block.name
+        self.columns = tuple(space.column[name] for name in block.choices)
+        seen: dict[int, int] = {}
+        known: dict[Ops, int] = {}
+        index = []
+        every = forms(space, block)
+        for ops in every:
+            if id(ops) not in seen:
+                seen[id(ops)] = known.setdefault(ops, len(known)) if ops else -1
+            index.append(seen[id(ops)])
+        sizes = tuple(len(space.choices[column].options) for column in self.columns)
+        self.index: Integers = np.array(index, dtype=np.int64).reshape(sizes)
+        self.distinct = tuple(known)
+        self.reads = {name for ops in self.distinct for name in o.outside_blocks(ops)}
+        self._kinds = self._numbered([structure(ops) for ops in self.distinct])
+        self._shapeless = self._numbered([structure(ops, sized=False) for ops in self.distinct])
+
+    def _numbered(self, keys: Sequence[Any]) -> Integers:
+        numbers: dict[Any, int] = {}
+        kinds = np.array([numbers.setdefault(key, len(numbers)) for key in keys] + [-1])
+        return np.asarray(kinds[self.index])  # index -1 is the last entry
+
+    def unmaskable(self) -> set[int]:
+        """The choices whose options are no masks on one form."""
+        return {
+            column
+            for axis, column in enumerate(self.columns)
+            if not self._alike(self._kinds, axis) or not self._may_vanish(axis)
+        }
+
+    def restructures(self, column: int) -> bool:
+        """Whether a choice makes another block of it, not only one of other sizes."""
+        if column not in self.columns:
+            return False
+        axis = self.columns.index(column)
+        vanishing = (self._kinds < 0).any(axis=axis) != (self._kinds < 0).all(axis=axis)
+        return not self._alike(self._shapeless, axis) or bool(vanishing.any())
+
+    @staticmethod
+    def _alike(kinds: Integers, axis: int) -> bool:
+        """Whether all forms along an axis are of one kind, wherever there are any."""
+        highest = kinds.max(axis=axis, keepdims=True)
+        return bool(((kinds == highest) | (kinds < 0)).all())
+
+    def _may_vanish(self, axis: int) -> bool:
+        """Whether leaving the block out, where the choice does so, leaves a tensor that fits."""
+        vanishing = (self.index < 0).any(axis=axis, keepdims=True) & (self.index >= 0)
+        return all(_passes(self.distinct[number]) for number in np.unique(self.index[vanishing]))
+
+    def plan(self, sampled: dict[int, int]) -> Plan | None:
+        """The plan of the block where sampled choices take these options; None if it is left out.
+
+        Raises:
+            ValueError: if no form holds all others.
+        """
+        masked = tuple(column for column in self.columns if column not in sampled)
+        place = tuple(sampled.get(column, slice(None)) for column in self.columns)
+        index = np.asarray(self.index[place])
+        present = index >= 0
+        if not present.any():
+            return None
+        numbers = np.unique(index[present])
+        kinds = {structure(self.distinct[number]) for number in numbers}
+        if len(kinds) > 1:
+            raise ValueError(f"{self.name}: no form holds all others")
+        sizes = np.array([_sizes(self.distinct[number]) for number in numbers])
+        largest = (sizes == sizes.max(axis=0)).all(axis=1)
+        if not largest.any():
+            raise ValueError(f"{self.name}: no form holds all others")
+        ops = self.distinct[numbers[int(largest.argmax())]]
+        table = np.zeros((*index.shape, sizes.shape[1]), dtype=np.int64)
+        table[present] = sizes[np.searchsorted(numbers, index[present])]
+        features = [_lookup(masked, table[..., 3 * i], present) for i in range(len(ops))]
+        kernels = [_lookup(masked, table[..., 3 * i + 1], present) for i in range(len(ops))]
+        presence = _lookup(masked, present.astype(np.int64), np.ones_like(present))
+        return Plan(ops, tuple(features), tuple(kernels), presence)
+
+
+def sampled_choices(space: SearchSpace, blocks: Sequence[BlockForms]) -> tuple[int, ...]:
+    """Columns of the choices that are no masks in some block, in the space's order."""
+    sampled = {column for block in blocks for column in block.unmaskable()}
+    for block in blocks:
+        own = [column for column in block.columns if column in sampled]
+        options = [range(len(space.choices[column].options)) for column in own]
+        try:
+            for taken in product(*options):
+                block.plan(dict(zip(own, taken, strict=True)))
+        except ValueError:
+            sampled |= set(block.columns)
+    return tuple(sorted(sampled))
+
+
+def structure(ops: Ops, *, sized: bool = True) -> tuple[Any, ...]:
+    """All of a form but numbers of features and kernels; without `sized`, no heights and widths."""
+    return tuple(
+        (
+            type(op).__name__,
+            op.name,
+            *((tensor.name, _positions(tensor.shape) if sized else ()) for tensor in op.inputs),
+            _positions(op.out_shape) if sized else (),
+            _settings(op),
+        )
+        for op in ops
+    )
+
+
+def _positions(shape: o.Shape) -> o.Shape:
+    """A shape without its features."""
+    return shape[1:] if len(shape) == 3 else shape[:-1]
+
+
+def features(shape: o.Shape) -> int:
+    """Number of features: channels of an image, width of tokens, length of a vector."""
+    return shape[0] if len(shape) == 3 else shape[-1]
+
+
+def _settings(op: o.Op) -> object:
+    """What two ops must have in common to be one op with more or fewer features."""
+    if isinstance(op, o.Conv2d):
+        # A smaller kernel is the centre of a larger one only where both see the same places.
+        centre = 2 * op.padding - op.dilation * (op.kernel - 1)
+        channels = op.inputs[0].shape[0]
+        groups: object = (op.groups, channels, op.out_shape[0])
+        if op.groups == 1 or op.groups == channels:
+            groups = "dense" if op.groups == 1 else op.out_shape[0] // op.groups
+        return (op.stride, op.dilation, op.bias, centre, groups)
+    if isinstance(op, o.Attention):
+        group = op.heads // (op.kv_heads or op.heads)
+        return (op.out_shape[-1] // op.heads, group, op.causal)
+    if isinstance(op, t.RelativeAttention):
+        return (op.out_shape[-1] // op.heads, op.distance)
+    if isinstance(op, t.Rotary):
+        return op.out_shape[-1] // op.heads
+    if type(op) in ELASTIC:
+        return tuple((f.name, getattr(op, f.name)) for f in fields(op) if f.name not in _COMMON)
+    return op  # not known to be elastic, such as a concatenation: alike where equal
+
+
+def _sizes(ops: Ops) -> list[int]:
+    """Features that come out, kernel, and features that go in, of each op."""
+    result = []
+    for op in ops:
+        kernel = op.kernel if isinstance(op, o.Conv2d) else 0
+        result += [features(op.out_shape), kernel, features(op.inputs[0].shape)]
+    return result
+
+
+def _passes(ops: Ops) -> bool:
+    """Whether a block's output has the shape of its input."""
+    shapes = [tensor.shape for op in ops for tensor in op.inputs if tensor.name == "input"]
+    return bool(shapes) and shapes[0] == ops[-1].out_shape
+
+
+def _lookup(
+    columns: tuple[int, ...], values: Integers, valid: npt.NDArray[np.bool_]
+) -> Lookup | None:
+    """The lookup over those choices that matter; None where all values are equal."""
+    kept = list(columns)
+    for column in columns:
+        axis = kept.index(column)
+        highest = np.where(valid, values, -1).max(axis=axis, keepdims=True)
+        if ((values == highest) | ~valid).all():
+            values, valid = highest.squeeze(axis), np.asarray(valid.any(axis=axis))
+            kept.remove(column)
+    if not kept:
+        return None
+    return Lookup(tuple(kept), tuple(values.ravel().tolist()), tuple(valid.ravel().tolist()))
