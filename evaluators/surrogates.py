@@ -117,6 +117,8 @@ class GaussianProcess:
     def mean(self, positions: Matrix, totals: Matrix) -> Vector:
         """See `Surrogate.mean`."""
         result = positions @ self._slopes[0] + totals @ self._slopes[1]
+        if not self._smooth:
+            return result.astype(np.float64)
         for features, fitted, weights in zip(
             (positions, totals), self._distances, self._heights, strict=True
         ):

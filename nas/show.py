@@ -219,7 +219,7 @@ def _print_table(
     headers = {"macs": "FLOPs", "memory": "peak memory", "accuracy": "validation accuracy"}
     for name in names:
         table.add_column(headers.get(name, name), justify="right", overflow="fold")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     shown = _spread(front, FRONTIER_ROWS, keep=[e for e in (knee, marked) if e is not None])
     for evaluation in shown:
         note = []

@@ -50,7 +50,14 @@ def make_strategy(
         from nas.strategies.optuna_sampler import OptunaStrategy
 
         sampler = sampler if name == "optuna" else name
-        return OptunaStrategy(candidates, objectives, sampler=sampler, seed=seed, options=options)
+        return OptunaStrategy(
+            candidates,
+            objectives,
+            sampler=sampler,
+            seed=seed,
+            options=options,
+            constrained=bool(measured and measured.metrics),
+        )
     if name == "regularized-evolution":
         from nas.strategies.regularized_evolution import RegularizedEvolution
 

@@ -32,7 +32,7 @@ ASKS = 16
 """Proposals a sampler may repeat before a random row takes its turn."""
 
 GRID_LIMIT = 1_000_000
-"""Architectures of a space that a grid is made of: Optuna lists it whole."""
+"""Combinations of options that a grid is made of at most: Optuna lists them all."""
 
 
 SAMPLERS: dict[str, type[BaseSampler]] = {
@@ -106,9 +106,10 @@ def make_sampler(
     if "seed" in arguments:
         given.setdefault("seed", seed)
     if name == "grid":
-        if space.size > GRID_LIMIT:
+        size = float(np.prod(space.option_counts.astype(np.float64)))
+        if size > GRID_LIMIT:
             raise UserError(
-                f"sampler grid lists every architecture, and {space.name} has {space.size:.3g}: "
+                f"sampler grid lists every architecture, and {space.name} has {size:.3g}: "
                 f"it is for spaces of up to {GRID_LIMIT:,}"
             )
         given.setdefault("search_space", {c.name: range(len(c.options)) for c in space.choices})
@@ -162,9 +163,11 @@ class OptunaStrategy:
         sampler: str,
         seed: int,
         options: Mapping[str, Any] | None = None,
+        constrained: bool = False,
     ) -> None:
         sampler = sampler_name(sampler)
         self.status = ""
+        self._constrained = constrained
         self._candidates = candidates
         space = candidates.space
         self._space = space
@@ -250,7 +253,7 @@ class OptunaStrategy:
                 params=params,
                 distributions={name: self._distributions[name] for name in params},
                 system_attrs=evaluation.sampler,
-                constraints={"budget": evaluation.violation},
+                constraints={"budget": evaluation.violation} if self._constrained else None,
             )
         )
 
@@ -274,7 +277,8 @@ class OptunaStrategy:
 
     def _answer(self, trial: optuna.Trial, evaluation: Evaluation | None) -> None:
         values = self._values(evaluation)
-        trial.set_constraint("budget", FAR if evaluation is None else evaluation.violation)
+        if self._constrained:
+            trial.set_constraint("budget", FAR if evaluation is None else evaluation.violation)
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
         self._study.tell(trial, values, state=state)
 

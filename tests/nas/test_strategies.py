@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from evaluators.budget import Budget, BudgetedSpace
 from evaluators.costs import CostTables
 from nas.frontier import Objective, objective
 from nas.strategies import Candidates, Strategy, make_strategy
-from nas.strategies.optuna_sampler import SAMPLERS, sampler_name
+from nas.strategies.optuna_sampler import SAMPLERS, OptunaStrategy, sampler_name
 from nas.study import Evaluation
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
@@ -21,7 +22,16 @@ from search_spaces.space import Block, Choice, SearchSpace
 
 OBJECTIVES = (objective("accuracy"), objective("macs"))
 BUDGET = 2_000_000
-THREE = [("random", "nsga2"), ("optuna", "nsga2"), ("optuna", "tpe")]
+ALL = [
+    ("random", ""),
+    ("evolution", ""),
+    ("nsga2", ""),
+    ("regularized-evolution", ""),
+    ("optuna", "tpe"),
+]
+LEARNING = [case for case in ALL if case[0] != "random"]
+IN_LARGE_SPACES = sorted(set(SAMPLERS) - {"grid"})
+OPTIONS = {"partialfixed": {"fixed_params": {"stage4_width": 64}}}
 
 
 @cache
@@ -30,11 +40,16 @@ def tables() -> CostTables:
 
 
 def strategy_of(
-    name: str, sampler: str = "nsga2", seed: int = 0, objectives: tuple[Objective, ...] = OBJECTIVES
+    name: str,
+    sampler: str = "nsga2",
+    seed: int = 0,
+    objectives: tuple[Objective, ...] = OBJECTIVES,
+    **more: Any,
 ) -> tuple[Strategy, Candidates]:
     budgeted = BudgetedSpace(tables(), Budget({"macs": BUDGET}, {}))
     candidates = Candidates(budgeted, seed)
-    return make_strategy(name, candidates, objectives, sampler=sampler, seed=seed), candidates
+    made = make_strategy(name, candidates, objectives, sampler=sampler, seed=seed, **more)
+    return made, candidates
 
 
 def evaluate(row: np.ndarray) -> Evaluation:
@@ -58,39 +73,41 @@ def search(strategy: Strategy, trials: int) -> list[Evaluation]:
     return done
 
 
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize("sampler", IN_LARGE_SPACES)
 def test_every_sampler_keeps_the_budget_and_repeats_nothing(sampler: str) -> None:
     trials = 24 if sampler in ("gp", "tpe") else 60
-    done = search(strategy_of("optuna", sampler)[0], trials)
+    options = OPTIONS.get(sampler, {})
+    done = search(strategy_of("optuna", sampler, options=options)[0], trials)
     assert all(e.metrics["macs"] <= BUDGET for e in done)
     assert len({e.arch for e in done}) == trials
 
 
-def test_random_keeps_the_budget_and_repeats_nothing() -> None:
-    done = search(strategy_of("random")[0], 300)
+@pytest.mark.parametrize("name", ["random", "evolution", "regularized-evolution"])
+def test_strategies_of_ours_keep_the_budget_and_repeat_nothing(name: str) -> None:
+    done = search(strategy_of(name)[0], 200)
     assert all(e.metrics["macs"] <= BUDGET for e in done)
-    assert len({e.arch for e in done}) == 300
+    assert len({e.arch for e in done}) == 200
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
-def test_samplers_learn(sampler: str) -> None:
+@pytest.mark.parametrize(("name", "sampler"), LEARNING)
+def test_strategies_learn(name: str, sampler: str) -> None:
     """The last third of what they propose beats what random search proposes."""
     trials = 120
     alone = (objective("accuracy"),)
-    learnt = search(strategy_of("optuna", sampler, objectives=alone)[0], trials)[-40:]
+    learnt = search(strategy_of(name, sampler, objectives=alone)[0], trials)[-40:]
     random = search(strategy_of("random")[0], 50)
     means = [np.mean([e.metrics["accuracy"] for e in part]) for part in (learnt, random)]
     assert means[0] > means[1] + 0.05
 
 
-@pytest.mark.parametrize(("name", "sampler"), THREE)
+@pytest.mark.parametrize(("name", "sampler"), ALL)
 def test_a_seed_gives_the_same_proposals(name: str, sampler: str) -> None:
     first, second = (search(strategy_of(name, sampler)[0], 50) for _ in range(2))
     assert [e.arch for e in first] == [e.arch for e in second]
     assert search(strategy_of(name, sampler, seed=1)[0], 5)[0].arch != first[0].arch
 
 
-@pytest.mark.parametrize(("name", "sampler"), THREE)
+@pytest.mark.parametrize(("name", "sampler"), ALL)
 def test_a_resumed_strategy_repeats_nothing_and_has_not_forgotten(name: str, sampler: str) -> None:
     alone = (objective("accuracy"),)
     before, _ = strategy_of(name, sampler, objectives=alone)
@@ -108,13 +125,13 @@ def test_a_resumed_strategy_repeats_nothing_and_has_not_forgotten(name: str, sam
         after.tell(space.encode([evaluation.arch])[0], evaluation)
     more = search(after, 40)
     assert not {e.arch for e in more} & {e.arch for e in done}
-    if name == "optuna":
+    if name != "random":
         random = search(strategy_of("random", seed=5)[0], 50)
         mean = np.mean([e.metrics["accuracy"] for e in more])
         assert mean > np.mean([e.metrics["accuracy"] for e in random]) + 0.05
 
 
-@pytest.mark.parametrize(("name", "sampler"), THREE)
+@pytest.mark.parametrize(("name", "sampler"), ALL)
 def test_a_small_space_is_searched_to_its_end(name: str, sampler: str) -> None:
     def ops(a: int, b: int) -> tuple[Op, ...]:
         build = BlockBuilder(3, 8, 8)
@@ -147,6 +164,68 @@ def test_failed_evaluations_are_not_proposed_again() -> None:
         assert evaluation.arch not in failed
         failed.add(evaluation.arch)
         strategy.tell(row, Evaluation(evaluation.arch, {}, error="no such luck"))
+
+
+def test_a_grid_walks_a_small_space_and_refuses_a_large_one() -> None:
+    small = CostTables(load_space("nasbench201"))
+    candidates = Candidates(BudgetedSpace(small, Budget({"macs": 40_000_000}, {})), seed=0)
+    strategy = make_strategy("optuna", candidates, OBJECTIVES, sampler="grid", seed=0)
+    rows = [strategy.propose() for _ in range(20)]
+    assert len({row.tobytes() for row in rows if row is not None}) == 20
+    with pytest.raises(UserError, match="sampler grid lists every architecture"):
+        strategy_of("optuna", "grid")
+
+
+def test_a_samplers_own_options_are_used_and_checked() -> None:
+    fixed, _ = strategy_of("optuna", "partialfixed", options=OPTIONS["partialfixed"])
+    archs = [e.arch for e in search(fixed, 40)]
+    assert sum(a["stage4_width"] == 64 for a in archs[16:]) > 12  # the others were mended
+    with pytest.raises(UserError, match="unknown option of sampler tpe 'gama': did you mean 'gamm"):
+        strategy_of("optuna", "tpe", options={"gama": 1})
+    with pytest.raises(UserError, match="sampler nsga2: "):
+        strategy_of("optuna", "nsga2", options={"population_size": 0})
+    with pytest.raises(UserError, match="fixed_params"):
+        strategy_of("optuna", "partialfixed")
+
+
+def test_a_block_that_is_off_has_no_choices_in_a_conditional_samplers_trials() -> None:
+    strategy, candidates = strategy_of("optuna", "tpe")
+    assert isinstance(strategy, OptunaStrategy)
+    search(strategy, 40)
+    space = candidates.space
+    seen_off = 0
+    for trial in strategy._study.get_trials(deepcopy=False):
+        for choice in space.choices:
+            if choice.parent is not None and choice.parent in trial.params:
+                options = space.choices[space.column[choice.parent]].options
+                on = options[trial.params[choice.parent]] in choice.active_for
+                assert (choice.name in trial.params) == on
+                seen_off += not on
+    assert seen_off > 0
+
+
+@pytest.mark.parametrize(("name", "sampler"), [("evolution", ""), ("nsga2", ""), ("optuna", "tpe")])
+def test_bounds_that_only_an_evaluation_tells_are_learnt(name: str, sampler: str) -> None:
+    """A metric that rises with accuracy: most of the later proposals keep its bound."""
+    bound = Budget({"latency": 0.55}, {})
+    alone = (objective("accuracy"),)
+    strategy, _ = strategy_of(name, sampler, objectives=alone, measured=bound)
+    done = []
+    for _ in range(140):
+        row = strategy.propose()
+        assert row is not None
+        plain = evaluate(row)
+        metrics = {**plain.metrics, "latency": plain.metrics["accuracy"]}
+        violation = float(bound.violation({"latency": metrics["latency"]}))
+        done.append(Evaluation(plain.arch, metrics, violation=violation))
+        strategy.tell(row, done[-1])
+    kept = [e for e in done[-60:] if e.feasible]
+    assert len(kept) >= 25
+    unbound = search(strategy_of(name, sampler, objectives=alone)[0], 140)[-60:]
+    assert len(kept) > sum(e.metrics["accuracy"] <= 0.55 for e in unbound)
+    random = search(strategy_of("random", objectives=alone)[0], 60)
+    most = max(e.metrics["accuracy"] for e in kept)
+    assert most >= max(e.metrics["accuracy"] for e in random if e.metrics["accuracy"] <= 0.55)
 
 
 def test_samplers_go_by_optunas_names_too() -> None:
