@@ -46,7 +46,11 @@ class GatedMacs:
                 entries.append((index[id(units)], units))
             return index[id(units)]
 
-        coefficients, reads, gives, within, shared = [], [], [], [], []
+        coefficients: list[int] = []
+        reads: list[int] = []
+        gives: list[int] = []
+        within: list[list[int]] = []
+        shared: list[tuple[int, int, int]] = []
         for node in features.wiring.nodes.values():
             op = node.op
             if not op.macs:

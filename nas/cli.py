@@ -377,15 +377,37 @@ def show(
 def train(
     run: RunFolder,
     arch: ArchName = "best",
-    out: Annotated[Path | None, typer.Option(help="[default: RUN/trained/ID]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="[default: RUN/trained/ID, with the FLOPs if they change]")
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="[default: the run's]")] = None,
+    target_flops: Annotated[
+        str | None, typer.Option(help="Cut it to at most so many FLOPs, such as 2.7G.")
+    ] = None,
+    flops_penalty: Annotated[
+        float | None, typer.Option(help="Cut it by this weight of log(FLOPs) in the loss.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train an architecture of a run from its inherited weights, score it on test data, export."""
+    """Train an architecture of a run from its inherited weights, score it on test data, export.
+
+    With --target-flops or --flops-penalty, gates learn what can go of it, that is cut out, and the
+    smaller network is trained on and exported.
+    """
+    from evaluators.sizes import parse_size
     from nas.show import train_and_print
 
-    train_and_print(run, arch, out, epochs=epochs, quiet=quiet, as_json=as_json)
+    train_and_print(
+        run,
+        arch,
+        out,
+        epochs=epochs,
+        target=parse_size(target_flops) if target_flops is not None else None,
+        penalty=flops_penalty,
+        quiet=quiet,
+        as_json=as_json,
+    )
 
 
 @app.command()

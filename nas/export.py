@@ -14,7 +14,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from torch import nn
 
 from evaluators.costs import CONVENTION, CostTables
 from evaluators.data import ImageData
+from evaluators.gated_costs import network_costs
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 from search_spaces.modules import Network
-from search_spaces.serial import blocks_from_json, blocks_to_json
+from search_spaces.serial import Blocks, blocks_from_json, blocks_to_json
 
 FORMATS = ("safetensors", "onnx")
 FORMAT_VERSION = 1
@@ -47,10 +48,16 @@ def export(
     formats: Sequence[str] = FORMATS,
     metrics: dict[str, Any] | None = None,
     overwrite: bool = False,
+    blocks: Blocks | None = None,
+    cut: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a network to `folder` in the given formats, checked, whole or not at all.
 
     Args:
+        blocks: what the network is made of, where that is not the architecture as it stands in
+            the space: a network cut from it.
+        cut: what is known of the cut, for `config.json`; `architecture` there is then what it was
+            cut from, and `network` and `costs` are the cut network's.
         metrics: what is known of the network beside its costs (test accuracy).
 
     Raises:
@@ -64,6 +71,9 @@ def export(
         raise UserError(f"{folder} is not empty: use another folder or --overwrite")
     network = network.to("cpu").eval()
     config = _config(arch, tables, data, metrics or {})
+    if blocks is not None:
+        config |= {"network": blocks_to_json(blocks), "costs": network_costs(blocks)}
+        config["cut"] = dict(cut or {})
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:

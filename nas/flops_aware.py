@@ -51,11 +51,14 @@ GATES_SHARE = 0.6
 GOAL = 0.98
 """Share of the target that the gates are led to: the cut then has little to mend either way."""
 
-FALLING = 0.5
+FALLING = 0.7
 """Share of the gates' steps in which the goal falls to the target."""
 
-CURVATURE = 1.0
-"""ρ of the augmented Lagrangian."""
+CURVATURE = 20.0
+"""ρ of the augmented Lagrangian: high enough that gates are led back before many have shut.
+
+A shut gate has no gradient of the task that would open it again.
+"""
 
 DUAL_RISE = 30.0
 """How far λ would rise in a training throughout which `g` is 1."""

@@ -3,30 +3,35 @@
 Knows one evaluated search. Inherited accuracy comes from shared weights and is a rough guide among
 networks that are nearly as good; what a network reaches in a short training of its own ranks them
 better (so do all methods of successive halving: Jamieson and Talwalkar, 2016). Does not know how
-architectures were proposed.
+architectures were proposed. Any architecture of a run can be trained as the winner is, also down
+to fewer FLOPs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from evaluators.accuracy import accuracy, calibration_batches, recalibrate
-from evaluators.data import Split
+from evaluators.data import ImageData, Split
 from evaluators.inherited import InheritedAccuracy
 from nas import run as runs
-from nas.export import export
+from nas.export import export, load
 from nas.fit import recipe_for
+from nas.flops_aware import Aim, shrink
 from nas.fresh import Weights
 from nas.progress import Reporter
 from nas.run import Run
+from nas.sparsity import accuracies
 from nas.study import Evaluation
 from nas.task import Task
 from nas.training import train
 from search_spaces.architecture import Architecture
+from search_spaces.modules import Network, channels_last
 
 FINE_TUNING_RATE = 0.5
 """The winner starts from inherited weights: half the learning rate of a fresh network."""
@@ -88,16 +93,94 @@ def train_winner(
     split is the only one that judges it.
     """
     data = task.data
-    both = Split(
-        torch.cat([data.train.images, data.validation.images]),
-        torch.cat([data.train.labels, data.validation.labels]),
-    )
+    both = _searched(data)
     network = _fine_tuned(task, run, start, arch, task.train_epochs, both, reporter)
     test = accuracy(network, data.test, data.normalisation, task.space.input_shape(arch)[-1])
     metrics = {"test_accuracy": test, "test_images": len(data.test)}
     with reporter.stage(f"exporting to {folder}"):
         export(network, arch, task.tables, data, folder, metrics=metrics, overwrite=True)
     return test
+
+
+def train_within(
+    task: Task,
+    run: Run,
+    start: Weights,
+    arch: Architecture,
+    aim: Aim,
+    folder: Path,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Train an architecture FLOPs-aware, export what is left of it, return the report of it.
+
+    It begins with the network as `train_winner` leaves it: the run's own where it has trained
+    that architecture already, otherwise one that is trained now. Each of the two networks, before
+    and after, is scored on the test split once.
+
+    Returns:
+        What `nas.sparsity.report` says, with `accuracy` (test accuracy `before` and `after`, and
+        `per_mmac`).
+    """
+    data, specification = task.data, task.specification
+    split, size = _searched(data), task.space.input_shape(arch)[-1]
+    network = _trained_already(run, arch)
+    if network is None:
+        trained = _fine_tuned(
+            task, run, start, arch, task.train_epochs, split, reporter, name="training"
+        )
+        assert isinstance(trained, Network)
+        network, before = trained, accuracy(trained, data.test, data.normalisation, size)
+    else:
+        before = float(network.config["metrics"]["test_accuracy"])
+        network = channels_last(network.to(specification.device))
+    recipe = recipe_for(task.space, task.train_epochs, batch_size=specification.batch_size)
+    device = torch.device(specification.device)
+    shrunk = shrink(
+        network,
+        task.space.ops(arch),
+        data,
+        aim,
+        recipe.scaled(FINE_TUNING_RATE),
+        size=size,
+        seed=specification.seed,
+        split=split,
+        calibration=calibration_batches(start.calibration, data.normalisation, size, device),
+        checkpoint=run.folder / "trained" / f"{arch.id}-{recipe.epochs:g}-epochs-{aim}",
+        reporter=reporter,
+    )
+    after = accuracy(shrunk.network, data.test, data.normalisation, size)
+    report = {**shrunk.report, "accuracy": accuracies(before, after, shrunk.report["macs"])}
+    with reporter.stage(f"exporting to {folder}"):
+        export(
+            shrunk.network,
+            arch,
+            task.tables,
+            data,
+            folder,
+            metrics={"test_accuracy": after, "test_images": len(data.test)},
+            overwrite=True,
+            blocks=shrunk.blocks,
+            cut={"from": arch.id, **report},
+        )
+    return report
+
+
+def _trained_already(run: Run, arch: Architecture) -> Network | None:
+    """The run's trained network of an architecture, whole; None if there is none."""
+    for place in (run.folder / "trained" / arch.id, run.folder / "winner"):
+        if (place / "config.json").exists():
+            network = load(place)
+            if network.config["architecture"]["id"] == arch.id and "cut" not in network.config:
+                return network
+    return None
+
+
+def _searched(data: ImageData) -> Split:
+    """The training and the validation images: all that a search may see."""
+    return Split(
+        torch.cat([data.train.images, data.validation.images]),
+        torch.cat([data.train.labels, data.validation.labels]),
+    )
 
 
 def _fine_tuned(

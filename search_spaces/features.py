@@ -24,7 +24,9 @@ from search_spaces.wiring import INPUT, Branch, Node, Wiring, branches, wire
 
 Ids = npt.NDArray[np.int64]
 
-ELEMENTWISE = ("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish") + (
+ELEMENTWISE = (
+    *("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish"),
+    "hardswish",
     "hardsigmoid",
     "sigmoid",
     "tanh",

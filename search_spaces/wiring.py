@@ -108,7 +108,7 @@ def _only_for(
     if readers[end] != [total] or end == INPUT or end == wiring.output:
         return frozenset()
     dead = {end}
-    for key in reversed(wiring.nodes):
+    for key in reversed(list(wiring.nodes)):
         read_by = readers.get(key)
         if key != wiring.output and read_by and dead.issuperset(read_by):
             dead.add(key)
