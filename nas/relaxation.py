@@ -22,6 +22,7 @@ from evaluators.data import ImageData, Split
 from evaluators.inherited import InheritedAccuracy
 from nas.alternation import Alternation, Point, Relaxation
 from nas.fit import Recipe, fit, recipe_for
+from nas.fresh import calibration_images
 from nas.progress import Reporter
 from nas.run import Run
 from nas.supernet import Supernet
@@ -32,6 +33,11 @@ from search_spaces.modules import channels_last
 
 SPLIT_SEED = 0
 """Which half of the training images is whose; not the run's seed, as with all parts of data."""
+
+CHECKPOINT_SECONDS = 60.0
+
+STOCK = 512
+"""Subnets within the budget, spread over its range, that the weights' sandwiches draw from."""
 
 
 def halves(train: Split) -> tuple[Split, Split]:
@@ -103,6 +109,7 @@ def relax(
         split=for_weights,
         augmentation=augmentation,
         checkpoint=checkpoint,
+        checkpoint_seconds=CHECKPOINT_SECONDS,
         on_step=on_step,
         companion=alternation,
     )
@@ -127,8 +134,11 @@ def relaxed_evaluator(
     torch.manual_seed(specification.seed)
     supernet = channels_last(Supernet(space).to(specification.device))
 
+    # Where few rows are within the budget, finding one takes longer than a step.
+    stock = task.budgeted.spread(STOCK, np.random.default_rng((specification.seed, 2)))
+
     def draw(rng: np.random.Generator, n: int) -> list[Architecture]:
-        return space.decode(task.budgeted.spread(n, rng))
+        return space.decode(stock[rng.integers(len(stock), size=n)])
 
     with reporter.training("relaxation", recipe.steps(len(data.train))) as on_step:
         probabilities = relax(
@@ -146,11 +156,8 @@ def relaxed_evaluator(
             on_step=on_step,
             on_point=on_point,
         )
-    rng = np.random.default_rng(specification.seed)
-    count = min(specification.calibration_images, len(data.train))
-    chosen = torch.from_numpy(rng.choice(len(data.train), count, replace=False))
     evaluator = InheritedAccuracy(
-        supernet, data.validation, data.train.images[chosen], data.normalisation
+        supernet, data.validation, calibration_images(task), data.normalisation
     )
     return evaluator, probabilities
 
