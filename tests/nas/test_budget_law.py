@@ -1,0 +1,105 @@
+"""No strategy evaluates or returns anything over budget, whatever the space and the bounds."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from evaluators.budget import Budget, BudgetedSpace
+from evaluators.costs import METRICS, CostTables
+from nas import run as runs
+from nas.frontier import objective
+from nas.strategies import STRATEGIES, Candidates, make_strategy
+from nas.study import Evaluation
+from search_spaces.catalogue import load_space
+from search_spaces.errors import UserError
+
+SPACES = (
+    "mobilenet-tiny",
+    "mobilenet-cifar",
+    "vit-tiny",
+    "vit-cifar",
+    "nasbench201",
+    "macro",
+    "ofa-proxyless",
+    "gpt-char",
+    "resnet",
+)
+OBJECTIVES = (objective("accuracy"), objective("macs"))
+TRIALS = 24
+DECODED = 2
+"""Evaluations of `darts`, each of which takes integer programs of seconds."""
+
+DRAWN = (*STRATEGIES, *(name for name in STRATEGIES if name != "darts"))
+
+
+@cache
+def tables_of(name: str) -> CostTables:
+    return CostTables(load_space(name))
+
+
+@cache
+def costs_of(name: str) -> dict[str, np.ndarray]:
+    tables = tables_of(name)
+    return tables.score(tables.space.sample(2000, 0))
+
+
+def random_budget(name: str, rng: np.random.Generator) -> Budget:
+    """One to three ceilings, tight or loose, and sometimes a floor below one of them."""
+    costs = costs_of(name)
+    metrics = rng.choice(METRICS, size=rng.integers(1, 4), replace=False)
+    high = {m: int(np.quantile(costs[m], rng.uniform(0.001, 1.0))) for m in metrics}
+    low = {}
+    if rng.random() < 0.3:
+        low = {metrics[0]: int(rng.uniform(0.3, 0.95) * high[metrics[0]])}
+    return Budget(high, low)
+
+
+def one_search(seed: int) -> int:
+    """A search of random settings; how many of its evaluations are beyond the budget."""
+    rng = np.random.default_rng((seed, 17))
+    name = str(rng.choice(SPACES))
+    tables = tables_of(name)
+    space = tables.space
+    budget = random_budget(name, rng)
+    try:
+        candidates = Candidates(BudgetedSpace(tables, budget), seed)
+    except UserError:
+        return 0  # refused: nothing meets these bounds together
+    of = str(rng.choice(DRAWN))
+    strategy = make_strategy(
+        of,
+        candidates,
+        OBJECTIVES,
+        seed=seed,
+        bins=int(rng.integers(0, 5)),
+        probabilities=[rng.dirichlet(np.full(n, 0.3)) for n in space.option_counts],
+    )
+    worth = [rng.normal(size=n) for n in space.option_counts]
+    done = []
+    for _ in range(DECODED if of == "darts" else TRIALS):
+        row = strategy.propose()
+        if row is None:
+            break
+        (arch,) = space.decode(row[None])
+        score = sum(w[code] for w, code in zip(worth, row, strict=True))
+        metrics = {"accuracy": float(1 / (1 + np.exp(-score))), **tables.cost(arch)}
+        error = "no luck" if rng.random() < 0.05 else None
+        done.append(Evaluation(arch, metrics, error=error))
+        strategy.tell(row, done[-1])
+    assert done
+    assert len({e.arch for e in done}) == len(done)
+    returned = runs.frontier(done, OBJECTIVES)
+    return sum(bool(budget.violation(e.metrics) > 0) for e in (*done, *returned))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_random_search_never_leaves_its_budget(seed: int) -> None:
+    assert one_search(seed) == 0
+
+
+@pytest.mark.slow
+def test_a_thousand_random_searches_never_leave_their_budgets() -> None:
+    assert sum(one_search(seed) for seed in range(1000, 2000)) == 0
