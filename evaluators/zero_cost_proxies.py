@@ -50,10 +50,10 @@ _ACTIVATIONS = {
 def synflow(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     """Logarithm of the synaptic flow, `log sum |dR/dw * w|` with `R = 1^T prod |w| 1`.
 
-    Tanaka et al., "Pruning neural networks without any data", 2020, equations 2 and 3, summed over
-    all weights and with normalisations left out, as Abdelfattah et al. (2021, section 3.2) do. In
-    double precision; of the inputs only the shape matters. From `LEAST` (nothing flows) to `MOST`
-    (more than a number can hold).
+    Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic
+    flow", 2020, summed over all weights and with normalisations left out, as Abdelfattah et al.
+    (2021) do. In double precision; of the inputs only the shape matters. From `LEAST` (nothing
+    flows) to `MOST` (more than a number can hold).
     """
     with _copied(network, training=False) as net:
         net = _without_norms(net).double()
@@ -62,7 +62,9 @@ def synflow(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
                 parameter.abs_()
         weights = _weights(net)
         ones = torch.ones_like(inputs[:1])
-        net(ones.double() if ones.is_floating_point() else ones).sum().backward()
+        total = net(ones.double() if ones.is_floating_point() else ones).sum()
+        if total.requires_grad:
+            total.backward()
         with torch.no_grad():
             flow = sum(float((w * w.grad).abs().sum()) for w in weights if w.grad is not None)
     if not math.isfinite(flow):
@@ -73,7 +75,7 @@ def synflow(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 def naswot(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     """Log-determinant of the kernel of activation codes, `log |K|`, `K_ij = N - hamming(c_i, c_j)`.
 
-    Mellor et al., "Neural Architecture Search without Training", 2021, equation 2 and section 3.
+    Mellor et al., "Neural Architecture Search without Training", 2021.
     An image's code says which units are on. Where they are no ReLUs but GELU, SiLU, hard swish or
     the like, a unit is on where its input is positive, the side on which all of these pass it;
     gates (sigmoids, the softmax of attention) and normalisations are no units. Eigenvalues below
@@ -94,10 +96,13 @@ def naswot(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 def zico(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     """`sum over layers log sum over weights E|g| / sqrt(Var|g|)`, g a batch's gradient of the loss.
 
-    Li et al., "ZiCo: Zero-shot NAS via inverse coefficient of variation on gradients", 2023,
-    equation 11. Mean and variance are over two batches, the halves of the one given, which is what
-    the authors use. Weights of equal gradients in both, dead ones among them, are left out, and
-    layers of such weights only; nothing left scores 0, the worst.
+    Li et al., "ZiCo: Zero-shot NAS via inverse coefficient of variation on gradients", 2023. Mean
+    and variance are over two batches, the halves of the one given, which is what the authors use.
+    Weights of equal gradients in both, dead ones among them, are left out, and layers of such
+    weights only; nothing left scores 0, the worst.
+
+    Raises:
+        UserError: for a batch of one image.
     """
     halves = list(zip(inputs.chunk(2), labels.chunk(2), strict=True))
     if len(halves) < 2:
@@ -121,9 +126,9 @@ def jacob_cov(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 
     `v` are the eigenvalues of the correlations between the images' derivatives of the summed
     logits by the pixels, `k` is `JITTER`. Mellor et al., "Neural Architecture Search without
-    Training", 2020 (first version, equations 3 to 6); Abdelfattah et al., 2021, section 3.2. An
-    image without a derivative is one whose eigenvalue is 0, so the worst score is that of a
-    network that lets nothing through.
+    Training", 2020 (the first version); so in Abdelfattah et al., 2021. An image without a
+    derivative is one whose eigenvalue is 0, so the worst score is that of a network that lets
+    nothing through.
 
     Raises:
         UserError: if the inputs are whole numbers (tokens), by which nothing can be derived.
@@ -151,7 +156,7 @@ def jacob_cov(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 def grad_norm(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     """Sum over layers of the Euclidean norm of the loss's gradient, in one batch.
 
-    Abdelfattah et al., "Zero-Cost Proxies for Lightweight NAS", 2021, section 3.1. 0 is the worst.
+    Abdelfattah et al., "Zero-Cost Proxies for Lightweight NAS", 2021. 0 is the worst.
     """
     with _copied(network, training=True) as net:
         found = _gradients(net, _weights(net), inputs, labels)

@@ -106,7 +106,7 @@ class FromScratch:
 
     def checkpoint(self, arch: Architecture) -> Path:
         """Where the training of an architecture is kept while it goes on."""
-        return self.checkpoints / f"{arch.id}.pt"
+        return self.checkpoints / f"{arch.id}-{self.recipe.epochs:g}-epochs.pt"
 
     def __call__(self, arch: Architecture, report: Report) -> None:
         """Train, or go on from the checkpoint, and report at each rung that is left.

@@ -13,6 +13,7 @@ import faulthandler
 import logging
 import os
 import queue
+import shutil
 import tempfile
 import threading
 import time
@@ -90,8 +91,8 @@ def open_tuning(
         )
         with workers:
             yield workers
-        with contextlib.suppress(OSError):  # there are none, or not there
-            train.checkpoints.rmdir()
+        # An interrupted search keeps them, to go on from; after one that has ended they are spent.
+        shutil.rmtree(train.checkpoints, ignore_errors=True)
 
 
 class TuneWorkers:
