@@ -25,7 +25,8 @@ class Plan:
     """The size of the space, what it costs, how much of it the budget admits, and the time.
 
     Costs are MACs. `share` is of architectures whose every choice is drawn uniformly. Times are
-    seconds on this machine with one worker, from a measurement of a few steps.
+    seconds on this machine, from a measurement of a few steps; what a user's function or a
+    zero-cost proxy takes is not known beforehand, and looking a table up takes none.
     """
 
     space: str
@@ -55,18 +56,8 @@ def plan(task: Task, *, workers: int = 0) -> Plan:
     budgeted = task.budgeted
     rng = np.random.default_rng(specification.seed)
     costs, share = budgeted.survey(SURVEY, rng)
+    supernet_seconds, search_seconds, winner_seconds = _durations(task, rng, workers)
     tables = task.tables
-    feasible = budgeted.sample(64, rng)
-    typical = task.space.decode(feasible[np.argsort(tables.score(feasible)["macs"])[[32]]])[0]
-    forward, step = _seconds_per_image(task, typical)
-    _, largest_step = _seconds_per_image(task, task.space.largest)
-    data = task.data
-    recipe = recipe_for(task.space, task.supernet_epochs, batch_size=specification.batch_size)
-    images = recipe.steps(len(data.train)) * recipe.batch_size
-    sandwich = largest_step + (RANDOM_SUBNETS + 0.5) * step
-    scored = len(data.validation) + 2 * min(specification.calibration_images, len(data.train))
-    race = specification.finalists * task.race_epochs if specification.finalists > 1 else 0
-    both = len(data.train) + len(data.validation)
     return Plan(
         space=task.space.name,
         architectures=task.space.size,
@@ -75,10 +66,36 @@ def plan(task: Task, *, workers: int = 0) -> Plan:
         largest=tables.cost(task.space.largest)["macs"],
         share=share,
         surveyed=SURVEY,
-        supernet_seconds=images * sandwich,
-        search_seconds=specification.trials * scored * forward / max(1, workers),
-        winner_seconds=(task.train_epochs * both + race * len(data.train)) * step,
+        supernet_seconds=supernet_seconds,
+        search_seconds=search_seconds,
+        winner_seconds=winner_seconds,
     )
+
+
+def _durations(task: Task, rng: np.random.Generator, workers: int) -> tuple[float, float, float]:
+    """Seconds of the supernet, the evaluations and the winner."""
+    if not task.trains:
+        return 0.0, 0.0, 0.0
+    specification, data = task.specification, task.data
+    feasible = task.budgeted.sample(64, rng)
+    middle = np.argsort(task.tables.score(feasible, ("macs",))["macs"])[[32]]
+    typical = task.space.decode(feasible[middle])[0]
+    forward, step = _seconds_per_image(task, typical)
+    trained = specification.trials * task.train_epochs * len(data.train) * step
+    scored = len(data.validation) + 2 * min(specification.calibration_images, len(data.train))
+    race = specification.finalists * task.race_epochs if specification.finalists > 1 else 0
+    both = len(data.train) + len(data.validation)
+    winner = (task.train_epochs * both + race * len(data.train)) * step
+    if task.kind == "train":  # at most: most candidates are stopped on the way
+        return 0.0, trained / max(1, workers), winner
+    if task.kind != "supernet":
+        return 0.0, 0.0, winner
+    _, largest_step = _seconds_per_image(task, task.space.largest)
+    recipe = recipe_for(task.space, task.supernet_epochs, batch_size=specification.batch_size)
+    images = recipe.steps(len(data.train)) * recipe.batch_size
+    sandwich = largest_step + (RANDOM_SUBNETS + 0.5) * step
+    search = specification.trials * scored * forward / max(1, workers)
+    return images * sandwich, search, winner
 
 
 def _seconds_per_image(task: Task, arch: object) -> tuple[float, float]:

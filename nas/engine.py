@@ -26,7 +26,6 @@ from nas.fresh import FreshWeights, Weights, calibration_images
 from nas.frontier import knee, objective
 from nas.progress import Quiet, Reporter
 from nas.run import Run
-from nas.scoring import user_function
 from nas.specification import Specification
 from nas.strategies import Candidates, Probabilities, Strategy, make_strategy
 from nas.strategies.candidates import Row
@@ -134,7 +133,8 @@ def check_strategy(task: Task) -> None:
             nothing meets.
     """
     specification = task.specification
-    for name in task.specification.objectives:
+    _ = task.function
+    for name in specification.objectives:
         metric = objective(name).metric
         if task.kind != "function" and metric not in (*task.tables.metrics, *task.metrics):
             raise unknown("objective", name, [*task.metrics, *task.tables.metrics])
@@ -193,7 +193,7 @@ def evaluator_of(task: Task, run: Run, reporter: Reporter) -> Evaluator | None:
     if task.kind == "table":
         return task.table
     if task.kind == "function":
-        return user_function(task.specification.evaluator)
+        return task.function
     return None
 
 

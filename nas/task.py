@@ -15,7 +15,7 @@ from evaluators.costs import METRICS, CostTables
 from evaluators.data import ImageData, load_data
 from evaluators.table import PublishedTable, read_table
 from nas.frontier import is_cost, objective
-from nas.scoring import TABLE, Kind, kind_of, needs_images
+from nas.scoring import TABLE, Kind, UserFunction, kind_of, needs_images, user_function
 from nas.specification import Specification
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError, unknown
@@ -81,6 +81,15 @@ class Task:
                 f"--objective {' or --objective '.join(scores[:8])}"
             )
         return whole.only([name for name in self._named if name not in METRICS])
+
+    @cached_property
+    def function(self) -> UserFunction | None:
+        """The evaluator's own function, or None.
+
+        Raises:
+            UserError: when there is no such function.
+        """
+        return user_function(self.specification.evaluator) if self.kind == "function" else None
 
     @property
     def _named(self) -> list[str]:

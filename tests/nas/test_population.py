@@ -1,0 +1,51 @@
+"""Populations: new rows within the budget, each once, better from generation to generation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluators.budget import Budget, BudgetedSpace
+from evaluators.costs import CostTables
+from nas.strategies.candidates import Candidates
+from nas.strategies.population import Population, unique
+from search_spaces.catalogue import load_space
+
+
+def made(name: str, bound: int) -> tuple[Population, Candidates]:
+    candidates = Candidates(
+        BudgetedSpace(CostTables(load_space(name)), Budget({"macs": bound}, {})), 0
+    )
+    return Population(candidates, np.random.default_rng(0)), candidates
+
+
+def sevens(rows: np.ndarray) -> np.ndarray:
+    return (rows == 2).sum(axis=1).astype(float)
+
+
+@pytest.mark.parametrize(("name", "bound"), [("mobilenet-cifar", 3_000_000), ("ofa-mbv3", 10**8)])
+def test_what_grows_is_new_within_the_budget_and_each_once(name: str, bound: int) -> None:
+    population, candidates = made(name, bound)
+    first = candidates.budgeted.sample(50, np.random.default_rng(1))
+    for row in first:
+        candidates.claim(row)
+    grown = population.grow(first, sevens(first), sevens)
+    assert len(grown) > 500
+    assert len(unique(grown)) == len(grown)
+    assert candidates.admits(grown).all()
+    assert (candidates.space.canonical(grown) == grown).all()
+
+
+def test_selection_leads_somewhere() -> None:
+    population, candidates = made("mobilenet-cifar", 3_000_000)
+    first = candidates.budgeted.sample(100, np.random.default_rng(1))
+    grown = population.grow(first, sevens(first), sevens)
+    assert np.sort(sevens(grown))[-20:].mean() > np.sort(sevens(first))[-20:].mean() + 1
+
+
+def test_a_small_space_is_looked_at_whole() -> None:
+    population, candidates = made("nasbench201", 40_000_000)
+    grown = population.grow(np.zeros((1, 6), np.uint8), np.zeros(1), sevens)
+    tables = candidates.budgeted.tables
+    macs = tables.score(tables.space.enumerate(), ("macs",))["macs"]
+    assert len(grown) == (macs <= 40_000_000).sum()
