@@ -87,8 +87,13 @@ class Aim:
     """λ of the loss."""
 
     def __post_init__(self) -> None:
-        if (self.target is None) == (self.penalty is None):
-            raise UserError("give either a FLOPs penalty or a FLOPs target, not both or neither")
+        if self.target is not None and self.penalty is not None:
+            raise UserError(
+                f"a FLOPs target ({self.target:,}) sets the penalty itself: give it or a penalty "
+                f"({self.penalty:g}), not both"
+            )
+        if self.target is None and self.penalty is None:
+            raise UserError("FLOPs-aware training needs a FLOPs target or a penalty")
         if self.penalty is not None and not 0 <= self.penalty < math.inf:
             raise UserError(f"the FLOPs penalty is {self.penalty:g}, expected 0 or more")
         if self.target is not None and self.target < 1:

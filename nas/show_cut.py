@@ -12,6 +12,7 @@ from rich.table import Table
 
 from evaluators.costs import CONVENTION
 from evaluators.sizes import format_size
+from nas.selection import FULL
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
@@ -54,6 +55,8 @@ def print_cut(
             f"{report['share_of_target']:.2%} of the target of {report['target']:,} FLOPs: "
             f"{report['macs']['after']:,}"
         )
+        if report["share_of_target"] < FULL:
+            console.print("no larger set of units fits: each costs more than what is left")
     trajectory = report["trajectory"]
     multipliers = [point["lambda"] for point in trajectory]
     if report["penalty"] is None:

@@ -98,14 +98,16 @@ def cut_ops(features: Features, kept: Kept) -> list[tuple[str, tuple[Op, ...]]]:
             _cut_op(node, tuple(map(tensor, node.inputs, _shapes(node))), shapes[node.key])
             for node in own
         ]
-        if not own and giver.get(end) == before and result:
+        gone = end not in nodes and end != INPUT
+        if not own and (gone or (giver.get(end) == before and result)):
             continue
-        if not own or own[-1].key != end:
+        if not gone and (not own or own[-1].key != end):
             # The block's output is not what it computes last: it is handed on.
             shape = shapes[end] if end in shapes else _input_shape(features)
             ops.append(o.Identity(_free_name(ops), (tensor(end, shape),), shape))
         result.append((block, tuple(ops)))
-        giver[end] = block
+        if not gone:
+            giver[end] = block
     return result
 
 
