@@ -145,6 +145,12 @@ def search(
         float | None,
         typer.Option(help="Fixed λ of darts' log FLOPs.  [default: driven by the budget]"),
     ] = None,
+    penalty_metric: Annotated[
+        str | None, typer.Option(help="What that λ is the price of: macs or params.")
+    ] = None,
+    penalty_ramp: Annotated[
+        float | None, typer.Option(help="Share of darts' steps over which that λ rises from 0.")
+    ] = None,
     estimator: Annotated[str | None, typer.Option(help="darts: gumbel or softmax.")] = None,
     trials: Annotated[int | None, typer.Option(help="Architectures to evaluate.")] = None,
     supernet_epochs: Annotated[float | None, typer.Option(help="Supernet training.")] = None,
@@ -189,6 +195,8 @@ def search(
         "sampler_options": _sampler_options(sampler_option),
         "bins": bins,
         "penalty": penalty,
+        "penalty_metric": penalty_metric,
+        "penalty_ramp": penalty_ramp,
         "estimator": estimator,
         "trials": trials,
         "supernet_epochs": supernet_epochs,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluators.expected import ExpectedCosts
 from evaluators.inherited import InheritedAccuracy
 from nas import run as runs
 from nas import specification as spec
@@ -146,6 +147,7 @@ def check_strategy(task: Task) -> None:
                 f"{specification.evaluator}"
             )
         _ = task.budgeted
+        ExpectedCosts(task.tables, (specification.penalty_metric,))
         return
     _strategy(task)
 
@@ -171,7 +173,11 @@ def prepare(task: Task, run: Run, reporter: Reporter) -> tuple[Evaluator | None,
     if specification.strategy == "darts":
         from nas.relaxation import Relaxation, relaxed_evaluator
 
-        options = Relaxation(penalty=specification.penalty)
+        options = Relaxation(
+            penalty=specification.penalty,
+            metric=specification.penalty_metric,
+            ramp=specification.penalty_ramp,
+        )
         if specification.estimator is not None:
             options = replace(options, estimator=specification.estimator)
         relaxed, probabilities = relaxed_evaluator(task, run, reporter, options)

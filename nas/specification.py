@@ -43,6 +43,10 @@ class Specification(BaseModel):
     """Options of Optuna's sampler, by their own names."""
     penalty: float | None = Field(None, ge=0)
     """λ of `darts`; None: a dual variable that the budget drives."""
+    penalty_metric: str = "macs"
+    """What a fixed λ is the price of."""
+    penalty_ramp: float = Field(0.0, ge=0, le=1)
+    """Share of the relaxation over which a fixed λ rises from 0."""
     estimator: Literal["gumbel", "softmax"] | None = None
     """How `darts` turns its parameters into probabilities; None: its own default."""
     trials: int = Field(100, ge=1)

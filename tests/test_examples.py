@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 from evaluators.costs import CostTables
+from nas.engine import search
+from nas.specification import make
 from search_spaces.catalogue import load_space
 
 ROOT = Path(__file__).parents[1]
@@ -30,3 +32,15 @@ def test_own_space_is_counted_searched_and_pictured(tmp_path: Path) -> None:
     drawing = [sys.executable, "examples/frontier_picture.py", str(run), str(picture)]
     subprocess.run(drawing, cwd=ROOT, check=True)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_evaluator_of_ones_own_keeps_a_bound_on_what_it_measures(tmp_path: Path) -> None:
+    settings = {
+        "space": "mobilenet-cifar",
+        "evaluator": f"{ROOT / 'examples' / 'own_evaluator.py'}:score",
+        "high": {"macs": 3_000_000, "latency_ms": 2.5},
+        "trials": 40,
+    }
+    outcome = search(make(settings), tmp_path / "run")
+    assert 0 < outcome.winner.metrics["latency_ms"] <= 2.5
+    assert outcome.winner.metrics["macs"] <= 3_000_000

@@ -70,7 +70,7 @@ class EvolutionStrategy:
         if bins and "macs" not in self._costs:
             self._costs.append("macs")
         names = dict.fromkeys((*self._signs, *self._measured.metrics))
-        self._predictors = {name: Predictor(self._tables, seed=seed) for name in names}
+        self.predictors = {name: Predictor(self._tables, seed=seed) for name in names}
         self._rows: list[Row] = []
         self._metrics: list[Mapping[str, float] | None] = []
         self._feasible: list[bool] = []
@@ -81,7 +81,7 @@ class EvolutionStrategy:
     @property
     def quality(self) -> Quality | None:
         """How good the predictor of the first predicted objective is by now."""
-        return next((p.quality for p in self._predictors.values()), None)
+        return next((p.quality for p in self.predictors.values()), None)
 
     @property
     def status(self) -> str:
@@ -128,7 +128,7 @@ class EvolutionStrategy:
         rows = np.stack(self._rows)
         good = np.array([m is not None for m in self._metrics])
         told = [m for m in self._metrics if m is not None]
-        for name, predictor in self._predictors.items():
+        for name, predictor in self.predictors.items():
             sign = self._signs.get(name, 1.0)
             values = sign * np.array([m[name] for m in told])
             if name in self._signs:
@@ -161,7 +161,7 @@ class EvolutionStrategy:
         """Expected values of rows, for the population's selection."""
         total = np.zeros(len(rows))
         for name in self._signs:
-            mean = self._predictors[name].mean(rows)
+            mean = self.predictors[name].mean(rows)
             total += mean / (mean.std() + 1e-12)
         return total
 
@@ -177,7 +177,7 @@ class EvolutionStrategy:
         if len(pool) == 0:
             return []
         told = len(worth)
-        predictions = [self._predictors[name].predict(pool) for name in self._signs]
+        predictions = [self.predictors[name].predict(pool) for name in self._signs]
         admitted = self._log_feasible(pool)
         scale = worth.std(axis=0) + 1e-12
         taken = np.zeros(len(pool), dtype=bool)
@@ -212,7 +212,7 @@ class EvolutionStrategy:
         total = np.zeros(len(pool))
         for bounds, side in ((self._measured.high, 1.0), (self._measured.low, -1.0)):
             for name, bound in bounds.items():
-                mean, deviation = self._predictors[name].predict(pool)
+                mean, deviation = self.predictors[name].predict(pool)
                 if name in self._signs:
                     mean = self._signs[name] * mean
                 total += norm.logcdf(side * (bound - mean) / deviation)
