@@ -126,9 +126,13 @@ class _Filling:
     def others(self, flags: Items) -> Iterator[Items]:
         """Other fillings, for where `flags` leaves room into which nothing whole fits."""
         count = self.costs.features.count
-        left_out = [i for i in self.order.tolist() if i >= count and not flags[i]]
-        # A branch comes in at the price of units elsewhere: each alone, then several.
-        choices = [[i] for i in left_out] + [left_out[:n] for n in range(2, len(left_out) + 1)]
+        on, out = ([i for i in self.order.tolist() if i >= count and flags[i] == k] for k in (1, 0))
+        # A branch or a head comes in at the price of units elsewhere, or of other branches.
+        choices = [[*on, *out[:n]] for n in range(1, len(out) + 1)] + [[i] for i in out]
+        for group in self.costs.features.groups:
+            units = group.units[~flags[group.units]]
+            if len(units):
+                choices.append([int(units[np.argmax(self.scores[units])])])
         for pinned in choices:
             start = self.prefix(pinned)
             if start is not None:
