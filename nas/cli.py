@@ -404,7 +404,7 @@ def train(
     smaller network is trained on and exported.
     """
     from evaluators.sizes import parse_size
-    from nas.show import train_and_print
+    from nas.show_train import train_and_print
 
     train_and_print(
         run,

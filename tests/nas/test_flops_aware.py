@@ -18,7 +18,7 @@ from nas.cli import main
 from nas.engine import Outcome
 from nas.fit import recipe_for
 from nas.flops_aware import Aim, Shrunk, shrink
-from nas.show_cut import print_cut
+from nas.show_train import print_cut
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.features import analyse

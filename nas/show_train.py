@@ -1,4 +1,4 @@
-"""What `nas train` prints of a network that it cut: a table for people, or JSON."""
+"""`nas train`: what it checks before anything is spent, and what it prints."""
 
 from __future__ import annotations
 
@@ -12,10 +12,73 @@ from rich.table import Table
 
 from evaluators.costs import CONVENTION
 from evaluators.sizes import format_size
+from nas import run as runs
+from nas.progress import Live, Quiet
+from nas.run import Run
 from nas.selection import FULL
+from nas.show import replace_field
+from search_spaces.errors import UserError
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
+
+
+def train_and_print(
+    folder: Path,
+    name: str,
+    out: Path | None,
+    *,
+    epochs: float | None,
+    target: int | None,
+    penalty: float | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """`nas train`; with a target of MACs or a penalty, FLOPs-aware."""
+    from nas.engine import starting_weights
+    from nas.flops_aware import Aim
+    from nas.task import Task
+    from nas.winner import train_winner, train_within
+
+    aware = target is not None or penalty is not None
+    aim = Aim(target, penalty) if aware else None
+    run = Run(folder)
+    arch = run.find(name).arch
+    specification = run.specification
+    if epochs is not None:
+        specification = replace_field(specification, train_epochs=epochs)
+    task = Task(specification)
+    if aim is not None:
+        if task.train_epochs == 0:
+            raise UserError("FLOPs-aware training takes epochs: --epochs is 0, expected more")
+        aim.check(task.space.ops(arch))
+    place = out or run.folder / "trained" / (f"{arch.id}-{aim}" if aim else arch.id)
+    if place.exists() and (place.is_file() or any(place.iterdir())):
+        raise UserError(f"{place} is not empty: use another --out")
+    reporter = Quiet() if quiet else Live(Console(stderr=True))
+    with runs.lock(run.folder):
+        start = starting_weights(task, run, reporter)
+        if aim is not None:
+            report = train_within(task, run, start, arch, aim, place, reporter)
+        else:
+            test = train_winner(task, run, start, arch, place, reporter)
+    if aim is not None:
+        print_cut(arch.id, report, place, len(task.data.test), as_json=as_json)
+        return
+    result: dict[str, Any] = {
+        "id": arch.id,
+        "test_accuracy": test,
+        "test_images": len(task.data.test),
+        **task.tables.cost(arch),
+        "folder": str(place),
+    }
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    Console(highlight=False).print(
+        f"{arch.id}: test accuracy {test:.2%} on {result['test_images']} images the search never "
+        f"saw, {format_size(result['macs'])} FLOPs; network in {place}"
+    )
 
 
 def print_cut(
