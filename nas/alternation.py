@@ -56,11 +56,11 @@ class Relaxation:
         warmup: share of the steps that train weights alone.
     """
 
-    estimator: Literal["softmax", "gumbel"] = "gumbel"
+    estimator: Literal["softmax", "gumbel"] = "softmax"
     penalty: float | None = None
     metric: str = "macs"
     ramp: float = 0.0
-    temperatures: tuple[float, float] = (2.0, 0.5)
+    temperatures: tuple[float, float] = (1.0, 0.3)
     learning_rate: float = 0.05
     warmup: float = 0.4
 
@@ -143,15 +143,15 @@ class Alternation:
             else FixedPrice(tables, budget, options.metric, options.penalty, options.ramp)
         )
         self._lines: list[str] = []
-        self._weights = sandwich(supernet, recipe, seed=seed, draw=self._mixed(draw))
+        self.step_weights = sandwich(supernet, recipe, seed=seed, draw=self._mixed(draw))
 
     def __call__(self, images: Tensor, targets: Tensor, step: int) -> float:
         """One step of the logits after the warm-up, and the gradients of the weights."""
         if step == 0 and self._trajectory is not None:
             self._trajectory.unlink(missing_ok=True)
         if step >= self._first:
-            self._step_logits(step, images.device)
-        return self._weights(images, targets, step)
+            self.step_logits(step, images.device)
+        return self.step_weights(images, targets, step)
 
     def probabilities(self, step: int | None = None) -> list[Tensor]:
         """`(options,)` for each choice, at a step's temperature; at the last one's by default."""
@@ -175,7 +175,8 @@ class Alternation:
 
         return mixed
 
-    def _step_logits(self, step: int, device: torch.device) -> None:
+    def step_logits(self, step: int, device: torch.device) -> None:
+        """One step of the logits, on a batch of their own images."""
         rng = np.random.default_rng((self._seed, step, 1))
         indices = training_batch(len(self._images), self._batch_size, self._seed + 1, step)
         generator = torch.Generator().manual_seed((self._seed + 1) * 1_000_003 + step)

@@ -1,9 +1,9 @@
 """Strategy `darts`: what the relaxed supernet finds probable, within the budget.
 
 First the most probable architecture at the budget, exactly, and the next ones; then the most
-probable ones at smaller shares of the budget, so that a frontier comes out; then draws around them
-from the probabilities. Knows the final probabilities. Does not know how they were trained
-(`nas/relaxation.py`).
+probable ones at smaller shares of the budget, so that a frontier comes out; then draws from the
+probabilities around those of them, and of what was evaluated since, that did best. Knows the final
+probabilities. Does not know how they were trained (`nas/relaxation.py`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ BAND = 0.15
 POOL = 2048
 DRAWS_A_POOL = 32
 
-CHANGED = 0.3
-"""Share of the choices of a decoded row that a draw near it takes from the probabilities."""
+CHANGED = 0.2
+"""Share of the choices of a parent that a draw near it takes from the probabilities."""
+
+UNIFORM = 0.2
+"""Share of a draw's options that are taken from all alike: decided probabilities have no others."""
 
 
 class DartsStrategy:
@@ -48,6 +51,7 @@ class DartsStrategy:
         self._budget = candidates.budgeted.budget
         self._tables = candidates.budgeted.tables
         self._decoded: list[Row] = []
+        self._best: dict[int, tuple[float, Row]] = {}
         self._shares = list(SHARES)
         self._drawn = 0
         self._pool: Rows = np.zeros((0, len(self._space.choices)), dtype=np.uint8)
@@ -68,8 +72,14 @@ class DartsStrategy:
         return row
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
-        """An earlier session's rows are not proposed again."""
+        """The most accurate row in its band of the budget is drawn around from now on."""
         self._candidates.claim(row)
+        accuracy = evaluation.metrics.get("accuracy", -np.inf)
+        if not evaluation.feasible or not np.isfinite(accuracy):
+            return
+        band = int(self._use(row[None])[0] / BAND)
+        if band not in self._best or accuracy > self._best[band][0]:
+            self._best[band] = (accuracy, row)
 
     def state_of(self, row: Row) -> dict[str, object]:
         """Nothing to keep: the probabilities are in the relaxation's checkpoint."""
@@ -104,30 +114,47 @@ class DartsStrategy:
         return dict(self._budget.high) or {"macs": self._tables.cost(self._space.largest)["macs"]}
 
     def _draw(self) -> Row | None:
-        """The most probable new row of a pool that uses about as much as it is the turn of."""
-        if self._drawn % DRAWS_A_POOL == 0:
+        """A new row of a pool that uses about as much as it is the turn of.
+
+        In turn the most probable one, and any: children of what did best are improbable, or it
+        would have been found before.
+        """
+        new = np.flatnonzero(self._candidates.are_new(self._pool))
+        if self._drawn % DRAWS_A_POOL == 0 or len(new) == 0:
             self._fill()
+            new = np.arange(len(self._pool))
         share = ROUND[self._drawn % len(ROUND)]
         self._drawn += 1
-        new = np.flatnonzero(self._candidates.are_new(self._pool))
         if len(new) == 0:
             return None
         used = self._used[new]
         near = new[(used <= share) & (used > share - BAND)]
         chosen = near if len(near) else new
         self.status = f"probable at {share:.0%} of the budget"
-        return np.asarray(self._pool[chosen[int(self._logs[chosen].argmax())]])
+        if self._drawn // 2 % 2:
+            return np.asarray(self._pool[chosen[int(self._logs[chosen].argmax())]])
+        return np.asarray(self._pool[self._candidates.rng.choice(chosen)])
 
     def _fill(self) -> None:
         rng = self._candidates.rng
-        drawn = draw_rows(self._space, self._probabilities, POOL, rng)
-        if self._decoded:
-            parents = np.array(self._decoded)[rng.integers(len(self._decoded), size=POOL)]
-            drawn = np.where(rng.random(drawn.shape) < CHANGED, drawn, parents)
+        given = [(1 - UNIFORM) * p + UNIFORM / len(p) for p in self._probabilities]
+        drawn = draw_rows(self._space, given, POOL, rng)
+        for parents, part in (
+            (self._decoded, slice(POOL // 2)),
+            ([row for _, row in self._best.values()], slice(POOL // 2, POOL)),
+        ):
+            if parents:
+                chosen = np.array(parents)[rng.integers(len(parents), size=POOL // 2)]
+                changed = rng.random(chosen.shape) < CHANGED
+                drawn[part] = np.where(changed, drawn[part], chosen)
         rows = np.unique(self._space.canonical(drawn), axis=0)
         self._pool = rows = rows[self._candidates.admits(rows)]
+        self._used = self._use(rows)
+        self._logs = log_probabilities(self._space, self._probabilities, rows)
+
+    def _use(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """Share of the budget that rows use, `(n,)`."""
         ceilings = self._ceilings
         costs = self._tables.score(rows, tuple(ceilings))
         shares = [np.asarray(costs[m], dtype=np.float64) / b for m, b in ceilings.items()]
-        self._used = np.max(shares, axis=0)
-        self._logs = log_probabilities(self._space, self._probabilities, rows)
+        return np.asarray(np.max(shares, axis=0))
