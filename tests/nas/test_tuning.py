@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +27,7 @@ from nas.tuning import TuneWorkers, open_tuning
 from nas.workers import ATTEMPTS, Ended, OutOfTime
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
+from search_spaces.errors import UserError
 
 ARCHS = list(
     dict.fromkeys(
@@ -122,6 +125,33 @@ def test_a_search_stops_some_early_and_resumes_without_evaluating_anything_twice
     assert capfd.readouterr().out == ""
     left = sorted(p.name for p in (tmp_path / "run").rglob("*") if p.is_file())
     assert left == ["specification.json", "study.db"]
+
+
+@pytest.mark.slow
+def test_a_killed_search_resumes_and_trains_nothing_that_had_ended_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "nas.cli", "search", "--space", "mobilenet-tiny"]
+    command += ["--data", "digits", "--max-flops", "100k", "--evaluator", "train", "--quiet"]
+    command += ["--trials", "6", "--train-epochs", "1", "--workers", "2", "--out", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(ended(folder)) < 2:
+        time.sleep(0.2)
+    process.kill()
+    process.wait()
+    before = ended(folder)
+    assert 2 <= len(before) < 6
+    subprocess.run([*command, "--resume"], check=True, stdout=subprocess.DEVNULL)
+    after = ended(folder)
+    assert after[: len(before)] == before
+    assert len(set(after)) == len(after) == 6
+
+
+def ended(folder: Path) -> list[Architecture]:
+    """What is recorded in a run that is being written by another process."""
+    try:
+        return [evaluation.arch for evaluation in Run(folder).evaluations()]
+    except UserError:
+        return []
 
 
 def test_a_training_reports_at_each_rung_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
