@@ -12,24 +12,21 @@ import contextlib
 import faulthandler
 import logging
 import os
-import queue
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.search import Searcher
 
 from nas.asha import FrontierASHA
 from nas.from_scratch import FromScratch, Report
-from nas.workers import ATTEMPTS, Ended, OutOfTime, pickle_by_value, ray_session
+from nas.tune_bridge import Bridge, Stopped, Told
+from nas.workers import Ended, OutOfTime, pickle_by_value, ray_session
 from search_spaces.architecture import Architecture
 
 if TYPE_CHECKING:  # workers load this module too
@@ -125,7 +122,7 @@ class TuneWorkers:
         self._count = count
         self._seconds = seconds
         self._on_end = on_end
-        self._bridge = _Bridge(seconds)
+        self._bridge = Bridge(seconds)
         self._scheduler = FrontierASHA(rungs, lambda trial: costs_of(self._bridge.running[trial]))
         self._function = partial(_train, train=ray.put(train), seconds=seconds)
         self._resources = {"cpu": 1.0, "gpu": gpus}
@@ -169,8 +166,8 @@ class TuneWorkers:
                     storage_path=folder,
                     search_alg=self._bridge.searcher,
                     scheduler=self._scheduler,
-                    callbacks=[_Callback(self._bridge)],
-                    stop=_Stopper(self._bridge),
+                    callbacks=[Told(self._bridge)],
+                    stop=Stopped(self._bridge),
                     num_samples=-1,
                     resources_per_trial=self._resources,
                     reuse_actors=True,
@@ -182,149 +179,6 @@ class TuneWorkers:
             self._bridge.ended.put(RuntimeError("Ray Tune ended before the search did"))
         except BaseException as error:
             self._bridge.ended.put(error)
-
-
-class _Bridge:
-    """Between the search's thread and Tune's: candidates that wait, run, and have ended."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.waiting: queue.Queue[Architecture | None] = queue.Queue()
-        self.ended: queue.Queue[Ended | BaseException] = queue.Queue()
-        self.running: dict[str, Architecture] = {}
-        """By Tune's id of the trial; a candidate that is tried again is another trial."""
-        self.closed = False
-        self.searcher = _Searcher(self)
-        self._started: dict[str, float] = {}
-        self._attempts: dict[Architecture, int] = {}
-        self._seconds = seconds
-
-    def __reduce__(self) -> tuple[type[_Bridge], tuple[float | None]]:
-        # Tune writes what it was given into files that nobody reads; queues cannot be written.
-        return _Bridge, (self._seconds,)
-
-    def close(self) -> None:
-        """No more candidates; those that run are stopped."""
-        self.closed = True
-        self.waiting.put(None)
-
-    def take(self, trial: str) -> Architecture | None:
-        """The next candidate for a trial, or None where none waits.
-
-        While nothing runs, Tune has nothing to do but to wait here; it would sleep for a second.
-        """
-        try:
-            arch = self.waiting.get(block=not self.running)
-        except queue.Empty:
-            return None
-        if arch is not None:
-            self.running[trial] = arch
-            self._attempts[arch] = self._attempts.get(arch, 0) + 1
-        return arch
-
-    def start(self, trial: str) -> None:
-        """A worker has begun with a trial."""
-        self._started[trial] = time.monotonic()
-
-    def end(self, trial: str, result: dict[str, Any]) -> None:
-        """A trial has ended with this last result."""
-        if self.closed:
-            return  # interrupted: not an evaluation
-        arch, seconds = self._remove(trial)
-        error = result.get("error")
-        kept = ("accuracy", "epochs") if error is None else ()
-        metrics = {name: float(result[name]) for name in kept if name in result}
-        if error is None and "accuracy" not in metrics:
-            error = "it ended without an accuracy"
-        self.ended.put(Ended(arch, metrics, seconds, error))
-
-    def die(self, trial: str, reason: str) -> None:
-        """A trial's worker has died."""
-        if self.closed:
-            return
-        arch, seconds = self._remove(trial)
-        if self._seconds is not None and seconds >= self._seconds:
-            # It did not die but was hanging, and its worker's watchdog has ended it.
-            error = str(OutOfTime(self._seconds))
-        elif self._attempts[arch] < ATTEMPTS:
-            self.waiting.put(arch)
-            return
-        else:
-            error = f"its worker died {ATTEMPTS} times: {reason}"
-        self.ended.put(Ended(arch, {}, seconds, error))
-
-    def _remove(self, trial: str) -> tuple[Architecture, float]:
-        now = time.monotonic()
-        return self.running.pop(trial), now - self._started.pop(trial, now)
-
-
-class _Searcher(Searcher):
-    """What Tune asks for candidates."""
-
-    def __init__(self, bridge: _Bridge) -> None:
-        super().__init__()
-        self._bridge = bridge
-
-    def suggest(self, trial_id: str) -> Any:
-        """The settings of a new trial, None where no candidate waits, or that it is over."""
-        arch = None if self._bridge.closed else self._bridge.take(trial_id)
-        if arch is not None:
-            return {"arch": arch}
-        return self.FINISHED if self._bridge.closed else None
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """`_Callback` is told the same, and more."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study is the record."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing."""
-
-
-class _Callback(tune.Callback):
-    """What Tune tells of its trials."""
-
-    def __init__(self, bridge: _Bridge) -> None:
-        self._bridge = bridge
-
-    def on_trial_start(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """A worker has begun."""
-        self._bridge.start(trial.trial_id)
-
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """Trained to the end, stopped, or failed in its own way."""
-        self._bridge.end(trial.trial_id, trial.last_result or {})
-
-    def on_trial_error(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """What a candidate raises is a result, so this is a worker that died."""
-        reason = "no reason given"
-        if trial.error_file and Path(trial.error_file).exists():
-            lines = Path(trial.error_file).read_text(encoding="utf-8").splitlines()
-            reason = next((line for line in lines if line and line[:7] != "Failure"), reason)
-        self._bridge.die(trial.trial_id, reason)
-
-
-class _Stopper(tune.Stopper):
-    """Ends everything when the search has closed its workers."""
-
-    def __init__(self, bridge: _Bridge) -> None:
-        self._bridge = bridge
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No trial is stopped here."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Whether the search is over."""
-        return self._bridge.closed
 
 
 def _train(config: dict[str, Any], train: Any, seconds: float | None) -> None:
