@@ -61,13 +61,16 @@ def open_tuning(
     """Workers that train the candidates of a run from scratch.
 
     Args:
-        count: candidates at a time, each on one processor.
+        count: candidates at a time, each on one processor; on this machine at most as many as it
+            has, since trainings that share one only slow each other down.
         address: a Ray cluster's address; without it a Ray of this machine is started.
         seconds: what one candidate may take before it counts as failed.
 
     Raises:
         UserError: if nobody answers at the address, or there are fewer processors.
     """
+    if address is None and not ray.is_initialized():
+        count = min(count, os.cpu_count() or 1)
     train = FromScratch.of(task, run, seconds)
     tables = task.tables
     metrics = [o.metric for o in run.objectives if o.metric in tables.metrics]
