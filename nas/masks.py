@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -168,7 +169,14 @@ class BlockForms:
         return Plan(ops, tuple(features), tuple(kernels), presence)
 
 
-def sampled_choices(space: SearchSpace, blocks: Sequence[BlockForms]) -> tuple[int, ...]:
+@lru_cache(maxsize=8)
+def analysed(space: SearchSpace) -> tuple[tuple[BlockForms, ...], tuple[int, ...]]:
+    """All forms of a space's blocks, and the columns of the choices that are no masks."""
+    blocks = tuple(BlockForms(space, block) for block in space.blocks)
+    return blocks, _sampled(space, blocks)
+
+
+def _sampled(space: SearchSpace, blocks: Sequence[BlockForms]) -> tuple[int, ...]:
     """Columns of the choices that are no masks in some block, in the space's order."""
     sampled = {column for block in blocks for column in block.unmaskable()}
     for block in blocks:

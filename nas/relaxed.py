@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from nas.masks import BlockForms, Lookup, Ops, Plan, features, sampled_choices
+from nas.masks import BlockForms, Lookup, Ops, Plan, analysed, features
 from nas.supernet import Supernet, shared_part
 from search_spaces import ops as o
 from search_spaces import token_ops as t
@@ -46,8 +46,7 @@ class RelaxedSupernet:
     def __init__(self, supernet: Supernet) -> None:
         self.supernet = supernet
         self.space = space = supernet.space
-        self._blocks = [BlockForms(space, block) for block in space.blocks]
-        self.sampled = sampled_choices(space, self._blocks)
+        self._blocks, self.sampled = analysed(space)
         self._is_sampled = frozenset(self.sampled)
         self._scaled = [
             tuple(column for column in self.sampled if block.restructures(column))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas.masks import BlockForms, sampled_choices
+from nas.masks import analysed
 from nas.relaxed import RelaxedSupernet
 from nas.supernet import Supernet
 from search_spaces.builder import BlockBuilder
@@ -233,8 +233,8 @@ def test_memory_does_not_grow_with_the_number_of_options() -> None:
 
 
 def names_of_sampled(space: SearchSpace) -> set[str]:
-    blocks = [BlockForms(space, block) for block in space.blocks]
-    return {space.choices[column].name for column in sampled_choices(space, blocks)}
+    _, sampled = analysed(space)
+    return {space.choices[column].name for column in sampled}
 
 
 def test_what_is_a_mask_follows_from_the_ops() -> None:
