@@ -19,6 +19,9 @@ import torch
 
 from evaluators.expected import ExpectedCosts
 from evaluators.inherited import InheritedAccuracy
+from evaluators.proxy_features import LEARNT, ProxyFeatures
+from evaluators.zero_cost import ZeroCost
+from evaluators.zero_cost_proxies import PROXIES
 from nas import run as runs
 from nas import specification as spec
 from nas.files import write_text
@@ -140,6 +143,7 @@ def check_strategy(task: Task) -> None:
         if task.kind != "function" and metric not in (*task.tables.metrics, *task.metrics):
             raise unknown("objective", name, [*task.metrics, *task.tables.metrics])
     _ = task.measured
+    _check_proxies(task)
     if specification.strategy == "darts":
         if task.kind != "supernet":
             raise UserError(
@@ -152,7 +156,21 @@ def check_strategy(task: Task) -> None:
     _strategy(task)
 
 
-def _strategy(task: Task, probabilities: Probabilities | None = None) -> Strategy:
+def _check_proxies(task: Task) -> None:
+    for name in task.specification.proxies:
+        if name not in PROXIES:
+            raise unknown("zero-cost proxy", name, PROXIES)
+    if task.specification.proxies and task.specification.strategy != "evolution":
+        raise UserError("--proxies are features of the predictor that --strategy evolution has")
+    if task.specification.proxies and not task.trains:
+        raise UserError("--proxies look at images: they need --data")
+
+
+def _strategy(
+    task: Task,
+    probabilities: Probabilities | None = None,
+    proxies: ProxyFeatures | None = None,
+) -> Strategy:
     specification = task.specification
     return make_strategy(
         specification.strategy,
@@ -163,6 +181,7 @@ def _strategy(task: Task, probabilities: Probabilities | None = None) -> Strateg
         options=specification.sampler_options,
         measured=task.measured,
         bins=specification.bins,
+        proxies=proxies,
         probabilities=probabilities,
     )
 
@@ -182,7 +201,18 @@ def prepare(task: Task, run: Run, reporter: Reporter) -> tuple[Evaluator | None,
             options = replace(options, estimator=specification.estimator)
         relaxed, probabilities = relaxed_evaluator(task, run, reporter, options)
         return relaxed, _strategy(task, probabilities)
-    return evaluator_of(task, run, reporter), _strategy(task)
+    return evaluator_of(task, run, reporter), _strategy(task, proxies=proxy_features(task))
+
+
+def proxy_features(task: Task) -> ProxyFeatures | None:
+    """More features for the predictor of `evolution`, or None where none were asked for."""
+    specification = task.specification
+    if not specification.proxies:
+        return None
+    names, seed = specification.proxies, specification.seed
+    evaluator = ZeroCost.on_images(task.space, task.data, names, seed=seed)
+    rows = task.budgeted.sample(LEARNT, np.random.default_rng((seed, 3)))
+    return ProxyFeatures(evaluator, task.tables, rows)
 
 
 def evaluator_of(task: Task, run: Run, reporter: Reporter) -> Evaluator | None:
@@ -190,8 +220,6 @@ def evaluator_of(task: Task, run: Run, reporter: Reporter) -> Evaluator | None:
     if task.kind == "supernet":
         return inherited_evaluator(task, run, reporter)
     if task.kind == "proxy":
-        from evaluators.zero_cost import ZeroCost
-
         specification = task.specification
         return ZeroCost.on_images(
             task.space, task.data, [specification.evaluator], seed=specification.seed

@@ -38,6 +38,8 @@ class Specification(BaseModel):
     strategy: str = "evolution"
     bins: int = Field(0, ge=0)
     """Ranges of MACs below the budget that `evolution` serves alike; 0: the whole budget first."""
+    proxies: tuple[str, ...] = ()
+    """Zero-cost proxies that `evolution`'s predictor sees beside the architecture."""
     sampler: str = "nsga2"
     sampler_options: dict[str, Any] = Field(default_factory=dict)
     """Options of Optuna's sampler, by their own names."""
@@ -124,7 +126,9 @@ def to_json(specification: Specification) -> str:
 
 def check_resumable(old: Specification, new: Specification, folder: Path) -> None:
     """Raise a `UserError` when `new` asks for something that the run in `folder` is not."""
-    for name in FIXED_ON_RESUME:
+    # Where candidates are trained, the length of their training is what makes them comparable.
+    trained = ("train_epochs",) if new.evaluator == "train" else ()
+    for name in (*FIXED_ON_RESUME, *trained):
         was, asked = getattr(old, name), getattr(new, name)
         if was != asked:
             raise UserError(

@@ -38,13 +38,21 @@ FINE_TUNING_RATE = 0.5
 
 
 def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[Evaluation]:
-    """Those that race: the most accurate of the frontier, if accuracy comes first; else one.
+    """Those that race: the most accurate of the frontier, if their accuracy is an inherited one.
 
-    All are of the frontier, so the winner is dominated by nothing that the search saw.
+    All are of the frontier, so the winner is dominated by nothing that the search saw. Elsewhere
+    the best needs no race; of candidates that were trained, those count that were not stopped.
     """
     objectives = run.objectives
     front = runs.frontier(evaluations, objectives)
-    if objectives[0].metric != "accuracy" or task.specification.finalists == 1:
+    if task.kind == "train":
+        longest = max(e.metrics["epochs"] for e in front)
+        return [runs.best([e for e in front if e.metrics["epochs"] == longest], objectives)]
+    if (
+        task.kind != "supernet"
+        or objectives[0].metric != "accuracy"
+        or task.specification.finalists == 1
+    ):
         return [runs.best(front, objectives)]
     ranked = sorted(front, key=lambda e: (-e.metrics["accuracy"], e.metrics["macs"]))
     return ranked[: task.specification.finalists]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.budget import Budget
+from evaluators.proxy_features import ProxyFeatures
 from nas.frontier import Objective
 from nas.strategies.candidates import Candidates, Strategy
 from nas.strategies.random import RandomStrategy
@@ -30,6 +31,7 @@ def make_strategy(
     options: Mapping[str, Any] | None = None,
     measured: Budget | None = None,
     bins: int = 0,
+    proxies: ProxyFeatures | None = None,
     probabilities: Probabilities | None = None,
 ) -> Strategy:
     """Return the strategy of this name.
@@ -39,6 +41,7 @@ def make_strategy(
         options: that sampler's own.
         measured: bounds on metrics that only an evaluation tells.
         bins: for `evolution`, ranges of MACs that are served alike.
+        proxies: for `evolution`, more features of its predictor.
         probabilities: for `darts`, what its relaxation found.
 
     Raises:
@@ -65,7 +68,9 @@ def make_strategy(
     if name == "evolution":
         from nas.strategies.evolution import EvolutionStrategy
 
-        return EvolutionStrategy(candidates, objectives, seed=seed, measured=measured, bins=bins)
+        return EvolutionStrategy(
+            candidates, objectives, seed=seed, measured=measured, bins=bins, proxies=proxies
+        )
     if name == "darts":
         from nas.strategies.darts import DartsStrategy
 

@@ -20,6 +20,7 @@ from scipy.stats import norm
 
 from evaluators.budget import Budget
 from evaluators.predictor import LEAST, Predictor, Quality
+from evaluators.proxy_features import ProxyFeatures
 from nas.frontier import Objective
 from nas.strategies.candidates import Candidates, Row
 from nas.strategies.population import Population
@@ -34,6 +35,9 @@ BATCH_SHARE = 0.08
 
 LARGEST_BATCH = 64
 
+SHORTLIST = 32
+"""Rows of a pool whose proxies are computed, where there are proxies."""
+
 TARGETED = 0.25
 """Share of a batch that aims at smaller budgets, where costs are an objective too."""
 
@@ -47,6 +51,8 @@ class EvolutionStrategy:
             probability that it is within them (Gardner et al., 2014, equation 4).
         bins: spread the proposals evenly over so many ranges of MACs below the budget; 0: most of
             them at the whole budget.
+        proxies: more features; those of what was evaluated, and of the best of each pool, are
+            computed, the others' are modelled.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class EvolutionStrategy:
         seed: int,
         measured: Budget | None = None,
         bins: int = 0,
+        proxies: ProxyFeatures | None = None,
     ) -> None:
         self._candidates = candidates
         self._tables = candidates.budgeted.tables
@@ -70,7 +77,10 @@ class EvolutionStrategy:
         if bins and "macs" not in self._costs:
             self._costs.append("macs")
         names = dict.fromkeys((*self._signs, *self._measured.metrics))
-        self.predictors = {name: Predictor(self._tables, seed=seed) for name in names}
+        self._proxies = proxies
+        self.predictors = {
+            name: Predictor(self._tables, seed=seed, extra=proxies) for name in names
+        }
         self._rows: list[Row] = []
         self._metrics: list[Mapping[str, float] | None] = []
         self._feasible: list[bool] = []
@@ -128,6 +138,8 @@ class EvolutionStrategy:
         rows = np.stack(self._rows)
         good = np.array([m is not None for m in self._metrics])
         told = [m for m in self._metrics if m is not None]
+        if self._proxies is not None:
+            self._proxies.exact(rows)
         for name, predictor in self.predictors.items():
             sign = self._signs.get(name, 1.0)
             values = sign * np.array([m[name] for m in told])
@@ -143,6 +155,8 @@ class EvolutionStrategy:
         size = int(np.clip(BATCH_SHARE * len(rows), 1, LARGEST_BATCH))
         aims = [self._aim(worth.shape[1]) for _ in range(size)]
         pool = self._population.grow(rows[good], worth.sum(axis=1), self._worth)
+        if self._proxies is not None and len(pool):
+            self._proxies.exact(pool[np.argsort(-self._worth(pool))[:SHORTLIST]])
         costs = self._tables.score(np.concatenate([rows[good], pool]), ("macs", *self._costs))
         return self._pick(aims, worth, feasible, pool, costs)
 

@@ -10,10 +10,13 @@ import pytest
 
 from evaluators.budget import Budget, BudgetedSpace
 from evaluators.costs import CostTables
+from evaluators.proxy_features import ProxyFeatures
+from evaluators.zero_cost import ZeroCost
 from nas.frontier import Objective, objective
 from nas.strategies import Candidates, Strategy, make_strategy
 from nas.strategies.optuna_sampler import SAMPLERS, OptunaStrategy, sampler_name
 from nas.study import Evaluation
+from search_spaces.architecture import Architecture
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
@@ -226,6 +229,36 @@ def test_bounds_that_only_an_evaluation_tells_are_learnt(name: str, sampler: str
     random = search(strategy_of("random", objectives=alone)[0], 60)
     most = max(e.metrics["accuracy"] for e in kept)
     assert most >= max(e.metrics["accuracy"] for e in random if e.metrics["accuracy"] <= 0.55)
+
+
+def test_proxies_are_computed_of_what_is_evaluated_and_of_a_shortlist() -> None:
+    tiny = CostTables(load_space("mobilenet-tiny"))
+    budgeted = BudgetedSpace(tiny, Budget({"macs": 300_000}, {}))
+    scored = []
+
+    class Counted(ZeroCost):
+        def __call__(self, arch: Architecture) -> dict[str, float]:
+            scored.append(arch)
+            return {"naswot": float(tiny.cost(arch)["macs"])}
+
+    evaluator = Counted.on_noise(tiny.space, ("naswot",), images=4)
+    rows = budgeted.sample(30, np.random.default_rng(0))
+    proxies = ProxyFeatures(evaluator, tiny, rows)
+    candidates = Candidates(budgeted, 0)
+    strategy = make_strategy("evolution", candidates, OBJECTIVES, seed=0, proxies=proxies)
+    told = set()
+    for step in range(24):
+        row = strategy.propose()
+        assert row is not None
+        (arch,) = tiny.space.decode(row[None])
+        metrics = {"accuracy": 0.5 + step / 100, "macs": float(tiny.cost(arch)["macs"])}
+        strategy.tell(row, Evaluation(arch, metrics))
+        told.add(arch)
+    known = set(scored)
+    assert len(known) == len(scored)  # each once
+    assert len(told - known) <= 1  # the last one is not learnt from yet
+    shortlisted = known - told - set(tiny.space.decode(rows))
+    assert 0 < len(shortlisted) <= 32 * 8
 
 
 def test_samplers_go_by_optunas_names_too() -> None:

@@ -1,0 +1,300 @@
+"""`nas search` on the command line: its options, and the specification that they make.
+
+Options override a file of settings, which overrides the run that is resumed. Does not search.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from search_spaces.errors import UserError
+
+if TYPE_CHECKING:
+    from nas.specification import Specification
+
+Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
+
+
+def search(
+    space: Annotated[
+        str | None, typer.Option(help="Name, or file.py:OBJECT.  [default: mobilenet]")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits, cifar10, ..., a hub name, or a path.  [default: digits]"),
+    ] = None,
+    max_flops: Annotated[
+        str | None, typer.Option(help="Most multiply-accumulates, such as 50M.")
+    ] = None,
+    min_flops: Annotated[str | None, typer.Option(help="Fewest multiply-accumulates.")] = None,
+    max_params: Annotated[str | None, typer.Option(help="Most parameters, such as 2M.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Most bytes of activations, such as 4MB.")
+    ] = None,
+    max_latency: Annotated[
+        str | None, typer.Option(help="Longest time on each --device, such as 5ms.")
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="Device whose latency is known, repeatable; an objective too."),
+    ] = None,
+    at_most: Annotated[
+        list[str] | None, typer.Option("--max", help="METRIC=VALUE of any metric, repeatable.")
+    ] = None,
+    at_least: Annotated[
+        list[str] | None, typer.Option("--min", help="METRIC=VALUE of any metric, repeatable.")
+    ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Metric, repeatable: accuracy, macs, params, memory, any that the evaluator "
+            "gives; -NAME for less of it.  [default: accuracy, macs]"
+        ),
+    ] = None,
+    evaluator: Annotated[
+        str | None,
+        typer.Option(
+            help="supernet, train, synflow, naswot, zico, jacob_cov, grad_norm, table:FILE or "
+            "file.py:FUNCTION.  [default: supernet]"
+        ),
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Longest that one candidate's evaluation may take: 90s.")
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="evolution, darts, optuna, nsga2, regularized-evolution or random.  "
+            "[default: evolution]"
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="Optuna's: nsga2, nsga3, tpe, gp, cmaes, qmc, grid, bruteforce, partialfixed, "
+            "random."
+        ),
+    ] = None,
+    sampler_option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of the sampler's own arguments, repeatable."),
+    ] = None,
+    bins: Annotated[
+        int | None, typer.Option(help="Serve so many ranges of FLOPs alike (evolution).")
+    ] = None,
+    proxies: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated zero-cost proxies that evolution's predictor sees."),
+    ] = None,
+    penalty: Annotated[
+        float | None,
+        typer.Option(help="Fixed λ of darts' log FLOPs.  [default: driven by the budget]"),
+    ] = None,
+    penalty_metric: Annotated[
+        str | None, typer.Option(help="What that λ is the price of: macs or params.")
+    ] = None,
+    penalty_ramp: Annotated[
+        float | None, typer.Option(help="Share of darts' steps over which that λ rises from 0.")
+    ] = None,
+    estimator: Annotated[str | None, typer.Option(help="darts: gumbel or softmax.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Architectures to evaluate.")] = None,
+    supernet_epochs: Annotated[float | None, typer.Option(help="Supernet training.")] = None,
+    train_epochs: Annotated[float | None, typer.Option(help="Training of the winner.")] = None,
+    finalists: Annotated[
+        int | None, typer.Option(help="Networks that race before one is the winner; 1: none.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a training step.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="Comma-separated: crop,flip,mixup (or 'none').")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize the data's images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    torch_device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    workers: Annotated[
+        int, typer.Option(help="Evaluations at a time, on Ray; 0: in this process.", min=0)
+    ] = 0,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/DATA-TIME]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would do and how long, and stop.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="JSON file of settings; options override it.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Search for architectures within a budget; train and export the best one."""
+    from evaluators.budget import LATENCY
+    from evaluators.sizes import parse_size
+
+    options = {
+        "space": space,
+        "data": data,
+        "objectives": tuple(objective) if objective else None,
+        "evaluator": evaluator,
+        "time_limit": _seconds(time_limit),
+        "strategy": strategy,
+        "sampler": sampler,
+        "sampler_options": _sampler_options(sampler_option),
+        "bins": bins,
+        "proxies": _names(proxies),
+        "penalty": penalty,
+        "penalty_metric": penalty_metric,
+        "penalty_ramp": penalty_ramp,
+        "estimator": estimator,
+        "trials": trials,
+        "supernet_epochs": supernet_epochs,
+        "train_epochs": train_epochs,
+        "finalists": finalists,
+        "batch_size": batch_size,
+        "augmentation": _names(augment),
+        "image_size": image_size,
+        "seed": seed,
+        "device": torch_device,
+    }
+    sizes = {
+        "high": {"macs": max_flops, "params": max_params, "memory": max_memory},
+        "low": {"macs": min_flops},
+    }
+    bounds = {
+        side: {
+            **{metric: parse_size(text) for metric, text in texts.items() if text is not None},
+            **_bounds(f"--{word}", pairs),
+        }
+        for (side, texts), word, pairs in zip(
+            sizes.items(), ("max", "min"), (at_most, at_least), strict=True
+        )
+    }
+    bounds["high"] |= _latencies(max_latency, device or [])
+    if device and not objective:
+        options["objectives"] = ("accuracy", "macs", *(f"{LATENCY}{name}" for name in device))
+    specification = _specification(options, bounds, config, out if resume else None)
+    _check_names(specification)
+    if ray_address and not workers:
+        raise UserError("--ray-address needs --workers N, the number of actors to use there")
+    if dry_run:
+        from nas.show import print_plan
+
+        print_plan(specification, workers=workers, as_json=json_output)
+        return
+    if resume and out is None:
+        raise UserError("--resume needs --out DIR, the run to go on with")
+    from nas.show import search_and_print
+
+    code = search_and_print(
+        specification,
+        out or _new_folder(specification.data or specification.space),
+        workers=workers,
+        ray_address=ray_address,
+        resume=resume,
+        quiet=quiet,
+        as_json=json_output,
+    )
+    raise typer.Exit(code)
+
+
+def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
+    """`NAME=VALUE`s, split."""
+    pairs = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UserError(f"malformed {option} '{text}': expected NAME=VALUE")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _bounds(option: str, texts: list[str] | None) -> dict[str, float]:
+    bounds = {}
+    for name, text in _pairs(option, texts).items():
+        try:
+            bounds[name] = float(text)
+        except ValueError:
+            raise UserError(f"malformed {option} '{name}={text}': expected a number") from None
+    return bounds
+
+
+def _latencies(text: str | None, devices: list[str]) -> dict[str, float]:
+    """The ceiling on each device's latency, in milliseconds."""
+    from evaluators.budget import LATENCY
+    from evaluators.sizes import parse_milliseconds
+
+    if text is None:
+        return {}
+    if not devices:
+        raise UserError("--max-latency needs --device NAME, where it is to be kept")
+    return {f"{LATENCY}{name}": parse_milliseconds(text) for name in devices}
+
+
+def _seconds(text: str | None) -> float | None:
+    from evaluators.sizes import parse_seconds
+
+    return None if text is None else parse_seconds(text)
+
+
+def _sampler_options(texts: list[str] | None) -> dict[str, Any] | None:
+    """Values as JSON where they are, else as text."""
+    import json
+
+    if texts is None:
+        return None
+    options: dict[str, Any] = {}
+    for name, text in _pairs("--sampler-option", texts).items():
+        try:
+            options[name] = json.loads(text)
+        except ValueError:
+            options[name] = text
+    return options
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    return tuple(n for n in text.split(",") if n and n != "none")
+
+
+def _specification(
+    options: dict[str, Any],
+    bounds: dict[str, dict[str, float]],
+    config: Path | None,
+    resumed: Path | None,
+) -> Specification:
+    """From the run to be resumed, then the file, then the options, each over the one before."""
+    from nas import specification as spec
+
+    values: dict[str, Any] = {}
+    if resumed is not None and (resumed / "specification.json").exists():
+        values = spec.read(resumed / "specification.json").model_dump()
+    if config is not None:
+        values |= spec.read(config).model_dump(exclude_unset=True)
+    values |= {name: value for name, value in options.items() if value is not None}
+    for side, given in bounds.items():
+        if given:
+            values[side] = {**values.get(side, {}), **given}
+    return spec.make(values)
+
+
+def _check_names(specification: Specification) -> None:
+    """Wrong names are told at once, before data is loaded or anything is trained."""
+    from evaluators.augmentation import Augmentation
+    from nas.scoring import kind_of
+    from nas.strategies import STRATEGIES, check_sampler
+    from search_spaces.errors import unknown
+
+    if specification.strategy not in STRATEGIES:
+        raise unknown("strategy", specification.strategy, STRATEGIES)
+    check_sampler(specification.sampler)
+    Augmentation.from_names(specification.augmentation or ())
+    kind_of(specification.evaluator)
+
+
+def _new_folder(data: str) -> Path:
+    from datetime import datetime
+
+    now = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{Path(data).stem}-{now}"
