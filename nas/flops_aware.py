@@ -180,9 +180,10 @@ def shrink(
         )
     kept = trained.chosen()
     smaller = channels_last(_cut(trained.gated, kept))
-    # Gates that half closed and units that left change what every later batch norm sees.
     batches = list(calibration)
-    recalibrate(smaller, batches) if batches else None
+    if batches:
+        # Gates that half closed and units that left change what every later batch norm sees.
+        recalibrate(smaller, batches)
     tuning = replace(recipe, epochs=recipe.epochs * (1 - GATES_SHARE))
     with reporter.training("fine-tuning", tuning.steps(len(split))) as on_step:
         train(
