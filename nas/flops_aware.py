@@ -45,7 +45,7 @@ from search_spaces.modules import Network, channels_last
 from search_spaces.ops import Op
 from search_spaces.serial import Blocks
 
-GATES_SHARE = 0.6
+GATES_SHARE = 0.4
 """Share of the epochs in which gates are learnt; the rest fine-tunes what is left."""
 
 GOAL = 0.98
@@ -149,7 +149,7 @@ def shrink(
 
     Args:
         network: of `blocks`, trained already; its weights change.
-        recipe: of the whole training; 60 % of its epochs are for the gates.
+        recipe: of the whole training; 40 % of its epochs are for the gates.
         size: height and width that the network takes.
         split: the images to train on; the data's training part by default.
         calibration: inputs `(batch, channels, size, size)` from which the batch-norm statistics
