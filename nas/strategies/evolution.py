@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from nas.strategies.population import Population
 from nas.study import Evaluation
 from search_spaces.space import Rows
 
-STARTUP = 16
+STARTUP = 12
 """Random rows before the predictor is asked."""
 
 BATCH_SHARE = 0.08
@@ -40,6 +40,28 @@ SHORTLIST = 32
 
 TARGETED = 0.25
 """Share of a batch that aims at smaller budgets, where costs are an objective too."""
+
+
+NEAR = 0.2
+"""Share of a batch that aims at what uses nearly the whole budget."""
+
+NEARNESS = 0.9
+"""Share of the budget that counts as nearly the whole."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a proposal is to improve on: the best there is, weighted, or the best within limits.
+
+    `weights` is `(objectives,)`, of the predicted ones. With `metric`, only what costs less than
+    `share` of that metric's range counts; with `near`, only what uses nearly the whole budget is
+    proposed.
+    """
+
+    weights: npt.NDArray[np.float64]
+    metric: str | None = None
+    share: float = 1.0
+    near: bool = False
 
 
 class EvolutionStrategy:
@@ -70,6 +92,7 @@ class EvolutionStrategy:
         self._rng = np.random.default_rng((seed, 1))
         self._bins = bins
         self._measured = measured or Budget({}, {})
+        self._ceilings = candidates.budgeted.budget.high
         known = self._tables.metrics
         predicted = [o for o in objectives if o.metric not in known]
         self._signs = {o.metric: 1.0 if o.maximise else -1.0 for o in predicted}
@@ -157,19 +180,19 @@ class EvolutionStrategy:
         pool = self._population.grow(rows[good], worth.sum(axis=1), self._worth)
         if self._proxies is not None and len(pool):
             self._proxies.exact(pool[np.argsort(-self._worth(pool))[:SHORTLIST]])
-        costs = self._tables.score(np.concatenate([rows[good], pool]), ("macs", *self._costs))
+        metrics = dict.fromkeys(("macs", *self._costs, *self._ceilings))
+        costs = self._tables.score(np.concatenate([rows[good], pool]), tuple(metrics))
         return self._pick(aims, worth, feasible, pool, costs)
 
-    def _aim(self, count: int) -> tuple[npt.NDArray[np.float64], float]:
-        """Weights of the predicted objectives and a share of the range of costs to stay below."""
+    def _aim(self, count: int) -> Aim:
+        """What one proposal is to improve on."""
         weights = self._rng.dirichlet(np.ones(count))
         if self._bins:
-            share = (1 + self._rng.integers(self._bins)) / self._bins
-        elif self._costs and self._rng.random() < TARGETED:
-            share = self._rng.random()
-        else:
-            share = 1.0
-        return weights, float(share)
+            return Aim(weights, "macs", (1 + int(self._rng.integers(self._bins))) / self._bins)
+        lot = self._rng.random()
+        if self._costs and lot < TARGETED:
+            return Aim(weights, str(self._rng.choice(self._costs)), self._rng.random())
+        return Aim(weights, near=bool(self._ceilings) and lot > 1 - NEAR)
 
     def _worth(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Expected values of rows, for the population's selection."""
@@ -181,7 +204,7 @@ class EvolutionStrategy:
 
     def _pick(
         self,
-        aims: list[tuple[npt.NDArray[np.float64], float]],
+        aims: list[Aim],
         worth: npt.NDArray[np.float64],
         feasible: npt.NDArray[np.bool_],
         pool: Rows,
@@ -196,19 +219,23 @@ class EvolutionStrategy:
         scale = worth.std(axis=0) + 1e-12
         taken = np.zeros(len(pool), dtype=bool)
         chosen = []
-        for weights, share in aims:
-            weighted = weights / scale
+        used = np.zeros(len(pool))
+        for metric, bound in self._ceilings.items():
+            used = np.maximum(used, costs[metric][told:] / bound)
+        for aim in aims:
+            weighted = aim.weights / scale
             mean = sum(w * m for w, (m, _) in zip(weighted, predictions, strict=True))
             deviation = np.sqrt(
                 sum((w * d) ** 2 for w, (_, d) in zip(weighted, predictions, strict=True))
             )
             within_told, within_pool = feasible.copy(), ~taken
-            if share < 1:
-                metric = "macs" if self._bins else self._rng.choice(self._costs)
-                cost = costs[metric]
-                ceiling = cost.min() + share * (cost.max() - cost.min())
+            if aim.metric is not None:
+                cost = costs[aim.metric]
+                ceiling = cost.min() + aim.share * (cost.max() - cost.min())
                 within_told &= cost[:told] <= ceiling
                 within_pool &= cost[told:] <= ceiling
+            elif aim.near and (used[~taken] >= NEARNESS).any():
+                within_pool &= used >= NEARNESS
             if not within_pool.any():
                 continue
             past = worth[within_told] @ weighted
