@@ -33,7 +33,8 @@ from evaluators.accuracy import accuracy
 from evaluators.data import Split
 from evaluators.sizes import parse_size
 from nas.dry_run import plan
-from nas.engine import inherited_evaluator, search
+from nas.engine import search
+from nas.preparation import inherited_evaluator
 from nas.fit import recipe_for
 from nas.progress import Live
 from nas.specification import Specification, make

@@ -24,7 +24,7 @@ from scipy.stats import kendalltau
 from evaluators.accuracy import accuracy
 from evaluators.sizes import parse_size
 from nas import specification as spec
-from nas.engine import inherited_evaluator
+from nas.preparation import inherited_evaluator
 from nas.fit import recipe_for
 from nas.progress import Live
 from nas.run import Run

@@ -51,7 +51,10 @@ def main(arguments: list[str] | None = None) -> None:
     except UsageProblem as error:
         _fail(error.format_message())  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
-        print("nas: interrupted; --resume goes on from here", file=sys.stderr)
+        print(
+            "nas: interrupted; the same command goes on from here (nas search with --resume)",
+            file=sys.stderr,
+        )
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""

@@ -10,42 +10,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from evaluators.expected import ExpectedCosts
 from evaluators.inherited import InheritedAccuracy
-from evaluators.proxy_features import LEARNT, ProxyFeatures
-from evaluators.zero_cost import ZeroCost
-from evaluators.zero_cost_proxies import PROXIES
 from nas import run as runs
 from nas import specification as spec
 from nas.files import write_text
-from nas.fit import fit, recipe_for
-from nas.fresh import FreshWeights, Weights, calibration_images
+from nas.fresh import FreshWeights, Weights
 from nas.frontier import knee, objective
+from nas.preparation import check, prepare
 from nas.progress import Quiet, Reporter
 from nas.run import Run
 from nas.specification import Specification
-from nas.strategies import Candidates, Probabilities, Strategy, make_strategy
+from nas.strategies import Strategy
 from nas.strategies.candidates import Row
 from nas.study import Evaluation, Study
-from nas.supernet import Supernet
-from nas.supernet_training import sandwich
 from nas.task import Task
 from nas.winner import finalists, race, train_winner
 from nas.workers import Ended, Evaluator, Workers, check_reachable, open_workers
 from search_spaces.architecture import Architecture
-from search_spaces.errors import UserError, unknown
-from search_spaces.modules import channels_last
+from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
-
-ONE_THREAD_MACS = 5_000_000
-"""Networks below this are faster on one thread than on several: meeting costs more than working."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +74,7 @@ def search(
     if ray_address is not None:
         check_reachable(ray_address)
     task = Task(specification)
-    check_strategy(task)
+    check(task)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -127,126 +116,6 @@ class AllFailed(Exception):
 
 class NothingFeasible(Exception):
     """Nothing evaluated is within the bounds; the message has the nearest ones."""
-
-
-def check_strategy(task: Task) -> None:
-    """Make the strategy once, so that what is wrong with it is told before anything is spent.
-
-    Raises:
-        UserError: for a strategy that cannot be, a bound on an unknown metric, or a budget that
-            nothing meets.
-    """
-    specification = task.specification
-    _ = task.function
-    for name in specification.objectives:
-        metric = objective(name).metric
-        if task.kind != "function" and metric not in (*task.tables.metrics, *task.metrics):
-            raise unknown("objective", name, [*task.metrics, *task.tables.metrics])
-    _ = task.measured
-    _check_proxies(task)
-    if specification.strategy == "darts":
-        if task.kind != "supernet":
-            raise UserError(
-                f"strategy darts relaxes a supernet: it needs --evaluator supernet, not "
-                f"{specification.evaluator}"
-            )
-        _ = task.budgeted
-        ExpectedCosts(task.tables, (specification.penalty_metric,))
-        return
-    _strategy(task)
-
-
-def _check_proxies(task: Task) -> None:
-    for name in task.specification.proxies:
-        if name not in PROXIES:
-            raise unknown("zero-cost proxy", name, PROXIES)
-    if task.specification.proxies and task.specification.strategy != "evolution":
-        raise UserError("--proxies are features of the predictor that --strategy evolution has")
-    if task.specification.proxies and not task.trains:
-        raise UserError("--proxies look at images: they need --data")
-
-
-def _strategy(
-    task: Task,
-    probabilities: Probabilities | None = None,
-    proxies: ProxyFeatures | None = None,
-) -> Strategy:
-    specification = task.specification
-    return make_strategy(
-        specification.strategy,
-        Candidates(task.budgeted, specification.seed),
-        [objective(name) for name in specification.objectives],
-        seed=specification.seed,
-        sampler=specification.sampler,
-        options=specification.sampler_options,
-        measured=task.measured,
-        bins=specification.bins,
-        proxies=proxies,
-        probabilities=probabilities,
-    )
-
-
-def prepare(task: Task, run: Run, reporter: Reporter) -> tuple[Evaluator | None, Strategy]:
-    """The evaluator (None where candidates are trained) and the strategy, ready to go."""
-    specification = task.specification
-    if specification.strategy == "darts":
-        from nas.relaxation import Relaxation, relaxed_evaluator
-
-        options = Relaxation(
-            penalty=specification.penalty,
-            metric=specification.penalty_metric,
-            ramp=specification.penalty_ramp,
-        )
-        if specification.estimator is not None:
-            options = replace(options, estimator=specification.estimator)
-        relaxed, probabilities = relaxed_evaluator(task, run, reporter, options)
-        return relaxed, _strategy(task, probabilities)
-    return evaluator_of(task, run, reporter), _strategy(task, proxies=proxy_features(task))
-
-
-def proxy_features(task: Task) -> ProxyFeatures | None:
-    """More features for the predictor of `evolution`, or None where none were asked for."""
-    specification = task.specification
-    if not specification.proxies:
-        return None
-    names, seed = specification.proxies, specification.seed
-    evaluator = ZeroCost.on_images(task.space, task.data, names, seed=seed)
-    rows = task.budgeted.sample(LEARNT, np.random.default_rng((seed, 3)))
-    return ProxyFeatures(evaluator, task.tables, rows)
-
-
-def evaluator_of(task: Task, run: Run, reporter: Reporter) -> Evaluator | None:
-    """What scores candidates, as specified; None where they are trained one by one."""
-    if task.kind == "supernet":
-        return inherited_evaluator(task, run, reporter)
-    if task.kind == "proxy":
-        specification = task.specification
-        return ZeroCost.on_images(
-            task.space, task.data, [specification.evaluator], seed=specification.seed
-        )
-    if task.kind == "table":
-        return task.table
-    if task.kind == "function":
-        return task.function
-    return None
-
-
-def starting_weights(task: Task, run: Run, reporter: Reporter) -> Weights:
-    """Where the training of a run's architectures starts: from the supernet, if there is one.
-
-    Raises:
-        UserError: for a run that has no images to train on.
-    """
-    if task.kind == "supernet":
-        inherited, _ = prepare(task, run, reporter)
-        assert isinstance(inherited, InheritedAccuracy)
-        return inherited
-    if not task.trains:
-        raise UserError(
-            f"{run.folder} has no images to train on: it was searched with "
-            f"{task.specification.evaluator} and without --data"
-        )
-    return FreshWeights.of(task)
 
 
 def _open_pool(
@@ -323,36 +192,6 @@ def _check_folder(folder: Path, specification: Specification, *, resume: bool) -
 def _visible(folder: Path) -> list[Path]:
     """What a user would see in it: the lock of a search that ended early is nothing."""
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAccuracy:
-    """Train the supernet, or take it from its checkpoint, and make its evaluator."""
-    specification = task.specification
-    data = task.data
-    if task.tables.cost(task.space.largest)["macs"] < ONE_THREAD_MACS:
-        torch.set_num_threads(1)
-    recipe = recipe_for(task.space, task.supernet_epochs, batch_size=specification.batch_size)
-    torch.manual_seed(specification.seed)
-    supernet = Supernet(task.space)
-    supernet = channels_last(supernet.to(specification.device))
-
-    def draw(rng: np.random.Generator, n: int) -> list[Architecture]:
-        return task.space.decode(task.budgeted.spread(n, rng))
-
-    with reporter.training("supernet", recipe.steps(len(data.train))) as on_step:
-        fit(
-            supernet,
-            data,
-            recipe,
-            sandwich(supernet, recipe, seed=specification.seed, draw=draw),
-            seed=specification.seed,
-            augmentation=task.augmentation,
-            checkpoint=run.supernet_checkpoint,
-            on_step=on_step,
-        )
-    return InheritedAccuracy(
-        supernet, data.validation, calibration_images(task), data.normalisation
-    )
 
 
 def finish(

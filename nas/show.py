@@ -321,8 +321,8 @@ def export_and_print(
     """`nas export`."""
     from torch import nn
 
-    from nas.engine import starting_weights
     from nas.export import export, load
+    from nas.preparation import starting_weights
     from nas.task import Task
 
     run = Run(folder)
@@ -333,7 +333,8 @@ def export_and_print(
     for place in trained:
         if (place / "config.json").exists():
             loaded = load(place)
-            if loaded.config["architecture"]["id"] == arch.id:
+            # A network that was cut is another one than the architecture that it came from.
+            if loaded.config["architecture"]["id"] == arch.id and "cut" not in loaded.config:
                 network, metrics, source = loaded, loaded.config["metrics"], "trained"
                 break
     else:

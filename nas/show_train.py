@@ -35,8 +35,8 @@ def train_and_print(
     as_json: bool,
 ) -> None:
     """`nas train`; with a target of MACs or a penalty, FLOPs-aware."""
-    from nas.engine import starting_weights
     from nas.flops_aware import Aim
+    from nas.preparation import starting_weights
     from nas.task import Task
     from nas.winner import train_winner, train_within
 

@@ -136,6 +136,12 @@ def check_resumable(old: Specification, new: Specification, folder: Path) -> Non
                 "use another --out, or the same settings to resume"
             )
 
+    if (old.strategy == "darts") != (new.strategy == "darts"):
+        raise UserError(
+            f"{folder} was started with strategy {old.strategy}, whose supernet is another than "
+            f"{new.strategy}'s: use another --out"
+        )
+
 
 def _shown(value: object) -> str:
     return str(value) if value else "none"

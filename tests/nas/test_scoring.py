@@ -25,7 +25,7 @@ def score(arch):
     return sum(("5" in b) + ("e6" in b) for b in blocks) / 25
 
 def measured(arch):
-    return {"accuracy": score(arch), "latency_ms": 10 * score(arch)}
+    return {"accuracy": score(arch), "latency_ms": 1 + 10 * score(arch)}
 
 def troubled(arch):
     kind = int(arch.id[:2], 16) % 4

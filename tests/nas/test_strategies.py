@@ -258,7 +258,7 @@ def test_proxies_are_computed_of_what_is_evaluated_and_of_a_shortlist() -> None:
     assert len(known) == len(scored)  # each once
     assert len(told - known) <= 1  # the last one is not learnt from yet
     shortlisted = known - told - set(tiny.space.decode(rows))
-    assert 0 < len(shortlisted) <= 32 * 8
+    assert 0 < len(shortlisted) <= 32 * 12
 
 
 def test_samplers_go_by_optunas_names_too() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.engine import Outcome, inherited_evaluator, search
+from nas.engine import Outcome, search
+from nas.preparation import inherited_evaluator
 from nas.progress import Quiet
 from nas.specification import Specification
 from nas.workers import ATTEMPTS, InProcess, RayWorkers, evaluate, open_workers
