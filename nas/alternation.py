@@ -51,7 +51,8 @@ class Relaxation:
         penalty: λ; None makes it the budget's dual variable, and 0 without a budget.
         metric: what λ is the price of: `macs`, `params` or a priced metric.
         ramp: share of the steps over which a fixed λ rises from 0.
-        temperatures: of the first and the last step of the logits, geometric between.
+        temperatures: of the first and the last step of the logits, geometric between; lower ones
+            decide earlier, at times for what a supernet at its beginning is wrong about.
         learning_rate: of the logits (Adam).
         warmup: share of the steps that train weights alone.
     """
@@ -60,7 +61,7 @@ class Relaxation:
     penalty: float | None = None
     metric: str = "macs"
     ramp: float = 0.0
-    temperatures: tuple[float, float] = (1.0, 0.3)
+    temperatures: tuple[float, float] = (1.0, 0.5)
     learning_rate: float = 0.05
     warmup: float = 0.4
 
