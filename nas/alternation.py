@@ -25,10 +25,11 @@ from torch.nn import functional as F
 
 from evaluators.augmentation import Augmentation, augment, prepare, resize
 from evaluators.batches import training_batch
-from evaluators.budget import Budget
+from evaluators.budget import Budget, word
 from evaluators.costs import CostTables
 from evaluators.data import ImageData, Split
 from evaluators.distribution import draw_rows
+from evaluators.sizes import format_metric
 from nas.files import write_text
 from nas.fit import Recipe
 from nas.lagrangian import DualPrice, FixedPrice
@@ -92,6 +93,14 @@ class Point:
     multipliers: dict[str, float]
     temperature: float
     entropy: float
+
+    def __str__(self) -> str:
+        expected = ", ".join(
+            f"E[{word(metric)}] {format_metric(metric, cost)}"
+            for metric, cost in self.expected.items()
+        )
+        prices = ", ".join(f"λ {value:.3g}" for value in self.multipliers.values())
+        return ", ".join(part for part in (expected, prices) if part)
 
 
 class Alternation:

@@ -250,5 +250,8 @@ def finish(
         },
         "seed": specification.seed,
     }
+    if run.trajectory.exists():
+        last = run.trajectory.read_text(encoding="utf-8").splitlines()[-1]
+        summary["relaxation"] = json.loads(last)
     write_text(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary

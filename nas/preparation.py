@@ -109,7 +109,9 @@ def _relaxed(task: Task, run: Run, reporter: Reporter) -> tuple[InheritedAccurac
     )
     if specification.estimator is not None:
         options = replace(options, estimator=specification.estimator)
-    return relaxed_evaluator(task, run, reporter, options)
+    return relaxed_evaluator(
+        task, run, reporter, options, on_point=lambda point: reporter.remark(str(point))
+    )
 
 
 def proxy_features(task: Task) -> ProxyFeatures | None:
@@ -161,8 +163,7 @@ def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAc
     """Train the supernet, or take it from its checkpoint, and make its evaluator."""
     specification = task.specification
     data = task.data
-    if task.tables.cost(task.space.largest)["macs"] < ONE_THREAD_MACS:
-        torch.set_num_threads(1)
+    _choose_threads(task)
     recipe = recipe_for(task.space, task.supernet_epochs, batch_size=specification.batch_size)
     torch.manual_seed(specification.seed)
     supernet = Supernet(task.space)
@@ -185,3 +186,8 @@ def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAc
     return InheritedAccuracy(
         supernet, data.validation, calibration_images(task), data.normalisation
     )
+
+
+def _choose_threads(task: Task) -> None:
+    if task.tables.cost(task.space.largest)["macs"] < ONE_THREAD_MACS:
+        torch.set_num_threads(1)

@@ -45,6 +45,10 @@ class Reporter(Protocol):
         """A part without steps."""
         ...
 
+    def remark(self, text: str) -> None:
+        """Something to show beside the training that goes on."""
+        ...
+
 
 class Quiet:
     """Shows nothing."""
@@ -64,6 +68,9 @@ class Quiet:
         """Ignores the stage."""
         yield
 
+    def remark(self, text: str) -> None:
+        """Ignores it."""
+
 
 class Live:
     """Progress bars with the time left, the best within budget and the hypervolume.
@@ -73,6 +80,11 @@ class Live:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._remark = ""
+
+    def remark(self, text: str) -> None:
+        """Shown after the loss."""
+        self._remark = f", {text}"
 
     def _bar(self) -> Progress:
         return Progress(
@@ -97,13 +109,14 @@ class Live:
         """A bar of the steps with the loss."""
         started, note = time.monotonic(), "trained already"
         smooth = float("nan")
+        self._remark = ""
         with self._bar() as bar:
             task = bar.add_task(name, total=steps, note="")
 
             def on_step(done: int, steps: int, loss: float) -> None:
                 nonlocal note, smooth
                 smooth = loss if smooth != smooth else 0.95 * smooth + 0.05 * loss
-                note = f"loss {smooth:.3f}"
+                note = f"loss {smooth:.3f}{self._remark}"
                 bar.update(task, completed=done, total=steps, note=note)
 
             yield on_step

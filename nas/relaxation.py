@@ -152,7 +152,7 @@ def relaxed_evaluator(
             draw=draw,
             augmentation=task.augmentation,
             checkpoint=run.folder / "relaxation.pt",
-            trajectory=run.folder / "relaxation.jsonl",
+            trajectory=run.trajectory,
             on_step=on_step,
             on_point=on_point,
         )

@@ -2,6 +2,8 @@
 
 specification.json  what was asked for
 supernet.pt         the supernet's checkpoint, whole when its step is the last
+relaxation.pt       the same where `darts` relaxes it, with the probabilities of all options
+relaxation.jsonl    what was expected and paid at each step of that
 study.db            every evaluation (Optuna, SQLite)
 trained/            checkpoints and exports of architectures trained on their own
 winner/             the exported network of the best architecture
@@ -50,6 +52,11 @@ class Run:
     def supernet_checkpoint(self) -> Path:
         """The supernet's weights and its training's state."""
         return self.folder / "supernet.pt"
+
+    @property
+    def trajectory(self) -> Path:
+        """Where a relaxation's expected costs and multipliers are, a JSON line a step."""
+        return self.folder / "relaxation.jsonl"
 
     def training_checkpoint(self, arch: Architecture, epochs: float) -> Path:
         """The state of an architecture's own training of so many epochs."""

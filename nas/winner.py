@@ -19,6 +19,7 @@ from torch import nn
 from evaluators.accuracy import accuracy, calibration_batches, recalibrate
 from evaluators.data import ImageData, Split
 from evaluators.inherited import InheritedAccuracy
+from evaluators.nearest import FLOOR
 from nas import run as runs
 from nas.export import export, load
 from nas.fit import recipe_for
@@ -40,11 +41,16 @@ FINE_TUNING_RATE = 0.5
 def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[Evaluation]:
     """Those that race: the most accurate of the frontier, if their accuracy is an inherited one.
 
-    All are of the frontier, so the winner is dominated by nothing that the search saw. Elsewhere
+    All are of the frontier (for `darts`, of the part of it that uses the whole budget, where it
+    has one), so the winner is dominated by nothing that the search saw there. Elsewhere
     the best needs no race; of candidates that were trained, those count that were not stopped.
     """
     objectives = run.objectives
     front = runs.frontier(evaluations, objectives)
+    if task.specification.strategy == "darts":
+        # A relaxation is trained for one budget, and what it ends with uses that budget.
+        used = [e for e in evaluations if e.feasible and run.budget.used(e.metrics) >= FLOOR]
+        front = runs.frontier(used, objectives) or front
     if task.kind == "train":
         longest = max(e.metrics["epochs"] for e in front)
         return [runs.best([e for e in front if e.metrics["epochs"] == longest], objectives)]
