@@ -230,3 +230,21 @@ def test_a_transformer_is_searched_trained_and_exported(quick: Specification, fo
     outcome = search(specification, folder)
     assert outcome.summary["winner"]["macs"] <= 1_000_000
     assert (folder / "winner" / "model.onnx").exists()
+
+
+def test_darts_ends_with_what_uses_the_whole_budget_and_shows_its_prices(
+    quick: Specification, folder: Path
+) -> None:
+    relaxed = make({**quick.model_dump(), "strategy": "darts", "trials": 6})
+    outcome = search(relaxed, folder)
+    assert 190_000 <= outcome.winner.metrics["macs"] <= 200_000
+    assert all(e.metrics["macs"] <= 200_000 for e in outcome.run.evaluations())
+    assert set(outcome.summary["relaxation"]["multipliers"]) == {"macs"}
+    points = outcome.run.trajectory.read_text().splitlines()
+    # A killed search takes its relaxation up where it was: nothing is trained again.
+    more = make({**relaxed.model_dump(), "trials": 9})
+    again = search(more, folder, resume=True)
+    assert len(again.run.evaluations()) == 9
+    assert again.run.trajectory.read_text().splitlines() == points
+    with pytest.raises(UserError, match="started with strategy darts, whose supernet is another"):
+        search(make({**more.model_dump(), "strategy": "evolution"}), folder, resume=True)
