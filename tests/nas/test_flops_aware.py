@@ -16,7 +16,7 @@ from evaluators.gated_costs import GatedMacs
 from evaluators.torch_counter import count_module
 from nas.cli import main
 from nas.engine import Outcome
-from nas.fit import recipe_for
+from nas.fit import read_checkpoint, recipe_for
 from nas.flops_aware import Aim, Shrunk, shrink
 from nas.show_train import print_cut
 from search_spaces.catalogue import load_space
@@ -121,6 +121,16 @@ def test_a_killed_training_resumes_to_the_same_network(
     expected = whole.network.state_dict()
     for key, value in resumed.network.state_dict().items():
         assert torch.equal(value, expected[key]), key
+
+
+def test_both_parts_train_at_twice_the_rate_of_a_fine_tuning(
+    data: ImageData, tmp_path: Path
+) -> None:
+    shrunk(data, "mobilenet-tiny", Aim(penalty=1.0), tmp_path / "run", epochs=0.5)
+    given = recipe_for(load_space("mobilenet-tiny", image_size=8, channels=1), 0.5)
+    for part in ("gates", "tuning"):
+        recipe = read_checkpoint(tmp_path / f"run-{part}.pt")["identity"]["recipe"]
+        assert recipe["learning_rate"] == 2 * given.learning_rate
 
 
 def test_a_checkpoint_of_another_aim_is_refused(data: ImageData, tmp_path: Path) -> None:
