@@ -27,7 +27,6 @@ from evaluators.gated_costs import GatedMacs, network_costs
 from nas.fit import Recipe, recipe_for
 from nas.flops_aware import Aim, shrink
 from nas.training import train
-from nas.winner import FINE_TUNING_RATE
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.cutting import Kept, cut_ops
@@ -87,7 +86,7 @@ def main() -> None:
                 blocks,
                 data,
                 Aim(target=target),
-                recipe.scaled(FINE_TUNING_RATE),
+                recipe,
                 size=size,
                 seed=seed,
                 calibration=_calibration(data, size),

@@ -48,13 +48,6 @@ from search_spaces.serial import Blocks
 GATES_SHARE = 0.4
 """Share of the epochs in which gates are learnt; the rest fine-tunes what is left."""
 
-REWOUND = 2.0
-"""Learning rate of both parts over that of the recipe, which is a fine-tuning's.
-
-A network that loses parts recovers best at the rates of its first training (Renda, Frankle and
-Carbin, "Comparing rewinding and fine-tuning in neural network pruning", 2020).
-"""
-
 GOAL = 0.98
 """Share of the target that the gates are led to: the cut then has little to mend either way."""
 
@@ -156,8 +149,9 @@ def shrink(
 
     Args:
         network: of `blocks`, trained already; its weights change.
-        recipe: of a fine-tuning as long as the whole training; 40 % of its epochs are for the
-            gates, and its learning rate is doubled.
+        recipe: of both parts; 40 % of its epochs are for the gates. Its learning rate is best that
+            of a first training, not of a fine-tuning: a network that loses parts recovers at that
+            (Renda, Frankle and Carbin, "Comparing rewinding and fine-tuning in neural network pruning", 2020).
         size: height and width that the network takes.
         split: the images to train on; the data's training part by default.
         calibration: inputs `(batch, channels, size, size)` from which the batch-norm statistics
@@ -172,7 +166,6 @@ def shrink(
     reporter = reporter or Quiet()
     split = split or data.train
     features = analyse(blocks)
-    recipe = recipe.scaled(REWOUND)
     trained = _Training(GatedNetwork(network, features), aim, recipe, size=size, seed=seed)
     gates_recipe = replace(recipe, epochs=recipe.epochs * GATES_SHARE)
     trained.steps = gates_recipe.steps(len(split))

@@ -154,7 +154,7 @@ def train_within(
         task.space.ops(arch),
         data,
         aim,
-        recipe.scaled(FINE_TUNING_RATE),
+        recipe,
         size=size,
         seed=specification.seed,
         split=split,

@@ -123,14 +123,12 @@ def test_a_killed_training_resumes_to_the_same_network(
         assert torch.equal(value, expected[key]), key
 
 
-def test_both_parts_train_at_twice_the_rate_of_a_fine_tuning(
-    data: ImageData, tmp_path: Path
-) -> None:
+def test_both_parts_train_at_the_rate_of_a_first_training(data: ImageData, tmp_path: Path) -> None:
     shrunk(data, "mobilenet-tiny", Aim(penalty=1.0), tmp_path / "run", epochs=0.5)
     given = recipe_for(load_space("mobilenet-tiny", image_size=8, channels=1), 0.5)
     for part in ("gates", "tuning"):
         recipe = read_checkpoint(tmp_path / f"run-{part}.pt")["identity"]["recipe"]
-        assert recipe["learning_rate"] == 2 * given.learning_rate
+        assert recipe["learning_rate"] == given.learning_rate
 
 
 def test_a_checkpoint_of_another_aim_is_refused(data: ImageData, tmp_path: Path) -> None:
