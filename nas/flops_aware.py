@@ -151,7 +151,8 @@ def shrink(
         network: of `blocks`, trained already; its weights change.
         recipe: of both parts; 40 % of its epochs are for the gates. Its learning rate is best that
             of a first training, not of a fine-tuning: a network that loses parts recovers at that
-            (Renda, Frankle and Carbin, "Comparing rewinding and fine-tuning in neural network pruning", 2020).
+            (Renda, Frankle and Carbin, "Comparing rewinding and fine-tuning in neural network
+            pruning", 2020).
         size: height and width that the network takes.
         split: the images to train on; the data's training part by default.
         calibration: inputs `(batch, channels, size, size)` from which the batch-norm statistics
