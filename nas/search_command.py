@@ -210,12 +210,19 @@ def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
 
 
 def _bounds(option: str, texts: list[str] | None) -> dict[str, float]:
-    bounds = {}
+    """Numbers as they are, else sizes: `latency_ms=2.5`, `macs=50M`."""
+    from math import isfinite
+
+    from evaluators.sizes import parse_size
+
+    bounds: dict[str, float] = {}
     for name, text in _pairs(option, texts).items():
         try:
             bounds[name] = float(text)
         except ValueError:
-            raise UserError(f"malformed {option} '{name}={text}': expected a number") from None
+            bounds[name] = parse_size(text)
+        if not isfinite(bounds[name]):
+            raise UserError(f"malformed {option} '{name}={text}': expected a finite number")
     return bounds
 
 
