@@ -111,7 +111,7 @@ def plain(name: str, w: World, metric: str, bound: float, seed: int) -> Iterator
 
 @dataclass(frozen=True)
 class Curve:
-    """One search: `(evaluations,)` regrets in points and share of the hypervolume."""
+    """One search: `(evaluations,)` regrets in points, and at `measured` ones the hypervolume."""
 
     strategy: str
     budget: str
@@ -139,9 +139,14 @@ def search(case: tuple[str, str, int], *, path: str, data: str, trials: int) -> 
     lead = np.array([int(values[: i + 1].argmax()) for i in range(trials)])
     regret = w.validation[feasible].max() - best
     test = w.test[feasible].max() - np.where(np.isinf(best), np.nan, w.test[order[lead]])
-    volume = np.array([_volume(w, order[: i + 1], feasible) for i in _shown(trials)])
+    volume = np.array([_volume(w, order[:count], feasible) for count in measured(trials)])
     volume /= _volume(w, np.flatnonzero(feasible), feasible)
     return Curve(strategy, budget, regret, test, volume, seconds / trials)
+
+
+def measured(trials: int) -> list[int]:
+    """After how many evaluations the hypervolume is taken."""
+    return [*range(5, trials, 5), trials]
 
 
 def _shown(trials: int) -> list[int]:
@@ -194,15 +199,15 @@ def _summary(curves: list[Curve], trials: int) -> dict[str, float]:
 
 
 def draw(curves: list[Curve], names: tuple[str, ...], path: Path) -> None:
-    """Mean regret against evaluations, a panel a budget, the quartiles as bands."""
+    """Mean regret, with its quartiles, and hypervolume against evaluations; a panel a budget."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(2, 3, figsize=(13, 7), sharex=True)
+    figure, panels = pyplot.subplots(3, 3, figsize=(13, 10), sharex=True)
     colours = pyplot.get_cmap("tab10")
-    for panel, budget in zip(panels.flat, BUDGETS, strict=True):
+    for panel, budget in zip(panels[:2].flat, BUDGETS, strict=True):
         for number, name in enumerate(names):
             mine = [c.regret for c in curves if (c.strategy, c.budget) == (name, budget)]
             regret = np.minimum(np.stack(mine), 20)
@@ -211,17 +216,28 @@ def draw(curves: list[Curve], names: tuple[str, ...], path: Path) -> None:
             style = "--" if name in PLAIN else "-"
             panel.plot(x, regret.mean(axis=0), style, color=colours(number), label=name)
             panel.fill_between(x, low, high, color=colours(number), alpha=0.1, linewidth=0)
-        panel.set_title(f"at most {budget}")
+        panel.set_title(f"regret, at most {budget}")
         panel.set_yscale("symlog", linthresh=0.1)
         panel.set_ylim(0, 20)
         panel.grid(alpha=0.3)
-    for panel in panels[-1]:
+    for panel, budget in zip(panels[2], BUDGETS, strict=False):
+        for number, name in enumerate(names):
+            mine = [c.hypervolume for c in curves if (c.strategy, c.budget) == (name, budget)]
+            missing = 1 - np.stack(mine).mean(axis=0)
+            style = "--" if name in PLAIN else "-"
+            x = measured(len(curves[0].regret))
+            panel.plot(x, missing, style, color=colours(number), label=name)
+        panel.set_title(f"missing hypervolume, at most {budget}")
+        panel.set_yscale("log")
         panel.set_xlabel("evaluations")
-    for panel in panels[:, 0]:
-        panel.set_ylabel("regret, points of accuracy")
-    panels[0, 2].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+        panel.grid(alpha=0.3)
+    for panel in panels[:2, 0]:
+        panel.set_ylabel("points of accuracy")
+    panels[2, 0].set_ylabel("share")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(names), frameon=False)
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.savefig(path, dpi=100)
 
 
 if __name__ == "__main__":

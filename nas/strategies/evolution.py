@@ -23,6 +23,7 @@ from evaluators.predictor import LEAST, Predictor, Quality
 from evaluators.proxy_features import ProxyFeatures
 from nas.frontier import Objective
 from nas.strategies.candidates import Candidates, Row
+from nas.strategies.improvement import Stairs, log_improvement
 from nas.strategies.population import Population
 from nas.study import Evaluation
 from search_spaces.space import Rows
@@ -38,8 +39,8 @@ LARGEST_BATCH = 64
 SHORTLIST = 32
 """Rows of a pool whose proxies are computed, where there are proxies."""
 
-TARGETED = 0.25
-"""Share of a batch that aims at smaller budgets, where costs are an objective too."""
+TARGETED = 0.35
+"""Share of a batch that aims at the whole frontier, where a cost is an objective too."""
 
 
 NEAR = 0.2
@@ -51,11 +52,11 @@ NEARNESS = 0.9
 
 @dataclass(frozen=True)
 class Aim:
-    """What a proposal is to improve on: the best there is, weighted, or the best within limits.
+    """What a proposal is to improve on: the best there is, weighted, or the frontier.
 
-    `weights` is `(objectives,)`, of the predicted ones. With `metric`, only what costs less than
-    `share` of that metric's range counts; with `near`, only what uses nearly the whole budget is
-    proposed.
+    `weights` is `(objectives,)`, of the predicted ones. With `metric`, the hypervolume against that
+    cost counts; with bins, the best of what costs less than `share` of its range. With `near`, only
+    what uses nearly the whole budget is proposed.
     """
 
     weights: npt.NDArray[np.float64]
@@ -191,7 +192,7 @@ class EvolutionStrategy:
             return Aim(weights, "macs", (1 + int(self._rng.integers(self._bins))) / self._bins)
         lot = self._rng.random()
         if self._costs and lot < TARGETED:
-            return Aim(weights, str(self._rng.choice(self._costs)), self._rng.random())
+            return Aim(weights, str(self._rng.choice(self._costs)))
         return Aim(weights, near=bool(self._ceilings) and lot > 1 - NEAR)
 
     def _worth(self, rows: Rows) -> npt.NDArray[np.float64]:
@@ -229,7 +230,7 @@ class EvolutionStrategy:
                 sum((w * d) ** 2 for w, (_, d) in zip(weighted, predictions, strict=True))
             )
             within_told, within_pool = feasible.copy(), ~taken
-            if aim.metric is not None:
+            if aim.metric is not None and self._bins:
                 cost = costs[aim.metric]
                 ceiling = cost.min() + aim.share * (cost.max() - cost.min())
                 within_told &= cost[:told] <= ceiling
@@ -240,9 +241,13 @@ class EvolutionStrategy:
                 continue
             past = worth[within_told] @ weighted
             gain = admitted
-            if len(past) or self._measured.metrics == ():
+            if len(past) and aim.metric is not None and not self._bins:
+                cost = costs[aim.metric].astype(np.float64)
+                stairs = Stairs(cost[:told][within_told], past, cost.max())
+                gain = admitted + stairs.log_gain(cost[told:], mean, deviation)
+            elif len(past) or self._measured.metrics == ():
                 best = past.max() if len(past) else -np.inf
-                gain = admitted + _log_improvement(mean, deviation, best)
+                gain = admitted + log_improvement(mean, deviation, best)
             index = int(np.where(within_pool, gain, -np.inf).argmax())
             taken[index] = True
             chosen.append(np.asarray(pool[index]))
@@ -258,16 +263,3 @@ class EvolutionStrategy:
                     mean = self._signs[name] * mean
                 total += norm.logcdf(side * (bound - mean) / deviation)
         return total
-
-
-def _log_improvement(
-    mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64], best: float
-) -> npt.NDArray[np.float64]:
-    """A monotone function of the expected improvement over `best`, far below it too."""
-    if best == -np.inf:
-        return mean + deviation
-    z = (mean - best) / deviation
-    # Far below the best, z * cdf + pdf is a difference of nearly equal numbers: its asymptote.
-    near = np.maximum(z, -6.0)
-    plain = np.log(norm.pdf(near) + near * norm.cdf(near))
-    return np.log(deviation) + np.where(z > -6, plain, -0.5 * z**2 - 2 * np.log(np.abs(z) + 1))
