@@ -223,35 +223,56 @@ class EvolutionStrategy:
         used = np.zeros(len(pool))
         for metric, bound in self._ceilings.items():
             used = np.maximum(used, costs[metric][told:] / bound)
+        known: dict[tuple[object, ...], npt.NDArray[np.float64]] = {}
         for aim in aims:
-            weighted = aim.weights / scale
-            mean = sum(w * m for w, (m, _) in zip(weighted, predictions, strict=True))
-            deviation = np.sqrt(
-                sum((w * d) ** 2 for w, (_, d) in zip(weighted, predictions, strict=True))
-            )
-            within_told, within_pool = feasible.copy(), ~taken
+            within_pool = ~taken
             if aim.metric is not None and self._bins:
-                cost = costs[aim.metric]
-                ceiling = cost.min() + aim.share * (cost.max() - cost.min())
-                within_told &= cost[:told] <= ceiling
-                within_pool &= cost[told:] <= ceiling
+                within_pool &= costs[aim.metric][told:] <= self._ceiling(aim, costs)
             elif aim.near and (used[~taken] >= NEARNESS).any():
                 within_pool &= used >= NEARNESS
             if not within_pool.any():
                 continue
-            past = worth[within_told] @ weighted
-            gain = admitted
-            if len(past) and aim.metric is not None and not self._bins:
-                cost = costs[aim.metric].astype(np.float64)
-                stairs = Stairs(cost[:told][within_told], past, cost.max())
-                gain = admitted + stairs.log_gain(cost[told:], mean, deviation)
-            elif len(past) or self._measured.metrics == ():
-                best = past.max() if len(past) else -np.inf
-                gain = admitted + log_improvement(mean, deviation, best)
-            index = int(np.where(within_pool, gain, -np.inf).argmax())
+            weighted = aim.weights / scale
+            key = (aim.metric, aim.share, weighted.tobytes())
+            if key not in known:
+                mean = sum(w * m for w, (m, _) in zip(weighted, predictions, strict=True))
+                deviation = np.sqrt(
+                    sum((w * d) ** 2 for w, (_, d) in zip(weighted, predictions, strict=True))
+                )
+                known[key] = admitted + self._log_gain(
+                    aim, costs, feasible, worth @ weighted, mean, deviation
+                )
+            index = int(np.where(within_pool, known[key], -np.inf).argmax())
             taken[index] = True
             chosen.append(np.asarray(pool[index]))
         return chosen
+
+    def _ceiling(self, aim: Aim, costs: dict[str, npt.NDArray[Any]]) -> float:
+        """What the aim's share of the range of its metric comes to."""
+        cost = costs[str(aim.metric)]
+        return float(cost.min() + aim.share * (cost.max() - cost.min()))
+
+    def _log_gain(
+        self,
+        aim: Aim,
+        costs: dict[str, npt.NDArray[Any]],
+        feasible: npt.NDArray[np.bool_],
+        worth: npt.NDArray[np.float64],
+        mean: npt.NDArray[np.float64],
+        deviation: npt.NDArray[np.float64],
+    ) -> npt.NDArray[np.float64]:
+        """Log of what each row of the pool is expected to add to what is feasible so far."""
+        told = len(worth)
+        if aim.metric is not None and self._bins:
+            feasible = feasible & (costs[aim.metric][:told] <= self._ceiling(aim, costs))
+        if not feasible.any():
+            # Where nothing is known, the likeliest to be within the measured bounds.
+            return np.zeros(len(mean)) if self._measured.metrics else mean + deviation
+        if aim.metric is None or self._bins:
+            return log_improvement(mean, deviation, worth[feasible].max())
+        cost = costs[aim.metric].astype(np.float64)
+        stairs = Stairs(cost[:told][feasible], worth[feasible], cost.max())
+        return stairs.log_gain(cost[told:], mean, deviation)
 
     def _log_feasible(self, pool: Rows) -> npt.NDArray[np.float64]:
         """Log of the probability that each row `(n, choices)` is within the measured bounds."""

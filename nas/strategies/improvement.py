@@ -13,9 +13,7 @@ from scipy.stats import norm
 def log_improvement(
     mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64], best: float
 ) -> npt.NDArray[np.float64]:
-    """A monotone function of the expected improvement over `best`, far below it too."""
-    if best == -np.inf:
-        return mean + deviation
+    """Log of the expected improvement over `best`, a monotone function of it far below it too."""
     z = (mean - best) / deviation
     # Far below the best, z * cdf + pdf is a difference of nearly equal numbers: its asymptote.
     near = np.maximum(z, -6.0)
