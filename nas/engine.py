@@ -21,7 +21,7 @@ from nas import run as runs
 from nas import specification as spec
 from nas.files import write_text
 from nas.fresh import FreshWeights, Weights
-from nas.frontier import knee, objective
+from nas.frontier import knee
 from nas.preparation import check, prepare
 from nas.progress import Quiet, Reporter
 from nas.run import Run
@@ -138,7 +138,7 @@ def _judged(task: Task, strategy: Strategy, row: Row, ended: Ended) -> Evaluatio
     error = ended.error
     violation = 0.0
     if error is None:
-        named = [objective(name).metric for name in task.specification.objectives]
+        named = [o.metric for o in task.objectives]
         missing = [m for m in (*named, *task.measured.metrics) if m not in metrics]
         if missing:
             error = f"the evaluator gave no {missing[0]}"

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.data import Split
+from evaluators.inherited import InheritedAccuracy
+from nas.supernet import Supernet
 from nas.task import Task
 from search_spaces.architecture import Architecture
 from search_spaces.modules import build, channels_last
@@ -47,6 +49,20 @@ class FreshWeights:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return channels_last(build(self.space, arch)).eval()
+
+
+def fresh_supernet(task: Task) -> Supernet:
+    """The task's supernet on its device, newly initialised; the same for the same seed."""
+    torch.manual_seed(task.specification.seed)
+    return channels_last(Supernet(task.space).to(task.specification.device))
+
+
+def inherited_from(supernet: Supernet, task: Task) -> InheritedAccuracy:
+    """The evaluator over a supernet's weights: what every search of the task scores with."""
+    data = task.data
+    return InheritedAccuracy(
+        supernet, data.validation, calibration_images(task), data.normalisation
+    )
 
 
 def calibration_images(task: Task) -> Tensor:

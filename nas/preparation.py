@@ -17,19 +17,16 @@ from evaluators.zero_cost import ZeroCost
 from evaluators.zero_cost_proxies import PROXIES
 from nas.alternation import Relaxation
 from nas.fit import fit, recipe_for
-from nas.fresh import FreshWeights, Weights, calibration_images
-from nas.frontier import objective
+from nas.fresh import FreshWeights, Weights, fresh_supernet, inherited_from
 from nas.progress import Reporter
 from nas.relaxation import relaxed_evaluator
 from nas.run import Run
 from nas.strategies import Candidates, Probabilities, Strategy, make_strategy
-from nas.supernet import Supernet
 from nas.supernet_training import sandwich
 from nas.task import Task
 from nas.workers import Evaluator
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
-from search_spaces.modules import channels_last
 
 ONE_THREAD_MACS = 5_000_000
 """Networks below this are faster on one thread than on several: meeting costs more than working."""
@@ -44,10 +41,9 @@ def check(task: Task) -> None:
     """
     specification = task.specification
     _ = task.function
-    for name in specification.objectives:
-        metric = objective(name).metric
+    for metric in (o.metric for o in task.objectives):
         if task.kind != "function" and metric not in (*task.tables.metrics, *task.metrics):
-            raise unknown("objective", name, [*task.metrics, *task.tables.metrics])
+            raise unknown("objective", metric, [*task.metrics, *task.tables.metrics])
     _ = task.measured
     _check_proxies(task)
     if specification.strategy == "darts":
@@ -81,7 +77,7 @@ def _strategy(
     return make_strategy(
         specification.strategy,
         Candidates(task.budgeted, specification.seed),
-        [objective(name) for name in specification.objectives],
+        task.objectives,
         seed=specification.seed,
         sampler=specification.sampler,
         options=specification.sampler_options,
@@ -165,9 +161,7 @@ def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAc
     data = task.data
     _choose_threads(task)
     recipe = recipe_for(task.space, task.supernet_epochs, batch_size=specification.batch_size)
-    torch.manual_seed(specification.seed)
-    supernet = Supernet(task.space)
-    supernet = channels_last(supernet.to(specification.device))
+    supernet = fresh_supernet(task)
 
     def draw(rng: np.random.Generator, n: int) -> list[Architecture]:
         return task.space.decode(task.budgeted.spread(n, rng))
@@ -183,9 +177,7 @@ def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAc
             checkpoint=run.supernet_checkpoint,
             on_step=on_step,
         )
-    return InheritedAccuracy(
-        supernet, data.validation, calibration_images(task), data.normalisation
-    )
+    return inherited_from(supernet, task)
 
 
 def _choose_threads(task: Task) -> None:

@@ -22,14 +22,13 @@ from evaluators.data import ImageData, Split
 from evaluators.inherited import InheritedAccuracy
 from nas.alternation import Alternation, Point, Relaxation
 from nas.fit import Recipe, fit, recipe_for
-from nas.fresh import calibration_images
+from nas.fresh import fresh_supernet, inherited_from
 from nas.progress import Reporter
 from nas.run import Run
 from nas.supernet import Supernet
 from nas.supernet_training import Draw
 from nas.task import Task
 from search_spaces.architecture import Architecture
-from search_spaces.modules import channels_last
 
 SPLIT_SEED = 0
 """Which half of the training images is whose; not the run's seed, as with all parts of data."""
@@ -131,8 +130,7 @@ def relaxed_evaluator(
     """
     specification, data, space = task.specification, task.data, task.space
     recipe = recipe_for(space, task.supernet_epochs, batch_size=specification.batch_size)
-    torch.manual_seed(specification.seed)
-    supernet = channels_last(Supernet(space).to(specification.device))
+    supernet = fresh_supernet(task)
 
     # Where few rows are within the budget, finding one takes longer than a step.
     stock = task.budgeted.spread(STOCK, np.random.default_rng((specification.seed, 2)))
@@ -156,10 +154,7 @@ def relaxed_evaluator(
             on_step=on_step,
             on_point=on_point,
         )
-    evaluator = InheritedAccuracy(
-        supernet, data.validation, calibration_images(task), data.normalisation
-    )
-    return evaluator, probabilities
+    return inherited_from(supernet, task), probabilities
 
 
 __all__ = ["Point", "Relaxation", "halves", "relax", "relaxed_evaluator"]

@@ -14,7 +14,7 @@ from evaluators.budget import Budget, BudgetedSpace
 from evaluators.costs import METRICS, CostTables
 from evaluators.data import ImageData, load_data
 from evaluators.table import PublishedTable, read_table
-from nas.frontier import is_cost, objective
+from nas.frontier import Objective, is_cost, objective
 from nas.scoring import TABLE, Kind, UserFunction, kind_of, needs_images, user_function
 from nas.specification import Specification
 from search_spaces.catalogue import load_space
@@ -91,11 +91,16 @@ class Task:
         """
         return user_function(self.specification.evaluator) if self.kind == "function" else None
 
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the search optimises."""
+        return tuple(objective(name) for name in self.specification.objectives)
+
     @property
     def _named(self) -> list[str]:
         """Every metric that is an objective or has a bound."""
         specification = self.specification
-        names = [objective(name).metric for name in specification.objectives]
+        names = [o.metric for o in self.objectives]
         return list(dict.fromkeys([*names, *specification.high, *specification.low]))
 
     @cached_property
