@@ -69,9 +69,13 @@ class Budget:
         )
         return Budget(high, low)
 
-    def used(self, costs: Mapping[str, float]) -> float:
-        """Share of the budget that costs use: the largest quotient of a cost and its ceiling."""
-        return max((costs[m] / bound for m, bound in self.high.items()), default=1.0)
+    def used(self, costs: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
+        """Share of the budget that costs use: the largest quotient of a cost and its ceiling.
+
+        1 where there is no ceiling.
+        """
+        shares = [np.asarray(costs[m], dtype=np.float64) / b for m, b in self.high.items()]
+        return np.max(shares, axis=0) if shares else np.ones(np.shape(next(iter(costs.values()))))
 
     def violation(self, costs: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
         """How far outside the bounds, as a sum of relative excesses; 0 exactly within."""

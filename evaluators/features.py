@@ -12,15 +12,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.costs import CostTables
+from evaluators.costs import SUMMED, CostTables
 from search_spaces.space import Choice, Rows
 
 Matrix = npt.NDArray[np.float32]
 
 CHUNK = 16_384
 """Rows turned into features at a time, so that the working set stays in the cache."""
-
-COSTS = ("macs", "params")
 
 Extra = Callable[[Rows], npt.NDArray[np.float64]]
 """More columns `(n, columns)` from rows `(n, choices)`, such as zero-cost proxies."""
@@ -41,7 +39,6 @@ class Features:
         counts = space.option_counts
         self._offsets = np.concatenate([[0], counts.cumsum()])
         width = int(self._offsets[-1])
-        self._code = np.zeros((width, 0), dtype=np.float32)
         codes, totals = [], []
         kinds: dict[tuple[object, ...], list[int]] = {}
         for column, choice in enumerate(space.choices):
@@ -83,9 +80,9 @@ class Features:
 
     def _raw_totals(self, rows: Rows, taken: Matrix | None = None) -> Matrix:
         taken = self.taken(rows) if taken is None else taken
-        costs = self.tables.score(rows, COSTS)
+        costs = self.tables.score(rows, SUMMED)
         parts = [taken @ self._totals]
-        parts += [np.log1p(costs[metric])[:, None].astype(np.float32) for metric in COSTS]
+        parts += [np.log1p(costs[metric])[:, None].astype(np.float32) for metric in SUMMED]
         if self._extra is not None:
             parts.append(self._extra(rows).astype(np.float32))
         return np.concatenate(parts, axis=1)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from evaluators.distribution import Probabilities
 from evaluators.expected import ExpectedCosts
 from evaluators.inherited import InheritedAccuracy
 from evaluators.proxy_features import LEARNT, ProxyFeatures
@@ -21,7 +22,7 @@ from nas.fresh import FreshWeights, Weights, fresh_supernet, inherited_from
 from nas.progress import Reporter
 from nas.relaxation import relaxed_evaluator
 from nas.run import Run
-from nas.strategies import Candidates, Probabilities, Strategy, make_strategy
+from nas.strategies import Candidates, Strategy, make_strategy
 from nas.supernet_training import sandwich
 from nas.task import Task
 from nas.workers import Evaluator

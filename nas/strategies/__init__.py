@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from evaluators.budget import Budget
+from evaluators.distribution import Probabilities
 from evaluators.proxy_features import ProxyFeatures
 from nas.frontier import Objective
 from nas.strategies.candidates import Candidates, Strategy
@@ -16,9 +14,6 @@ from nas.strategies.random import RandomStrategy
 from search_spaces.errors import UserError, unknown
 
 STRATEGIES = ("evolution", "darts", "optuna", "nsga2", "regularized-evolution", "random")
-
-Probabilities = Sequence[npt.NDArray[np.float64]]
-"""For each choice the `(options,)` probabilities that a relaxation found."""
 
 
 def make_strategy(
@@ -90,7 +85,6 @@ def check_sampler(name: str) -> None:
 __all__ = [
     "STRATEGIES",
     "Candidates",
-    "Probabilities",
     "Strategy",
     "check_sampler",
     "make_strategy",

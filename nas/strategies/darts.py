@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from evaluators.budget import Budget
 from evaluators.distribution import draw_rows, log_probabilities
 from evaluators.nearest import most_probable_row
 from nas.strategies.candidates import Candidates, Row
@@ -155,6 +156,4 @@ class DartsStrategy:
     def _use(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Share of the budget that rows use, `(n,)`."""
         ceilings = self._ceilings
-        costs = self._tables.score(rows, tuple(ceilings))
-        shares = [np.asarray(costs[m], dtype=np.float64) / b for m, b in ceilings.items()]
-        return np.asarray(np.max(shares, axis=0))
+        return Budget(ceilings, {}).used(self._tables.score(rows, tuple(ceilings)))

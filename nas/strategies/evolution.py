@@ -220,9 +220,7 @@ class EvolutionStrategy:
         scale = worth.std(axis=0) + 1e-12
         taken = np.zeros(len(pool), dtype=bool)
         chosen = []
-        used = np.zeros(len(pool))
-        for metric, bound in self._ceilings.items():
-            used = np.maximum(used, costs[metric][told:] / bound)
+        used = self._candidates.budgeted.budget.used(costs)[told:]
         known: dict[tuple[object, ...], npt.NDArray[np.float64]] = {}
         for aim in aims:
             within_pool = ~taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,9 @@ def finished(quick: Specification, tmp_path_factory: pytest.TempPathFactory) -> 
 def folder(tmp_path: Path) -> Path:
     """A run folder that does not exist yet."""
     return tmp_path / "run"
+
+
+@pytest.fixture
+def copied(finished: Outcome, tmp_path: Path) -> Path:
+    """The small search in a run folder of one's own."""
+    return Path(shutil.copytree(finished.run.folder, tmp_path / "copied"))

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import resource
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,12 +24,6 @@ def run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     return int(end.value.code or 0)
-
-
-@pytest.fixture
-def copied(finished: Outcome, tmp_path: Path) -> Path:
-    """A run folder of one's own."""
-    return Path(shutil.copytree(finished.run.folder, tmp_path / "copied"))
 
 
 def test_help_imports_neither_torch_nor_ray_nor_optuna() -> None:

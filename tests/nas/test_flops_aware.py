@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -141,11 +140,6 @@ def run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     return int(end.value.code or 0)
-
-
-@pytest.fixture
-def copied(finished: Outcome, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished.run.folder, tmp_path / "copied"))
 
 
 @pytest.mark.parametrize(
