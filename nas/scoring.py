@@ -19,6 +19,9 @@ Kind = Literal["supernet", "train", "proxy", "table", "function"]
 
 TABLE = "table:"
 
+DEFAULT_DATA = "digits"
+"""The images where some are needed and none were asked for."""
+
 
 def kind_of(name: str) -> Kind:
     """The kind of evaluator that a name means.

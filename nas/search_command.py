@@ -188,7 +188,7 @@ def search(
 
     code = search_and_print(
         specification,
-        out or _new_folder(specification.data or specification.space),
+        out or _new_folder(specification),
         workers=workers,
         ray_address=ray_address,
         resume=resume,
@@ -300,8 +300,12 @@ def _check_names(specification: Specification) -> None:
     kind_of(specification.evaluator)
 
 
-def _new_folder(data: str) -> Path:
+def _new_folder(specification: Specification) -> Path:
+    """Named after the data, or after the space where no images are looked at, and the time."""
     from datetime import datetime
 
-    now = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{Path(data).stem}-{now}"
+    from nas.scoring import DEFAULT_DATA, kind_of, needs_images
+
+    default = DEFAULT_DATA if needs_images(kind_of(specification.evaluator)) else None
+    name = Path(specification.data or default or specification.space).stem
+    return Path("runs") / f"{name}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"

@@ -15,7 +15,15 @@ from evaluators.costs import METRICS, CostTables
 from evaluators.data import ImageData, load_data
 from evaluators.table import PublishedTable, read_table
 from nas.frontier import Objective, is_cost, objective
-from nas.scoring import TABLE, Kind, UserFunction, kind_of, needs_images, user_function
+from nas.scoring import (
+    DEFAULT_DATA,
+    TABLE,
+    Kind,
+    UserFunction,
+    kind_of,
+    needs_images,
+    user_function,
+)
 from nas.specification import Specification
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError, unknown
@@ -46,9 +54,9 @@ class Task:
 
     @cached_property
     def data(self) -> ImageData:
-        """The images, loaded once; digits where none were asked for."""
+        """The images, loaded once."""
         specification = self.specification
-        return load_data(specification.data or "digits", image_size=specification.image_size)
+        return load_data(specification.data or DEFAULT_DATA, image_size=specification.image_size)
 
     @cached_property
     def space(self) -> SearchSpace:

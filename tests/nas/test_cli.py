@@ -16,6 +16,8 @@ from sklearn.datasets import load_digits
 
 from nas.cli import main
 from nas.engine import Outcome
+from nas.search_command import _new_folder
+from nas.specification import make
 from search_spaces.catalogue import load_space
 
 
@@ -265,3 +267,15 @@ def test_a_search_on_ones_own_images_from_a_folder(
     assert summary["space"] == "mobilenet-tiny"
     config = json.loads((out / "winner" / "config.json").read_text())
     assert config["classes"] == [f"digit{digit}" for digit in range(10)]
+
+
+def test_a_run_folder_is_named_after_the_data_or_else_the_space() -> None:
+    for settings, name in (
+        ({}, "digits"),
+        ({"data": "some/pets"}, "pets"),
+        ({"evaluator": "file.py:score", "space": "macro"}, "macro"),
+        ({"evaluator": "file.py:score", "data": "cifar10"}, "cifar10"),
+    ):
+        folder = _new_folder(make(settings))
+        assert folder.parent == Path("runs")
+        assert folder.name.startswith(f"{name}-")
