@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
+from threadpoolctl import ThreadpoolController
 
 from evaluators.costs import CostTables
 from evaluators.features import Extra, Features
@@ -80,6 +84,10 @@ class Predictor:
         y = np.asarray(values, dtype=np.float64)
         if len(y) < LEAST:
             raise ValueError(f"{len(y)} evaluations are too few to learn from")
+        with _one_thread():
+            self._fit(rows, y)
+
+    def _fit(self, rows: Rows, y: Vector) -> None:
         positions, totals = self.features(rows)
         squeezed = _squeezed(y)
         self._mean, self._scale = float(squeezed.mean()), float(squeezed.std()) or 1.0
@@ -104,8 +112,9 @@ class Predictor:
 
     def predict(self, rows: Rows) -> tuple[Vector, Vector]:
         """Mean and standard deviation of rows `(n, choices)`, `(n,)` each, in the metric's unit."""
-        positions, totals = self.features(rows)
-        mean, deviation = self._models[self._chosen].predict(positions, totals)
+        with _one_thread():
+            positions, totals = self.features(rows)
+            mean, deviation = self._models[self._chosen].predict(positions, totals)
         return self._mean + self._scale * mean, self._scale * deviation
 
     def mean(self, rows: Rows) -> Vector:
@@ -118,14 +127,26 @@ class Predictor:
             result[part] = model.mean(*self.features(rows[part]))
 
         starts = range(0, len(rows), MEAN_CHUNK)
-        if len(starts) < 2:
-            for start in starts:
-                fill(start)
-        else:
-            # numpy lets other threads run while it computes.
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                list(pool.map(fill, starts))
+        with _one_thread():
+            if len(starts) < 2:
+                for start in starts:
+                    fill(start)
+            else:
+                # numpy lets other threads run while it computes.
+                with ThreadPoolExecutor(os.cpu_count()) as pool:
+                    list(pool.map(fill, starts))
         return self._mean + self._scale * result
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """One thread a matrix product: those here are small, and meeting costs more than working."""
+    context: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return context
 
 
 def _squeezed(values: Vector) -> Vector:
