@@ -321,25 +321,22 @@ def export_and_print(
     """`nas export`."""
     from torch import nn
 
-    from nas.export import export, load
+    from nas.export import export
     from nas.preparation import starting_weights
     from nas.task import Task
+    from nas.winner import trained_already
 
     run = Run(folder)
     arch = run.find(name).arch
     task = Task(run.specification)
-    trained = [run.folder / "trained" / arch.id, run.folder / "winner"]
+    trained = trained_already(run, arch)
     network: nn.Module
-    for place in trained:
-        if (place / "config.json").exists():
-            loaded = load(place)
-            # A network that was cut is another one than the architecture that it came from.
-            if loaded.config["architecture"]["id"] == arch.id and "cut" not in loaded.config:
-                network, metrics, source = loaded, loaded.config["metrics"], "trained"
-                break
+    if trained is not None:
+        network, metrics, source = trained, trained.config["metrics"], "trained"
     else:
-        evaluator = starting_weights(task, run, _errors(quiet=True))
-        network, metrics, source = evaluator.recalibrated(arch), {}, "inherited"
+        start = starting_weights(task, run, _errors(quiet=True))
+        source = "inherited" if task.kind == "supernet" else "untrained"
+        network, metrics = start.recalibrated(arch), {}
     export(
         network,
         arch,

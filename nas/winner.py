@@ -137,7 +137,7 @@ def train_within(
     """
     data, specification = task.data, task.specification
     split, size = _searched(data), task.space.input_shape(arch)[-1]
-    network = _trained_already(run, arch)
+    network = trained_already(run, arch)
     if network is None:
         trained = _fine_tuned(
             task, run, start, arch, task.train_epochs, split, reporter, name="training"
@@ -179,8 +179,11 @@ def train_within(
     return report
 
 
-def _trained_already(run: Run, arch: Architecture) -> Network | None:
-    """The run's trained network of an architecture, whole; None if there is none."""
+def trained_already(run: Run, arch: Architecture) -> Network | None:
+    """The run's trained network of an architecture; None if there is none.
+
+    One that was cut is another network than the architecture that it came from.
+    """
     for place in (run.folder / "trained" / arch.id, run.folder / "winner"):
         if (place / "config.json").exists():
             network = load(place)
