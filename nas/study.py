@@ -15,9 +15,11 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from nas.files import write_atomically
 from nas.frontier import Objective
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
@@ -65,15 +67,28 @@ class Study:
         self.storage = storage
         self._distributions = {c.name: CategoricalDistribution(c.options) for c in space.choices}
         try:
-            self._study = optuna.create_study(
-                storage=_url(storage),
-                study_name=STUDY_NAME,
-                directions=[o.direction for o in objectives],
-                load_if_exists=True,
-            )
+            if isinstance(storage, Path) and not storage.exists():
+                # Readers make the tables that they miss, at the same time as the writer.
+                write_atomically(storage, self._make)
+            self._study = self._opened(_url(storage))
             self._check_identity()
         except SQLAlchemyError as error:
             raise _unreadable(storage, error) from error
+
+    def _make(self, path: Path) -> None:
+        """Write a study without trials to a file that nobody else knows."""
+        made = RDBStorage(_url(path))
+        self._opened(made)
+        made.remove_session()
+        made.engine.dispose()
+
+    def _opened(self, storage: str | RDBStorage) -> optuna.Study:
+        return optuna.create_study(
+            storage=storage,
+            study_name=STUDY_NAME,
+            directions=[o.direction for o in self.objectives],
+            load_if_exists=True,
+        )
 
     def _check_identity(self) -> None:
         identity = {
