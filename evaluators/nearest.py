@@ -24,6 +24,10 @@ RETRIES = 16
 """Rows that only HiGHS's tolerance admits, or that break a bound on a published measurement, which
 no program knows, are ruled out one by one, at most so many."""
 
+TOLERANCE = 2e-6
+"""Where more rows than that lie within HiGHS's tolerance (1e-6) beyond a bound, as those that cost
+the same but for rounding do, the bounds are moved inwards by this share of them."""
+
 
 def nearest_row(
     tables: CostTables, high: Mapping[str, float], low: Mapping[str, float]
@@ -84,19 +88,21 @@ def _best(
     low: Mapping[str, float],
     excluded: Rows,
 ) -> npt.NDArray[np.uint8] | None:
-    program = Program(tables)
-    for column, log in enumerate(logs):
-        program.price(column, -log)
-    program.bound(
-        *({m: b for m, b in bounds.items() if m not in tables.columns} for bounds in (high, low))
-    )
-    for row in excluded:
-        program.exclude(row)
-    for _ in range(RETRIES):
-        best = program.solve()
-        if best is None or _within(tables, best, high, low):
-            return best
-        program.exclude(best)
+    for inwards in (0.0, TOLERANCE):
+        program = Program(tables)
+        for column, log in enumerate(logs):
+            program.price(column, -log)
+        program.bound(
+            {m: b * (1 - inwards) for m, b in high.items() if m not in tables.columns},
+            {m: b * (1 + inwards) for m, b in low.items() if m not in tables.columns},
+        )
+        for row in excluded:
+            program.exclude(row)
+        for _ in range(RETRIES):
+            best = program.solve()
+            if best is None or _within(tables, best, high, low):
+                return best
+            program.exclude(best)
     return None
 
 
