@@ -161,8 +161,8 @@ def tabulate(
         stride *= len(options[axis])
     flat = table.reshape(-1, len(METRICS) + len(prices))
     counts = flat[:, : len(METRICS)].astype(np.int64)
-    priced = flat[:, len(METRICS) :].copy()
-    return BlockTable(weights, counts[:, :2].copy(), priced, counts[:, 2].copy())
+    added = flat[:, len(METRICS) :].copy()
+    return BlockTable(weights, counts[:, :2].copy(), added, counts[:, 2].copy())
 
 
 def merged(space: SearchSpace, tables: Sequence[BlockTable]) -> list[BlockTable]:

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from nas import device_command
 from nas.search_command import Json, search
 from search_spaces.errors import UserError
 
@@ -74,6 +75,7 @@ def _root() -> None:
 
 
 app.command()(search)
+app.add_typer(device_command.app)
 
 
 @app.command()

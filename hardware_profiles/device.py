@@ -1,0 +1,128 @@
+"""Devices: what a datasheet says of where a network will run, each figure with its source.
+
+One TOML file a device: those of this package, those in the user's `budget-nas/devices` folder under
+`$XDG_CONFIG_HOME` (`~/.config`), or any path. Knows files and their validation. Does not know
+latencies: `roofline.py` estimates them from these figures, tables hold measured ones.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from search_spaces.errors import UserError, unknown
+
+Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8"]
+
+Kind = Literal["gpu", "cpu", "tpu", "npu", "board", "phone"]
+
+Confidence = Literal["datasheet", "derived", "measured", "estimate"]
+"""Printed by the maker; computed from what is printed; measured, by whom the source says; or a
+guess whose grounds the source says."""
+
+THIS_MACHINE = "this-machine"
+"""The device that is detected, not read."""
+
+
+class Figure(BaseModel):
+    """A number with where it is from. Its unit is said by the name of the field that holds it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    source: Annotated[str, Field(min_length=1)]
+    year: Annotated[int, Field(ge=1990, le=2100)]
+    confidence: Confidence = "datasheet"
+    note: str = ""
+    """What a reader must know to compare it: dense or sparse, accumulation, boost clock."""
+
+
+class Device(BaseModel):
+    """A device by its datasheet. All peaks are dense, and count two operations for each MAC."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """What the user types, and the end of metrics' names: `latency_ms_NAME`."""
+    title: Annotated[str, Field(min_length=1)]
+    kind: Kind
+    peak_flops: Annotated[dict[Precision, Figure], Field(min_length=1)]
+    """Floating-point (or integer) operations a second, by precision."""
+    bandwidth_bytes_per_s: Figure
+    """Memory bandwidth, reads and writes together."""
+    memory_bytes: Figure
+    tdp_watts: Figure
+    """Power under full load, of the device alone."""
+    idle_watts: Figure
+    launch_seconds: Figure | None = None
+    """Overhead of starting one kernel; by default what is usual for its kind."""
+    note: str = ""
+
+
+def load_device(reference: str) -> Device:
+    """A device by name (the user's files go before this package's), or by the path of a file.
+
+    Raises:
+        UserError: for an unknown name, a file that cannot be read, or one that lacks a field or
+            holds a wrong one.
+    """
+    if reference == THIS_MACHINE:
+        from hardware_profiles.detected import this_machine
+
+        return this_machine()
+    if reference.endswith(".toml"):
+        return read_device(Path(reference))
+    found = {name.lower(): path for name, path in device_files().items()}
+    if reference.lower() not in found:
+        raise unknown("device", reference, device_names())
+    return read_device(found[reference.lower()])
+
+
+def device_names() -> list[str]:
+    """The names that `load_device` knows."""
+    return [*sorted(device_files(), key=str.lower), THIS_MACHINE]
+
+
+def device_files() -> dict[str, Path]:
+    """Where each named device is described; a user's file goes before one of this package."""
+    own = Path(str(files("hardware_profiles") / "devices"))
+    return {
+        path.stem: path
+        for folder in (own, user_folder() / "devices")
+        for path in sorted(folder.glob("*.toml"))
+    }
+
+
+def user_folder() -> Path:
+    """Where a user's devices (`devices/`) and measured tables (`tables/`) are."""
+    root = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(root).expanduser() / "budget-nas"
+
+
+def read_device(path: Path) -> Device:
+    """The device that a file describes.
+
+    Raises:
+        UserError: in one line, with the first wrong field.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read the device file {path}: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is no TOML: {error}") from error
+    try:
+        device = Device.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"device file {path}: {field}: {first['msg'].lower()}") from error
+    if device.name != path.stem:
+        raise UserError(f"device file {path}: name: is '{device.name}', the file says otherwise")
+    return device
