@@ -7,15 +7,17 @@ latencies: `roofline.py` estimates them from these figures, tables hold measured
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from search_spaces.errors import UserError, unknown
+from search_spaces.errors import UserError
 
 Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8"]
 
@@ -34,7 +36,7 @@ class Figure(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    value: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    value: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
     source: Annotated[str, Field(min_length=1)]
     year: Annotated[int, Field(ge=1990, le=2100)]
     confidence: Confidence = "datasheet"
@@ -49,6 +51,8 @@ class Device(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """What the user types, and the end of metrics' names: `latency_ms_NAME`."""
+    aliases: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Other things people call it."""
     title: Annotated[str, Field(min_length=1)]
     kind: Kind
     peak_flops: Annotated[dict[Precision, Figure], Field(min_length=1)]
@@ -65,22 +69,34 @@ class Device(BaseModel):
 
 
 def load_device(reference: str) -> Device:
-    """A device by name (the user's files go before this package's), or by the path of a file.
+    """A device by name or alias (the user's files go before this package's), or by a file's path.
+
+    Case, spaces, '-' and '_' do not matter: `rtx 4090` is RTX4090.
 
     Raises:
         UserError: for an unknown name, a file that cannot be read, or one that lacks a field or
             holds a wrong one.
     """
-    if reference == THIS_MACHINE:
+    if reference.endswith(".toml"):
+        return read_device(Path(reference).expanduser())
+    if plain(reference) == plain(THIS_MACHINE):
         from hardware_profiles.detected import this_machine
 
         return this_machine()
-    if reference.endswith(".toml"):
-        return read_device(Path(reference))
-    found = {name.lower(): path for name, path in device_files().items()}
-    if reference.lower() not in found:
-        raise unknown("device", reference, device_names())
-    return read_device(found[reference.lower()])
+    paths = device_files()
+    named = {plain(name): path for name, path in paths.items()}
+    if plain(reference) not in named:
+        known = {plain(alias): path for path in paths.values() for alias in _aliases(path)}
+        known.update(named)
+        if plain(reference) not in known:
+            raise _unknown_device(reference, known)
+        named = known
+    return read_device(named[plain(reference)])
+
+
+def plain(name: str) -> str:
+    """A name as devices are looked up by: without case, spaces, '-' and '_'."""
+    return re.sub(r"[\s_-]+", "", name).lower()
 
 
 def device_names() -> list[str]:
@@ -91,11 +107,12 @@ def device_names() -> list[str]:
 def device_files() -> dict[str, Path]:
     """Where each named device is described; a user's file goes before one of this package."""
     own = Path(str(files("hardware_profiles") / "devices"))
-    return {
-        path.stem: path
+    found = {
+        plain(path.stem): path
         for folder in (own, user_folder() / "devices")
         for path in sorted(folder.glob("*.toml"))
     }
+    return {path.stem: path for path in found.values()}
 
 
 def user_folder() -> Path:
@@ -112,17 +129,52 @@ def read_device(path: Path) -> Device:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read the device file {path}: it is no UTF-8 text") from error
+    except OSError as error:
+        reason = error.strerror or error
         raise UserError(f"cannot read the device file {path}: {reason}") from error
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is no TOML: {error}") from error
+        raise UserError(f"device file {path} is no TOML: {error}") from error
     try:
         device = Device.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"device file {path}: {field}: {first['msg'].lower()}") from error
+        raise UserError(f"device file {path}: {_first_wrong(error)}") from error
     if device.name != path.stem:
-        raise UserError(f"device file {path}: name: is '{device.name}', the file says otherwise")
+        raise UserError(
+            f"device file {path}: name: is '{device.name}', expected '{path.stem}' as the file"
+        )
     return device
+
+
+def _first_wrong(error: ValidationError) -> str:
+    """Where a file's first wrong field is, what it holds, and what was expected."""
+    first = error.errors()[0]
+    # A key of a table is located as `table.key.[key]`.
+    where = [str(part) for part in first["loc"] if part != "[key]"]
+    field = ".".join(where)
+    if first["type"] == "missing":
+        return f"{field}: missing"
+    if first["type"] == "extra_forbidden":
+        model = Figure if where[:-1] else Device
+        near = difflib.get_close_matches(where[-1], model.model_fields, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(model.model_fields)}"
+        return f"{field}: unknown field, {hint}"
+    given: Any = first["input"]
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{field}: {message}, given {given!r}"
+
+
+def _aliases(path: Path) -> tuple[str, ...]:
+    """A device's other names; none of a broken file, whose own name tells what is wrong."""
+    try:
+        return read_device(path).aliases
+    except UserError:
+        return ()
+
+
+def _unknown_device(reference: str, known: dict[str, Path]) -> UserError:
+    """The error for a name that is none, with the device whose name or alias is nearest."""
+    near = difflib.get_close_matches(plain(reference), known, n=1)
+    hint = f" did you mean '{known[near[0]].stem}'?" if near else ""
+    return UserError(f"unknown device '{reference}':{hint} (known: {', '.join(device_names())})")
