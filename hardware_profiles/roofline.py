@@ -115,9 +115,10 @@ class Roofline:
     def summary(self) -> str:
         """What the estimate stands on, in one line."""
         shares = SHARES[self.profile.kind]
+        measured = self.profile.peak_flops[self.precision].confidence == "measured"
         return (
-            f"estimate from the datasheet of {self.profile.name} ({self.precision}, batch "
-            f"{self.batch}, roofline at {shares.compute:.0%} of its arithmetic and "
+            f"estimate from the {'measured peaks' if measured else 'datasheet'} of "
+            f"{self.profile.name} ({self.precision}, batch {self.batch}, roofline at {shares.compute:.0%} of its arithmetic and "
             f"{shares.bandwidth:.0%} of its bandwidth, {self.launch_seconds * 1e6:g} us a kernel)"
         )
 
