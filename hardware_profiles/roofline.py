@@ -63,7 +63,6 @@ SHARES: Mapping[Kind, Shares] = {
 """Assumptions, not measurements: round numbers, with what speaks for them."""
 
 
-@dataclass(frozen=True, init=False)
 class Roofline:
     """Latency of blocks on a device that only its datasheet describes; a `Latency`.
 
@@ -71,10 +70,6 @@ class Roofline:
         >>> latency = Roofline(load_device("V100"), batch=32)
         >>> CostTables(space, prices={"latency_ms_V100": latency.milliseconds})
     """
-
-    profile: Device
-    precision: Precision
-    batch: int
 
     def __init__(
         self, device: Device, *, precision: Precision | None = None, batch: int = 1
@@ -97,9 +92,9 @@ class Roofline:
         if precision not in figures:
             known = ", ".join(p for p in get_args(Precision) if p in figures)
             raise UserError(f"{device.name} has no {precision} figure: expected one of {known}")
-        object.__setattr__(self, "profile", device)
-        object.__setattr__(self, "precision", precision)
-        object.__setattr__(self, "batch", batch)
+        self.profile = device
+        self.precision: Precision = precision
+        self.batch = batch
 
     @property
     def device(self) -> str:
@@ -117,9 +112,10 @@ class Roofline:
         shares = SHARES[self.profile.kind]
         measured = self.profile.peak_flops[self.precision].confidence == "measured"
         return (
-            f"estimate from the {'measured peaks' if measured else 'datasheet'} of "
-            f"{self.profile.name} ({self.precision}, batch {self.batch}, roofline at {shares.compute:.0%} of its arithmetic and "
-            f"{shares.bandwidth:.0%} of its bandwidth, {self.launch_seconds * 1e6:g} us a kernel)"
+            f"estimate from the {'measured peaks' if measured else 'datasheet'} of {self.device} "
+            f"({self.precision}, batch {self.batch}, roofline at {shares.compute:.0%} of its "
+            f"arithmetic and {shares.bandwidth:.0%} of its bandwidth, "
+            f"{self.launch_seconds * 1e6:g} us a kernel)"
         )
 
     @property

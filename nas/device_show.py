@@ -60,12 +60,12 @@ def print_devices(*, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("device", no_wrap=True)
     table.add_column("kind", no_wrap=True)
     for header in ("fp32\nFLOP/s", "16 bit\nFLOP/s", "memory\nB/s", "memory\nB", "TDP\nW"):
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("latency")
+    table.add_column("latency", overflow="fold")
     for row in rows:
         table.add_row(
             row["name"],
@@ -75,7 +75,7 @@ def print_devices(*, as_json: bool) -> None:
             _size(row["bandwidth_bytes_per_s"]),
             _size(row["memory_bytes"]),
             _size(row["tdp_watts"]),
-            escape(", ".join(found["space"] for found in row["tables"])) or row["latency"],
+            escape("\n".join(found["space"] for found in row["tables"])) or row["latency"],
         )
     console = Console(highlight=False)
     console.print(table)
