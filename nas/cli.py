@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from nas import device_command
+from nas.carbon_command import carbon
 from nas.search_command import Json, search
 from search_spaces.errors import UserError
 
@@ -75,6 +76,7 @@ def _root() -> None:
 
 
 app.command()(search)
+app.command()(carbon)
 app.add_typer(device_command.app)
 
 
