@@ -1,0 +1,212 @@
+"""A search's own footprint: units, sessions that add up, and that measuring stops nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hardware_profiles.grid import load_region
+from nas import footprint
+from nas.footprint import FILE, Footprint, measured, summary
+from search_spaces.errors import UserError
+
+PATIENCE = 60.0
+
+
+def content(run: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((run / FILE).read_text())
+    return read
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until it holds; a busy machine takes its time."""
+    end = time.monotonic() + PATIENCE
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert condition()
+
+
+def wrote(run: Path, sessions: int = 1) -> bool:
+    return (run / FILE).exists() and len(content(run)["sessions"]) == sessions
+
+
+def reading(kwh: float, seconds: float = 10.0) -> SimpleNamespace:
+    """What codecarbon hands over."""
+    return SimpleNamespace(
+        energy_consumed=kwh, duration=seconds, cpu_energy=kwh, gpu_energy=0.0, ram_energy=0.0
+    )
+
+
+def test_energy_times_intensity_is_carbon_with_the_regions_range(tmp_path: Path) -> None:
+    region = load_region("fr")
+    Footprint(tmp_path, region).record(reading(kwh=2.0), "counters")
+    (session,) = content(tmp_path)["sessions"]
+    assert session["pue"] == 1.0
+    assert session["kg"] == pytest.approx(2.0 * region.intensity / 1000)
+    assert session["kg_low"] == pytest.approx(2.0 * region.low / 1000)
+    assert session["kg_high"] == pytest.approx(2.0 * region.high / 1000)
+    assert session["region"] == "FR"
+    assert session["grams_per_kwh"] == region.intensity
+    assert session["measured_by"] == "counters"
+
+
+def test_later_readings_of_a_session_replace_earlier_ones(tmp_path: Path) -> None:
+    measuring = Footprint(tmp_path, load_region("world"))
+    for kwh in (0.1, 0.2, 0.3):
+        measuring.record(reading(kwh, seconds=100 * kwh), "counters")
+    assert len(content(tmp_path)["sessions"]) == 1
+    assert content(tmp_path)["totals"]["kwh"] == 0.3
+    assert measuring.totals["seconds"] == 30
+
+
+def test_a_resumed_run_adds_to_what_it_took_before(tmp_path: Path) -> None:
+    for kwh, region in ((0.1, "fr"), (0.2, "us"), (0.3, "us")):
+        Footprint(tmp_path, load_region(region)).record(reading(kwh), "counters")
+    read = content(tmp_path)
+    assert [session["kwh"] for session in read["sessions"]] == [0.1, 0.2, 0.3]
+    assert read["totals"]["kwh"] == pytest.approx(0.6)
+    grams = 0.1 * load_region("fr").intensity + 0.5 * load_region("us").intensity
+    assert read["totals"]["kg"] == pytest.approx(grams / 1000)
+    line = summary(tmp_path)
+    assert line is not None
+    assert line.startswith("600 Wh and ")
+    assert "(" in line
+    assert " to " in line
+    assert "FR, US" in line
+
+
+def test_nothing_is_known_of_a_run_that_was_not_measured(tmp_path: Path) -> None:
+    assert summary(tmp_path) is None
+
+
+def test_codecarbon_measures_into_the_run_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run, here = tmp_path / "run", tmp_path / "here"
+    run.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    # A user's own settings must not turn into files or requests.
+    (here / ".codecarbon.config").write_text(
+        "[codecarbon]\nsave_to_file = true\nsave_to_api = true\noutput_methods = csv,api\n"
+        "emissions_endpoint = http://localhost:9\nlog_level = debug\npue = 2\n"
+    )
+    for session in (1, 2):
+        with measured(run, "fr", every=0.2) as measuring:
+            wait_for(lambda count=session: wrote(run, count))  # type: ignore[misc]
+        assert measuring.remark is None
+    assert [path.name for path in run.iterdir()] == [FILE]
+    assert [path.name for path in here.iterdir()] == [".codecarbon.config"]
+    assert capfd.readouterr() == ("", "")
+    first, second = content(run)["sessions"]
+    assert first["kwh"] > 0
+    assert first["kwh"] == pytest.approx(
+        first["cpu_kwh"] + first["gpu_kwh"] + first["memory_kwh"], rel=1e-6
+    )
+    assert first["kg"] == pytest.approx(first["kwh"] * load_region("fr").intensity / 1000)
+    assert "processor by" in first["measured_by"]
+    assert first["codecarbon"]
+    assert content(run)["totals"]["kwh"] == pytest.approx(first["kwh"] + second["kwh"])
+
+
+def test_a_killed_run_keeps_what_was_written(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom nas.footprint import measured\n"
+        "with measured(Path(sys.argv[1]), every=0.2): time.sleep(120)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    try:
+        wait_for(lambda: wrote(tmp_path))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert content(tmp_path)["totals"]["kwh"] > 0
+    Footprint(tmp_path, load_region("world")).record(reading(1.0), "counters")
+    assert content(tmp_path)["totals"]["kwh"] > 1.0
+
+
+def test_an_exception_of_the_search_is_its_own_and_is_measured(tmp_path: Path) -> None:
+    def search() -> None:
+        with measured(tmp_path, every=0.2):
+            wait_for(lambda: wrote(tmp_path))
+            raise RuntimeError("search")
+
+    with pytest.raises(RuntimeError, match="search"):
+        search()
+    assert content(tmp_path)["totals"]["seconds"] > 0
+
+
+@pytest.mark.parametrize("failing", ["start", "reading", "writing"])
+def test_a_failure_of_measuring_is_one_remark(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("no\ncounters")
+
+    class Tracker:
+        def start(self) -> None:
+            if failing == "start":
+                fail()
+
+        def flush(self) -> None:
+            fail()
+
+        stop = flush
+
+    if failing == "writing":
+        monkeypatch.setattr(footprint, "write_text", fail)
+    else:
+        monkeypatch.setattr(footprint, "_tracker", lambda region: (Tracker(), []))
+    with measured(tmp_path, every=0.01) as measuring:
+        wait_for(lambda: measuring.remark is not None)
+    assert measuring.remark == "energy is not measured: RuntimeError: no counters"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_quicker_than_the_tracker_does_not_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[bool] = []
+    gate = footprint.threading.Event()
+    slow = SimpleNamespace(start=gate.wait, stop=lambda: stopped.append(True))
+    monkeypatch.setattr(footprint, "_tracker", lambda region: (slow, []))
+    with measured(tmp_path) as measuring:
+        pass
+    assert measuring.remark == "over before codecarbon was ready: this session is not measured"
+    gate.set()
+    wait_for(lambda: bool(stopped))
+    assert not list(tmp_path.iterdir()), "written after the search was over"
+
+
+def test_a_file_that_cannot_be_read_is_kept_aside(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("{")
+    measuring = Footprint(tmp_path, load_region("world"))
+    assert measuring.remark is not None
+    assert "cannot be read" in measuring.remark
+    measuring.record(reading(1.0), "counters")
+    assert content(tmp_path)["totals"]["kwh"] == 1.0
+    assert (tmp_path / "footprint.unreadable.json").read_text() == "{"
+
+
+def test_an_unknown_region_is_said_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown region 'frnace'"), measured(tmp_path, "frnace"):
+        raise AssertionError("it ran")
+    assert not list(tmp_path.iterdir())
+
+
+def test_codecarbon_is_imported_only_to_measure() -> None:
+    code = (
+        "import sys, nas.footprint\n"
+        "assert not {'codecarbon', 'pandas', 'torch', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
