@@ -30,7 +30,6 @@ from evaluators.costs import CostTables
 from evaluators.data import ImageData, Split
 from evaluators.distribution import draw_rows
 from evaluators.sizes import format_metric
-from nas.files import write_text
 from nas.fit import Recipe
 from nas.lagrangian import DualPrice, FixedPrice
 from nas.relaxed import RelaxedSupernet
@@ -39,6 +38,7 @@ from nas.supernet import Supernet
 from nas.supernet_training import Draw, sandwich
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
+from search_spaces.files import write_text
 
 
 @dataclass(frozen=True)

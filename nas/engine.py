@@ -19,7 +19,6 @@ import torch
 from evaluators.inherited import InheritedAccuracy
 from nas import run as runs
 from nas import specification as spec
-from nas.files import write_text
 from nas.fresh import FreshWeights, Weights
 from nas.frontier import knee
 from nas.preparation import check, prepare
@@ -34,6 +33,7 @@ from nas.winner import finalists, race, train_winner
 from nas.workers import Ended, Evaluator, Workers, check_reachable, open_workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
+from search_spaces.files import write_text
 from search_spaces.space import SearchSpace
 
 

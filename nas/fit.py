@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from evaluators.augmentation import Augmentation, augment, mix, prepare
 from evaluators.batches import training_batch
 from evaluators.data import ImageData, Split
-from nas.files import write_atomically
 from search_spaces import ops as o
 from search_spaces.errors import UserError
+from search_spaces.files import write_atomically
 from search_spaces.space import SearchSpace
 
 Backward = Callable[[Tensor, Tensor, int], float]

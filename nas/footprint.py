@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from hardware_profiles.grid import Region, load_region
-from nas.files import write_text
 from search_spaces.errors import UserError
+from search_spaces.files import write_text
 
 FILE = "footprint.json"
 

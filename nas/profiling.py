@@ -27,11 +27,11 @@ from evaluators.torch_profile import profile_module
 from evaluators.without_memory import without_memory
 from hardware_profiles.machine import available_bytes
 from hardware_profiles.peak import measured_peak
-from nas.files import write_text
 from nas.profile_page import page
 from nas.profile_table import print_profile, to_json
 from search_spaces.catalogue import load_object
 from search_spaces.errors import UserError, unknown
+from search_spaces.files import write_text
 
 DTYPES = {
     "float32": torch.float32,

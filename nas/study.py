@@ -19,10 +19,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from nas.files import write_atomically
 from nas.frontier import Objective
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
+from search_spaces.files import write_atomically
 from search_spaces.space import SearchSpace
 
 STUDY_NAME = "search"

@@ -1,4 +1,7 @@
-"""Writing files so that what was there stays whole until the new content is whole."""
+"""Writing files so that what was there stays whole until the new content is whole.
+
+Knows nothing of spaces: it is here since every package writes files, and all may import this one.
+"""
 
 from __future__ import annotations
 

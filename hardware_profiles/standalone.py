@@ -1,0 +1,249 @@
+"""Time models so that a noisy machine and a warm cache do not lie: here, on a board, on a phone.
+
+Needs onnxruntime, and the numpy that it brings, and nothing else, so this file is copied as it is
+to wherever a network will run:
+
+    python measure.py                  measures what plan.json lists, writes result.json
+
+Interrupted, it goes on where it was.
+
+Models take turns, run by run. A block that ran just before finds its weights in the cache, which it
+does not within a network; after forty others it does not either. A reference kernel runs every few
+milliseconds: each time is divided by what the reference took just then and multiplied by what it
+usually takes, so that a machine that drifts (frequency, neighbours) is divided out.
+"""
+
+import bisect
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+
+GROUP = 40
+"""Models that take turns."""
+
+TURNS = 50
+"""Times that each model has its turn."""
+
+REFERENCE_SECONDS = 0.004
+"""The reference runs when it has not for so long."""
+
+SMOOTHED = 5
+"""What the reference takes now is the median of so many runs of it."""
+
+WARM_UP = 3
+
+NOISY = 0.2
+"""A measurement whose runs differ by more is not used: half the range between their quartiles, as a
+share of their median. The median of 50 such runs is uncertain by about 5 %."""
+
+RETRIES = 2
+"""Times that a noisy measurement is tried again."""
+
+
+class Clock:
+    """What the reference kernel takes now, against what it usually takes on this machine."""
+
+    def __init__(self, run, usual=None):
+        """Make a clock.
+
+        Args:
+            run: runs the reference kernel once.
+            usual: seconds it took in an earlier measurement that this one goes on with; by default
+                what it takes in the first group of models.
+        """
+        self.run = run
+        self.usual = usual
+        self.times = []
+        self.seconds = []
+        for _ in range(10 * WARM_UP):
+            run()
+
+    def tick(self):
+        """Run the reference, if it has not for a while."""
+        start = time.perf_counter()
+        if self.times and start - self.times[-1] < REFERENCE_SECONDS:
+            return
+        self.run()
+        end = time.perf_counter()
+        self.times.append(end)
+        self.seconds.append(end - start)
+
+    def restart(self):
+        """Forget all runs of the reference so far."""
+        self.times, self.seconds = [], []
+
+    def factors(self, moments):
+        """What to multiply the times measured at these moments with."""
+        half = SMOOTHED // 2
+        smooth = [
+            statistics.median(self.seconds[max(0, i - half) : i + half + 1])
+            for i in range(len(self.seconds))
+        ]
+        if self.usual is None:
+            self.usual = statistics.median(self.seconds)
+        last = len(smooth) - 1
+        return [self.usual / smooth[min(bisect.bisect(self.times, m), last)] for m in moments]
+
+
+def measure_group(runs, clock, turns=TURNS, in_a_row=1):
+    """Measure some models by turns.
+
+    Args:
+        runs: functions that run a model once, by key.
+        turns: how often each has its turn.
+        in_a_row: runs of a turn. Above 1 the first does not count: a network that serves one
+            request after another finds in the cache what fits there.
+
+    Returns:
+        For each key `{"ms", "spread", "runs"}`: median milliseconds, half the range between the
+        quartiles as a share of it, and the number of runs that counted.
+    """
+    for run in runs.values():
+        for _ in range(WARM_UP):
+            run()
+    clock.restart()
+    moments = {key: [] for key in runs}
+    seconds = {key: [] for key in runs}
+    order = list(runs)
+    for _ in range(turns):
+        random.shuffle(order)
+        for key in order:
+            run = runs[key]
+            clock.tick()
+            for index in range(in_a_row):
+                start = time.perf_counter()
+                run()
+                end = time.perf_counter()
+                if index or in_a_row == 1:
+                    moments[key].append(start)
+                    seconds[key].append(end - start)
+    clock.tick()
+    results = {}
+    for key, times in seconds.items():
+        factors = clock.factors(moments[key])
+        low, median, high = statistics.quantiles(
+            [1e3 * t * factor for t, factor in zip(times, factors, strict=True)], n=4
+        )
+        spread = (high - low) / 2 / median
+        results[key] = {"ms": median, "spread": spread, "runs": len(times)}
+    return results
+
+
+def measure(
+    load, keys, clock, until=None, known=None, on_result=None, turns=TURNS, in_a_row=1, group=GROUP
+):
+    """Measure models by key, some at a time; what is noisy is tried again, after the others.
+
+    Args:
+        load: `key -> run`, a function that runs the model once.
+        keys: what matters most comes first.
+        until: `time.monotonic()` after which no group is begun.
+        known: results of before, which are not measured again unless they are noisy.
+        on_result: called with all results so far after each group.
+
+    Returns:
+        Results by key; those that stayed noisy too.
+    """
+    results = dict(known or {})
+    left = [key for key in keys if key not in results or results[key]["spread"] > NOISY]
+    tries = {}
+    while left and (until is None or time.monotonic() < until):
+        now, left = left[:group], left[group:]
+        runs = {key: load(key) for key in now}
+        for key, result in measure_group(runs, clock, turns, in_a_row).items():
+            tries[key] = tries.get(key, 0) + 1
+            best = results.get(key)
+            if best is None or result["spread"] < best["spread"]:
+                results[key] = result
+            if results[key]["spread"] > NOISY and tries[key] <= RETRIES:
+                left.append(key)
+        if on_result is not None:
+            on_result(results)
+    return results
+
+
+def onnx_runner(model, inputs, batch, threads):
+    """A function that runs an ONNX model once with onnxruntime on the CPU.
+
+    Args:
+        model: its bytes, or its file's path.
+        inputs: `{name: {"shape": without the batch, "ids": whether it is of whole numbers}}`.
+        batch: samples at a time.
+        threads: of one operator.
+    """
+    import numpy
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    generator = numpy.random.default_rng(0)
+    feeds = {}
+    for name, taken in inputs.items():
+        shape = (batch, *taken["shape"])
+        if taken["ids"]:
+            feeds[name] = numpy.zeros(shape, dtype=numpy.int64)
+        else:
+            feeds[name] = generator.standard_normal(shape).astype(numpy.float32)
+    return lambda: session.run(None, feeds)
+
+
+def main():
+    """Measure the models of the plan in this folder."""
+    import onnxruntime
+
+    folder = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(folder, "plan.json"), encoding="utf-8") as file:
+        plan = json.load(file)
+    path = os.path.join(folder, "result.json")
+    results, usual = {}, None
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            before = json.load(file)
+        if before["plan"] == plan["id"]:
+            results, usual = before["results"], before["reference_ms"] / 1e3
+
+    def runner(item):
+        file = os.path.join(folder, item["file"])
+        return onnx_runner(file, item["inputs"], plan["batch"], plan["threads"])
+
+    clock = Clock(runner(plan["reference"]), usual)
+    items = {item["key"]: item for item in plan["items"]}
+
+    def save(found):
+        results.update(found)
+        content = {
+            "plan": plan["id"],
+            "reference_ms": 1e3 * clock.usual,
+            "versions": {"onnxruntime": onnxruntime.__version__},
+            "machine": {
+                "processor": platform.processor() or platform.machine(),
+                "system": f"{platform.system()} {platform.machine()}",
+                "cores": os.cpu_count(),
+                "python": platform.python_version(),
+            },
+            "date": time.strftime("%Y-%m-%d"),
+            "results": results,
+        }
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        os.replace(path + ".new", path)
+        print(f"\r{len(results)} of {len(items)}", end="", file=sys.stderr, flush=True)
+
+    until = None if plan["seconds"] is None else time.monotonic() + plan["seconds"]
+    for keys, how in (
+        ([key for key, item in items.items() if item["network"]], plan["networks"]),
+        ([key for key, item in items.items() if not item["network"]], plan["blocks"]),
+    ):
+        measure(lambda key: runner(items[key]), keys, clock, until, results, save, **how)
+    print(f"\nwrote {path}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
