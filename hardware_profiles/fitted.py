@@ -158,6 +158,7 @@ class FittedLatency:
             "kind": "fitted",
             "device": self.device,
             "space": self.space,
+            "runtime": f"unknown: fitted to {self.samples} timed networks",
             "date": self.date,
             "samples": self.samples,
             "dropped": self.dropped,
@@ -271,6 +272,9 @@ def fit_latency(
     counts = {
         kind: written[:, names.index(f"{QUANTITIES[0]} of {kind}")] for kind in features.kinds
     }
+    compiled = None
+    if fits.compiled is not None and fits.is_compiled():
+        compiled = fits.compiled.coefficients
     totals = [f"all {quantity}" for quantity in QUANTITIES[:2]]
     return FittedLatency(
         device=device,
@@ -282,7 +286,7 @@ def fit_latency(
         additive_quality=quality(fits.written.left_out, given[kept]),
         features=features,
         coefficients=fits.written.coefficients,
-        compiled=fits.compiled.coefficients if fits.compiled and fits.is_compiled() else None,
+        compiled=compiled,
         unseen=tuple(kind for kind, count in counts.items() if not count.any()),
         ranges={
             name: (float(column.min()), float(column.max()))

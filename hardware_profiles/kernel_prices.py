@@ -1,12 +1,12 @@
 """Prices of kernels from a few timed networks: a non-negative linear model with a physical prior.
 
 A network takes `sum over kinds of (price . quantities) + rooflines + a constant`. No price is
-below zero. The prices of one kind are expected to be those of the average kind (a MAC is a MAC, a kernel's
-start is a start) until samples say otherwise; how far they may differ, and how noisy readings are,
-is not known beforehand. So every pair of both on a grid is fitted, and the fits are averaged, each
-weighted by how well it predicts samples that were left out (Yao et al., "Using stacking to average
-Bayesian predictive distributions", 2018, their pseudo-BMA without its bootstrap). Errors are
-relative, as a reading's noise is. Knows features and milliseconds; does not know ops or spaces.
+below zero. The prices of one kind are expected to be those of the average kind (a MAC is a MAC, a
+kernel's start is a start) until samples say otherwise; how far they may differ, and how noisy
+readings are, is not known beforehand. So every pair of both on a grid is fitted, and the fits are
+averaged, each weighted by how well it predicts samples that were left out (pseudo-BMA: Yao et al.,
+"Using stacking to average Bayesian predictive distributions", 2018). Errors are relative, as a
+reading's noise is. Knows features and milliseconds; does not know ops or spaces.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ FLOOR = 0.3
 OUTLIER = 0.5
 """Readings this far (relatively) from what all others say, and six times as far as is usual, are
 left out; at most one in ten."""
+
+SMALL_ERROR = 0.01
+"""Relative errors below this one are alike: no reading is better."""
 
 Q, R = len(QUANTITIES), len(RIDGES)
 
@@ -96,11 +99,12 @@ class TwoViews:
     def is_compiled(self, among: npt.NDArray[np.bool_] | None = None) -> bool:
         """Whether the device leaves dead ops out, as far as some of the samples tell.
 
-        What is written holds unless the other's loss is lower by more than its standard error.
+        What is written holds unless the other's errors on left-out samples are smaller by more
+        than the standard error: their logarithms, so that no failed reading decides.
         """
         if self.compiled is None:
             return False
-        gain = self._loss(self.written) - self._loss(self.compiled)
+        gain = self._log_errors(self.written) - self._log_errors(self.compiled)
         gain = gain if among is None else gain[among]
         return bool(gain.mean() > gain.std(ddof=1) / len(gain) ** 0.5)
 
@@ -116,16 +120,19 @@ class TwoViews:
 
     def usual(self) -> npt.NDArray[np.bool_]:
         """`(n,)`: False for the few readings that are far off what all others say."""
-        errors = np.abs(self.left_out() / self.measured - 1)
+        errors = self._errors(self.left_out())
         limit = max(OUTLIER, 6 * 1.4826 * float(np.median(errors)))
         worst = np.argsort(-errors)[: len(errors) // 10]
         result = np.ones(len(errors), dtype=bool)
         result[worst] = errors[worst] <= limit
         return result
 
-    def _loss(self, prices: Prices) -> Vector:
+    def _log_errors(self, prices: Prices) -> Vector:
+        return np.log(self._errors(prices.left_out) + SMALL_ERROR)
+
+    def _errors(self, predicted: Vector) -> Vector:
         floor = FLOOR * np.median(self.measured)
-        return capped((prices.left_out - self.measured) / np.maximum(self.measured, floor))
+        return np.asarray(np.abs(predicted - self.measured) / np.maximum(self.measured, floor))
 
 
 def fit_views(written: Matrix, compiled: Matrix, milliseconds: Vector) -> TwoViews:
