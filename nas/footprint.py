@@ -1,150 +1,122 @@
 """What a search itself takes: energy and carbon of this machine, measured by codecarbon as it runs.
 
 `RUN/footprint.json` lists one session for each time the run was started or resumed, and their
-totals. It is rewritten about once a minute, so a kill loses that at most. Nothing else is written,
-nothing is printed and nothing is sent: the tracker is codecarbon's offline one, without outputs,
-with the intensity of a region of `hardware_profiles.grid`.
+totals. It is rewritten about once a minute. Nothing else is written, nothing is printed and nothing
+is sent: the tracker is codecarbon's offline one, without outputs, with the intensity of a region of
+`hardware_profiles.grid`.
 
 Measured is the whole machine, other programs with it, without a data centre's overhead (PUE 1).
 Where the system has no counters, codecarbon estimates from load and thermal design power; the file
-says which. Measuring never stops a search: whatever fails is one remark. A tracker takes a second
-or two to look at the hardware, so it starts in a thread beside the search and misses that much.
+says which. A process of its own does it, so that neither its imports nor its faults are the
+search's: whatever fails is one remark. It ends when the search does, however that ends, since it
+waits at a pipe that closes then; after a kill it still writes its last figures. It takes a second
+or two to look at the hardware, and misses that much.
 
-Knows codecarbon. Does not know what runs.
+Knows that process (`footprint_process.py`) and its file. Does not know what runs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import logging
-import threading
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hardware_profiles.grid import Region, load_region
-from search_spaces.errors import UserError
-from search_spaces.files import write_text
-
-FILE = "footprint.json"
+from nas.footprint_process import FILE, READY
 
 SECONDS_BETWEEN_WRITES = 60.0
-
-SECONDS_BETWEEN_SAMPLES = 15.0
-"""How often codecarbon reads counters; it looks at the load of processors every second."""
 
 SECONDS_TO_END = 5.0
 """For the last reading, at most; it takes milliseconds."""
 
-PUE = 1.0
 
-MODES = {
-    "intel_rapl": "RAPL counters",
-    "windows_emi": "RAPL counters",
-    "intel_power_gadget": "Intel Power Gadget",
-    "cpu_load": "an estimate from load and thermal design power",
-    "constant": "an estimate from thermal design power",
-}
-"""How codecarbon knows a processor's energy, by its word for it."""
-
-
-@dataclass(frozen=True)
-class Session:
-    """One time that a run went on; energies in kWh, carbon in kg CO2e."""
-
-    start: str
-    seconds: float
-    """Measured; those before the tracker was ready are not."""
-    unmeasured_seconds: float
-    kwh: float
-    cpu_kwh: float
-    gpu_kwh: float
-    memory_kwh: float
-    kg: float
-    kg_low: float
-    kg_high: float
-    region: str
-    grams_per_kwh: float
-    grams_source: str
-    pue: float
-    measured_by: str
-    codecarbon: str
-
-
+@dataclass
 class Footprint:
-    """The sessions of a run, and what went wrong in measuring the one that goes on."""
+    """A run that is being measured."""
 
-    def __init__(self, folder: Path, region: Region) -> None:
-        self.path = folder / FILE
-        self.region = region
-        self.remark: str | None = None
-        """Why something is missing, in one line; None where nothing is."""
-        self.start = datetime.now(UTC).isoformat(timespec="seconds")
-        self._clock = time.monotonic()
-        self._earlier = self._read()
-        self._current: Session | None = None
+    folder: Path
+    remark: str | None = None
+    """Why something is missing, in one line, once the run is over; None where nothing is."""
 
-    @property
-    def sessions(self) -> list[dict[str, Any]]:
-        """Every session so far, the one that goes on last."""
-        current = [asdict(self._current)] if self._current is not None else []
-        return [*self._earlier, *current]
 
-    @property
-    def totals(self) -> dict[str, float]:
-        """Seconds, kWh and kg of all sessions."""
-        return totals(self.sessions)
+@contextlib.contextmanager
+def measured(
+    folder: Path, region: str = "world", *, every: float = SECONDS_BETWEEN_WRITES
+) -> Iterator[Footprint]:
+    """Measure this machine while the body runs, and keep `folder/footprint.json` up to date.
 
-    def record(self, energy: Any, measured_by: str) -> None:
-        """Take codecarbon's figures since the start of this session, and write the file."""
-        kwh, seconds = float(energy.energy_consumed), float(energy.duration)
-        grams = self.region.intensity, self.region.low, self.region.high
-        kg, kg_low, kg_high = (kwh * PUE * intensity / 1e3 for intensity in grams)
-        self._current = Session(
-            start=self.start,
-            seconds=round(seconds, 3),
-            unmeasured_seconds=round(max(0.0, time.monotonic() - self._clock - seconds), 3),
-            kwh=kwh,
-            cpu_kwh=float(energy.cpu_energy),
-            gpu_kwh=float(energy.gpu_energy),
-            memory_kwh=float(energy.ram_energy),
-            kg=kg,
-            kg_low=kg_low,
-            kg_high=kg_high,
-            region=self.region.code,
-            grams_per_kwh=self.region.intensity,
-            grams_source=f"{self.region.source}, {self.region.year or 'year not stated'}",
-            pue=PUE,
-            measured_by=measured_by,
-            codecarbon=version("codecarbon"),
-        )
-        content = {"sessions": self.sessions, "totals": self.totals}
-        write_text(self.path, json.dumps(content, indent=2) + "\n")
+    Args:
+        folder: the run's, which exists.
+        region: whose intensity turns energy into carbon, as `load_region` reads it.
+        every: seconds between writes.
 
-    def _read(self) -> list[dict[str, Any]]:
+    Raises:
+        UserError: for an unknown region, before anything runs; for nothing else.
+    """
+    place, footprint = load_region(region), Footprint(folder)
+    process = None
+    try:
+        process = _start(folder, place, every)
+    except OSError as error:
+        footprint.remark = f"energy is not measured: {error}"
+    try:
+        yield footprint
+    finally:
+        if process is not None:
+            footprint.remark = _end(process)
+
+
+def _start(folder: Path, region: Region, every: float) -> subprocess.Popen[bytes]:
+    """The measuring process. Its input is a pipe that closes when this process ends."""
+    # By path: this package need not be installed, nor the working folder be its own.
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); " + (
+        "from nas.footprint_process import follow; follow(*sys.argv[1:])"
+    )
+    arguments = (str(folder.absolute()), region.code, str(every), str(time.time()))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # an interrupt from the keyboard is the search's alone
+    )
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> str | None:
+    """Let it write its last figures; one that does not measure yet is not waited for."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdout as output:
+        said = output.read() or b""
+        process.stdin.close()
+        if not said and process.poll() is None:
+            return _killed(
+                process, "over before codecarbon was ready: this session is not measured"
+            )
         try:
-            return list(json.loads(self.path.read_text(encoding="utf-8"))["sessions"])
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, KeyError, TypeError):
-            # Kept aside: a search must go on, and what cannot be read may still be mended.
-            self.remark = f"{self.path} cannot be read; earlier sessions are not in its totals"
-            try:
-                self.path.replace(self.path.with_suffix(".unreadable.json"))
-            except OSError:
-                self.remark += " and not kept"
-            return []
+            process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            return _killed(process, "codecarbon did not end in time: its last minute is missing")
+        said += output.read() or b""
+    remarks = [line for line in said.decode(errors="replace").splitlines() if line != READY]
+    if process.returncode and not remarks:
+        return f"energy is not measured: the measuring process ended with {process.returncode}"
+    return remarks[-1] if remarks else None
 
 
-def totals(sessions: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Sums over sessions of seconds, kWh and kg with its range."""
-    names = ("seconds", "kwh", "kg", "kg_low", "kg_high")
-    return {name: sum(float(session[name]) for session in sessions) for name in names}
+def _killed(process: subprocess.Popen[bytes], remark: str) -> str:
+    process.kill()
+    process.wait()
+    return remark
 
 
 def summary(folder: Path) -> str | None:
@@ -161,114 +133,3 @@ def summary(folder: Path) -> str | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-@contextmanager
-def measured(
-    folder: Path, region: str = "world", *, every: float = SECONDS_BETWEEN_WRITES
-) -> Iterator[Footprint]:
-    """Measure this machine while the body runs, and keep `folder/footprint.json` up to date.
-
-    Args:
-        folder: the run's, which exists.
-        region: whose intensity turns energy into carbon, as `load_region` reads it.
-        every: seconds between writes.
-
-    Raises:
-        UserError: for an unknown region, before anything runs; for nothing else.
-    """
-    footprint = Footprint(folder, load_region(region))
-    ready, done = threading.Event(), threading.Event()
-    thread = threading.Thread(
-        target=_follow, args=(footprint, ready, done, every), name="footprint", daemon=True
-    )
-    thread.start()
-    try:
-        yield footprint
-    finally:
-        # Whoever is quicker than the tracker's start is not made to wait for it.
-        done.set()
-        if ready.is_set():
-            thread.join(SECONDS_TO_END)
-        else:
-            footprint.remark = "over before codecarbon was ready: this session is not measured"
-
-
-def _follow(
-    footprint: Footprint, ready: threading.Event, done: threading.Event, every: float
-) -> None:
-    """Start a tracker, write its figures every so often, and once more at the end."""
-    try:
-        tracker, readings = _tracker(footprint.region)
-        tracker.start()
-        if done.is_set():
-            tracker.stop()
-            return
-        ready.set()
-        by = _measured_by(tracker)
-        while True:
-            over = done.wait(every)
-            tracker.stop() if over else tracker.flush()
-            if not readings:
-                footprint.remark = "codecarbon measured nothing here"
-                return
-            footprint.record(readings.pop(), by)
-            if over:
-                return
-    except Exception as error:  # measuring is never worth a search
-        ready.set()
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        footprint.remark = f"energy is not measured: {' '.join(reason.split())}"
-
-
-def _tracker(region: Region) -> tuple[Any, list[Any]]:
-    """An offline tracker, and the list that its readings are put in."""
-    from codecarbon import OfflineEmissionsTracker
-    from codecarbon.output_methods.base_output import BaseOutput
-
-    # Its first lines come before it reads the level that it is given.
-    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
-    readings: list[Any] = []
-
-    class Kept(BaseOutput):
-        def out(self, total: Any, delta: Any) -> None:
-            readings.append(total)
-
-    # All that a configuration file of the user's could turn into files or requests is said here.
-    tracker = OfflineEmissionsTracker(
-        country_iso_code=None,
-        region=None,
-        cloud_provider=None,
-        cloud_region=None,
-        force_carbon_intensity_g_co2e_kwh=region.intensity,
-        electricitymaps_api_token=None,
-        emissions_endpoint=None,
-        output_methods=[],
-        output_handlers=[Kept()],
-        output_dir=".",
-        api_call_interval=-1,
-        measure_power_secs=SECONDS_BETWEEN_SAMPLES,
-        tracking_mode="machine",
-        allow_multiple_runs=True,
-        log_level="critical",
-        pue=PUE,
-        wue=0,
-    )
-    return tracker, readings
-
-
-def _measured_by(tracker: Any) -> str:
-    """What stands behind the figures, in words."""
-    parts = []
-    for hardware in getattr(tracker, "_hardware", ()):
-        kind = type(hardware).__name__
-        if kind == "CPU":
-            mode = getattr(hardware, "_mode", "")
-            parts.append(f"processor by {MODES.get(mode, mode or 'an unknown way')}")
-        elif kind == "GPU":
-            parts.append("GPU by its driver (NVML or AMD SMI)")
-        elif kind == "RAM":
-            parts.append("memory by an estimate from its size")
-        else:
-            parts.append(f"{kind} by its own counters")
-    return ", ".join(parts) or "unknown"

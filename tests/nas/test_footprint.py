@@ -6,17 +6,20 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from hardware_profiles.grid import load_region
-from nas import footprint
-from nas.footprint import FILE, Footprint, measured, summary
+from nas import footprint, footprint_process
+from nas.footprint import measured, summary
+from nas.footprint_process import FILE, Recorder
 from search_spaces.errors import UserError
 
 PATIENCE = 60.0
@@ -48,7 +51,7 @@ def reading(kwh: float, seconds: float = 10.0) -> SimpleNamespace:
 
 def test_energy_times_intensity_is_carbon_with_the_regions_range(tmp_path: Path) -> None:
     region = load_region("fr")
-    Footprint(tmp_path, region).record(reading(kwh=2.0), "counters")
+    Recorder(tmp_path, region).record(reading(kwh=2.0), "counters")
     (session,) = content(tmp_path)["sessions"]
     assert session["pue"] == 1.0
     assert session["kg"] == pytest.approx(2.0 * region.intensity / 1000)
@@ -60,17 +63,17 @@ def test_energy_times_intensity_is_carbon_with_the_regions_range(tmp_path: Path)
 
 
 def test_later_readings_of_a_session_replace_earlier_ones(tmp_path: Path) -> None:
-    measuring = Footprint(tmp_path, load_region("world"))
+    found = Recorder(tmp_path, load_region("world"))
     for kwh in (0.1, 0.2, 0.3):
-        measuring.record(reading(kwh, seconds=100 * kwh), "counters")
+        found.record(reading(kwh, seconds=100 * kwh), "counters")
     assert len(content(tmp_path)["sessions"]) == 1
     assert content(tmp_path)["totals"]["kwh"] == 0.3
-    assert measuring.totals["seconds"] == 30
+    assert content(tmp_path)["totals"]["seconds"] == 30
 
 
 def test_a_resumed_run_adds_to_what_it_took_before(tmp_path: Path) -> None:
     for kwh, region in ((0.1, "fr"), (0.2, "us"), (0.3, "us")):
-        Footprint(tmp_path, load_region(region)).record(reading(kwh), "counters")
+        Recorder(tmp_path, load_region(region)).record(reading(kwh), "counters")
     read = content(tmp_path)
     assert [session["kwh"] for session in read["sessions"]] == [0.1, 0.2, 0.3]
     assert read["totals"]["kwh"] == pytest.approx(0.6)
@@ -101,9 +104,9 @@ def test_codecarbon_measures_into_the_run_and_nowhere_else(
         "emissions_endpoint = http://localhost:9\nlog_level = debug\npue = 2\n"
     )
     for session in (1, 2):
-        with measured(run, "fr", every=0.2) as measuring:
+        with measured(run, "fr", every=0.2) as found:
             wait_for(lambda count=session: wrote(run, count))  # type: ignore[misc]
-        assert measuring.remark is None
+        assert found.remark is None
     assert [path.name for path in run.iterdir()] == [FILE]
     assert [path.name for path in here.iterdir()] == [".codecarbon.config"]
     assert capfd.readouterr() == ("", "")
@@ -126,11 +129,14 @@ def test_a_killed_run_keeps_what_was_written(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     try:
         wait_for(lambda: wrote(tmp_path))
+        (child,) = psutil.Process(process.pid).children()
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+    psutil.wait_procs([child], timeout=PATIENCE)
+    assert not child.is_running(), "it outlived its search"
     assert content(tmp_path)["totals"]["kwh"] > 0
-    Footprint(tmp_path, load_region("world")).record(reading(1.0), "counters")
+    Recorder(tmp_path, load_region("world")).record(reading(1.0), "counters")
     assert content(tmp_path)["totals"]["kwh"] > 1.0
 
 
@@ -158,41 +164,73 @@ def test_a_failure_of_measuring_is_one_remark(
                 fail()
 
         def flush(self) -> None:
-            fail()
+            if failing == "reading":
+                fail()
 
         stop = flush
 
+    monkeypatch.setattr(footprint_process, "_tracker", lambda region: (Tracker(), [reading(1.0)]))
     if failing == "writing":
-        monkeypatch.setattr(footprint, "write_text", fail)
-    else:
-        monkeypatch.setattr(footprint, "_tracker", lambda region: (Tracker(), []))
-    with measured(tmp_path, every=0.01) as measuring:
-        wait_for(lambda: measuring.remark is not None)
-    assert measuring.remark == "energy is not measured: RuntimeError: no counters"
+        monkeypatch.setattr(footprint_process, "write_text", fail)
+    done = threading.Event()
+    done.set()
+    remark = footprint_process.write_readings(Recorder(tmp_path, load_region("world")), done, 60)
+    assert remark == "energy is not measured: RuntimeError: no counters"
     assert not list(tmp_path.iterdir())
 
 
-def test_a_search_quicker_than_the_tracker_does_not_wait_for_it(
+def test_a_tracker_that_gives_nothing_is_one_remark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped: list[bool] = []
-    gate = footprint.threading.Event()
-    slow = SimpleNamespace(start=gate.wait, stop=lambda: stopped.append(True))
-    monkeypatch.setattr(footprint, "_tracker", lambda region: (slow, []))
-    with measured(tmp_path) as measuring:
+    nothing = SimpleNamespace(start=lambda: None, stop=lambda: None, flush=lambda: None)
+    monkeypatch.setattr(footprint_process, "_tracker", lambda region: (nothing, []))
+    recorder = Recorder(tmp_path, load_region("world"))
+    remark = footprint_process.write_readings(recorder, threading.Event(), 0.01)
+    assert remark == "codecarbon measured nothing here"
+
+
+def test_a_process_that_fails_is_one_remark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(footprint.sys, "executable", str(tmp_path / "nowhere"))
+    with measured(tmp_path) as found:
         pass
-    assert measuring.remark == "over before codecarbon was ready: this session is not measured"
-    gate.set()
-    wait_for(lambda: bool(stopped))
-    assert not list(tmp_path.iterdir()), "written after the search was over"
+    assert found.remark is not None
+    assert found.remark.startswith("energy is not measured: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_gone_is_one_remark(tmp_path: Path) -> None:
+    run = tmp_path / "file"
+    run.write_text("")
+    with measured(run, every=0.1) as found:
+        time.sleep(0.1)
+        wait_for_the_process_to_end()
+    assert found.remark is not None
+    assert found.remark.startswith("energy is not measured: NotADirectoryError")
+    assert found.remark.count("\n") == 0
+    assert run.read_text() == ""
+
+
+def wait_for_the_process_to_end() -> None:
+    """All children of this process that measure."""
+    me = psutil.Process()
+    wait_for(lambda: not [c for c in me.children() if c.status() != psutil.STATUS_ZOMBIE])
+
+
+def test_a_search_quicker_than_the_tracker_does_not_wait_for_it(tmp_path: Path) -> None:
+    with measured(tmp_path) as found:
+        pass
+    assert found.remark == "over before codecarbon was ready: this session is not measured"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_cannot_be_read_is_kept_aside(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("{")
-    measuring = Footprint(tmp_path, load_region("world"))
-    assert measuring.remark is not None
-    assert "cannot be read" in measuring.remark
-    measuring.record(reading(1.0), "counters")
+    found = Recorder(tmp_path, load_region("world"))
+    assert found.remark is not None
+    assert "could not be read" in found.remark
+    found.record(reading(1.0), "counters")
     assert content(tmp_path)["totals"]["kwh"] == 1.0
     assert (tmp_path / "footprint.unreadable.json").read_text() == "{"
 
