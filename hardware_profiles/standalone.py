@@ -13,6 +13,8 @@ milliseconds: each time is divided by what the reference took just then and mult
 usually takes, so that a machine that drifts (frequency, neighbours) is divided out.
 """
 
+from __future__ import annotations
+
 import bisect
 import json
 import os
@@ -21,12 +23,27 @@ import random
 import statistics
 import sys
 import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-GROUP = 40
-"""Models that take turns."""
+Run = Callable[[], Any]
+Result = Mapping[str, Any]
 
-TURNS = 50
-"""Times that each model has its turn."""
+
+class Turns(NamedTuple):
+    """How models take turns: how often each, how many runs of a turn, how many models at a time.
+
+    With more than one run in a row the first does not count: a network that serves one request
+    after another finds in the cache what fits there.
+    """
+
+    turns: int = 50
+    in_a_row: int = 1
+    group: int = 40
+
+
+BLOCKS = Turns()
 
 REFERENCE_SECONDS = 0.004
 """The reference runs when it has not for so long."""
@@ -47,7 +64,7 @@ RETRIES = 2
 class Clock:
     """What the reference kernel takes now, against what it usually takes on this machine."""
 
-    def __init__(self, run, usual=None):
+    def __init__(self, run: Run, usual: float | None = None) -> None:
         """Make a clock.
 
         Args:
@@ -57,12 +74,17 @@ class Clock:
         """
         self.run = run
         self.usual = usual
-        self.times = []
-        self.seconds = []
+        self.times: list[float] = []
+        self.seconds: list[float] = []
         for _ in range(10 * WARM_UP):
             run()
 
-    def tick(self):
+    @property
+    def usual_ms(self) -> float:
+        """What it usually takes, in milliseconds; 0 before anything was measured."""
+        return 1e3 * (self.usual or 0.0)
+
+    def tick(self) -> None:
         """Run the reference, if it has not for a while."""
         start = time.perf_counter()
         if self.times and start - self.times[-1] < REFERENCE_SECONDS:
@@ -72,11 +94,11 @@ class Clock:
         self.times.append(end)
         self.seconds.append(end - start)
 
-    def restart(self):
+    def restart(self) -> None:
         """Forget all runs of the reference so far."""
         self.times, self.seconds = [], []
 
-    def factors(self, moments):
+    def factors(self, moments: Sequence[float]) -> list[float]:
         """What to multiply the times measured at these moments with."""
         half = SMOOTHED // 2
         smooth = [
@@ -89,14 +111,11 @@ class Clock:
         return [self.usual / smooth[min(bisect.bisect(self.times, m), last)] for m in moments]
 
 
-def measure_group(runs, clock, turns=TURNS, in_a_row=1):
+def measure_group(runs: Mapping[Any, Run], clock: Clock, how: Turns) -> dict[Any, Result]:
     """Measure some models by turns.
 
     Args:
         runs: functions that run a model once, by key.
-        turns: how often each has its turn.
-        in_a_row: runs of a turn. Above 1 the first does not count: a network that serves one
-            request after another finds in the cache what fits there.
 
     Returns:
         For each key `{"ms", "spread", "runs"}`: median milliseconds, half the range between the
@@ -106,23 +125,23 @@ def measure_group(runs, clock, turns=TURNS, in_a_row=1):
         for _ in range(WARM_UP):
             run()
     clock.restart()
-    moments = {key: [] for key in runs}
-    seconds = {key: [] for key in runs}
+    moments: dict[Any, list[float]] = {key: [] for key in runs}
+    seconds: dict[Any, list[float]] = {key: [] for key in runs}
     order = list(runs)
-    for _ in range(turns):
+    for _ in range(how.turns):
         random.shuffle(order)
         for key in order:
             run = runs[key]
             clock.tick()
-            for index in range(in_a_row):
+            for index in range(how.in_a_row):
                 start = time.perf_counter()
                 run()
                 end = time.perf_counter()
-                if index or in_a_row == 1:
+                if index or how.in_a_row == 1:
                     moments[key].append(start)
                     seconds[key].append(end - start)
     clock.tick()
-    results = {}
+    results: dict[Any, Result] = {}
     for key, times in seconds.items():
         factors = clock.factors(moments[key])
         low, median, high = statistics.quantiles(
@@ -134,8 +153,14 @@ def measure_group(runs, clock, turns=TURNS, in_a_row=1):
 
 
 def measure(
-    load, keys, clock, until=None, known=None, on_result=None, turns=TURNS, in_a_row=1, group=GROUP
-):
+    load: Callable[[Any], Run],
+    keys: Sequence[Any],
+    clock: Clock,
+    until: float | None = None,
+    known: Mapping[Any, Result] | None = None,
+    on_result: Callable[[dict[Any, Result]], None] | None = None,
+    how: Turns = BLOCKS,
+) -> dict[Any, Result]:
     """Measure models by key, some at a time; what is noisy is tried again, after the others.
 
     Args:
@@ -150,11 +175,11 @@ def measure(
     """
     results = dict(known or {})
     left = [key for key in keys if key not in results or results[key]["spread"] > NOISY]
-    tries = {}
+    tries: dict[Any, int] = {}
     while left and (until is None or time.monotonic() < until):
-        now, left = left[:group], left[group:]
+        now, left = left[: how.group], left[how.group :]
         runs = {key: load(key) for key in now}
-        for key, result in measure_group(runs, clock, turns, in_a_row).items():
+        for key, result in measure_group(runs, clock, how).items():
             tries[key] = tries.get(key, 0) + 1
             best = results.get(key)
             if best is None or result["spread"] < best["spread"]:
@@ -166,7 +191,9 @@ def measure(
     return results
 
 
-def onnx_runner(model, inputs, batch, threads):
+def onnx_runner(
+    model: str | bytes, inputs: Mapping[str, Mapping[str, Any]], batch: int, threads: int
+) -> Run:
     """A function that runs an ONNX model once with onnxruntime on the CPU.
 
     Args:
@@ -194,7 +221,7 @@ def onnx_runner(model, inputs, batch, threads):
     return lambda: session.run(None, feeds)
 
 
-def main():
+def main() -> None:
     """Measure the models of the plan in this folder."""
     import onnxruntime
 
@@ -202,25 +229,28 @@ def main():
     with open(os.path.join(folder, "plan.json"), encoding="utf-8") as file:
         plan = json.load(file)
     path = os.path.join(folder, "result.json")
-    results, usual = {}, None
+    results: dict[Any, Result] = {}
+    usual: float | None = None
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             before = json.load(file)
         if before["plan"] == plan["id"]:
             results, usual = before["results"], before["reference_ms"] / 1e3
 
-    def runner(item):
-        file = os.path.join(folder, item["file"])
-        return onnx_runner(file, item["inputs"], plan["batch"], plan["threads"])
+    with zipfile.ZipFile(os.path.join(folder, "models.zip")) as archive:
+        models = {name: archive.read(name) for name in archive.namelist()}
 
-    clock = Clock(runner(plan["reference"]), usual)
-    items = {item["key"]: item for item in plan["items"]}
+    def load(key: str) -> Run:
+        return onnx_runner(models[key], plan["inputs"][key], plan["batch"], plan["threads"])
 
-    def save(found):
+    clock = Clock(load("reference"), usual)
+    count = sum(len(group["keys"]) for group in plan["groups"])
+
+    def save(found: dict[Any, Result]) -> None:
         results.update(found)
         content = {
             "plan": plan["id"],
-            "reference_ms": 1e3 * clock.usual,
+            "reference_ms": clock.usual_ms,
             "versions": {"onnxruntime": onnxruntime.__version__},
             "machine": {
                 "processor": platform.processor() or platform.machine(),
@@ -234,14 +264,11 @@ def main():
         with open(path + ".new", "w", encoding="utf-8") as file:
             json.dump(content, file)
         os.replace(path + ".new", path)
-        print(f"\r{len(results)} of {len(items)}", end="", file=sys.stderr, flush=True)
+        print(f"\r{len(results)} of {count}", end="", file=sys.stderr, flush=True)
 
     until = None if plan["seconds"] is None else time.monotonic() + plan["seconds"]
-    for keys, how in (
-        ([key for key, item in items.items() if item["network"]], plan["networks"]),
-        ([key for key, item in items.items() if not item["network"]], plan["blocks"]),
-    ):
-        measure(lambda key: runner(items[key]), keys, clock, until, results, save, **how)
+    for group in plan["groups"]:
+        measure(load, group["keys"], clock, until, results, save, Turns(*group["how"]))
     print(f"\nwrote {path}", file=sys.stderr)
 
 
