@@ -21,6 +21,7 @@ import numpy.typing as npt
 from hardware_profiles.agreement import Quality, quality
 from hardware_profiles.kernel_features import QUANTITIES, KernelFeatures, kernel_features
 from hardware_profiles.kernel_prices import Vector, fit_views
+from hardware_profiles.live_ops import NEVER_RUN
 from search_spaces.architecture import Value
 from search_spaces.errors import UserError
 from search_spaces.ops import Op
@@ -43,8 +44,9 @@ class FittedLatency:
     """A `Latency` learnt from whole networks.
 
     `milliseconds` prices blocks, so that it is a column of cost tables like any other. Where the
-    device was seen to leave out ops that a network's output does not depend on (`compiled` is
-    not None), no sum over blocks can say so: `column` is more exact, for `CostTables(columns=...)`.
+    device was seen to leave out ops that a network's output does not depend on (`compiled`), no
+    sum over blocks can say so: it is too high for networks with such ops, and `column` is exact,
+    for `CostTables(columns=...)`.
     """
 
     device: str
@@ -61,8 +63,8 @@ class FittedLatency:
     features: KernelFeatures
     coefficients: Vector
     """`(width,)` milliseconds a unit of each feature."""
-    compiled: Vector | None
-    """The same for the ops that a compiler leaves, where that predicts the samples better."""
+    compiled: bool
+    """Whether they are for those ops alone that a compiler leaves: that predicts better."""
     unseen: tuple[str, ...]
     """Kinds of ops of the space that no sample had: their price is the average kind's."""
     ranges: Mapping[str, tuple[float, float]]
@@ -80,7 +82,7 @@ class FittedLatency:
         if self.dropped:
             words[0] += f" ({self.dropped} readings left out)"
         words.append(f"cross-validated: {self.quality}")
-        if self.compiled is not None:
+        if self.compiled:
             words.append(f"summed over blocks: {self.additive_quality}")
         if self.unseen:
             words.append(f"no sample has {', '.join(self.unseen)}")
@@ -104,11 +106,9 @@ class FittedLatency:
             UserError: for another space.
         """
         self._check(space)
-        dead, prices = True, self.coefficients
-        if self.compiled is not None:
-            dead, prices = False, self.compiled
         try:
-            return self.features.of_rows(space, rows, dead=dead) @ prices
+            features = self.features.of_rows(space, rows, dead=not self.compiled)
+            return features @ self.coefficients
         except LookupError as error:
             raise self._foreign(error) from error
 
@@ -164,12 +164,12 @@ class FittedLatency:
             "dropped": self.dropped,
             "quality": asdict(self.quality),
             "additive_quality": asdict(self.additive_quality),
+            "compiled": self.compiled,
             "unseen": list(self.unseen),
             "ranges": {name: list(bounds) for name, bounds in self.ranges.items()},
             "kinds": list(self.features.kinds),
             "anchor": self.features.anchor,
             "coefficients": self._named(self.coefficients),
-            "compiled": None if self.compiled is None else self._named(self.compiled),
         }
 
     def _named(self, values: Vector) -> dict[str, float]:
@@ -224,7 +224,7 @@ def load_fitted(path: Path) -> FittedLatency:
             additive_quality=Quality(**content["additive_quality"]),
             features=features,
             coefficients=values(content["coefficients"]),
-            compiled=None if content["compiled"] is None else values(content["compiled"]),
+            compiled=bool(content["compiled"]),
             unseen=tuple(content["unseen"]),
             ranges={name: (low, high) for name, (low, high) in content["ranges"].items()},
         )
@@ -261,20 +261,21 @@ def fit_latency(
     _enough(len(kept), len(given), device)
     features = kernel_features(space)
     views = [features.of_rows(space, rows[kept], dead=dead) for dead in (True, False)]
-    fits = fit_views(views[0], views[1], given[kept])
+    running = np.ones(features.width)
+    for index, name in enumerate(features.names):
+        running[index] = name.partition(" of ")[2] not in NEVER_RUN
+    fits = fit_views(views[0], views[1], running, given[kept])
     usual = fits.usual()
     if not usual.all():
         kept, views = kept[usual], [view[usual] for view in views]
         _enough(len(kept), len(given), device)
-        fits = fit_views(views[0], views[1], given[kept])
+        fits = fit_views(views[0], views[1], running, given[kept])
     written = views[0]
     names = features.names
     counts = {
         kind: written[:, names.index(f"{QUANTITIES[0]} of {kind}")] for kind in features.kinds
     }
-    compiled = None
-    if fits.compiled is not None and fits.is_compiled():
-        compiled = fits.compiled.coefficients
+    compiled = fits.chosen is fits.compiled
     totals = [f"all {quantity}" for quantity in QUANTITIES[:2]]
     return FittedLatency(
         device=device,
@@ -283,9 +284,9 @@ def fit_latency(
         samples=len(kept),
         dropped=len(given) - len(kept),
         quality=quality(fits.left_out(), given[kept]),
-        additive_quality=quality(fits.written.left_out, given[kept]),
+        additive_quality=quality(fits.chosen.summed, given[kept]),
         features=features,
-        coefficients=fits.written.coefficients,
+        coefficients=fits.chosen.coefficients * (running if compiled else 1.0),
         compiled=compiled,
         unseen=tuple(kind for kind, count in counts.items() if not count.any()),
         ranges={

@@ -50,42 +50,52 @@ Q, R = len(QUANTITIES), len(RIDGES)
 class Prices:
     """Milliseconds a unit of each feature, `(width,)`, and what left-out samples say of them.
 
-    `left_out` is `(n,)`: each sample's milliseconds as predicted without it and those of its fold.
+    `left_out` is `(n,)`: each sample's milliseconds as predicted without it and those of its fold;
+    `summed` the same where every op counts, dead or not.
     """
 
     coefficients: Vector
     left_out: Vector
+    summed: Vector
 
 
-def fit_prices(features: Matrix, milliseconds: Vector) -> Prices:
-    """Fit prices to `(n, width)` features of networks and the `(n,)` times that they took."""
+def fit_prices(features: Matrix, milliseconds: Vector, written: Matrix | None = None) -> Prices:
+    """Fit prices to `(n, width)` features of networks and the `(n,)` times that they took.
+
+    Args:
+        written: features in which every op counts, where they are others.
+    """
     n = len(milliseconds)
     median = float(np.median(milliseconds))
     y = milliseconds / median
     scales = scales_of(features)
     x = design(features, scales)
+    x_summed = x if written is None else design(written, scales)
     weights = 1 / np.maximum(y, FLOOR)
     x_weighted, y_weighted = x * weights[:, None], y * weights
     grid = list(product(SPREADS, NOISES))
     folds = folds_of(n)
-    predicted = np.zeros((len(grid), n))
+    predicted, summed = np.zeros((2, len(grid), n))
     for fold in range(folds.max() + 1):
         own = folds == fold
         gram = x_weighted[~own].T @ x_weighted[~own]
         moment = x_weighted[~own].T @ y_weighted[~own]
         for index, (spread, noise) in enumerate(grid):
-            predicted[index, own] = x[own] @ _solve(gram, moment, spread, noise)
+            solution = _solve(gram, moment, spread, noise)
+            predicted[index, own], summed[index, own] = x[own] @ solution, x_summed[own] @ solution
     losses = np.stack([capped((p - y) * weights) for p in predicted])
-    left_out = np.zeros(n)
+    left_out, left_out_summed = np.zeros((2, n))
     for fold in range(folds.max() + 1):
         own = folds == fold
-        left_out[own] = _shares(losses[:, ~own]) @ predicted[:, own]
+        shares = _shares(losses[:, ~own])
+        left_out[own], left_out_summed[own] = shares @ predicted[:, own], shares @ summed[:, own]
     gram, moment = x_weighted.T @ x_weighted, x_weighted.T @ y_weighted
     solution = np.zeros(x.shape[1])
     for share, (spread, noise) in zip(_shares(losses), grid, strict=True):
         if share > 1e-3:
             solution += share * _solve(gram, moment, spread, noise)
-    return Prices(_unscaled(solution, scales) * median, left_out * median)
+    coefficients = _unscaled(solution, scales) * median
+    return Prices(coefficients, left_out * median, left_out_summed * median)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +117,13 @@ class TwoViews:
         gain = self._log_errors(self.written) - self._log_errors(self.compiled)
         gain = gain if among is None else gain[among]
         return bool(gain.mean() > gain.std(ddof=1) / len(gain) ** 0.5)
+
+    @property
+    def chosen(self) -> Prices:
+        """Those of the view that all samples choose."""
+        if self.compiled is not None and self.is_compiled():
+            return self.compiled
+        return self.written
 
     def left_out(self) -> Vector:
         """`(n,)` predictions of samples by the view that those of other folds choose."""
@@ -135,12 +152,17 @@ class TwoViews:
         return np.asarray(np.abs(predicted - self.measured) / np.maximum(self.measured, floor))
 
 
-def fit_views(written: Matrix, compiled: Matrix, milliseconds: Vector) -> TwoViews:
-    """Fit prices to `(n, width)` features with and without dead ops and `(n,)` times."""
+def fit_views(written: Matrix, compiled: Matrix, running: Vector, milliseconds: Vector) -> TwoViews:
+    """Fit prices to `(n, width)` features with and without dead ops and `(n,)` times.
+
+    Args:
+        running: `(width,)` 0 for features of kinds that a compiler never leaves, else 1.
+    """
+    summed = written * running
     return TwoViews(
         milliseconds,
         fit_prices(written, milliseconds),
-        None if np.array_equal(written, compiled) else fit_prices(compiled, milliseconds),
+        None if np.array_equal(written, compiled) else fit_prices(compiled, milliseconds, summed),
     )
 
 

@@ -16,6 +16,9 @@ import numpy.typing as npt
 from search_spaces.ops import Add, Identity, Op, Zero
 from search_spaces.space import Block, Rows, SearchSpace
 
+NEVER_RUN = (Identity.__name__, Zero.__name__)
+"""Types that a compiler never leaves: a name for what is there, and nothing."""
+
 
 def forms_taken(
     space: SearchSpace, block: Block, rows: Rows

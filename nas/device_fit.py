@@ -77,7 +77,7 @@ def print_fit(
     print(f"  samples          {fitted.samples}", end="")
     print(f" ({fitted.dropped} readings left out)" if fitted.dropped else "")
     print(f"  cross-validated  {fitted.quality}")
-    if fitted.compiled is not None:
+    if fitted.compiled:
         print(f"  summed by block  {fitted.additive_quality}")
         print("                   (the device leaves out what a network's output does not need)")
     if held_out is not None:
@@ -164,7 +164,7 @@ def _as_json(
         "dropped": fitted.dropped,
         "cross_validated": asdict(fitted.quality),
         "summed_by_block": asdict(fitted.additive_quality),
-        "additive": fitted.compiled is None,
+        "additive": not fitted.compiled,
         "on_the_rest": None if held_out is None else asdict(held_out),
         "unseen": list(fitted.unseen),
         "file": str(path),
