@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,3 +190,17 @@ def test_results_are_shown_in_the_multiple_that_people_read() -> None:
     assert quantity(125e12, "FLOP/s") == "125 TFLOP/s"
     assert quantity(3.14e23, "FLOP") == "3.14e+23 FLOP"
     assert number(2814) == "2,810"
+
+
+def test_the_docs_quote_what_the_benchmark_prints(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    script, result = root / "benchmarks" / "carbon_published.py", tmp_path / "published.json"
+    done = subprocess.run(
+        [sys.executable, str(script), "--json", str(result)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    text = (root / "docs" / "carbon.md").read_text()
+    for path in (result, result.with_stem("published_operations")):
+        for row in json.loads(path.read_text())["rows"]:
+            line = "| " + " | ".join(row.values()) + " |"
+            assert line.replace("'BERT-large'", '"BERT-large"') in text
