@@ -270,11 +270,7 @@ def fit_latency(
         kept, views = kept[usual], [view[usual] for view in views]
         _enough(len(kept), len(given), device)
         fits = fit_views(views[0], views[1], running, given[kept])
-    written = views[0]
-    names = features.names
-    counts = {
-        kind: written[:, names.index(f"{QUANTITIES[0]} of {kind}")] for kind in features.kinds
-    }
+    seen = dict(zip(features.names, views[0].T, strict=True))
     compiled = fits.chosen is fits.compiled
     totals = [f"all {quantity}" for quantity in QUANTITIES[:2]]
     return FittedLatency(
@@ -288,11 +284,8 @@ def fit_latency(
         features=features,
         coefficients=fits.chosen.coefficients * (running if compiled else 1.0),
         compiled=compiled,
-        unseen=tuple(kind for kind, count in counts.items() if not count.any()),
-        ranges={
-            name: (float(column.min()), float(column.max()))
-            for name, column in ((n, written[:, names.index(n)]) for n in totals)
-        },
+        unseen=tuple(k for k in features.kinds if not seen[f"{QUANTITIES[0]} of {k}"].any()),
+        ranges={name: (float(seen[name].min()), float(seen[name].max())) for name in totals},
     )
 
 

@@ -20,9 +20,9 @@ from evaluators.costs import CostTables
 from evaluators.sizes import parse_size
 from evaluators.table import PublishedTable, read_table
 from hardware_profiles.agreement import Quality, quality
-from hardware_profiles.device import user_folder
 from hardware_profiles.fitted import FAILED, FEWEST, FittedLatency, fit_latency
 from hardware_profiles.informative import informative
+from hardware_profiles.latencies import table_path
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import SearchSpace
@@ -55,7 +55,7 @@ def print_fit(
     if samples is not None and samples < FEWEST:
         raise UserError(f"--samples {samples}: expected at least {FEWEST}")
     space = load_space(space_name)
-    path = out or user_folder() / "tables" / f"{name}--{space.name}.json"
+    path = out or table_path(name, space.name, "fitted")
     _check_place(path)
     table = read_table(file, space)
     column = _column(table, name, metric)
