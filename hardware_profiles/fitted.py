@@ -106,9 +106,11 @@ class FittedLatency:
             UserError: for another space.
         """
         self._check(space)
+        # Cells of a small space come again and again in a population.
+        rows, which = np.unique(space.canonical(rows), axis=0, return_inverse=True)
         try:
             features = self.features.of_rows(space, rows, dead=not self.compiled)
-            return features @ self.coefficients
+            return (features @ self.coefficients)[which.reshape(-1)]
         except LookupError as error:
             raise self._foreign(error) from error
 
