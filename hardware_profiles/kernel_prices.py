@@ -40,6 +40,9 @@ OUTLIER = 0.5
 """Readings this far (relatively) from what all others say, and six times as far as is usual, are
 left out; at most one in ten."""
 
+CLEARLY = 1.0
+"""Standard errors by which leaving dead ops out must be better than running them."""
+
 SMALL_ERROR = 0.01
 """Relative errors below this one are alike: no reading is better."""
 
@@ -116,7 +119,7 @@ class TwoViews:
             return False
         gain = self._log_errors(self.written) - self._log_errors(self.compiled)
         gain = gain if among is None else gain[among]
-        return bool(gain.mean() > gain.std(ddof=1) / len(gain) ** 0.5)
+        return bool(gain.mean() > CLEARLY * gain.std(ddof=1) / len(gain) ** 0.5)
 
     @property
     def chosen(self) -> Prices:

@@ -265,13 +265,18 @@ class MeasuredLatency:
     def corrected(
         self, networks: Sequence[tuple[NetworkTime, Sequence[Sequence[Op]]]]
     ) -> Correction:
-        """The correction fitted to measured networks, each with the ops of its blocks."""
-        return fit_correction(
-            [
-                Sample([(self.alone(ops), megabytes(ops)) for ops in blocks], network.ms)
-                for network, blocks in networks
-            ]
-        )
+        """The correction fitted to measured networks, each with the ops of its blocks.
+
+        Networks with blocks that were not measured yet, nor anything like them, are left out.
+        """
+        samples = []
+        for network, blocks in networks:
+            try:
+                priced = [(self.alone(ops), megabytes(ops)) for ops in blocks]
+            except LookupError:
+                continue
+            samples.append(Sample(priced, network.ms))
+        return fit_correction(samples)
 
 
 def work_of(ops: Sequence[Op]) -> tuple[int, int]:

@@ -244,14 +244,19 @@ def corrected(space: SearchSpace, table: MeasuredTable) -> MeasuredTable:
 def predicted(
     space: SearchSpace, table: MeasuredTable, networks: Iterable[NetworkTime]
 ) -> list[NetworkTime]:
-    """Measured networks with what the table says of them."""
+    """Measured networks with what the table says of them.
+
+    Those with blocks that the table knows nothing of are left out.
+    """
     latency = MeasuredLatency(table)
-    return [
-        network.model_copy(
-            update={"predicted_ms": sum(latency.milliseconds(o) for o in blocks_of(space, network))}
-        )
-        for network in networks
-    ]
+    told = []
+    for network in networks:
+        try:
+            total = sum(latency.milliseconds(ops) for ops in blocks_of(space, network))
+        except UserError:
+            continue
+        told.append(network.model_copy(update={"predicted_ms": total}))
+    return told
 
 
 def blocks_of(space: SearchSpace, network: NetworkTime) -> list[Sequence[Op]]:

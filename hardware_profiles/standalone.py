@@ -27,6 +27,11 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
 Run = Callable[[], Any]
 Result = Mapping[str, Any]
 
@@ -45,13 +50,20 @@ class Turns(NamedTuple):
 
 BLOCKS = Turns()
 
-REFERENCE_SECONDS = 0.004
-"""The reference runs when it has not for so long."""
+REFERENCE_SECONDS = 0.008
+"""The reference runs when it has not for so long: twice, of which the second, warm one counts."""
 
 SMOOTHED = 5
 """What the reference takes now is the median of so many runs of it."""
 
 WARM_UP = 3
+
+PREEMPTED = 0.5
+"""If the system interrupted more than this share of the runs for other programs, the machine is
+busy: what is left of them says little, and counts as noisy."""
+
+BUSY = 9.99
+"""The spread that stands for a machine too busy to measure on."""
 
 NOISY = 0.2
 """A measurement whose runs differ by more is not used: half the range between their quartiles, as a
@@ -90,6 +102,8 @@ class Clock:
         if self.times and start - self.times[-1] < REFERENCE_SECONDS:
             return
         self.run()
+        start = time.perf_counter()
+        self.run()
         end = time.perf_counter()
         self.times.append(end)
         self.seconds.append(end - start)
@@ -111,6 +125,11 @@ class Clock:
         return [self.usual / smooth[min(bisect.bisect(self.times, m), last)] for m in moments]
 
 
+def interruptions() -> int:
+    """How often the system took the processor from this process; 0 where it does not say."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
 def measure_group(runs: Mapping[Any, Run], clock: Clock, how: Turns) -> dict[Any, Result]:
     """Measure some models by turns.
 
@@ -127,6 +146,7 @@ def measure_group(runs: Mapping[Any, Run], clock: Clock, how: Turns) -> dict[Any
     clock.restart()
     moments: dict[Any, list[float]] = {key: [] for key in runs}
     seconds: dict[Any, list[float]] = {key: [] for key in runs}
+    all_seconds: dict[Any, list[float]] = {key: [] for key in runs}
     order = list(runs)
     for _ in range(how.turns):
         random.shuffle(order)
@@ -134,15 +154,23 @@ def measure_group(runs: Mapping[Any, Run], clock: Clock, how: Turns) -> dict[Any
             run = runs[key]
             clock.tick()
             for index in range(how.in_a_row):
+                interrupted = interruptions()
                 start = time.perf_counter()
                 run()
                 end = time.perf_counter()
                 if index or how.in_a_row == 1:
-                    moments[key].append(start)
-                    seconds[key].append(end - start)
+                    all_seconds[key].append(end - start)
+                    if interruptions() == interrupted:
+                        moments[key].append(start)
+                        seconds[key].append(end - start)
     clock.tick()
     results: dict[Any, Result] = {}
     for key, times in seconds.items():
+        whole = all_seconds[key]
+        if len(times) < max(2, (1 - PREEMPTED) * len(whole)):
+            median = 1e3 * statistics.median(whole)
+            results[key] = {"ms": median, "spread": BUSY, "runs": len(whole)}
+            continue
         factors = clock.factors(moments[key])
         low, median, high = statistics.quantiles(
             [1e3 * t * factor for t, factor in zip(times, factors, strict=True)], n=4

@@ -91,7 +91,7 @@ def measure(
     budget: Annotated[str, typer.Option(help="Longest time, such as 10m.")] = "10m",
     calibrate: Annotated[
         int, typer.Option(help="Whole networks that correct the sum of blocks.", min=0)
-    ] = 10,
+    ] = 20,
     image_size: Annotated[
         int | None, typer.Option(help="Pixels, as of the data.  [default: the space's]")
     ] = None,

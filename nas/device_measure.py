@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def measure_and_print(
     batch: int = 1,
     torch_device: str = "cpu",
     budget: str = "10m",
-    calibrate: int = 10,
+    calibrate: int = 20,
     checks: int = 30,
     script: Path | None = None,
     result: Path | None = None,
@@ -121,18 +122,31 @@ def _measured_here(
         measuring.check_same(table, space, setting, str(path))
     table = table.model_copy(update={"made_from": asked.described(), "checked": ()})
     console = Console(stderr=True)
-    if networks and len(table.networks) < len(networks):
-        with console.status(f"measuring {len(networks)} whole networks"):
-            times, noisy, reference = measuring.networks_time(
-                space, networks, setting, table.reference_ms if table.blocks else None
-            )
+    started = monotonic()
+
+    def timed(archs: list[Architecture]) -> MeasuredTable:
+        """The table with these networks too, where it has not got them."""
+        had = {space.architecture(network.choices).id for network in table.networks}
+        missing = [arch for arch in archs if arch.id not in had]
+        if not missing:
+            return table
+        begun = table.reference_ms if table.blocks or table.networks else None
+        with console.status(f"measuring {len(missing)} whole networks"):
+            times, noisy, reference = measuring.networks_time(space, missing, setting, begun)
         if noisy:
             console.print(
-                f"{noisy} of {len(networks)} networks were too unsteady to use (their runs differ "
+                f"{noisy} of {len(missing)} networks were too unsteady to use (their runs differ "
                 f"by more than {NOISY:.0%})"
             )
-        table = table.model_copy(update={"networks": tuple(times), "reference_ms": reference})
-        write_measured(table, path)
+        longer = table.model_copy(
+            update={"networks": (*table.networks, *times), "reference_ms": reference}
+        )
+        write_measured(longer, path)
+        return longer
+
+    # Half before the blocks and half after: the machine may have changed its pace between.
+    table = timed(networks[::2])
+    seconds -= 2 * (monotonic() - started)
     with Progress(
         TextColumn("blocks"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
         console=console, transient=True,
@@ -150,7 +164,7 @@ def _measured_here(
             f"nothing steady was measured: all {len(table.noisy)} blocks differ from run to run by "
             f"{worst:.0%} or more (at most {NOISY:.0%} is used): close what else runs here"
         )
-    return measuring.corrected(space, table)
+    return measuring.corrected(space, timed(networks[1::2]))
 
 
 def spread(
