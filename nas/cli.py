@@ -1,4 +1,4 @@
-"""The command line: `nas search`, `frontier`, `show`, `train`, `export`, `count`, `profile`.
+"""The command line: `nas search`, `frontier`, `show`, `train`, `export`, `device`, `carbon`, ...
 
 Reads options and prints tables. Errors meant for people become one line and exit code 2 here,
 and nowhere else. Torch and Ray are imported inside the commands that need them.
