@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from typing import Any
 
@@ -95,13 +94,6 @@ class BlockTable:
     memory: npt.NDArray[np.int64]
 
 
-def forms(space: SearchSpace, block: Block) -> list[tuple[Op, ...]]:
-    """The ops of a block at every value of its choices, the last choice changing fastest."""
-    options = [space.choices[space.column[name]].options for name in block.choices]
-    canonical = _canonical_values(space, block)
-    return [block.ops(*canonical(values)) for values in product(*options)]
-
-
 def kept_outputs(blocks: Sequence[tuple[str, Sequence[tuple[Op, ...]]]]) -> list[dict[str, int]]:
     """For each block, the outputs (and their sizes) that are held while it runs for later ones.
 
@@ -137,7 +129,7 @@ def tabulate(
     kept: Mapping[str, int],
     prices: Sequence[Price] = (),
 ) -> BlockTable:
-    """Price `forms` of a block while the tensors in `kept` are held for later blocks."""
+    """Price `space.forms` of a block while the tensors in `kept` are held for later blocks."""
     columns = [space.column[name] for name in block.choices]
     options = [space.choices[column].options for column in columns]
     # Options that do not shape a block give the very same op tuple: cost it once. The ops are
@@ -198,30 +190,6 @@ def _joined(space: SearchSpace, a: BlockTable, b: BlockTable) -> BlockTable | No
     return BlockTable(weights, sums, priced, memory)
 
 
-def _canonical_values(
-    space: SearchSpace, block: Block
-) -> Callable[[tuple[Value, ...]], tuple[Value, ...]]:
-    """What a block's function is called with when some of its choices are switched off."""
-    position = {name: index for index, name in enumerate(block.choices)}
-    inner = [
-        (position[name], position[choice.parent], choice)
-        for name, choice in ((n, space.choices[space.column[n]]) for n in block.choices)
-        if choice.parent in position
-    ]
-
-    def canonical(values: tuple[Value, ...]) -> tuple[Value, ...]:
-        off = set()
-        for index, parent, choice in sorted(inner, key=lambda item: space.column[item[2].name]):
-            if parent in off or values[parent] not in choice.active_for:
-                off.add(index)
-        return tuple(
-            space.choices[space.column[name]].options[0] if index in off else value
-            for index, (name, value) in enumerate(zip(block.choices, values, strict=True))
-        )
-
-    return canonical
-
-
 class CostTables:
     """The costs of a space: exact for one architecture, batched for many.
 
@@ -250,7 +218,7 @@ class CostTables:
         self.columns = dict(columns or {})
         self.metrics = (*METRICS, *self.prices, *self.columns)
         """Every metric that `score` knows."""
-        variants = [forms(space, block) for block in space.blocks]
+        variants = [space.forms(block) for block in space.blocks]
         named = [(block.name, v) for block, v in zip(space.blocks, variants, strict=True)]
         functions = tuple(self.prices.values())
         self.parts = [

@@ -11,6 +11,10 @@ from scipy.stats import kendalltau, spearmanr
 Vector = npt.NDArray[np.float64]
 
 
+WITHIN = 0.1
+"""The relative error that this field counts as a hit."""
+
+
 @dataclass(frozen=True)
 class Quality:
     """How predictions compare with measurements: `n` networks, ranks, and relative errors.
@@ -40,6 +44,6 @@ def quality(predicted: Vector, measured: Vector) -> Quality:
         n=len(measured),
         spearman=0.0 if constant else round(float(spearmanr(predicted, measured).statistic), 4),
         kendall=0.0 if constant else round(float(kendalltau(predicted, measured).statistic), 4),
-        within_10=round(float((errors <= 0.1).mean()), 4),
+        within_10=round(float((errors <= WITHIN).mean()), 4),
         mean_error=round(float(errors.mean()), 4),
     )

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from hardware_profiles.agreement import WITHIN
+
 LEAST = 0.1
 """Share of its measured time that a block takes at least, however much a call takes."""
-
-WITHIN = 0.1
 
 SUBSETS = ((0,), (0, 1), (0, 1, 2))
 """Which of scale, call and megabyte are fitted, simplest first."""

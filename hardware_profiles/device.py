@@ -31,6 +31,10 @@ THIS_MACHINE = "this-machine"
 """The device that is detected, not read."""
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a device can be called: it is the name of files, and the end of metrics' names."""
+
+
 class Figure(BaseModel):
     """A number with where it is from. Its unit is said by the name of the field that holds it."""
 
@@ -49,7 +53,7 @@ class Device(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=NAME)]
     """What the user types, and the end of metrics' names: `latency_ms_NAME`."""
     aliases: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Other things people call it."""
@@ -92,6 +96,16 @@ def load_device(reference: str) -> Device:
             raise _unknown_device(reference, known)
         named = known
     return read_device(named[plain(reference)])
+
+
+def check_name(name: str) -> None:
+    """Refuse what no device can be called.
+
+    Raises:
+        UserError: in one line.
+    """
+    if not re.fullmatch(NAME, name):
+        raise UserError(f"malformed device name '{name}': expected letters, digits, '.', '_', '-'")
 
 
 def plain(name: str) -> str:

@@ -8,7 +8,6 @@ device and nothing of others. Does not know where the samples are from: `nas dev
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date as day
@@ -24,6 +23,7 @@ from hardware_profiles.kernel_prices import Vector, fit_views
 from hardware_profiles.live_ops import NEVER_RUN
 from search_spaces.architecture import Value
 from search_spaces.errors import UserError
+from search_spaces.files import write_text
 from search_spaces.ops import Op
 from search_spaces.space import Rows, SearchSpace
 
@@ -145,14 +145,7 @@ class FittedLatency:
         Raises:
             UserError: if the file cannot be written.
         """
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(self._content(), indent=2) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        write_text(path, json.dumps(self._content(), indent=2) + "\n")
 
     def _content(self) -> dict[str, Any]:
         return {

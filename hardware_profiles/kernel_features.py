@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from hardware_profiles.live_ops import forms_taken, live_ops
 from search_spaces.ops import Conv2d, Op
-from search_spaces.space import Block, Rows, SearchSpace
+from search_spaces.space import Rows, SearchSpace
 
 Matrix = npt.NDArray[np.float64]
 
@@ -151,7 +151,7 @@ def kernel_features(space: SearchSpace) -> KernelFeatures:
     seen: dict[str, int] = {}
     last = ""
     for block in space.blocks:
-        variants = all_forms(space, block)
+        variants = space.forms(block)
         signatures = {tuple(signature(op) for op in ops) for ops in variants}
         kinds |= {kind_of(op) for ops in variants for op in ops}
         for name in {name for names in signatures for name in names}:
@@ -164,12 +164,3 @@ def kernel_features(space: SearchSpace) -> KernelFeatures:
 def signature(op: Op) -> str:
     """What tells the op that ends every network from others; its shapes may vary."""
     return f"{op.name} {kind_of(op)}"
-
-
-def all_forms(space: SearchSpace, block: Block) -> list[tuple[Op, ...]]:
-    """The ops of a block at every value of its choices."""
-    counts = [len(space.choices[space.column[name]].options) for name in block.choices]
-    grid = np.indices(counts).reshape(len(counts), prod(counts)).T
-    rows = np.zeros((len(grid), len(space.choices)), dtype=np.uint8)
-    rows[:, [space.column[name] for name in block.choices]] = grid
-    return forms_taken(space, block, rows)[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +28,10 @@ class TableFile:
     """A table in a file, by its own words."""
 
     path: Path
-    kind: str
     device: str
     space: str
+    runtime: str
+    kind: str
 
 
 def table_path(device: str, space: str, kind: str) -> Path:
@@ -39,10 +41,38 @@ def table_path(device: str, space: str, kind: str) -> Path:
     return user_folder() / "tables" / f"{'--'.join(names)}{ending}"
 
 
-def table_files() -> list[TableFile]:
-    """The user's tables, those that cannot be read left out."""
-    found = (_described(path) for path in sorted((user_folder() / "tables").glob("*.json")))
-    return [file for file in found if file is not None]
+def table_files(on_broken: Callable[[UserError], None] | None = None) -> list[TableFile]:
+    """The user's tables, those that cannot be read left out.
+
+    Args:
+        on_broken: called with what is wrong with each of those.
+    """
+    found = []
+    for path in sorted((user_folder() / "tables").glob("*.json")):
+        try:
+            found.append(described(path))
+        except UserError as error:
+            if on_broken is not None:
+                on_broken(error)
+    return found
+
+
+def described(path: Path) -> TableFile:
+    """What a file says that it is.
+
+    Raises:
+        UserError: if it is no table.
+    """
+    keys = ("device", "space", "runtime", "kind")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        file = TableFile(path, *(str(content[key]) for key in keys))
+        if file.kind not in KINDS:
+            raise ValueError(f"kind '{file.kind}'")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path} is no table of latencies: {reason}") from error
+    return file
 
 
 def find_latency(reference: str, space: SearchSpace) -> Latency:
@@ -56,12 +86,7 @@ def find_latency(reference: str, space: SearchSpace) -> Latency:
             there is neither a table nor a datasheet.
     """
     if reference.endswith(".json"):
-        file = _described(Path(reference).expanduser())
-        if file is None:
-            raise UserError(
-                f"{reference} is no latency table: expected what nas device measure or "
-                "nas device fit writes"
-            )
+        file = described(Path(reference).expanduser())
         if file.space != space.name:
             raise _other_space([file], space)
         return _load(file)
@@ -82,15 +107,6 @@ def _load(file: TableFile) -> Latency:
     if file.kind == "fitted":
         return load_fitted(file.path)
     return MeasuredLatency(read_measured(file.path))
-
-
-def _described(path: Path) -> TableFile | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        file = TableFile(path, *(str(content[key]) for key in ("kind", "device", "space")))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return file if file.kind in KINDS else None
 
 
 def _other_space(files: list[TableFile], space: SearchSpace) -> UserError:

@@ -16,10 +16,12 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hardware_profiles.agreement import Quality, quality
 from hardware_profiles.correction import Correction, Sample, fit_correction
 from hardware_profiles.forms import Form, form_of
 from hardware_profiles.interpolation import Structure
-from hardware_profiles.kernel_features import all_forms
+from hardware_profiles.kernel_features import BYTES, QUANTITIES
+from hardware_profiles.kernel_features import work_of as quantities_of
 from hardware_profiles.latency import Origin
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
@@ -27,8 +29,6 @@ from search_spaces.ops import Op
 from search_spaces.space import SearchSpace
 
 FORMAT_VERSION: Literal[1] = 1
-
-BYTES = 4
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -74,7 +74,7 @@ class MeasuredTable(BaseModel):
     device: Annotated[str, Field(min_length=1)]
     space: Annotated[str, Field(min_length=1)]
     made_from: dict[str, str | int | None] = {}
-    """How the space was asked for: its name or file, image size, channels, classes."""
+    """How the space was asked for: its name or file, image size, classes."""
     runtime: str
     threads: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=1)]
@@ -92,6 +92,14 @@ class MeasuredTable(BaseModel):
     correction: Correction = Correction()
     checked: tuple[NetworkTime, ...] = ()
     """Whole networks that the table never saw, by `nas device check`."""
+
+    @property
+    def agreement(self) -> Quality | None:
+        """How well it predicts networks that it never saw; None where none were measured."""
+        if not self.checked:
+            return None
+        predicted = np.array([network.predicted_ms or 0.0 for network in self.checked])
+        return quality(predicted, np.array([network.ms for network in self.checked]))
 
     @model_validator(mode="after")
     def _consistent(self) -> MeasuredTable:
@@ -189,10 +197,8 @@ class MeasuredLatency:
         words = f"measured: {len(table.blocks)} blocks of {table.space} with {table.setting}"
         if correction.networks:
             words += f", corrected by {correction.networks} networks"
-        if table.checked:
-            errors = [abs((n.predicted_ms or 0) / n.ms - 1) for n in table.checked]
-            within = np.mean(np.array(errors) <= 0.1)
-            words += f"; {within:.0%} of {len(errors)} unseen networks within ±10 %"
+        if (found := table.agreement) is not None:
+            words += f"; {found.within_10:.0%} of {found.n} unseen networks within ±10 %"
         elif correction.error is not None:
             words += f" (error of those left out {correction.error:.1%})"
         return f"{words}; {table.date}"
@@ -247,7 +253,7 @@ class MeasuredLatency:
         measured = {self.table.form(block) for block in self.table.blocks}
         seen: set[Form] = set()
         for block in space.blocks:
-            for ops in all_forms(space, block):
+            for ops in space.forms(block):
                 form = form_of(ops) if ops else None
                 if form is None or form in seen:
                     continue
@@ -281,10 +287,9 @@ class MeasuredLatency:
 
 def work_of(ops: Sequence[Op]) -> tuple[int, int]:
     """Multiply-accumulates and bytes that a block's ops read and write, for one sample in fp32."""
-    elements = sum(
-        sum(prod(t.shape) for t in op.inputs) + prod(op.out_shape) + op.params for op in ops
-    )
-    return sum(op.macs for op in ops), BYTES * elements
+    work = [dict(zip(QUANTITIES, quantities_of(op), strict=False)) for op in ops]
+    moved = sum(w["activations"] + w["weights"] for w in work)
+    return int(sum(w["macs"] for w in work)), int(moved)
 
 
 def megabytes(ops: Sequence[Op]) -> float:

@@ -11,6 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from evaluators.budget import Budget, BudgetedSpace
+from evaluators.costs import CostTables
 from evaluators.sizes import format_size
 from hardware_profiles import measuring
 from hardware_profiles.agreement import Quality, quality
@@ -20,7 +22,7 @@ from hardware_profiles.measured import MeasuredTable, NetworkTime, read_measured
 from hardware_profiles.measuring import Setting
 from hardware_profiles.runtimes import check_runtime
 from hardware_profiles.standalone import NOISY
-from nas.device_measure import CHECK, Asked, spread
+from nas.device_measure import CHECK, Asked, checked_words, spread
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
@@ -58,7 +60,8 @@ def check_and_print(
     )
     space = asked.load()
     seen = [space.architecture(network.choices) for network in table.networks]
-    archs = spread(space, networks, seed, but=seen)
+    whole = BudgetedSpace(CostTables(space), Budget({}, {}))
+    archs = spread(whole, networks, seed, but=seen)
     checked, noisy = _measure(space, table, archs)
     if len(checked) < 3:
         raise UserError(
@@ -67,7 +70,8 @@ def check_and_print(
         )
     table = table.model_copy(update={"checked": tuple(checked)})
     write_measured(table, path)
-    found = agreement(checked)
+    found = table.agreement
+    assert found is not None
     if html is not None:
         write_text(html, _page(table, found))
     if as_json:
@@ -77,27 +81,11 @@ def check_and_print(
     _print(table, found, flops_ranks(checked), noisy)
 
 
-def agreement(checked: Sequence[NetworkTime]) -> Quality:
-    """How a table's predictions agree with what was measured."""
-    return quality(
-        np.array([network.predicted_ms or 0.0 for network in checked]),
-        np.array([network.ms for network in checked]),
-    )
-
-
 def flops_ranks(checked: Sequence[NetworkTime]) -> Quality:
     """The same for FLOPs alone, of which only the ranks mean something."""
     return quality(
         np.array([float(network.macs) for network in checked]),
         np.array([network.ms for network in checked]),
-    )
-
-
-def summary(found: Quality, count: int) -> str:
-    """One line."""
-    return (
-        f"{count} networks that the table never saw: {found.within_10:.0%} within ±10 %, mean "
-        f"error {found.mean_error:.1%}, Spearman {found.spearman:.3f}, Kendall {found.kendall:.3f}"
     )
 
 
@@ -141,7 +129,7 @@ def _print(table: MeasuredTable, found: Quality, flops: Quality, noisy: int) -> 
             f"{predicted / network.ms - 1:+.1%}",
         )
     console.print(shown)
-    console.print(summary(found, len(table.checked)))
+    console.print(checked_words(found))
     console.print(
         f"FLOPs alone rank them with Spearman {flops.spearman:.3f}, Kendall {flops.kendall:.3f}"
     )
@@ -176,7 +164,7 @@ def _page(table: MeasuredTable, found: Quality) -> str:
     )
     figure.update_layout(
         title=f"{table.device}, {table.space}, {table.setting}<br><sub>"
-        f"{summary(found, len(table.checked))}</sub>",
+        f"{checked_words(found)}</sub>",
         xaxis_title="measured milliseconds",
         yaxis_title="predicted milliseconds",
         template="plotly_white",

@@ -7,7 +7,6 @@ that the fit did not see. The model is `hardware_profiles/fitted.py`.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from evaluators.costs import CostTables
 from evaluators.sizes import parse_size
 from evaluators.table import PublishedTable, read_table
 from hardware_profiles.agreement import Quality, quality
+from hardware_profiles.device import check_name
 from hardware_profiles.fitted import FAILED, FEWEST, FittedLatency, fit_latency
 from hardware_profiles.informative import informative
 from hardware_profiles.latencies import table_path
@@ -29,8 +29,6 @@ from search_spaces.space import SearchSpace
 
 POOL = 4096
 """Random architectures among which those to time are chosen."""
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def print_fit(
@@ -50,8 +48,7 @@ def print_fit(
         UserError: for a name that cannot be a file's, a file that is no table of the space, a
             column that it does not have, too few samples, or a measured table in the place.
     """
-    if not NAME.fullmatch(name):
-        raise UserError(f"malformed device name '{name}': expected letters, digits, '.', '_', '-'")
+    check_name(name)
     if samples is not None and samples < FEWEST:
         raise UserError(f"--samples {samples}: expected at least {FEWEST}")
     space = load_space(space_name)

@@ -20,6 +20,8 @@ from evaluators.budget import Budget, BudgetedSpace
 from evaluators.costs import CostTables
 from evaluators.sizes import parse_seconds
 from hardware_profiles import measuring, remote
+from hardware_profiles.agreement import Quality
+from hardware_profiles.device import check_name
 from hardware_profiles.latencies import table_path
 from hardware_profiles.measured import MeasuredLatency, MeasuredTable, read_measured, write_measured
 from hardware_profiles.measuring import Setting
@@ -74,14 +76,15 @@ def measure_and_print(
         UserError: for a table there that was made in another way, or a wrong option.
     """
     seconds = parse_seconds(budget)
-    if any(mark in name for mark in "/\\ ") or not name:
-        raise UserError(f"malformed device name '{name}': expected letters, digits, '.', '_', '-'")
+    check_name(name)
     setting = Setting(name, check_runtime(runtime), threads, batch, torch_device)
     if (script or result) and setting.runtime != "onnxruntime":
         raise UserError("a board is measured with onnxruntime: leave --runtime out")
     space = asked.load()
-    networks = spread(space, calibrate, CALIBRATION)
-    checked = spread(space, checks, CHECK, but=networks)
+    whole = BudgetedSpace(CostTables(space), Budget({}, {}))
+    networks = spread(whole, calibrate, CALIBRATION)
+    elsewhere = script is not None or result is not None
+    checked = spread(whole, checks, CHECK, but=networks) if elsewhere else []
     if script is not None:
         count = remote.write_plan(script, space, setting, networks, checked, seconds)
         print(
@@ -168,18 +171,25 @@ def _measured_here(
 
 
 def spread(
-    space: SearchSpace, count: int, seed: int, but: list[Architecture] | None = None
+    whole: BudgetedSpace, count: int, seed: int, but: list[Architecture] | None = None
 ) -> list[Architecture]:
     """Architectures spread evenly over the FLOPs of a space, other than `but`."""
     if count == 0:
         return []
-    budgeted = BudgetedSpace(CostTables(space), Budget({}, {}))
     taken = {arch.id for arch in but or ()}
-    rows = budgeted.spread(count + 2 * len(taken), np.random.default_rng((seed, 5)))
-    found = {arch.id: arch for arch in space.decode(rows) if arch.id not in taken}
+    rows = whole.spread(count + 2 * len(taken), np.random.default_rng((seed, 5)))
+    found = {arch.id: arch for arch in whole.space.decode(rows) if arch.id not in taken}
     chosen = np.random.default_rng(seed).permutation(len(found))[:count]
     archs = list(found.values())
     return [archs[i] for i in sorted(chosen.tolist())]
+
+
+def checked_words(found: Quality) -> str:
+    """How well a table predicts, in one line."""
+    return (
+        f"{found.n} networks that the table never saw: {found.within_10:.0%} within ±10 %, mean "
+        f"error {found.mean_error:.1%}, Spearman {found.spearman:.3f}, Kendall {found.kendall:.3f}"
+    )
 
 
 def _print(table: MeasuredTable, space: SearchSpace, path: Path, *, as_json: bool) -> None:
@@ -220,10 +230,8 @@ def _print(table: MeasuredTable, space: SearchSpace, path: Path, *, as_json: boo
             f"{1e3 * correction.megabyte_ms:.1f} us a MB; each left out in turn is predicted "
             f"with a mean error of {correction.error:.1%}, {correction.within:.0%} within ±10 %"
         )
-    if table.checked:
-        from nas.device_check import agreement, summary
-
-        console.print(summary(agreement(table.checked), len(table.checked)))
+    if (found := table.agreement) is not None:
+        console.print(checked_words(found))
     console.print(
         f"table in {path}; check it: nas device check {table.device} --space {space.name}"
     )

@@ -10,7 +10,6 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ from hardware_profiles.device import (
     load_device,
     plain,
     read_device,
-    user_folder,
 )
+from hardware_profiles.latencies import KINDS, TableFile, table_files
 from hardware_profiles.roofline import Roofline
 from search_spaces.errors import UserError
 
@@ -39,20 +38,11 @@ LIST_NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Which table a user has: of which space on which device, and what ran the networks."""
-
-    device: str
-    space: str
-    runtime: str
-
-
 def print_devices(*, as_json: bool) -> None:
     """`nas device list`: a device a line, those known from a measured table alone as well."""
     devices = [device for path in device_files().values() if (device := _readable(path))]
     devices.sort(key=lambda device: device.name.lower())
-    tables = measured_tables()
+    tables = _tables()
     named = {plain(device.name) for device in devices} | {plain(THIS_MACHINE)}
     others = {plain(t.device): t.device for t in tables if plain(t.device) not in named}
     rows = [_row(device, tables) for device in devices]
@@ -88,7 +78,7 @@ def print_device(name: str, *, as_json: bool) -> None:
     Raises:
         UserError: for a device that neither a datasheet nor a table describes.
     """
-    tables = measured_tables()
+    tables = _tables()
     try:
         device = load_device(name)
     except UserError:
@@ -123,24 +113,17 @@ def print_device(name: str, *, as_json: bool) -> None:
     console.print(table)
     console.print()
     for found in mine:
-        console.print(f"latency on {escape(found.space)}: measured with {escape(found.runtime)}")
+        console.print(_latency_on(found))
     console.print(f"latency{' on other spaces' if mine else ''}: {escape(estimate)}")
 
 
-def measured_tables() -> list[Measured]:
-    """The user's measured tables, by device and space."""
-    found = []
-    for path in sorted((user_folder() / "tables").glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Measured(*(str(content[key]) for key in ("device", "space", "runtime"))))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            print(f"nas: {path} is no table of latencies: {reason}", file=sys.stderr)
+def _tables() -> list[TableFile]:
+    """The user's tables, by device and space."""
+    found = table_files(lambda error: print(f"nas: {error}", file=sys.stderr))
     return sorted(found, key=lambda table: (table.device.lower(), table.space))
 
 
-def _row(device: Device | str, tables: Sequence[Measured]) -> dict[str, Any]:
+def _row(device: Device | str, tables: Sequence[TableFile]) -> dict[str, Any]:
     """A line of the list; of a device without a datasheet, its name alone."""
     name = device if isinstance(device, str) else device.name
     row: dict[str, Any] = {
@@ -158,8 +141,9 @@ def _row(device: Device | str, tables: Sequence[Measured]) -> dict[str, Any]:
         row |= {f"{p}_flops": peaks[p].value for p in ("fp32", "fp16", "bf16") if p in peaks}
         for figure in ("bandwidth_bytes_per_s", "memory_bytes", "tdp_watts"):
             row[figure] = getattr(device, figure).value
-    if row["tables"]:
-        row["latency"] = "measured"
+    kinds = [table.kind for table in _of(name, tables)]
+    if kinds:
+        row["latency"] = min(kinds, key=KINDS.index)
     return row
 
 
@@ -179,7 +163,7 @@ def _figures(device: Device) -> list[tuple[str, str, Figure]]:
     return found
 
 
-def _print_tables_alone(tables: Sequence[Measured], *, as_json: bool) -> None:
+def _print_tables_alone(tables: Sequence[TableFile], *, as_json: bool) -> None:
     name = tables[0].device
     if as_json:
         print(json.dumps({"name": name, "tables": _plain(tables)}, indent=2))
@@ -187,14 +171,19 @@ def _print_tables_alone(tables: Sequence[Measured], *, as_json: bool) -> None:
     console = Console(highlight=False)
     console.print(f"[bold]{escape(name)}[/]  no datasheet: its latencies alone are known")
     for found in tables:
-        console.print(f"latency on {escape(found.space)}: measured with {escape(found.runtime)}")
+        console.print(_latency_on(found))
 
 
-def _of(name: str, tables: Sequence[Measured]) -> list[Measured]:
+def _latency_on(table: TableFile) -> str:
+    by = f"measured with {table.runtime}" if table.kind == "measured" else "fitted to networks"
+    return f"latency on {escape(table.space)}: {escape(by)}"
+
+
+def _of(name: str, tables: Sequence[TableFile]) -> list[TableFile]:
     return [table for table in tables if plain(table.device) == plain(name)]
 
 
-def _plain(tables: Sequence[Measured]) -> list[Mapping[str, str]]:
+def _plain(tables: Sequence[TableFile]) -> list[Mapping[str, str]]:
     return [{"space": table.space, "runtime": table.runtime} for table in tables]
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.costs import forms
 from search_spaces import ops as o
 from search_spaces import token_ops as t
 from search_spaces.space import Block, SearchSpace
@@ -96,7 +95,7 @@ class BlockForms:
         seen: dict[int, int] = {}
         known: dict[Ops, int] = {}
         index = []
-        every = forms(space, block)
+        every = space.forms(block)
         for ops in every:
             if id(ops) not in seen:
                 seen[id(ops)] = known.setdefault(ops, len(known)) if ops else -1

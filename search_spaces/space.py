@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -196,6 +197,33 @@ class SearchSpace:
             )
             for row, mask in zip(rows.tolist(), active.tolist(), strict=True)
         ]
+
+    def forms(self, block: Block) -> list[tuple[Op, ...]]:
+        """The ops of a block at every value of its choices, the last choice changing fastest."""
+        options = [self.choices[self.column[name]].options for name in block.choices]
+        canonical = self._canonical_values(block)
+        return [block.ops(*canonical(values)) for values in product(*options)]
+
+    def _canonical_values(self, block: Block) -> Callable[[tuple[Value, ...]], tuple[Value, ...]]:
+        """What a block's function is called with when some of its choices are switched off."""
+        position = {name: index for index, name in enumerate(block.choices)}
+        inner = [
+            (position[name], position[choice.parent], choice)
+            for name, choice in ((n, self.choices[self.column[n]]) for n in block.choices)
+            if choice.parent in position
+        ]
+
+        def canonical(values: tuple[Value, ...]) -> tuple[Value, ...]:
+            off = set()
+            for index, parent, choice in sorted(inner, key=lambda item: self.column[item[2].name]):
+                if parent in off or values[parent] not in choice.active_for:
+                    off.add(index)
+            return tuple(
+                self.choices[self.column[name]].options[0] if index in off else value
+                for index, (name, value) in enumerate(zip(block.choices, values, strict=True))
+            )
+
+        return canonical
 
     # Single architectures
 

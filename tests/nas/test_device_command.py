@@ -26,9 +26,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "device": "v100",
         "space": "mobilenet-imagenet",
         "runtime": "onnxruntime",
+        "kind": "measured",
     }
     (folder / "tables" / "one.json").write_text(json.dumps(table))
-    table = {"device": "kitchen", "space": "vit-tiny", "runtime": "torch [cpu]"}
+    table |= {"device": "kitchen", "space": "vit-tiny", "runtime": "torch [cpu]"}
     (folder / "tables" / "two.json").write_text(json.dumps(table))
     return folder
 
