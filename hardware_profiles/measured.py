@@ -78,6 +78,7 @@ class MeasuredTable(BaseModel):
     runtime: str
     threads: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=1)]
+    torch_device: str = "cpu"
     versions: dict[str, str]
     machine: dict[str, str | int | float | None]
     date: str
@@ -120,7 +121,8 @@ class MeasuredTable(BaseModel):
         """Runtime, threads and batch in words."""
         version = self.versions.get(self.runtime.partition("-")[0], "")
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{self.runtime} {version}, {threads}, batch {self.batch}"
+        place = "" if self.torch_device == "cpu" else f" on {self.torch_device}"
+        return f"{self.runtime} {version}{place}, {threads}, batch {self.batch}"
 
 
 def read_measured(path: Path) -> MeasuredTable:

@@ -42,6 +42,9 @@ SLOW_NETWORKS = standalone.Turns(turns=8, in_a_row=4, group=10)
 
 SLOW = 0.1
 
+SECONDS_BETWEEN_WRITES = 10.0
+"""A table of thousands of blocks takes a part of a second to write."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -108,6 +111,7 @@ def new_table(space: SearchSpace, setting: Setting) -> MeasuredTable:
         runtime=setting.runtime,
         threads=setting.threads,
         batch=setting.batch,
+        torch_device=setting.torch_device,
         versions=versions(setting.runtime),
         machine=dict(describe()),
         date=str(date.today()),
@@ -128,6 +132,7 @@ def check_same(table: MeasuredTable, space: SearchSpace, setting: Setting, place
         ("runtime", table.runtime, setting.runtime),
         ("threads", table.threads, setting.threads),
         ("batch", table.batch, setting.batch),
+        ("torch device", table.torch_device, setting.torch_device),
     ):
         if had != asked:
             raise UserError(
@@ -169,13 +174,14 @@ def measure_blocks(
     setting: Setting,
     *,
     seconds: float,
-    on_table: Callable[[MeasuredTable, int, int], None],
+    on_table: Callable[[MeasuredTable], None],
+    on_progress: Callable[[int, int], None],
 ) -> MeasuredTable:
     """Fill a table for so many seconds, or until every block is measured.
 
     Args:
-        on_table: called after each group with the table so far, how many blocks are measured and
-            how many there are.
+        on_table: called with the table so far, every `SECONDS_BETWEEN_WRITES`.
+        on_progress: called after each group: how many blocks are done, and how many there are.
     """
     until = monotonic() + seconds
     plan = planned(space)
@@ -188,9 +194,14 @@ def measure_blocks(
     def current(results: Mapping[Form, Mapping[str, Any]]) -> MeasuredTable:
         return with_blocks(table, plan, results, clock.usual_ms)
 
+    written = monotonic()
+
     def told(results: Mapping[Form, Mapping[str, Any]]) -> None:
-        so_far = current(results)
-        on_table(so_far, len(so_far.blocks), len(plan))
+        nonlocal written
+        on_progress(len(results), len(plan))
+        if monotonic() - written >= SECONDS_BETWEEN_WRITES:
+            on_table(current(results))
+            written = monotonic()
 
     results = standalone.measure(
         lambda form: setting.run([("block", plan[form])]),

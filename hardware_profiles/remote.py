@@ -55,7 +55,7 @@ def write_plan(
         for key, blocks in models.items():
             archive.writestr(key, write_onnx(blocks).SerializeToString())
     content = {
-        "id": _identity(space, [form for form, _ in plan], networks, checks),
+        "id": _identity(space, setting, [form for form, _ in plan], networks, checks),
         "threads": setting.threads,
         "batch": setting.batch,
         "seconds": seconds,
@@ -89,10 +89,10 @@ def read_result(
         raise UserError(f"{path} is no result of {SCRIPT}: {error}") from error
     plan = planned(space)
     forms = list(plan)
-    if identity != _identity(space, forms, networks, checks):
+    if identity != _identity(space, setting, forms, networks, checks):
         raise UserError(
-            f"{path} was measured by another plan: give the --space, --threads, --batch, "
-            "--calibrate and --networks that the script was written with"
+            f"{path} was measured by another plan: give the --space, --threads, --batch and "
+            "--calibrate that the script was written with"
         )
     table = new_table(space, setting).model_copy(
         update={
@@ -119,11 +119,13 @@ def _times(
 
 def _identity(
     space: SearchSpace,
+    setting: Setting,
     forms: Sequence[Form],
     networks: Sequence[Architecture],
     checks: Sequence[Architecture],
 ) -> str:
     """Says whether a result belongs to a plan."""
-    words = [space.name, *(a.id for a in (*networks, *checks))]
+    words = [space.name, f"{setting.threads} threads, batch {setting.batch}"]
+    words += [arch.id for arch in (*networks, *checks)]
     words += [f"{form.structure} {form.sizes}" for form in forms]
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]

@@ -92,7 +92,13 @@ def flops_ranks(checked: Sequence[NetworkTime]) -> Quality:
 def _measure(
     space: SearchSpace, table: MeasuredTable, archs: Sequence[Architecture]
 ) -> tuple[list[NetworkTime], int]:
-    setting = Setting(table.device, check_runtime(table.runtime), table.threads, table.batch)
+    setting = Setting(
+        table.device,
+        check_runtime(table.runtime),
+        table.threads,
+        table.batch,
+        table.torch_device,
+    )
     with Console(stderr=True).status(f"measuring {len(archs)} whole networks"):
         times, noisy, _ = measuring.networks_time(space, archs, setting, table.reference_ms)
     return measuring.predicted(space, table, times), noisy
@@ -109,7 +115,8 @@ def _table(name: str, space_name: str | None) -> tuple[Path, MeasuredTable]:
     fitting = [f for f in mine if space_name is None or f.space.startswith(space_name)]
     if len(fitting) != 1:
         spaces = ", ".join(file.space for file in mine)
-        raise UserError(f"--space {space_name}: tables of {name} are of {spaces}; name one of them")
+        asked = "no --space" if space_name is None else f"--space {space_name}"
+        raise UserError(f"{asked}: tables of {name} are of {spaces}; name one of them")
     return fitting[0].path, read_measured(fitting[0].path)
 
 

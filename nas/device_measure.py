@@ -1,6 +1,6 @@
 """`nas device measure`: a latency table of a space, made here or from what a board measured.
 
-Keeps the table after every group of blocks, so that the same command goes on after an interruption.
+Keeps the table every ten seconds, so that the same command goes on after an interruption.
 How things are timed is `hardware_profiles/standalone.py`.
 """
 
@@ -156,11 +156,14 @@ def _measured_here(
     ) as bar:  # fmt: skip
         task = bar.add_task("blocks", total=None)
 
-        def keep(so_far: MeasuredTable, done: int, of: int) -> None:
-            write_measured(so_far, path)
-            bar.update(task, completed=done, total=of)
-
-        table = measuring.measure_blocks(space, table, setting, seconds=seconds, on_table=keep)
+        table = measuring.measure_blocks(
+            space,
+            table,
+            setting,
+            seconds=seconds,
+            on_table=lambda so_far: write_measured(so_far, path),
+            on_progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
     if not table.blocks:
         worst = min((b.spread for b in table.noisy), default=0.0)
         raise UserError(

@@ -89,4 +89,6 @@ def test_a_board_is_measured_by_a_script_of_its_own(
     assert table.reference_ms > 0
     wrong = ["--calibrate", "5", "--overwrite", "--from", str(folder / "result.json")]
     assert "another plan" in refused(capsys, *MEASURE, "--name", "board", *wrong)
+    wrong = ["--threads", "2", "--overwrite", "--from", str(folder / "result.json")]
+    assert "another plan" in refused(capsys, *MEASURE, "--name", "board", *wrong)
     assert "is not empty" in refused(capsys, *MEASURE, "--script", str(folder))
