@@ -45,6 +45,22 @@ def table_files() -> list[TableFile]:
     return [file for file in found if file is not None]
 
 
+def device_name(reference: str) -> str:
+    """What a device is called, however it is referred to; as it is where nothing is known of it."""
+    if reference.endswith(".json"):
+        file = _described(Path(reference).expanduser())
+        return reference if file is None else file.device
+    for file in table_files():
+        if plain(file.device) == plain(reference):
+            return file.device
+    try:
+        return load_device(reference).name
+    except UserError:
+        if reference.endswith(".toml"):
+            raise
+        return reference
+
+
 def find_latency(reference: str, space: SearchSpace) -> Latency:
     """What is known of a device for a space: measured before fitted before estimated.
 

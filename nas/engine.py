@@ -28,7 +28,7 @@ from nas.specification import Specification
 from nas.strategies import Strategy
 from nas.strategies.candidates import Row
 from nas.study import Evaluation, Study
-from nas.task import Task
+from nas.task import DEVICES, Task
 from nas.winner import finalists, race, train_winner
 from nas.workers import Ended, Evaluator, Workers, check_reachable, open_workers
 from search_spaces.architecture import Architecture
@@ -69,17 +69,20 @@ def search(
     """
     reporter = reporter or Quiet()
     folder = Path(folder)
+    task = Task.of(specification, folder if resume else None)
+    specification = task.specification
     _check_device(specification.device)
     _check_folder(folder, specification, resume=resume)
     if ray_address is not None:
         check_reachable(ray_address)
-    task = Task(specification)
     check(task)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror}") from error
     with runs.lock(folder):
+        for target in task.targets:
+            target.save(folder / DEVICES)
         write_text(folder / "specification.json", spec.to_json(specification))
         run = Run(folder)
         study = Study(run.study_path, task.space, run.objectives)
@@ -135,6 +138,7 @@ def _judged(task: Task, strategy: Strategy, row: Row, ended: Ended) -> Evaluatio
     """An ended evaluation with its costs, held against the bounds and the objectives."""
     costs = {metric: float(value) for metric, value in task.tables.cost(ended.arch).items()}
     metrics = {**ended.metrics, **costs}
+    metrics = {**task.derived(metrics), **metrics}
     error = ended.error
     violation = 0.0
     if error is None:

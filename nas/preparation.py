@@ -24,7 +24,7 @@ from nas.relaxation import relaxed_evaluator
 from nas.run import Run
 from nas.strategies import Candidates, Strategy, make_strategy
 from nas.supernet_training import sandwich
-from nas.task import Task
+from nas.task import GREENSCORE, Task
 from nas.workers import Evaluator
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
@@ -43,8 +43,9 @@ def check(task: Task) -> None:
     specification = task.specification
     _ = task.function
     for metric in (o.metric for o in task.objectives):
-        if task.kind != "function" and metric not in (*task.tables.metrics, *task.metrics):
-            raise unknown("objective", metric, [*task.metrics, *task.tables.metrics])
+        known = [*task.metrics, GREENSCORE, *task.tables.metrics]
+        if task.kind != "function" and metric not in known:
+            raise unknown("objective", metric, known)
     _ = task.measured
     _check_proxies(task)
     if specification.strategy == "darts":

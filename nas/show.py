@@ -63,7 +63,7 @@ def print_plan(specification: Specification, *, workers: int, as_json: bool) -> 
     from nas.dry_run import plan
     from nas.task import Task
 
-    task = Task(specification)
+    task = Task.of(specification)
     found = plan(task, workers=workers)
     if as_json:
         _print_json({**asdict(found), "seconds": found.seconds})
@@ -256,7 +256,7 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
     run = Run(folder)
     evaluation = run.find(name)
     arch = evaluation.arch
-    space = Task(run.specification).space
+    space = Task(run.specification, run.folder).space
     depends = {block.name: block.choices for block in space.blocks}
     told: set[str] = set()
     blocks: list[dict[str, Any]] = []
@@ -328,7 +328,7 @@ def export_and_print(
 
     run = Run(folder)
     arch = run.find(name).arch
-    task = Task(run.specification)
+    task = Task(run.specification, run.folder)
     trained = trained_already(run, arch)
     network: nn.Module
     if trained is not None:
