@@ -24,6 +24,9 @@ WORDS = {"macs": "FLOPs", "params": "parameters", "memory": "bytes of memory"}
 LATENCY = "latency_ms_"
 """How the names of latencies begin, in milliseconds; the device's name follows."""
 
+ENERGY = "energy_mj_"
+"""How the names of energies begin, in millijoules an inference; the device's name follows."""
+
 ENUMERABLE = 2_000_000
 """Architectures that are looked at one by one where no program finds the nearest."""
 

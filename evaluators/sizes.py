@@ -15,6 +15,9 @@ _PATTERN = re.compile(
 
 MAX_EXPONENT = 30
 
+_JOULES = {"u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3}
+_ENERGY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([umk]?)J)?", re.IGNORECASE)
+
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TIME = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s|m|h)?")
 
@@ -62,6 +65,23 @@ def parse_seconds(text: str) -> float:
         UserError: if the text is not a time above zero.
     """
     return _seconds(text, "s", "90s, 5m or 2h")
+
+
+def parse_millijoules(text: str) -> float:
+    """Read an energy as millijoules: `5mJ`, `0.2J`, `300uJ`; a plain number is millijoules.
+
+    Raises:
+        UserError: if the text is not an energy above zero.
+    """
+    match = _ENERGY.fullmatch(text.strip())
+    value = (
+        float(match[1]) * _JOULES["m" if match[2] is None else match[2].lower()] if match else 0.0
+    )
+    if not value > 0:
+        raise UserError(
+            f"malformed energy '{text}': expected an energy above zero such as 5mJ, 0.2J or 300uJ"
+        )
+    return 1e3 * value
 
 
 def _seconds(text: str, unit: str, examples: str) -> float:

@@ -75,6 +75,27 @@ def described(path: Path) -> TableFile:
     return file
 
 
+def device_name(reference: str, *, by_alias: bool = True) -> str:
+    """What a device is called, however it is referred to; as it is where nothing is known of it.
+
+    Args:
+        by_alias: whether other names than its own are looked up; False beside a published table,
+            whose `raspi4` is a column and not our Raspberry Pi.
+    """
+    if reference.endswith(".json"):
+        return described(Path(reference).expanduser()).device
+    for file in table_files():
+        if plain(file.device) == plain(reference):
+            return file.device
+    try:
+        name = load_device(reference).name
+    except UserError:
+        if reference.endswith(".toml"):
+            raise
+        return reference
+    return name if by_alias or plain(name) == plain(reference) else reference
+
+
 def find_latency(reference: str, space: SearchSpace) -> Latency:
     """What is known of a device for a space: measured before fitted before estimated.
 

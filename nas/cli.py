@@ -87,6 +87,11 @@ def frontier(
     bins: Annotated[
         int, typer.Option(help="The best in each of so many ranges of FLOPs instead.", min=0)
     ] = 0,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="The frontier of accuracy and the latency on this device, repeatable."),
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="Metric to sort by, such as greenscore.")] = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print only CSV.")] = False,
 ) -> None:
@@ -95,7 +100,36 @@ def frontier(
     from nas.show import print_frontier
 
     bound = parse_size(max_flops) if max_flops else None
-    print_frontier(run, max_macs=bound, bins=bins, as_json=as_json, as_csv=as_csv)
+    print_frontier(
+        run,
+        max_macs=bound,
+        bins=bins,
+        devices=device or (),
+        sort=sort,
+        as_json=as_json,
+        as_csv=as_csv,
+    )
+
+
+@app.command()
+def leaderboard(
+    run: RunFolder,
+    device: Annotated[
+        list[str] | None, typer.Option(help="Whose energy counts, the first one's.")
+    ] = None,
+    green: Annotated[
+        str | None, typer.Option("--green-exponents", help="α and β.  [default: the run's]")
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="Whose electricity.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Rank a run's networks by accuracy and by GreenScore, side by side."""
+    from nas.leaderboard import print_leaderboard
+    from nas.search_command import exponents
+
+    print_leaderboard(
+        run, devices=device or (), exponents=exponents(green), region=region, as_json=as_json
+    )
 
 
 @app.command()

@@ -20,7 +20,7 @@ from evaluators.budget import Budget, BudgetedSpace
 from evaluators.costs import CostTables
 from evaluators.sizes import parse_seconds
 from hardware_profiles import measuring, remote
-from hardware_profiles.agreement import Quality
+from hardware_profiles.agreement import WITHIN, Quality
 from hardware_profiles.device import check_name
 from hardware_profiles.latencies import table_path
 from hardware_profiles.measured import MeasuredLatency, MeasuredTable, read_measured, write_measured
@@ -233,6 +233,11 @@ def _print(table: MeasuredTable, space: SearchSpace, path: Path, *, as_json: boo
             f"{1e3 * correction.megabyte_ms:.1f} us a MB; each left out in turn is predicted "
             f"with a mean error of {correction.error:.1%}, {correction.within:.0%} within ±10 %"
         )
+        if correction.error > WITHIN:
+            console.print(
+                "that is too far off to trust: the machine was most likely busy with something "
+                "else; measure again with --overwrite when it is not"
+            )
     if (found := table.agreement) is not None:
         console.print(checked_words(found))
     console.print(

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from evaluators.inherited import InheritedAccuracy
+from nas import footprint
 from nas import run as runs
 from nas import specification as spec
 from nas.fresh import FreshWeights, Weights
@@ -28,7 +29,7 @@ from nas.specification import Specification
 from nas.strategies import Strategy
 from nas.strategies.candidates import Row
 from nas.study import Evaluation, Study
-from nas.task import Task
+from nas.task import DEVICES, Task
 from nas.winner import finalists, race, train_winner
 from nas.workers import Ended, Evaluator, Workers, check_reachable, open_workers
 from search_spaces.architecture import Architecture
@@ -46,6 +47,8 @@ class Outcome:
     frontier: list[Evaluation]
     winner: Evaluation
     summary: dict[str, Any]
+    footprint: str | None = None
+    """What the search itself took, in a line with its range; None where it was too short."""
 
 
 def search(
@@ -69,17 +72,20 @@ def search(
     """
     reporter = reporter or Quiet()
     folder = Path(folder)
+    task = Task.of(specification, folder if resume else None)
+    specification = task.specification
     _check_device(specification.device)
     _check_folder(folder, specification, resume=resume)
     if ray_address is not None:
         check_reachable(ray_address)
-    task = Task(specification)
     check(task)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror}") from error
-    with runs.lock(folder):
+    with runs.lock(folder), footprint.measured(folder, specification.region):
+        for target in task.targets:
+            target.save(folder / DEVICES)
         write_text(folder / "specification.json", spec.to_json(specification))
         run = Run(folder)
         study = Study(run.study_path, task.space, run.objectives)
@@ -107,7 +113,7 @@ def search(
         summary = finish(task, run, evaluator, done, reporter)
     front = runs.frontier(good, run.objectives)
     winner = next(e for e in good if e.arch.id == summary["winner"]["id"])
-    return Outcome(task, run, front, winner, summary)
+    return Outcome(task, run, front, winner, summary, footprint.summary(folder))
 
 
 class AllFailed(Exception):
@@ -135,6 +141,7 @@ def _judged(task: Task, strategy: Strategy, row: Row, ended: Ended) -> Evaluatio
     """An ended evaluation with its costs, held against the bounds and the objectives."""
     costs = {metric: float(value) for metric, value in task.tables.cost(ended.arch).items()}
     metrics = {**ended.metrics, **costs}
+    metrics = {**task.derived(metrics), **metrics}
     error = ended.error
     violation = 0.0
     if error is None:

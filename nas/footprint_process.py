@@ -32,6 +32,9 @@ READY = "ready"
 SECONDS_BETWEEN_SAMPLES = 15.0
 """How often codecarbon reads counters; it looks at the load of processors every second."""
 
+PATIENCE = 3.0
+"""Seconds that a search must last to be measured."""
+
 PUE = 1.0
 
 MODES = {
@@ -135,6 +138,9 @@ def follow(folder: str, region: str, every: str, started: str) -> None:
         done.set()
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
+    # Many searches are over before codecarbon is loaded: they are not to pay for that.
+    if done.wait(PATIENCE):
+        return
     recorder = Recorder(Path(folder), load_region(region), float(started))
     remark = write_readings(recorder, done, float(every))
     for line in (recorder.remark, remark):

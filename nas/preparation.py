@@ -16,6 +16,7 @@ from evaluators.inherited import InheritedAccuracy
 from evaluators.proxy_features import LEARNT, ProxyFeatures
 from evaluators.zero_cost import ZeroCost
 from evaluators.zero_cost_proxies import PROXIES
+from hardware_profiles.grid import load_region
 from nas.alternation import Relaxation
 from nas.fit import fit, recipe_for
 from nas.fresh import FreshWeights, Weights, fresh_supernet, inherited_from
@@ -24,7 +25,7 @@ from nas.relaxation import relaxed_evaluator
 from nas.run import Run
 from nas.strategies import Candidates, Strategy, make_strategy
 from nas.supernet_training import sandwich
-from nas.task import Task
+from nas.task import GREENSCORE, Task
 from nas.workers import Evaluator
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
@@ -41,10 +42,12 @@ def check(task: Task) -> None:
             nothing meets.
     """
     specification = task.specification
+    load_region(specification.region)
     _ = task.function
     for metric in (o.metric for o in task.objectives):
-        if task.kind != "function" and metric not in (*task.tables.metrics, *task.metrics):
-            raise unknown("objective", metric, [*task.metrics, *task.tables.metrics])
+        known = [*task.metrics, GREENSCORE, *task.tables.metrics]
+        if task.kind != "function" and metric not in known:
+            raise unknown("objective", metric, known)
     _ = task.measured
     _check_proxies(task)
     if specification.strategy == "darts":

@@ -5,6 +5,7 @@ Options override a file of settings, which overrides the run that is resumed. Do
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,9 +38,21 @@ def search(
     max_latency: Annotated[
         str | None, typer.Option(help="Longest time on each --device, such as 5ms.")
     ] = None,
+    max_energy: Annotated[
+        str | None, typer.Option(help="Most energy of an inference on each --device: 5mJ.")
+    ] = None,
     device: Annotated[
         list[str] | None,
-        typer.Option(help="Device whose latency is known, repeatable; an objective too."),
+        typer.Option(
+            help="Name, table or file of a device, repeatable: its latency is an objective too."
+        ),
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option(help="Whose electricity, for carbon: de, us-ca, aws:us-east-1.")
+    ] = None,
+    green: Annotated[
+        str | None,
+        typer.Option("--green-exponents", help="GreenScore's α and β.  [default: 0.035,0.035]"),
     ] = None,
     at_most: Annotated[
         list[str] | None, typer.Option("--max", help="METRIC=VALUE of any metric, repeatable.")
@@ -129,13 +142,15 @@ def search(
     json_output: Json = False,
 ) -> None:
     """Search for architectures within a budget; train and export the best one."""
-    from evaluators.budget import LATENCY
-    from evaluators.sizes import parse_size
+    from evaluators.budget import ENERGY, LATENCY
+    from evaluators.sizes import parse_millijoules, parse_milliseconds, parse_size
 
     options = {
         "space": space,
         "data": data,
         "objectives": tuple(objective) if objective else None,
+        "region": region,
+        "green_exponents": exponents(green),
         "evaluator": evaluator,
         "time_limit": _seconds(time_limit),
         "strategy": strategy,
@@ -170,9 +185,13 @@ def search(
             sizes.items(), ("max", "min"), (at_most, at_least), strict=True
         )
     }
-    bounds["high"] |= _latencies(max_latency, device or [])
+    beside_table = (evaluator or "").startswith("table:")
+    names = _device_names(device, by_alias=not beside_table)
+    options["devices"] = tuple(device) if device else None
+    bounds["high"] |= _on_devices("--max-latency", LATENCY, names, max_latency, parse_milliseconds)
+    bounds["high"] |= _on_devices("--max-energy", ENERGY, names, max_energy, parse_millijoules)
     if device and not objective:
-        options["objectives"] = ("accuracy", "macs", *(f"{LATENCY}{name}" for name in device))
+        options["objectives"] = ("accuracy", "macs", *(f"{LATENCY}{name}" for name in names))
     specification = _specification(options, bounds, config, out if resume else None)
     _check_names(specification)
     if ray_address and not workers:
@@ -226,16 +245,37 @@ def _bounds(option: str, texts: list[str] | None) -> dict[str, float]:
     return bounds
 
 
-def _latencies(text: str | None, devices: list[str]) -> dict[str, float]:
-    """The ceiling on each device's latency, in milliseconds."""
-    from evaluators.budget import LATENCY
-    from evaluators.sizes import parse_milliseconds
+def _device_names(references: list[str] | None, *, by_alias: bool) -> list[str]:
+    """What devices are called in metrics."""
+    if not references:
+        return []
+    from hardware_profiles.latencies import device_name
 
+    return [device_name(reference, by_alias=by_alias) for reference in references]
+
+
+def _on_devices(
+    option: str, prefix: str, devices: list[str], text: str | None, parse: Callable[[str], float]
+) -> dict[str, float]:
+    """The ceiling of a metric on each device."""
     if text is None:
         return {}
     if not devices:
-        raise UserError("--max-latency needs --device NAME, where it is to be kept")
-    return {f"{LATENCY}{name}": parse_milliseconds(text) for name in devices}
+        raise UserError(f"{option} needs --device NAME, where it is to be kept")
+    return {f"{prefix}{name}": parse(text) for name in devices}
+
+
+def exponents(text: str | None) -> tuple[float, float] | None:
+    """GreenScore's α and β, as `0.035,0.035`."""
+    if text is None:
+        return None
+    try:
+        alpha, beta = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"malformed --green-exponents '{text}': expected two numbers, α,β"
+        ) from None
+    return alpha, beta
 
 
 def _seconds(text: str | None) -> float | None:

@@ -16,15 +16,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from evaluators.budget import ENERGY, LATENCY
 from evaluators.costs import CONVENTION, METRICS, block_costs
 from evaluators.sizes import format_metric, format_size
 from nas import run as runs
-from nas.frontier import is_cost
+from nas.frontier import Objective, is_cost
 from nas.frontier import knee as knee_of
 from nas.run import Run
 from nas.specification import Specification
 from nas.study import Evaluation
-from search_spaces.errors import UserError
+from search_spaces.errors import UserError, unknown
 
 FRONTIER_ROWS = 20
 
@@ -63,7 +64,7 @@ def print_plan(specification: Specification, *, workers: int, as_json: bool) -> 
     from nas.dry_run import plan
     from nas.task import Task
 
-    task = Task(specification)
+    task = Task.of(specification)
     found = plan(task, workers=workers)
     if as_json:
         _print_json({**asdict(found), "seconds": found.seconds})
@@ -119,7 +120,7 @@ def search_and_print(
         return 1
     summary = outcome.summary
     if as_json:
-        _print_json(summary)
+        _print_json({**summary, "footprint": outcome.footprint})
         return 0
     console = _out()
     mark = "winner" if outcome.task.trains else "best"
@@ -152,22 +153,45 @@ def search_and_print(
     if outcome.task.trains:
         places = f"network in {outcome.run.folder / 'winner'}, {places}"
     console.print(places)
+    for target in outcome.task.targets:
+        console.print(f"{target.name}: {target.latency.summary}", soft_wrap=True, markup=False)
+    if outcome.footprint is not None:
+        console.print(f"the search took {outcome.footprint}", soft_wrap=True, markup=False)
     console.print(f"[dim]{CONVENTION}[/]")
     return 0
 
 
 def print_frontier(
-    folder: Path, *, max_macs: int | None, bins: int, as_json: bool, as_csv: bool
+    folder: Path,
+    *,
+    max_macs: int | None,
+    bins: int,
+    devices: Sequence[str] = (),
+    sort: str | None = None,
+    as_json: bool,
+    as_csv: bool,
 ) -> None:
-    """`nas frontier`; with `bins`, the best in each range of FLOPs instead."""
+    """`nas frontier`; with `bins`, the best in each range of FLOPs instead.
+
+    With `devices` it is of the first objective and the latencies there.
+    """
     run = Run(folder)
     evaluations = run.evaluations()
+    objectives, notes = run.objectives, []
+    if devices:
+        from nas.leaderboard import objectives_of, priced, task_of
+
+        task = task_of(run, devices)
+        evaluations, objectives = priced(task, evaluations), objectives_of(task)
+        notes = [f"{t.name}: {t.latency.summary}" for t in task.targets]
     if any(e.error is None for e in evaluations) and not any(e.feasible for e in evaluations):
         raise UserError(runs.nothing_feasible(evaluations, run.budget))
-    front = run.frontier(evaluations)
+    front = runs.frontier(evaluations, objectives)
     if bins:
         front = [e for _, _, e in run.best_in_bins(bins, evaluations) if e is not None]
     front = [e for e in front if max_macs is None or e.metrics["macs"] <= max_macs]
+    if sort is not None:
+        front = _sorted(front, sort)
     rows = [{"id": e.arch.id, **_whole(e.metrics), "choices": dict(e.arch)} for e in front]
     if as_json:
         _print_json(rows)
@@ -179,8 +203,19 @@ def print_frontier(
     else:
         if not front:
             raise UserError(f"{folder} has no evaluated architecture in that range yet")
-        _print_table(_out(), front, run)
+        _print_table(_out(), front, run, objectives=objectives)
+        for note in notes:
+            _out().print(note, soft_wrap=True, markup=False)
         print(CONVENTION)
+
+
+def _sorted(front: Sequence[Evaluation], metric: str) -> list[Evaluation]:
+    """By a metric, what is better first."""
+    known = [name for name in (front[0].metrics if front else ()) if name]
+    if front and metric not in known:
+        raise unknown("metric", metric, known)
+    sign = 1 if is_cost(metric) else -1
+    return sorted(front, key=lambda e: sign * e.metrics[metric])
 
 
 def _print_bins(console: Console, run: Run, bins: int) -> None:
@@ -209,16 +244,23 @@ def _print_table(
     run: Run,
     marked: Evaluation | None = None,
     mark: str = "winner",
+    objectives: Sequence[Objective] | None = None,
 ) -> None:
-    knee = front[knee_of(runs.values(front, run.objectives), run.objectives)]
+    objectives = run.objectives if objectives is None else objectives
+    knee = front[knee_of(runs.values(front, objectives), objectives)]
     names = list(front[0].metrics)
     # What the evaluator gave comes first, as in the question; then what it costs.
     names.sort(key=lambda n: METRICS.index(n) if n in METRICS else 9 if is_cost(n) else -1)
     table = Table(title=f"frontier of {run.folder}", title_justify="left")
     table.add_column("id", no_wrap=True)
-    headers = {"macs": "FLOPs", "memory": "peak memory", "accuracy": "validation accuracy"}
+    headers = {
+        "greenscore": "GreenScore",
+        "macs": "FLOPs",
+        "memory": "peak memory",
+        "accuracy": "validation accuracy",
+    }
     for name in names:
-        table.add_column(headers.get(name, name), justify="right", overflow="fold")
+        table.add_column(headers.get(name) or _on_device(name), justify="right", overflow="fold")
     table.add_column("", no_wrap=True)
     shown = _spread(front, FRONTIER_ROWS, keep=[e for e in (knee, marked) if e is not None])
     for evaluation in shown:
@@ -232,6 +274,14 @@ def _print_table(
     console.print(table)
     if len(shown) < len(front):
         console.print(f"{len(shown)} of {len(front)}; all: nas frontier {run.folder} --csv")
+
+
+def _on_device(name: str) -> str:
+    """`latency_ms_V100` is `ms on V100`."""
+    for prefix, unit in ((LATENCY, "ms"), (ENERGY, "mJ")):
+        if name.startswith(prefix):
+            return f"{unit} on {name.removeprefix(prefix)}"
+    return name
 
 
 def _spread(
@@ -256,7 +306,7 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
     run = Run(folder)
     evaluation = run.find(name)
     arch = evaluation.arch
-    space = Task(run.specification).space
+    space = Task(run.specification, run.folder).space
     depends = {block.name: block.choices for block in space.blocks}
     told: set[str] = set()
     blocks: list[dict[str, Any]] = []
@@ -328,7 +378,7 @@ def export_and_print(
 
     run = Run(folder)
     arch = run.find(name).arch
-    task = Task(run.specification)
+    task = Task(run.specification, run.folder)
     trained = trained_already(run, arch)
     network: nn.Module
     if trained is not None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from evaluators.greenscore import DEFAULT_EXPONENT
 from search_spaces.errors import UserError, unknown
 
 
@@ -31,6 +32,12 @@ class Specification(BaseModel):
     """Upper bounds by metric (`macs`, `params`, `memory`, `latency_ms_DEVICE`, ...)."""
     low: dict[str, int | float] = Field(default_factory=dict)
     """Lower bounds by metric."""
+    devices: tuple[str, ...] = ()
+    """Devices whose latency and energy are costs: names, tables or files."""
+    region: str = "world"
+    """Whose electricity the search and its networks take, for carbon."""
+    green_exponents: tuple[float, float] = (DEFAULT_EXPONENT, DEFAULT_EXPONENT)
+    """α of FLOPs and β of carbon in GreenScore."""
     evaluator: str = "supernet"
     """`supernet`, `train`, a zero-cost proxy, `table:FILE` or `file.py:FUNCTION`."""
     time_limit: float | None = Field(None, gt=0)
@@ -70,6 +77,7 @@ SEARCH_FIELDS = (
     "objectives",
     "high",
     "low",
+    "devices",
     "evaluator",
     "seed",
     "device",

@@ -5,15 +5,20 @@ Everything is made on first use and kept. Does not search.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
+from pathlib import Path
 
 from evaluators.augmentation import Augmentation
-from evaluators.budget import Budget, BudgetedSpace
+from evaluators.budget import ENERGY, LATENCY, Budget, BudgetedSpace
 from evaluators.costs import METRICS, CostTables
 from evaluators.data import ImageData, load_data
+from evaluators.greenscore import GreenScore
 from evaluators.table import PublishedTable, read_table
+from evaluators.targets import Target, device_tables, targets_of
+from hardware_profiles.latencies import device_name
 from nas.frontier import Objective, is_cost, objective
 from nas.scoring import (
     DEFAULT_DATA,
@@ -32,6 +37,11 @@ from search_spaces.space import SearchSpace
 SUPERNET_IMAGES = 400_000
 """Images that the supernet trains on by default: 10 epochs of CIFAR-10."""
 
+GREENSCORE = "greenscore"
+
+DEVICES = "devices"
+"""Folder of a run that keeps what its devices were priced by."""
+
 RACE_SHARE = 1 / 16
 """A finalist's training in the race, as a part of the winner's."""
 
@@ -41,6 +51,18 @@ class Task:
     """What a specification means: its data, space and tables, ready to search."""
 
     specification: Specification
+    folder: Path | None = None
+    """Of a run, which keeps what is known of its devices."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """How the devices were asked for, by name: a table's or a file's path."""
+
+    @classmethod
+    def of(cls, specification: Specification, folder: Path | None = None) -> Task:
+        """The task of a specification as a user wrote it, whose devices may be paths or aliases."""
+        by_alias = kind_of(specification.evaluator) != "table"
+        names = tuple(device_name(r, by_alias=by_alias) for r in specification.devices)
+        references = dict(zip(names, specification.devices, strict=True))
+        return cls(specification.model_copy(update={"devices": names}), folder, references)
 
     @cached_property
     def kind(self) -> Kind:
@@ -73,22 +95,83 @@ class Task:
         )
 
     @cached_property
+    def _published(self) -> PublishedTable | None:
+        """The evaluator's published table with all of its columns, or None."""
+        if self.kind != "table":
+            return None
+        return read_table(self.specification.evaluator.removeprefix(TABLE), self.space)
+
+    @cached_property
     def table(self) -> PublishedTable | None:
         """The evaluator's published table with the columns that were asked for, or None.
 
         Raises:
             UserError: for an objective or a bound that the table does not have.
         """
-        if self.kind != "table":
+        whole = self._published
+        if whole is None:
             return None
-        whole = read_table(self.specification.evaluator.removeprefix(TABLE), self.space)
         if "accuracy" in self._named and "accuracy" not in whole.columns:
             scores = [name for name in whole.columns if not is_cost(name)]
             raise UserError(
                 f"{whole.path} has no column 'accuracy': name an objective, "
                 f"--objective {' or --objective '.join(scores[:8])}"
             )
-        return whole.only([name for name in self._named if name not in METRICS])
+        return whole.only([n for n in self._named if n in whole.columns or not self._derived(n)])
+
+    def _derived(self, metric: str) -> bool:
+        """Whether the ops, the devices or the accuracy tell it, so that no table must have it."""
+        of_devices = {
+            prefix + name for name in self.specification.devices for prefix in (LATENCY, ENERGY)
+        }
+        return metric in METRICS or metric == GREENSCORE or metric in of_devices
+
+    @cached_property
+    def targets(self) -> list[Target]:
+        """The devices, but for those whose latency a published table has.
+
+        Raises:
+            UserError: for one that nothing is known of.
+        """
+        published = () if self._published is None else self._published.columns
+        wanted = [d for d in self.specification.devices if f"{LATENCY}{d}" not in published]
+        folder = None if self.folder is None else self.folder / DEVICES
+        try:
+            return targets_of([self.references.get(d, d) for d in wanted], self.space, folder)
+        except UserError:
+            if self._published is not None:  # misspelt is most likely one of its columns
+                self._published.only([f"{LATENCY}{name}" for name in wanted])
+            raise
+
+    @cached_property
+    def green(self) -> GreenScore:
+        """GreenScore relative to the largest network of the space, which scores its accuracy.
+
+        Carbon is of one inference on the first device whose energy is known.
+        """
+        alpha, beta = self.specification.green_exponents
+        energy, largest = self.green_energy, self.tables.cost(self.space.largest)
+        return GreenScore(
+            f"the largest network of {self.space.name}"
+            + ("" if energy is None else f"; carbon in proportion to {energy}"),
+            largest["macs"],
+            None if energy is None else largest[energy],
+            alpha,
+            0.0 if energy is None else beta,
+        )
+
+    @cached_property
+    def green_energy(self) -> str | None:
+        """The metric that GreenScore's carbon follows from: energy on the first such device."""
+        return next((m for m in self.tables.metrics if m.startswith(ENERGY)), None)
+
+    def derived(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """What follows from the costs and the accuracy of a network: GreenScore."""
+        accuracy = metrics.get("accuracy")
+        if accuracy is None or not accuracy >= 0 or not metrics["macs"] > 0:
+            return {}
+        co2 = None if self.green_energy is None else metrics[self.green_energy]
+        return {GREENSCORE: float(self.green.score(accuracy, metrics["macs"], co2))}
 
     @cached_property
     def function(self) -> UserFunction | None:
@@ -115,10 +198,12 @@ class Task:
     def tables(self) -> CostTables:
         """What everything in the space costs; what a published table measured is a cost too."""
         table = self.table
-        if table is None:
-            return CostTables(self.space)
-        measured = {name: table.column(name) for name in table.columns if is_cost(name)}
-        return CostTables(self.space, columns=measured)
+        columns = (
+            {}
+            if table is None
+            else {name: table.column(name) for name in table.columns if is_cost(name)}
+        )
+        return device_tables(self.space, self.targets, columns)
 
     @cached_property
     def budgeted(self) -> BudgetedSpace:
