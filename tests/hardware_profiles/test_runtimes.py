@@ -1,0 +1,45 @@
+"""Each runtime runs what it is given: blocks, whole networks, blocks that read others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hardware_profiles.measuring import Setting, planned
+from hardware_profiles.runtimes import check_runtime, runner
+from search_spaces.catalogue import load_space
+from search_spaces.errors import UserError
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("name", ["mobilenet-tiny", "vit-tiny", "nasbench201"])
+def test_blocks_and_networks_run(name: str, runtime: str) -> None:
+    space = load_space(name)
+    threads = torch.get_num_threads()
+    try:
+        for ops in list(planned(space).values())[:12]:
+            runner([("block", ops)], check_runtime(runtime), threads=1, batch=2)()
+        whole = space.ops(space.smallest)
+        runner(whole, check_runtime(runtime), threads=1, batch=2)()
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_every_block_is_compiled() -> None:
+    """More of them than the versions that the compiler keeps of one function."""
+    from torch._dynamo.utils import counters
+
+    count = torch._dynamo.config.recompile_limit + 2
+    setting = Setting("here", runtime="torch-compile")
+    blocks = list(planned(load_space("vit-tiny")).values())[:count]
+    assert len(blocks) == count
+    before = counters["stats"]["unique_graphs"]
+    for ops in blocks:
+        setting.run([("block", ops)])()
+    assert counters["stats"]["unique_graphs"] - before == count
+
+
+def test_an_unknown_runtime_is_told() -> None:
+    with pytest.raises(UserError, match="did you mean 'torch-compile'"):
+        check_runtime("torch-compiled")
