@@ -181,6 +181,7 @@ class MeasuredLatency:
     def __init__(self, table: MeasuredTable) -> None:
         self.table = table
         self._known = {table.form(block): block.ms for block in table.blocks}
+        self._beyond: set[Form] = set()
 
     @property
     def device(self) -> str:
@@ -194,7 +195,10 @@ class MeasuredLatency:
 
     @property
     def summary(self) -> str:
-        """What was measured, how, and how well it predicts whole networks."""
+        """What was measured, how, and how well it predicts whole networks.
+
+        And how much of what was asked for so far lies beyond it.
+        """
         table, correction = self.table, self.table.correction
         words = f"measured: {len(table.blocks)} blocks of {table.space} with {table.setting}"
         if correction.networks:
@@ -203,6 +207,10 @@ class MeasuredLatency:
             words += f"; {found.within_10:.0%} of {found.n} unseen networks within ±10 %"
         elif correction.error is not None:
             words += f" (error of those left out {correction.error:.1%})"
+        if self._beyond:
+            words += (
+                f"; {len(self._beyond)} blocks EXTRAPOLATED beyond the sizes that were measured"
+            )
         return f"{words}; {table.date}"
 
     @cached_property
@@ -230,7 +238,10 @@ class MeasuredLatency:
             return self._known[form]
         if form.structure not in self._structures:
             raise LookupError(form.structure)
-        milliseconds = self._structures[form.structure].milliseconds_at(form.sizes, work_of(ops))
+        structure = self._structures[form.structure]
+        milliseconds = structure.milliseconds_at(form.sizes, work_of(ops))
+        if not structure.covers(form.sizes):
+            self._beyond.add(form)
         self._known[form] = milliseconds
         return milliseconds
 

@@ -79,6 +79,8 @@ def search(
     if ray_address is not None:
         check_reachable(ray_address)
     check(task)
+    for target in task.targets:
+        reporter.note(f"{target.name}: {target.latency.summary}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

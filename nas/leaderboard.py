@@ -157,8 +157,9 @@ def print_leaderboard(
         console.print(f"{len(best)} of {len(board)}; all: nas leaderboard {folder} --json")
     console.print(f"GreenScore = {task.green}", soft_wrap=True)
     if with_carbon:
+        device = str(task.green_energy).removeprefix(ENERGY)
         console.print(
-            f"carbon of an inference on {str(task.green_energy).removeprefix(ENERGY)}: {place.intensity:.0f} "
+            f"carbon of an inference on {device}: {place.intensity:.0f} "
             f"({place.low:.0f} to {place.high:.0f}) g/kWh, {place.name}; {place.source}",
             soft_wrap=True,
         )

@@ -45,6 +45,10 @@ class Reporter(Protocol):
         """A part without steps."""
         ...
 
+    def note(self, text: str) -> None:
+        """Something to know before anything is spent."""
+        ...
+
     def remark(self, text: str) -> None:
         """Something to show beside the training that goes on."""
         ...
@@ -68,6 +72,9 @@ class Quiet:
         """Ignores the stage."""
         yield
 
+    def note(self, text: str) -> None:
+        """Ignores it."""
+
     def remark(self, text: str) -> None:
         """Ignores it."""
 
@@ -81,6 +88,10 @@ class Live:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._remark = ""
+
+    def note(self, text: str) -> None:
+        """A line."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def remark(self, text: str) -> None:
         """Shown after the loss."""

@@ -62,6 +62,14 @@ def test_what_was_measured_is_exact_and_what_lies_between_is_close() -> None:
         assert latency.alone(block(width)) == pytest.approx(truth(block(width)), rel=0.05)
 
 
+def test_what_lies_beyond_the_measured_sizes_is_said() -> None:
+    latency = MeasuredLatency(table_of((8, 16)))
+    latency.alone(block(12))
+    assert "EXTRAPOLATED" not in latency.summary
+    latency.alone(block(64))
+    assert "1 blocks EXTRAPOLATED" in latency.summary
+
+
 def test_other_kernels_are_refused_in_one_line() -> None:
     latency = MeasuredLatency(table_of((8, 16)))
     with pytest.raises(UserError, match="was measured for space mobilenet-tiny"):
