@@ -16,18 +16,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from evaluators.budget import ENERGY, LATENCY
 from evaluators.costs import CONVENTION, METRICS, block_costs
 from evaluators.sizes import format_metric, format_size
 from nas import run as runs
-from nas.frontier import Objective, is_cost
-from nas.frontier import knee as knee_of
+from nas.frontier import is_cost
+from nas.frontier_table import cell, print_table
 from nas.run import Run
 from nas.specification import Specification
 from nas.study import Evaluation
 from search_spaces.errors import UserError, unknown
-
-FRONTIER_ROWS = 20
 
 
 def _out() -> Console:
@@ -124,7 +121,7 @@ def search_and_print(
         return 0
     console = _out()
     mark = "winner" if outcome.task.trains else "best"
-    _print_table(console, outcome.frontier, outcome.run, outcome.winner, mark)
+    print_table(console, outcome.frontier, outcome.run, outcome.winner, mark)
     if specification.bins:
         _print_bins(console, outcome.run, specification.bins)
     winner = summary["winner"]
@@ -203,7 +200,7 @@ def print_frontier(
     else:
         if not front:
             raise UserError(f"{folder} has no evaluated architecture in that range yet")
-        _print_table(_out(), front, run, objectives=objectives)
+        print_table(_out(), front, run, objectives=objectives)
         for note in notes:
             _out().print(note, soft_wrap=True, markup=False)
         print(CONVENTION)
@@ -228,7 +225,7 @@ def _print_bins(console: Console, run: Run, bins: int) -> None:
         cells = ["", "", ""]
         if found is not None:
             at = format_size(found.metrics["macs"])
-            cells = [found.arch.id, _cell(metric, found.metrics[metric]), at]
+            cells = [found.arch.id, cell(metric, found.metrics[metric]), at]
         table.add_row(f"{format_size(low)} to {format_size(high)}", *cells)
     console.print(table)
 
@@ -236,67 +233,6 @@ def _print_bins(console: Console, run: Run, bins: int) -> None:
 def _whole(metrics: dict[str, float]) -> dict[str, float]:
     """Counts as whole numbers, which a study keeps as floats."""
     return {name: int(value) if name in METRICS else value for name, value in metrics.items()}
-
-
-def _print_table(
-    console: Console,
-    front: Sequence[Evaluation],
-    run: Run,
-    marked: Evaluation | None = None,
-    mark: str = "winner",
-    objectives: Sequence[Objective] | None = None,
-) -> None:
-    objectives = run.objectives if objectives is None else objectives
-    knee = front[knee_of(runs.values(front, objectives), objectives)]
-    names = list(front[0].metrics)
-    # What the evaluator gave comes first, as in the question; then what it costs.
-    names.sort(key=lambda n: METRICS.index(n) if n in METRICS else 9 if is_cost(n) else -1)
-    table = Table(title=f"frontier of {run.folder}", title_justify="left")
-    table.add_column("id", no_wrap=True)
-    headers = {
-        "greenscore": "GreenScore",
-        "macs": "FLOPs",
-        "memory": "peak memory",
-        "accuracy": "validation accuracy",
-    }
-    for name in names:
-        table.add_column(headers.get(name) or _on_device(name), justify="right", overflow="fold")
-    table.add_column("", no_wrap=True)
-    shown = _spread(front, FRONTIER_ROWS, keep=[e for e in (knee, marked) if e is not None])
-    for evaluation in shown:
-        note = []
-        if marked is not None and evaluation.arch == marked.arch:
-            note.append(mark)
-        if evaluation.arch == knee.arch:
-            note.append("knee")
-        cells = [_cell(name, evaluation.metrics.get(name)) for name in names]
-        table.add_row(evaluation.arch.id, *cells, ", ".join(note))
-    console.print(table)
-    if len(shown) < len(front):
-        console.print(f"{len(shown)} of {len(front)}; all: nas frontier {run.folder} --csv")
-
-
-def _on_device(name: str) -> str:
-    """`latency_ms_V100` is `ms on V100`."""
-    for prefix, unit in ((LATENCY, "ms"), (ENERGY, "mJ")):
-        if name.startswith(prefix):
-            return f"{unit} on {name.removeprefix(prefix)}"
-    return name
-
-
-def _spread(
-    front: Sequence[Evaluation], count: int, keep: Sequence[Evaluation]
-) -> list[Evaluation]:
-    """At most about `count` of the frontier, evenly, with both ends and those to keep."""
-    if len(front) <= count:
-        return list(front)
-    step = (len(front) - 1) / (count - 1)
-    chosen = {round(i * step) for i in range(count)}
-    return [e for i, e in enumerate(front) if i in chosen or e in keep]
-
-
-def _cell(name: str, value: float | None) -> str:
-    return "" if value is None else format_metric(name, value)
 
 
 def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
@@ -353,7 +289,7 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
             format_size(entry["memory"], "B"),
         )
     console.print(table)
-    parts = [f"{n} {_cell(n, v)}" for n, v in evaluation.metrics.items()]
+    parts = [f"{n} {cell(n, v)}" for n, v in evaluation.metrics.items()]
     console.print(", ".join(parts))
     console.print(f"[dim]{CONVENTION}[/]")
 

@@ -1,0 +1,94 @@
+"""A frontier as a table for people, narrow enough for a terminal.
+
+Knows columns and how they are called. Does not know where evaluations are from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluators.budget import ENERGY, LATENCY
+from evaluators.costs import METRICS
+from evaluators.sizes import format_metric
+from nas import run as runs
+from nas.frontier import Objective, is_cost
+from nas.frontier import knee as knee_of
+from nas.run import Run
+from nas.study import Evaluation
+
+FRONTIER_ROWS = 20
+
+
+def print_table(
+    console: Console,
+    front: Sequence[Evaluation],
+    run: Run,
+    marked: Evaluation | None = None,
+    mark: str = "winner",
+    objectives: Sequence[Objective] | None = None,
+) -> None:
+    """Print a frontier for people: what was scored first, then what it costs.
+
+    Args:
+        marked: an evaluation that `mark` is written beside.
+        objectives: what the frontier is of; the run's by default.
+    """
+    objectives = run.objectives if objectives is None else objectives
+    knee = front[knee_of(runs.values(front, objectives), objectives)]
+    asked = {o.metric for o in objectives} | set(run.budget.metrics)
+    # An energy follows its latency: where nobody asked for it, programs alone are told.
+    names = [n for n in front[0].metrics if n in asked or not n.startswith(ENERGY)]
+    # What the evaluator gave comes first, as in the question; then what it costs.
+    names.sort(key=lambda n: METRICS.index(n) if n in METRICS else 9 if is_cost(n) else -1)
+    table = Table(title=f"frontier of {run.folder}", title_justify="left")
+    table.add_column("id", no_wrap=True)
+    headers = {
+        "greenscore": "Green\nScore",
+        "macs": "FLOPs",
+        "memory": "peak\nmemory",
+        "accuracy": "validation\naccuracy",
+    }
+    for name in names:
+        table.add_column(headers.get(name) or _on_device(name), justify="right", overflow="fold")
+    table.add_column("", no_wrap=True)
+    shown = _spread(front, FRONTIER_ROWS, keep=[e for e in (knee, marked) if e is not None])
+    for evaluation in shown:
+        note = []
+        if marked is not None and evaluation.arch == marked.arch:
+            note.append(mark)
+        if evaluation.arch == knee.arch:
+            note.append("knee")
+        cells = [cell(name, evaluation.metrics.get(name)) for name in names]
+        table.add_row(evaluation.arch.id, *cells, ", ".join(note))
+    console.print(table)
+    if len(shown) < len(front):
+        console.print(f"{len(shown)} of {len(front)}; all: nas frontier {run.folder} --csv")
+
+
+def _on_device(name: str) -> str:
+    """`latency_ms_V100` is `ms on V100`."""
+    for prefix, unit in ((LATENCY, "ms"), (ENERGY, "mJ")):
+        if name.startswith(prefix):
+            return f"{unit} on\n{name.removeprefix(prefix)}"
+    return name
+
+
+def _spread(
+    front: Sequence[Evaluation], count: int, keep: Sequence[Evaluation]
+) -> list[Evaluation]:
+    """At most about `count` of the frontier, evenly, with both ends and those to keep."""
+    if len(front) <= count:
+        return list(front)
+    step = (len(front) - 1) / (count - 1)
+    chosen = {round(i * step) for i in range(count)}
+    return [e for i, e in enumerate(front) if i in chosen or e in keep]
+
+
+def cell(name: str, value: float | None) -> str:
+    """A value for people; empty where it is not known."""
+    if value is None:
+        return ""
+    return f"{value:.3g}" if name.startswith((LATENCY, ENERGY)) else format_metric(name, value)
