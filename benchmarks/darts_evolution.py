@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from report import emit  # first: it sets how threads wait, before torch is imported
 
+from evaluators.batches import ImageBatches
 from evaluators.accuracy import accuracy
 from evaluators.data import Split
 from evaluators.inherited import InheritedAccuracy
@@ -117,7 +118,7 @@ def warm(task: Task, seconds: float) -> Supernet:
         supernet = channels_last(Supernet(task.space))
         recipe = recipe_for(task.space, _epochs(task, steps), batch_size=BATCH)
         backward = sandwich(supernet, recipe, seed=0, draw=draws(task))
-        fit(supernet, task.data, recipe, backward, seed=0)
+        fit(supernet, ImageBatches.of(task.data), recipe, backward, seed=0)
         return supernet
 
     return trained(steps_within(seconds, trained))

@@ -1,11 +1,82 @@
-"""Which images form which training batch: a function of the seed and the step alone."""
+"""Which samples form which training batch, and what a network is given of them.
+
+All of it is a function of the seed and the step alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from evaluators.augmentation import Augmentation, augment, mix, prepare
+from evaluators.data import ImageData, Split
+
+
+class Batches(Protocol):
+    """Samples to train on."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What a checkpoint must agree with to belong to a training on these samples."""
+        ...
+
+    def __len__(self) -> int:
+        """How many samples an epoch has."""
+        ...
+
+    def draw(
+        self, indices: Tensor, generator: torch.Generator, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of the samples with these indices, on the device.
+
+        All randomness comes from the generator, which is on the CPU.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ImageBatches:
+    """Augmented images at the data's own size."""
+
+    data: ImageData
+    split: Split
+    augmentation: Augmentation
+
+    @classmethod
+    def of(
+        cls,
+        data: ImageData,
+        split: Split | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> ImageBatches:
+        """Of the data's training part and with its own augmentation by default."""
+        own = Augmentation.from_names(data.augmentation)
+        return cls(data, split or data.train, augmentation or own)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Their number and the data's name."""
+        return {"images": len(self), "data": self.data.name}
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def draw(
+        self, indices: Tensor, generator: torch.Generator, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """`(batch, channels, size, size)` float32 and labels, or mixed probabilities."""
+        images = augment(self.split.images[indices], self.augmentation, generator)
+        inputs = prepare(images.to(device), self.data.normalisation, self.data.image_size)
+        targets = self.split.labels[indices].to(device)
+        if self.augmentation.mixup:
+            classes, alpha = len(self.data.classes), self.augmentation.mixup
+            inputs, targets = mix(inputs, targets, classes, alpha, generator)
+        return inputs, targets
 
 
 @lru_cache(maxsize=2)

@@ -1,15 +1,14 @@
 """The one training loop: batches, optimiser, learning rate, checkpoints.
 
-What happens on a batch is the caller's `backward` (a sandwich of subnets, or one network). Every
-random draw depends on the seed and the step alone, so a resumed run has no generator state to
-restore and ends with the weights of an uninterrupted one.
+What happens on a batch is the caller's `backward` (a sandwich of subnets, or one network), what a
+batch is, the data's. Every random draw depends on the seed and the step alone, so a resumed run has
+no generator state to restore and ends with the weights of an uninterrupted one. A loss that runs
+away puts the training back to where it was last good, at a lower rate.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -19,37 +18,58 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from evaluators.augmentation import Augmentation, augment, mix, prepare
-from evaluators.batches import training_batch
-from evaluators.data import ImageData, Split
+from evaluators.batches import Batches, training_batch
+from nas.averaging import WeightAverage
+from nas.checkpoint import Stateful, pack, restore, unpack, write
+from nas.guard import Guard
 from search_spaces import ops as o
-from search_spaces.errors import UserError
-from search_spaces.files import write_atomically
 from search_spaces.space import SearchSpace
 
 Backward = Callable[[Tensor, Tensor, int], float]
-"""`(images, targets, step) -> loss`: computes the gradients of a batch.
+"""`(inputs, targets, step) -> loss`: computes the gradients of a batch as its data draws it.
 
-`images` is `(batch, channels, size, size)` float32, normalised and augmented, at the data's own
-size; `targets` is `(batch,)` int64 labels or `(batch, classes)` probabilities.
+Images are `(batch, channels, size, size)` float32, normalised and augmented, at the data's own
+size, and their targets `(batch,)` int64 labels or `(batch, classes)` probabilities.
 """
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_SECONDS = 300.0
+"""What a driver that dies may cost at most."""
 
 
-class Companion(Protocol):
+class Companion(Stateful, Protocol):
     """What `backward` keeps from step to step beside the network, and a checkpoint with it."""
 
     identity: dict[str, Any]
     """Settings that a checkpoint must agree with to be taken."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state: tensors, numbers and texts in lists and dicts."""
+
+class Ranks(Protocol):
+    """The processes that train one network together, each on its share of every batch."""
+
+    rank: int
+    size: int
+
+    def share_gradients(self, network: nn.Module) -> None:
+        """Replace every gradient by its mean over all ranks."""
         ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state up."""
+    def mean(self, value: float) -> float:
+        """The mean of a number over all ranks, the same on each."""
         ...
+
+
+class Alone:
+    """One process."""
+
+    rank = 0
+    size = 1
+
+    def share_gradients(self, network: nn.Module) -> None:
+        """They are all there are."""
+
+    def mean(self, value: float) -> float:
+        """The number."""
+        return value
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,10 @@ class Recipe:
     warmup: float = 0.1
     """Share of the steps during which the learning rate rises."""
     clip_norm: float = 5.0
+    ema: float = 0.0
+    """Decay of the moving average that the network ends with; 0: its last weights."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of products and convolutions; weights and everything else stay fp32."""
 
     def steps(self, images: int) -> int:
         """Number of optimiser steps on this many training images."""
@@ -106,129 +130,87 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 def fit(
     network: nn.Module,
-    data: ImageData,
+    batches: Batches,
     recipe: Recipe,
     backward: Backward,
     *,
     seed: int,
-    split: Split | None = None,
-    augmentation: Augmentation | None = None,
     checkpoint: Path | None = None,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     on_step: Callable[[int, int, float], None] | None = None,
     companion: Companion | None = None,
+    ranks: Ranks | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> None:
     """Train `network` in place, on the device where its parameters are.
 
     Args:
-        split: the images to train on; the data's training part by default.
-        augmentation: the data's own by default.
         checkpoint: a file to resume from where it exists and to write every
             `checkpoint_seconds`; removed by nobody, so that a finished training is seen as such.
         on_step: called after each step with (steps done, all steps, loss).
         companion: what `backward` keeps, saved and resumed with the network.
+        ranks: the processes that train together, of which this is one; the batch is the recipe's
+            for all of them together. Only the first writes checkpoints.
+        say: told in one line when the training is put back.
 
     Raises:
         UserError: for a checkpoint that cannot be read or belongs to another training, and for
-            a loss that is not finite.
+            a loss that runs away again and again.
     """
-    split = split or data.train
-    augmentation = augmentation or Augmentation.from_names(data.augmentation)
+    ranks = ranks or Alone()
     device = next(network.parameters()).device
-    steps = recipe.steps(len(split))
+    steps = recipe.steps(len(batches))
     optimizer = make_optimizer(network, recipe)
-    identity = {"version": CHECKPOINT_VERSION, "recipe": asdict(recipe), "seed": seed}
-    identity |= {"images": len(split), "data": data.name}
-    identity |= companion.identity if companion is not None else {}
+    guard = Guard()
+    average = WeightAverage(network, recipe.ema) if recipe.ema else None
+    identity = {"recipe": asdict(recipe), "seed": seed, **batches.identity}
+    parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer}
+    parts |= {"average": average} if average is not None else {}
+    if companion is not None:
+        identity |= companion.identity
+        parts["companion"] = companion
+    kept = {**parts, "guard": guard}
     start = 0
     if checkpoint is not None and checkpoint.exists():
-        start = _resume(checkpoint, identity, network, optimizer, companion)
+        start = restore(checkpoint, identity, kept)
+    good = pack(identity, start, parts)
     saved = time.monotonic()
     network.train()
-    for step in range(start, steps):
+    step = start
+    while step < steps:
+        rate = recipe.rate(step, steps) * guard.factor
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step, steps)
-        indices = training_batch(len(split), recipe.batch_size, seed, step)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        images = augment(split.images[indices], augmentation, generator)
-        inputs = prepare(images.to(device), data.normalisation, data.image_size)
-        targets = split.labels[indices].to(device)
-        if augmentation.mixup:
-            inputs, targets = mix(inputs, targets, len(data.classes), augmentation.mixup, generator)
+            group["lr"] = rate
+        indices = training_batch(len(batches), recipe.batch_size, seed, step)
+        generator = torch.Generator().manual_seed(
+            (seed * 1_000_003 + step) * ranks.size + ranks.rank
+        )
+        inputs, targets = batches.draw(indices[ranks.rank :: ranks.size], generator, device)
         optimizer.zero_grad(set_to_none=True)
-        loss = backward(inputs, targets, step)
-        if not math.isfinite(loss):
-            raise UserError(
-                f"training diverged at step {step + 1} of {steps} (loss {loss}); "
-                f"try a lower learning rate than {recipe.learning_rate:g}"
-            )
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            loss = ranks.mean(backward(inputs, targets, step))
+        if guard.diverged(loss):
+            guard.roll_back(step + 1, steps, loss, recipe.learning_rate)
+            step = unpack(good, parts)
+            if say is not None:
+                say(
+                    f"the loss ran away ({loss:g}): back to step {step} of {steps} at "
+                    f"{guard.factor:g} of the learning rate"
+                )
+            continue
+        ranks.share_gradients(network)
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
         optimizer.step()
-        done = step + 1
-        if checkpoint is not None and (
-            done == steps or time.monotonic() - saved > checkpoint_seconds
-        ):
-            _save(checkpoint, identity, network, optimizer, companion, done)
+        if average is not None:
+            average.update()
+        step += 1
+        # Every rank keeps what it would go back to, when the first one does.
+        if step == steps or ranks.mean(time.monotonic() - saved) > checkpoint_seconds:
+            good = pack(identity, step, parts)
+            if checkpoint is not None and ranks.rank == 0:
+                write(checkpoint, pack(identity, step, kept))
             saved = time.monotonic()
         if on_step is not None:
-            on_step(done, steps, loss)
-
-
-def _save(
-    path: Path,
-    identity: dict[str, Any],
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    companion: Companion | None,
-    step: int,
-) -> None:
-    content = {"identity": identity, "step": step, "network": network.state_dict()}
-    content["optimizer"] = optimizer.state_dict()
-    if companion is not None:
-        content["companion"] = companion.state_dict()
-    # Through memory: torch's own file writer hides a full disk behind a message of its own.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of `fit`.
-
-    Raises:
-        UserError: if the file is not a whole checkpoint.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"checkpoint {path} is corrupt or truncated; remove it to train anew"
-        ) from error
-    if not isinstance(content, dict) or not {"identity", "step", "network"} <= content.keys():
-        raise UserError(f"{path} is not a checkpoint of this program; remove it to train anew")
-    return content
-
-
-def _resume(
-    path: Path,
-    identity: dict[str, Any],
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    companion: Companion | None,
-) -> int:
-    content = read_checkpoint(path)
-    for key in {**identity, **content["identity"]}:
-        given, expected = content["identity"].get(key), identity.get(key)
-        if given != expected:
-            raise UserError(
-                f"checkpoint {path} was made with {key} {given}, this training has {expected}; "
-                "remove it to train anew"
-            )
-    try:
-        network.load_state_dict(content["network"])
-        optimizer.load_state_dict(content["optimizer"])
-        if companion is not None:
-            companion.load_state_dict(content["companion"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"checkpoint {path} belongs to another network") from error
-    return int(content["step"])
+            on_step(step, steps, loss)
+    if average is not None:
+        average.put()

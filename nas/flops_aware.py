@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from evaluators.accuracy import recalibrate
 from evaluators.augmentation import resize
+from evaluators.batches import ImageBatches
 from evaluators.data import ImageData, Split
 from evaluators.gated_costs import GatedMacs
 from nas.fit import Recipe, fit
@@ -173,11 +174,10 @@ def shrink(
     with reporter.training("gates", trained.steps) as on_step:
         fit(
             trained,
-            data,
+            ImageBatches.of(data, split),
             gates_recipe,
             trained.backward,
             seed=seed,
-            split=split,
             checkpoint=_named(checkpoint, "gates"),
             on_step=on_step,
         )

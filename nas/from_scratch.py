@@ -18,6 +18,7 @@ import torch
 
 from evaluators.accuracy import accuracy
 from evaluators.augmentation import Augmentation
+from evaluators.batches import ImageBatches
 from evaluators.data import ImageData, Split
 from nas.fit import Recipe, fit, recipe_for
 from nas.training import supervised
@@ -141,12 +142,10 @@ class FromScratch:
 
         fit(
             network,
-            data,
+            ImageBatches.of(data, train, self.augmentation),
             self.recipe,
             supervised(network, self.recipe, size),
             seed=self.seed,
-            split=train,
-            augmentation=self.augmentation,
             checkpoint=self.checkpoint(arch),
             on_step=on_step,
         )

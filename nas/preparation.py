@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from evaluators.batches import ImageBatches
 from evaluators.distribution import Probabilities
 from evaluators.expected import ExpectedCosts
 from evaluators.inherited import InheritedAccuracy
@@ -173,13 +174,13 @@ def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAc
     with reporter.training("supernet", recipe.steps(len(data.train))) as on_step:
         fit(
             supernet,
-            data,
+            ImageBatches.of(data, augmentation=task.augmentation),
             recipe,
             sandwich(supernet, recipe, seed=specification.seed, draw=draw),
             seed=specification.seed,
-            augmentation=task.augmentation,
             checkpoint=run.supernet_checkpoint,
             on_step=on_step,
+            say=reporter.note,
         )
     return inherited_from(supernet, task)
 

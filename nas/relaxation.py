@@ -16,12 +16,13 @@ import numpy.typing as npt
 import torch
 
 from evaluators.augmentation import Augmentation
+from evaluators.batches import ImageBatches
 from evaluators.budget import Budget
 from evaluators.costs import CostTables
 from evaluators.data import ImageData, Split
 from evaluators.inherited import InheritedAccuracy
 from nas.alternation import Alternation, Point, Relaxation
-from nas.fit import Recipe, fit, recipe_for
+from nas.fit import CHECKPOINT_SECONDS, Recipe, fit, recipe_for
 from nas.fresh import fresh_supernet, inherited_from
 from nas.progress import Reporter
 from nas.run import Run
@@ -33,7 +34,6 @@ from search_spaces.architecture import Architecture
 SPLIT_SEED = 0
 """Which half of the training images is whose; not the run's seed, as with all parts of data."""
 
-CHECKPOINT_SECONDS = 60.0
 
 STOCK = 512
 """Subnets within the budget, spread over its range, that the weights' sandwiches draw from."""
@@ -101,12 +101,10 @@ def relax(
     )
     fit(
         supernet,
-        data,
+        ImageBatches.of(data, for_weights, augmentation),
         recipe,
         alternation,
         seed=seed,
-        split=for_weights,
-        augmentation=augmentation,
         checkpoint=checkpoint,
         checkpoint_seconds=CHECKPOINT_SECONDS,
         on_step=on_step,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evaluators.augmentation import resize
+from evaluators.batches import ImageBatches
 from evaluators.data import ImageData, Split
 from nas.fit import Backward, Recipe, fit
 
@@ -44,11 +45,10 @@ def train(
     backward = supervised(network, recipe, size)
     fit(
         network,
-        data,
+        ImageBatches.of(data, split),
         recipe,
         backward,
         seed=seed,
-        split=split,
         checkpoint=checkpoint,
         on_step=on_step,
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from evaluators.batches import training_batch
+from evaluators.batches import ImageBatches, training_batch
 from evaluators.data import ImageData, load_data, subset
+from nas.checkpoint import read_checkpoint
 from nas.fit import Recipe, fit, recipe_for
+from nas.guard import ROLLBACKS
 from nas.supernet import Supernet
 from nas.supernet_training import sandwich
 from search_spaces.architecture import Architecture
@@ -43,11 +46,10 @@ def train(
     backward = sandwich(supernet, recipe, seed=seed)
     fit(
         supernet,
-        data,
+        ImageBatches.of(data, subset(data.train, 256, seed=0)),
         recipe,
         backward,
         seed=seed,
-        split=subset(data.train, 256, seed=0),
         checkpoint=checkpoint,
         checkpoint_seconds=0.0,
         on_step=on_step,
@@ -93,10 +95,105 @@ def test_a_checkpoint_of_something_else_is_named(data: ImageData, tmp_path: Path
         train(data, "vit-tiny", checkpoint)
 
 
-def test_a_diverging_training_says_so(data: ImageData) -> None:
+def test_a_training_that_always_diverges_is_given_up(data: ImageData) -> None:
     network = torch.nn.Linear(4, 2)
-    with pytest.raises(UserError, match=r"training diverged at step 1 of"):
-        fit(network, data, RECIPE, lambda images, targets, step: float("nan"), seed=0)
+    batches = ImageBatches.of(data)
+    said: list[str] = []
+    with pytest.raises(UserError, match=r"training diverged at step 1 of .* lower learning rate"):
+        fit(network, batches, RECIPE, lambda x, y, step: float("nan"), seed=0, say=said.append)
+    assert len(said) == ROLLBACKS
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e9])
+def test_a_loss_that_runs_away_goes_back_to_the_last_checkpoint_at_a_lower_rate(
+    data: ImageData, tmp_path: Path, bad: float
+) -> None:
+    """It goes wrong once; what it did to the weights is undone, and the training ends."""
+    torch.manual_seed(0)
+    network = torch.nn.Linear(64, 10)
+    steps: list[int] = []
+    rates: list[float] = []
+
+    def backward(images: torch.Tensor, targets: torch.Tensor, step: int) -> float:
+        steps.append(step)
+        loss = torch.nn.functional.cross_entropy(network(images.flatten(1)), targets)
+        loss.backward()
+        if step == 15 and steps.count(15) == 1:
+            with torch.no_grad():
+                network.weight.fill_(float("nan"))
+            return bad
+        return loss.item()
+
+    said: list[str] = []
+    checkpoint = tmp_path / "training.pt"
+    fit(
+        network,
+        ImageBatches.of(data),
+        replace(RECIPE, epochs=2),
+        backward,
+        seed=0,
+        checkpoint=checkpoint,
+        checkpoint_seconds=0.0,
+        on_step=lambda done, of, loss: rates.append(loss),
+        say=said.append,
+    )
+    assert steps == [*range(16), *range(15, 32)]
+    assert torch.isfinite(network.weight).all()
+    assert "back to step 15 of 32 at 0.5 of the learning rate" in said[0]
+    assert read_checkpoint(checkpoint)["guard"]["rollbacks"] == 1
+    assert rates[-1] < rates[0]
+
+
+def test_a_checkpoint_of_another_version_says_which(data: ImageData, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "supernet.pt"
+    train(data, "vit-tiny", checkpoint)
+    content = read_checkpoint(checkpoint)
+    torch.save({**content, "version": 7}, checkpoint)
+    with pytest.raises(UserError, match="has version 7, this program writes and reads 2"):
+        train(data, "vit-tiny", checkpoint)
+
+
+def test_the_average_of_the_weights_is_what_a_training_ends_with(
+    data: ImageData, tmp_path: Path
+) -> None:
+    def ended(stop_at: int | None = None, checkpoint: Path | None = None) -> torch.Tensor:
+        torch.manual_seed(0)
+        network = torch.nn.Linear(64, 10)
+
+        def backward(images: torch.Tensor, targets: torch.Tensor, step: int) -> float:
+            loss = torch.nn.functional.cross_entropy(network(images.flatten(1)), targets)
+            loss.backward()
+            path.append(network.weight.detach().clone())
+            return loss.item()
+
+        def on_step(done: int, of: int, loss: float) -> None:
+            if done == stop_at:
+                raise Killed
+
+        recipe = replace(RECIPE, ema=0.5)
+        fit(
+            network,
+            ImageBatches.of(data, subset(data.train, 256, seed=0)),
+            recipe,
+            backward,
+            seed=0,
+            checkpoint=checkpoint,
+            checkpoint_seconds=0.0,
+            on_step=on_step,
+        )
+        path.append(network.weight.detach().clone())
+        return network.weight
+
+    path: list[torch.Tensor] = []
+    average = ended()
+    weights = torch.stack(path[:-1])
+    assert not torch.equal(average, weights[-1])
+    assert (average >= weights.amin(0) - 0.1).all()
+    assert (average <= weights.amax(0) + 0.1).all()
+    with pytest.raises(Killed):
+        ended(stop_at=2, checkpoint=tmp_path / "t.pt")
+    assert torch.equal(ended(checkpoint=tmp_path / "t.pt"), average)
+    assert torch.equal(ended(checkpoint=tmp_path / "t.pt"), average), "a finished one"
 
 
 def test_each_step_runs_the_largest_the_smallest_and_random_subnets(data: ImageData) -> None:
@@ -124,7 +221,7 @@ def test_training_lowers_the_loss_of_the_smallest_subnet(data: ImageData) -> Non
     torch.manual_seed(0)
     supernet = Supernet(load_space("mobilenet-tiny", image_size=8, channels=1))
     recipe = recipe_for(supernet.space, 4.0)
-    fit(supernet, data, recipe, sandwich(supernet, recipe, seed=0), seed=0)
+    fit(supernet, ImageBatches.of(data), recipe, sandwich(supernet, recipe, seed=0), seed=0)
     from evaluators.inherited import InheritedAccuracy
 
     calibration = data.train.images[:256]

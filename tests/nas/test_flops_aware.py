@@ -13,9 +13,10 @@ from evaluators.accuracy import accuracy
 from evaluators.data import ImageData, load_data, subset
 from evaluators.gated_costs import GatedMacs
 from evaluators.torch_counter import count_module
+from nas.checkpoint import read_checkpoint
 from nas.cli import main
 from nas.engine import Outcome
-from nas.fit import read_checkpoint, recipe_for
+from nas.fit import recipe_for
 from nas.flops_aware import Aim, Shrunk, shrink
 from nas.show_train import print_cut
 from search_spaces.catalogue import load_space
