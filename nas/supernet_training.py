@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
-from torch.nn import functional as F
 
-from evaluators.augmentation import resize
+from evaluators.fitting import cross_entropy, fitted
 from nas.fit import Backward, Recipe
 from nas.supernet import Supernet
 from search_spaces.architecture import Architecture
+from search_spaces.ops import Shape
 
 RANDOM_SUBNETS = 2
 
@@ -42,23 +42,23 @@ def sandwich(
     space = supernet.space
     draw = draw or uniform_draw(supernet)
 
-    def backward(images: Tensor, targets: Tensor, step: int) -> float:
+    def backward(batch: Tensor, targets: Tensor, step: int) -> float:
         rng = np.random.default_rng((seed, step))
-        inputs: dict[int, Tensor] = {}
+        inputs: dict[Shape, Tensor] = {}
 
         def logits(arch: Architecture) -> Tensor:
-            size = space.input_shape(arch)[-1]
-            if size not in inputs:
-                inputs[size] = resize(images, size)
-            output: Tensor = supernet(inputs[size], arch)
+            shape = space.input_shape(arch)
+            if shape not in inputs:
+                inputs[shape] = fitted(batch, shape)
+            output: Tensor = supernet(inputs[shape], arch)
             return output
 
         teacher = logits(space.largest)
-        loss = F.cross_entropy(teacher, targets, label_smoothing=recipe.label_smoothing)
+        loss = cross_entropy(teacher, targets, recipe.label_smoothing)
         loss.backward()
-        soft = teacher.detach().softmax(dim=1)
+        soft = teacher.detach().softmax(dim=-1)
         for arch in (space.smallest, *draw(rng, random_subnets)):
-            F.cross_entropy(logits(arch), soft).backward()
+            cross_entropy(logits(arch), soft).backward()
         return loss.item()
 
     return backward
