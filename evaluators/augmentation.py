@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from search_spaces.errors import unknown
 
-NAMES = ("crop", "flip", "mixup")
+NAMES = ("crop", "flip", "mixup", "cutmix")
 MIXUP_ALPHA = 0.2
+CUTMIX_ALPHA = 1.0
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,15 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images: random shifts, horizontal flips, mix-up's alpha (0: off)."""
+    """What is done to training images: random shifts, horizontal flips, and mixing.
+
+    Mix-up and CutMix have their alphas (0: off); with both, each batch is mixed in one way.
+    """
 
     crop: bool = False
     flip: bool = False
     mixup: float = 0.0
+    cutmix: float = 0.0
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Augmentation:
@@ -46,7 +51,17 @@ class Augmentation:
         for name in given:
             if name not in NAMES:
                 raise unknown("augmentation", name, NAMES)
-        return cls("crop" in given, "flip" in given, MIXUP_ALPHA if "mixup" in given else 0.0)
+        return cls(
+            "crop" in given,
+            "flip" in given,
+            MIXUP_ALPHA if "mixup" in given else 0.0,
+            CUTMIX_ALPHA if "cutmix" in given else 0.0,
+        )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch are mixed, so that targets are probabilities."""
+        return self.mixup > 0 or self.cutmix > 0
 
 
 def prepare(images: Tensor, normalisation: Normalisation, size: int) -> Tensor:
@@ -97,21 +112,50 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
 
 
 def mix(
-    images: Tensor, labels: Tensor, classes: int, alpha: float, generator: torch.Generator
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    augmentation: Augmentation,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Mix each image and label with another of the batch (Zhang et al., "mixup", 2018, eq. 1).
+    """Mix each image and label with another of the batch, as the augmentation says.
+
+    Mix-up adds them (Zhang et al., "mixup", 2018, equation 1), CutMix puts a rectangle of one into
+    the other and mixes labels by its area (Yun et al., "CutMix", 2019, equations 1-2).
 
     Args:
         images: `(n, channels, height, width)` float; labels: `(n,)` int64.
-        alpha: of the Beta(alpha, alpha) that the batch's weight is drawn from.
 
     Returns:
         Images of the same shape and targets `(n, classes)` float.
     """
-    # A ratio of gammas is a beta; torch draws gammas from a generator, but not betas.
-    gammas = torch._standard_gamma(torch.full((2,), alpha), generator=generator)
-    weight = float(gammas[0] / gammas.sum().clamp_min(1e-12))
+    cuts = augmentation.cutmix > 0
+    if cuts and augmentation.mixup:
+        cuts = bool(torch.rand((), generator=generator) < 0.5)
+    weight = _beta(augmentation.cutmix if cuts else augmentation.mixup, generator)
     other = torch.randperm(len(images), generator=generator).to(images.device)
+    if cuts:
+        height, width = images.shape[-2:]
+        side = (1 - weight) ** 0.5
+        centre = torch.rand(2, generator=generator)
+        top, bottom = _span(float(centre[0]), side, height)
+        left, right = _span(float(centre[1]), side, width)
+        mixed = images.clone()
+        mixed[..., top:bottom, left:right] = images[other, :, top:bottom, left:right]
+        weight = 1 - (bottom - top) * (right - left) / (height * width)
+    else:
+        mixed = weight * images + (1 - weight) * images[other]
     targets = F.one_hot(labels, classes).float()
-    mixed = weight * images + (1 - weight) * images[other]
     return mixed, weight * targets + (1 - weight) * targets[other]
+
+
+def _beta(alpha: float, generator: torch.Generator) -> float:
+    """A draw of Beta(alpha, alpha): torch draws gammas from a generator, whose ratio it is."""
+    gammas = torch._standard_gamma(torch.full((2,), alpha), generator=generator)
+    return float(gammas[0] / gammas.sum().clamp_min(1e-12))
+
+
+def _span(centre: float, share: float, size: int) -> tuple[int, int]:
+    """Begin and end of a share of `size` pixels around a centre, cut off at the borders."""
+    half = share * size / 2
+    return max(0, round(centre * size - half)), min(size, round(centre * size + half))

@@ -73,9 +73,9 @@ class ImageBatches:
         images = augment(self.split.images[indices], self.augmentation, generator)
         inputs = prepare(images.to(device), self.data.normalisation, self.data.image_size)
         targets = self.split.labels[indices].to(device)
-        if self.augmentation.mixup:
-            classes, alpha = len(self.data.classes), self.augmentation.mixup
-            inputs, targets = mix(inputs, targets, classes, alpha, generator)
+        if self.augmentation.mixes:
+            classes = len(self.data.classes)
+            inputs, targets = mix(inputs, targets, classes, self.augmentation, generator)
         return inputs, targets
 
 

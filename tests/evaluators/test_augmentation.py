@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from evaluators.augmentation import Augmentation, Normalisation, augment, mix, prepare, resize
 from evaluators.batches import epoch_order, training_batch
@@ -145,7 +146,7 @@ def test_mixing_keeps_shapes_and_targets_are_probabilities(
     n: int, classes: int, alpha: float, seed: int
 ) -> None:
     images, labels = torch.rand(n, 3, 4, 4), torch.arange(n) % classes
-    mixed, targets = mix(images, labels, classes, alpha, seeded(seed))
+    mixed, targets = mix(images, labels, classes, Augmentation(mixup=alpha), seeded(seed))
     assert mixed.shape == images.shape
     assert targets.shape == (n, classes)
     assert float(targets.min()) >= 0
@@ -158,21 +159,40 @@ def test_images_and_targets_are_mixed_by_the_same_weight_and_partner(n: int, see
     # Images that are their own one-hot labels must stay equal to their targets.
     labels = torch.arange(n)
     images = torch.eye(n).view(n, 1, 1, n)
-    mixed, targets = mix(images, labels, n, 1.0, seeded(seed))
+    mixed, targets = mix(images, labels, n, Augmentation(mixup=1.0), seeded(seed))
     torch.testing.assert_close(mixed.view(n, n), targets)
 
 
 def test_mixing_is_the_same_for_the_same_seed() -> None:
     images, labels = torch.rand(6, 1, 4, 4), torch.arange(6)
-    first, again = (mix(images, labels, 6, 0.2, seeded(3)) for _ in range(2))
+    first, again = (mix(images, labels, 6, Augmentation(mixup=0.2), seeded(3)) for _ in range(2))
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
+
+
+@LAW
+@given(st.integers(2, 9), st.integers(1, 9), st.integers(0, 999))
+def test_a_pasted_rectangle_weighs_in_the_targets_by_its_area(n: int, size: int, seed: int) -> None:
+    """Each image has one colour, its label, so that its pixels count what was pasted."""
+    labels = torch.arange(n)
+    images = labels.float().view(n, 1, 1, 1).expand(n, 1, size, size)
+    mixed, targets = mix(images, labels, n, Augmentation(cutmix=1.0), seeded(seed))
+    shares = F.one_hot(mixed.long().flatten(1), n).float().mean(1)
+    torch.testing.assert_close(shares, targets)
+
+
+def test_with_both_ways_of_mixing_each_batch_is_mixed_in_one() -> None:
+    images, labels = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8), torch.arange(4)
+    both = Augmentation(mixup=0.5, cutmix=1.0)
+    pasted = [bool((mix(images, labels, 4, both, seeded(s))[0] % 1 == 0).all()) for s in range(40)]
+    assert 8 < sum(pasted) < 32
 
 
 def test_augmentations_are_chosen_by_name() -> None:
     assert Augmentation.from_names(("crop", "flip")) == BOTH
     assert Augmentation.from_names(()) == Augmentation()
     assert Augmentation.from_names(["mixup"]).mixup > 0
+    assert Augmentation.from_names(["cutmix"]).cutmix > 0
 
 
 def test_an_unknown_augmentation_gets_the_nearest() -> None:

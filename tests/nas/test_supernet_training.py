@@ -1,0 +1,187 @@
+"""What a supernet trains on: divergences, widening ranges, attention to the best and the worst."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from evaluators.batches import ImageBatches
+from evaluators.budget import Budget, BudgetedSpace
+from evaluators.costs import CostTables
+from evaluators.data import load_data
+from nas.attentive import POOL, REFIT, Attentive
+from nas.distillation import CLIP, adaptive_divergence, soft_cross_entropy
+from nas.fit import Recipe, fit, recipe_for
+from nas.supernet import Supernet
+from nas.supernet_training import sandwich
+from nas.widening import Widening
+from search_spaces.architecture import Architecture
+from search_spaces.catalogue import load_space
+
+
+def gradient(loss: str, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    student = student.detach().requires_grad_()
+    function = {"alpha": adaptive_divergence, "soft": soft_cross_entropy}[loss]
+    function(student, teacher).backward()
+    assert student.grad is not None
+    return student.grad
+
+
+def test_the_gradient_is_that_of_the_greater_divergence() -> None:
+    """Where nothing is clipped, against automatic differentiation of the divergences themselves."""
+    torch.manual_seed(0)
+    teacher, student = torch.randn(64, 5, dtype=torch.double), torch.randn(64, 5).double()
+    q = student.detach().requires_grad_()
+    log_p, log_q = teacher.log_softmax(-1), q.log_softmax(-1)
+    unclipped = ((log_q - log_p).exp() < CLIP).all(-1)
+    assert 20 < unclipped.sum() < 64
+    down = (log_q.exp() * ((log_q - log_p).exp() - 1)).sum(-1) / 2
+    up = (log_p.exp() * (log_p - log_q)).sum(-1)
+    torch.maximum(down, up).mean().backward()
+    assert q.grad is not None
+    assert 0 < (down > up)[unclipped].sum() < unclipped.sum()
+    found = gradient("alpha", student, teacher)
+    torch.testing.assert_close(found[unclipped], q.grad[unclipped])
+
+
+def test_a_certain_student_that_is_wrong_is_not_pushed_without_bound() -> None:
+    """Unclipped, an overconfident student's weights grow with its error; clipped they do not."""
+    teacher = torch.tensor([[0.0, 9.0, 0.0]])
+    for confidence in (5.0, 20.0, 60.0):
+        found = gradient("alpha", torch.tensor([[confidence, 0.0, 0.0]]), teacher)
+        assert torch.isfinite(found).all()
+        assert found.abs().max() <= CLIP
+
+
+@pytest.mark.parametrize("loss", ["alpha", "soft"])
+def test_a_student_that_agrees_has_no_gradient(loss: str) -> None:
+    logits = torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
+    assert gradient(loss, logits, logits + 3.0).abs().max() < 1e-6
+
+
+def test_logits_of_fewer_tokens_are_held_against_the_teachers_first() -> None:
+    teacher = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(1))
+    for loss in ("alpha", "soft"):
+        assert gradient(loss, teacher[:, :4], teacher).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["mobilenet-cifar", "vit-tiny", "gpt-char", "bert"])
+def test_widening_opens_kernels_then_depths_then_widths(name: str) -> None:
+    space = load_space(name)
+    widening = Widening(space, 1000)
+    paths = np.stack([widening.lowest(step) for step in range(1000)])
+    assert (np.diff(paths.astype(int), axis=0) <= 0).all(), "nothing closes again"
+    assert (paths[-1] == 0).all(), "all is open at the end"
+    opened = {
+        choice.name: int(np.argmax(paths[:, column] < len(choice.options) - 1))
+        for choice, column in zip(space.choices, range(len(space.choices)), strict=True)
+        if len(choice.options) > 1
+    }
+    kernels = [at for n, at in opened.items() if n.endswith("kernel")]
+    depths = [at for n, at in opened.items() if n.endswith("depth")]
+    widths = [at for n, at in opened.items() if n.endswith("width")]
+    assert max(kernels, default=0) < min(depths)
+    assert max(depths) < min(widths)
+    if "resolution" in opened:
+        assert opened["resolution"] == 0
+
+
+def test_subnets_stay_within_what_is_open() -> None:
+    space = load_space("mobilenet-cifar")
+    widening = Widening(space, 1000)
+    archs = space.decode(space.sample(50, 0))
+    for step in (0, 300, 600, 999):
+        lowest = widening.lowest(step)
+        for arch in widening.within([*archs, space.smallest], step):
+            rows = space.encode([arch])[0]
+            active = space.active(rows[None])[0]
+            assert (rows >= lowest)[active].all()
+    assert set(widening.within(archs, 999)) == set(archs)
+    (at_first,) = widening.within([space.smallest], 0)
+    for name, value in at_first.items():
+        raised = name.endswith(("kernel", "depth", "expand", "width"))
+        assert value == (space.largest if raised else space.smallest)[name], name
+
+
+def attentive(space_name: str = "mobilenet-tiny") -> Attentive:
+    space = load_space(space_name, image_size=8, channels=1)
+    return Attentive(BudgetedSpace(CostTables(space), Budget({}, {})), seed=0)
+
+
+def test_what_is_drawn_is_better_and_worse_in_turn_than_what_is_usual() -> None:
+    """The worth of a subnet here is known: kernels, whatever they cost."""
+    sampler = attentive()
+    space = sampler._space
+
+    def worth(arch: Architecture) -> float:
+        kernels = [value for name, value in arch.items() if name.endswith("kernel")]
+        return float(np.mean([int(k) for k in kernels]))
+
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        archs = sampler(rng, 4)
+        noise = rng.normal(0, 0.2, len(archs))
+        sampler.tell(archs, list(0.1 * (7 - np.array([worth(a) for a in archs]) + noise)))
+    drawn = [worth(arch) for _ in range(20) for arch in sampler(rng, 2)]
+    usual = np.mean([worth(arch) for arch in space.decode(space.sample(POOL, rng))])
+    best, worst = np.mean(drawn[::2]), np.mean(drawn[1::2])
+    assert best > usual + 0.3 > usual - 0.3 > worst
+
+
+def test_draws_cover_the_range_of_macs() -> None:
+    sampler = attentive()
+    rng = np.random.default_rng(0)
+    tables = sampler._budgeted.tables
+    for _ in range(30):
+        archs = sampler(rng, 4)
+        sampler.tell(archs, list(rng.uniform(0, 1, 4)))
+    macs = np.array([tables.cost(a)["macs"] for _ in range(50) for a in sampler(rng, 2)])
+    counts, _ = np.histogram(macs, 4)
+    assert counts.min() >= 0.1 * len(macs)
+
+
+def test_a_resumed_sampler_draws_the_same() -> None:
+    sampler, resumed = attentive(), attentive()
+    rng = np.random.default_rng(3)
+    for _ in range(REFIT):
+        archs = sampler(rng, 3)
+        sampler.tell(archs, list(rng.uniform(0, 1, 3)))
+    resumed.load_state_dict(sampler.state_dict())
+    for seed in range(3):
+        drawn = [s(np.random.default_rng(seed), 2) for s in (sampler, resumed)]
+        assert drawn[0] == drawn[1]
+
+
+def test_a_training_with_everything_on_learns() -> None:
+    data = load_data("digits")
+    torch.manual_seed(0)
+    supernet = Supernet(load_space("mobilenet-tiny", image_size=8, channels=1))
+    space = supernet.space
+    recipe = recipe_for(space, 3.0)
+    recipe = Recipe(**{**vars(recipe), "ema": 0.9, "precision": "bf16"})
+    sampler = Attentive(BudgetedSpace(CostTables(space), Budget({}, {})), seed=0)
+    batches = ImageBatches.of(data)
+    backward = sandwich(
+        supernet,
+        recipe,
+        seed=0,
+        draw=sampler,
+        tell=sampler.tell,
+        distillation="alpha",
+        widening=Widening(space, recipe.steps(len(batches))),
+    )
+    losses: list[float] = []
+    fit(
+        supernet,
+        batches,
+        recipe,
+        backward,
+        seed=0,
+        companion=sampler,
+        on_step=lambda done, steps, loss: losses.append(loss),
+    )
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
+    inputs = torch.randn(8, *space.input_shape(space.smallest))
+    assert torch.isfinite(F.log_softmax(supernet.eval()(inputs, space.smallest), -1)).all()
