@@ -11,8 +11,6 @@ import contextlib
 import io
 import json
 import logging
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +27,7 @@ from evaluators.data import ImageData
 from evaluators.gated_costs import network_costs
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
+from search_spaces.files import refuse_full, write_folder
 from search_spaces.modules import Network
 from search_spaces.serial import Blocks, blocks_from_json, blocks_to_json
 
@@ -67,27 +66,20 @@ def export(
     for name in formats:
         if name not in FORMATS:
             raise unknown("export format", name, FORMATS)
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise UserError(f"{folder} is not empty: use another folder or --overwrite")
+    refuse_full(folder, overwrite=overwrite)
     network = network.to("cpu").eval()
     config = _config(arch, tables, data, metrics or {})
     if blocks is not None:
         config |= {"network": blocks_to_json(blocks), "costs": network_costs(blocks)}
         config["cut"] = dict(cut or {})
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
-            place = Path(temporary) / "export"
-            place.mkdir()
-            if "safetensors" in formats:
-                _write_safetensors(network, config, place)
-            if "onnx" in formats:
-                _write_onnx(network, config["input_shape"], place)
-            if folder.exists():
-                shutil.rmtree(folder)
-            place.replace(folder)
-    except OSError as error:
-        raise UserError(f"cannot export to {folder}: {error.strerror or error}") from error
+
+    def fill(place: Path) -> None:
+        if "safetensors" in formats:
+            _write_safetensors(network, config, place)
+        if "onnx" in formats:
+            _write_onnx(network, config["input_shape"], place)
+
+    write_folder(folder, fill, overwrite=overwrite)
     return folder
 
 
