@@ -1,84 +1,128 @@
-"""Space `bert`: a transformer encoder over tokens, elastic in layers, heads, MLP and hidden width.
+"""Spaces `bert` and `bert-mini`: a transformer encoder over tokens, elastic in everything.
 
 The network is Devlin et al.'s (2019): word, position and segment embeddings, post-norm layers, a
-pooler over the first token. Heads are 64 wide, so fewer heads make the attention narrower (as in
-DynaBERT, Hou et al., 2020). BERT-base is the largest member: 11,173,625,856 MACs of the encoder at
-128 tokens, 589,824 of the pooler, 3,075,932,160 of the head for masked words. Takes token ids
-`(tokens,)`, gives the pooled first token `(width,)`, class scores or `(tokens, vocabulary)`.
+pooler over the first token. Elastic in layers, heads, MLP and hidden width; heads are 64 wide, so
+fewer heads make the attention narrower (as in DynaBERT, Hou et al., 2020). BERT-base is the largest
+of `bert`: 11,173,625,856 MACs of the encoder at 128 tokens, 589,824 of the pooler, 3,075,932,160 of
+the head for masked words; BERT-mini (Turc et al., "Well-read students learn better", 2019) is that
+of `bert-mini`. Takes token ids `(tokens,)`, gives the pooled first token `(width,)`, class scores
+or `(tokens, vocabulary)`.
 
-Knows one segment a sequence and no padding. Does not know weights trained elsewhere, nor the small
-constant in its norms (1e-12 in the original; counts do not depend on it).
+A padding id, where one is told, fills sequences up and is seen by no attention; costs are those of
+the whole length. Knows one segment a sequence. Does not know weights trained elsewhere, nor the
+small constant in its norms (1e-12 in the original; counts do not depend on it).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 from search_spaces.builder import BlockBuilder
-from search_spaces.errors import UserError
+from search_spaces.errors import UserError, unknown
 from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace, layer_choices
 from search_spaces.token_ops import TokenType
 
+
+@dataclass(frozen=True)
+class Preset:
+    """The ranges of a model."""
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    mlp_widths: tuple[int, ...]
+
+
+PRESETS = {
+    "base": Preset(
+        (192, 384, 576, 768), (2, 4, 6, 8, 10, 12), (3, 6, 9, 12), (768, 1536, 2304, 3072)
+    ),
+    "mini": Preset((64, 128, 192, 256), (1, 2, 3, 4), (1, 2, 3, 4), (128, 256, 512, 1024)),
+}
+
 HEAD_WIDTH = 64
-WIDTHS = (192, 384, 576, 768)
-DEPTHS = (2, 4, 6, 8, 10, 12)
-HEADS = (3, 6, 9, 12)
-MLP_WIDTHS = (768, 1536, 2304, 3072)
 POSITIONS = 512
 SEGMENTS = 2
 
 
 def bert(
+    preset: str = "base",
     *,
-    sequence: int = 128,
-    vocabulary: int = 30_522,
+    sequence: int | None = None,
+    vocabulary: int | None = None,
     classes: int | None = None,
     language_model: bool = False,
+    padding: int | None = None,
 ) -> SearchSpace:
-    """The space at a sequence length.
+    """The space of a preset at a sequence length.
 
     Args:
+        sequence: tokens of a sequence, 128 by default.
+        vocabulary: number of token ids, 30,522 by default.
         classes: with a classifier over the pooled token, of so many classes.
         language_model: with the head that predicts masked words (its weight is the word
             embedding's) in place of the pooler.
+        padding: the id that fills sequences up and is not attended to; by default there is none.
 
     Raises:
-        UserError: for a sequence longer than there are positions, or two heads at once.
+        UserError: for an unknown preset, a sequence longer than there are positions, a padding
+            that is no id, or two heads at once.
     """
-    if not 1 <= sequence <= POSITIONS:
-        raise UserError(f"sequence is {sequence}, expected 1 to {POSITIONS} tokens")
+    if preset not in PRESETS:
+        raise unknown("preset of bert", preset, PRESETS)
+    ranges = PRESETS[preset]
+    tokens = 128 if sequence is None else sequence
+    words = 30_522 if vocabulary is None else vocabulary
+    if not 1 <= tokens <= POSITIONS:
+        raise UserError(f"sequence is {tokens}, expected 1 to {POSITIONS} tokens")
+    if padding is not None and not 0 <= padding < words:
+        raise UserError(f"padding is {padding}, expected an id from 0 to {words - 1}")
     if language_model and classes is not None:
         raise UserError(f"classes is {classes}, expected none beside language_model")
-    depth = Choice("depth", DEPTHS)
-    choices = [Choice("width", WIDTHS), depth]
+    depth = Choice("depth", ranges.depths)
+    choices = [Choice("width", ranges.widths), depth]
+    blocks = [] if padding is None else [Block(IDS, (), lambda: _ids(tokens))]
 
     def embedding(width: int) -> tuple[Op, ...]:
-        return _embedding(sequence, vocabulary, width)
+        return _embedding(tokens, words, width)
 
-    blocks = [Block("embedding", ("width",), embedding)]
-    options = {"heads": HEADS, "mlp_width": MLP_WIDTHS}
-    for layer in range(max(DEPTHS)):
+    blocks.append(Block("embedding", ("width",), embedding))
+    options = {"heads": ranges.heads, "mlp_width": ranges.mlp_widths}
+    for layer in range(max(ranges.depths)):
         name = f"block{layer}"
         choices += layer_choices(depth, layer, options, name)
         depends = ("width", "depth", f"{name}_heads", f"{name}_mlp_width")
-        blocks.append(Block(name, depends, _layer(layer, sequence)))
+        blocks.append(Block(name, depends, _layer(layer, tokens, padding)))
 
     def head(width: int) -> tuple[Op, ...]:
         if language_model:
-            return _word_head(sequence, width, vocabulary)
-        return _pooler(sequence, width, classes)
+            return _word_head(tokens, width, words)
+        return _pooler(tokens, width, classes)
 
     blocks.append(Block("head", ("width",), head))
-    return SearchSpace("bert", tuple(choices), tuple(blocks))
+    name = "bert" if preset == "base" else f"bert-{preset}"
+    return SearchSpace(name, tuple(choices), tuple(blocks))
 
 
-def _layer(layer: int, length: int) -> Callable[..., tuple[Op, ...]]:
+IDS = "ids"
+"""The block that keeps the token ids for the attention of later ones, where there is padding."""
+
+
+def _layer(layer: int, length: int, padding: int | None) -> Callable[..., tuple[Op, ...]]:
     def ops(width: int, depth: int, heads: int, mlp_width: int) -> tuple[Op, ...]:
-        return () if layer >= depth else _encoder_block(length, width, heads, mlp_width)
+        return () if layer >= depth else _encoder_block(length, width, heads, mlp_width, padding)
 
     return ops
+
+
+@cache
+def _ids(length: int) -> tuple[Op, ...]:
+    build = BlockBuilder(length)
+    build.token_ids("ids", build.input)
+    return build.ops
 
 
 @cache
@@ -92,11 +136,19 @@ def _embedding(length: int, vocabulary: int, width: int) -> tuple[Op, ...]:
 
 
 @cache
-def _encoder_block(length: int, width: int, heads: int, mlp_width: int) -> tuple[Op, ...]:
+def _encoder_block(
+    length: int, width: int, heads: int, mlp_width: int, padding: int | None
+) -> tuple[Op, ...]:
     build = BlockBuilder(length, width)
     inner = HEAD_WIDTH * heads
-    parts = [build.linear(name, build.input, inner) for name in ("query", "key", "value")]
-    x = build.grouped_attention("attention", *parts, heads=heads)
+    query, key, value = (build.linear(n, build.input, inner) for n in ("query", "key", "value"))
+    if padding is None:
+        x = build.grouped_attention("attention", query, key, value, heads=heads)
+    else:
+        ids = build.output_of(IDS, length)
+        x = build.masked_attention(
+            "attention", query, key, value, ids, heads=heads, padding=padding
+        )
     x = build.add("attention_residual", build.linear("projection", x, width), build.input)
     x = y = build.layer_norm("attention_norm", x)
     x = build.activation("mlp_activation", build.linear("mlp_expand", x, mlp_width), "gelu")

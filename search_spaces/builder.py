@@ -34,11 +34,13 @@ from search_spaces.token_ops import (
     ClassToken,
     Embedding,
     FirstToken,
+    MaskedAttention,
     MeanToken,
     PositionEmbedding,
     RMSNorm,
     Rotary,
     TiedLinear,
+    TokenIds,
     ToTokens,
 )
 
@@ -129,6 +131,25 @@ class BlockBuilder:
         """Attention over a query, a key and a value of their own; `kv_heads` 0 means `heads`."""
         inputs = (query, key, value)
         return self.add_op(Attention(name, inputs, query.shape, heads, kv_heads, causal))
+
+    def masked_attention(
+        self,
+        name: str,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        ids: Tensor,
+        *,
+        heads: int,
+        padding: int,
+    ) -> Tensor:
+        """Attention that does not see the keys whose token ids are `padding`."""
+        inputs = (query, key, value, ids)
+        return self.add_op(MaskedAttention(name, inputs, query.shape, heads, padding=padding))
+
+    def token_ids(self, name: str, ids: Tensor) -> Tensor:
+        """Pass token ids on, for blocks that read this one by its name."""
+        return self.add_op(TokenIds(name, (ids,), ids.shape))
 
     def embedding(self, name: str, ids: Tensor, vocabulary: int, width: int) -> Tensor:
         """Token ids `(tokens,)` to vectors."""

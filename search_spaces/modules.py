@@ -17,46 +17,8 @@ from torch.nn import functional as F
 from search_spaces import ops as o
 from search_spaces import token_ops as t
 from search_spaces.architecture import Value
+from search_spaces.attention import AttentionModule, MaskedAttentionModule, RotaryModule
 from search_spaces.space import SearchSpace
-
-
-class _Attention(nn.Module):
-    def __init__(self, heads: int, kv_heads: int, causal: bool) -> None:
-        super().__init__()
-        self.heads = heads
-        self.kv_heads = kv_heads or heads
-        self.causal = causal
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """`(batch, tokens, 3 * width)`, or query, key and value, to `(batch, tokens, width)`."""
-        query, key, value = inputs if len(inputs) == 3 else inputs[0].chunk(3, dim=2)
-        batch, tokens, width = query.shape
-        heads, shared = (batch, -1, self.heads, width // self.heads), self.kv_heads
-        mixed = F.scaled_dot_product_attention(
-            query.reshape(heads).transpose(1, 2),
-            key.reshape(batch, -1, shared, width // self.heads).transpose(1, 2),
-            value.reshape(batch, -1, shared, width // self.heads).transpose(1, 2),
-            is_causal=self.causal,
-            enable_gqa=shared != self.heads,
-        )
-        return mixed.transpose(1, 2).reshape(batch, tokens, width)
-
-
-class _Rotary(nn.Module):
-    def __init__(self, heads: int, width: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.pairs = width // heads // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Rotate `(batch, tokens, heads * head width)`."""
-        batch, tokens, width = x.shape
-        rates = 10_000.0 ** (-torch.arange(self.pairs, device=x.device) / self.pairs)
-        angles = torch.outer(torch.arange(tokens, device=x.device), rates).to(x.dtype)
-        cosine, sine = angles.cos()[:, None], angles.sin()[:, None]
-        a, b = x.reshape(batch, tokens, self.heads, -1).chunk(2, dim=-1)
-        turned = torch.cat([a * cosine - b * sine, b * cosine + a * sine], dim=-1)
-        return turned.reshape(batch, tokens, width)
 
 
 class _Concat(nn.Module):
@@ -244,10 +206,12 @@ def _embedding(op: t.Embedding) -> nn.Module:
 MODULES: dict[type[o.Op], Callable[[Any], nn.Module]] = {
     o.Conv2d: _conv,
     o.Linear: _linear,
-    o.Attention: lambda op: _Attention(op.heads, op.kv_heads, op.causal),
+    o.Attention: AttentionModule,
+    t.MaskedAttention: MaskedAttentionModule,
+    t.TokenIds: lambda op: nn.Identity(),
     t.Embedding: _embedding,
     t.RMSNorm: lambda op: nn.RMSNorm(op.out_shape[-1], eps=1e-6),
-    t.Rotary: lambda op: _Rotary(op.heads, op.out_shape[-1]),
+    t.Rotary: lambda op: RotaryModule(op.heads, op.out_shape[-1]),
     o.MaxPool2d: lambda op: nn.MaxPool2d(op.kernel, op.stride, op.padding, ceil_mode=op.ceil),
     o.AvgPool2d: lambda op: nn.AvgPool2d(
         op.kernel, op.stride, op.padding, ceil_mode=op.ceil, count_include_pad=False

@@ -50,7 +50,8 @@ def _tied(g: Graph, op: t.TiedLinear, at: str, x: list[str]) -> str:
     return _linear(g, op, at, x)
 
 
-def _attention(g: Graph, op: o.Attention, at: str, x: list[str]) -> str:
+def _attention(g: Graph, op: o.Attention, at: str, x: list[str], hidden: str | None = None) -> str:
+    """`hidden` is `(batch, 1, 1, keys)` bool, the keys that no query sees."""
     tokens, width = op.out_shape
     side, shared = width // op.heads, op.kv_heads or op.heads
     if len(x) == 1:
@@ -69,9 +70,17 @@ def _attention(g: Graph, op: o.Attention, at: str, x: list[str]) -> str:
         keys = op.inputs[-1].shape[0]
         mask = np.triu(np.full((tokens, keys), -np.inf, dtype=np.float32), 1)
         scores = g.node("Add", scores, g.constant(f"causal_{tokens}_{keys}", mask))
+    if hidden is not None:
+        scores = g.node("Where", hidden, g.number(-np.inf), scores)
     mixed = g.node("MatMul", g.node("Softmax", scores, axis=-1), v)
     mixed = g.node("Transpose", mixed, perm=[0, 2, 1, 3])
     return g.node("Reshape", mixed, g.whole(0, -1, width))
+
+
+def _masked_attention(g: Graph, op: t.MaskedAttention, at: str, x: list[str]) -> str:
+    *read, ids = x
+    hidden = g.node("Equal", ids, g.whole(op.padding))
+    return _attention(g, op, at, read, g.node("Unsqueeze", hidden, g.whole(1, 2)))
 
 
 def _repeated(g: Graph, x: str, times: int) -> str:
@@ -310,6 +319,8 @@ RULES: dict[type[o.Op], Rule] = {
     o.Add: _add,
     o.Multiply: _plain("Mul"),
     t.Embedding: _embedding,
+    t.TokenIds: lambda g, op, at, x: x[0],
+    t.MaskedAttention: _masked_attention,
     t.RelativeAttention: _relative_attention,
     t.RMSNorm: _rms_norm,
     t.Rotary: _rotary,

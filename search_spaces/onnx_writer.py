@@ -59,7 +59,8 @@ def write_onnx(blocks: Blocks, weights: Weights | None = None) -> onnx.ModelProt
             sources = [values.get(tensor.name, tensor.name) for tensor in op.inputs]
             values[op.name] = rule(graph, op, f"blocks.{block}.ops.{op.name}.", sources)
         last = ends[f"@{block}"] = values[ops[-1].name]
-    out = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", *ops[-1].out_shape])
+    kind = TensorProto.INT64 if isinstance(ops[-1], t.TokenIds) else TensorProto.FLOAT
+    out = helper.make_tensor_value_info("output", kind, ["batch", *ops[-1].out_shape])
     graph.node("Identity", last, named=["output"])
     nodes = _needed(graph.nodes)
     read = {name for node in nodes for name in node.input}
@@ -84,13 +85,20 @@ def inputs_of(blocks: Blocks) -> dict[str, Taken]:
     inside = {f"@{name}" for name, _ in blocks}
     first = blocks[0][0]
     return {
-        tensor.name: Taken(tensor.shape, isinstance(op, t.Embedding))
+        tensor.name: Taken(tensor.shape, _is_ids(op, tensor))
         for block, ops in blocks
         for op in ops
         for tensor in op.inputs
         if (tensor.name == "input" and block == first)
         or (tensor.name[0] == "@" and tensor.name not in inside)
     }
+
+
+def _is_ids(op: o.Op, tensor: o.Tensor) -> bool:
+    """Whether an op reads this input as token ids."""
+    if isinstance(op, t.MaskedAttention):
+        return tensor == op.inputs[-1]
+    return isinstance(op, t.Embedding | t.TokenIds)
 
 
 def _needed(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
-from search_spaces.ops import Op, Shape
+from search_spaces.ops import Attention, Identity, Op, Shape
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,22 @@ class Embedding(Op):
     def parameter_shapes(self) -> dict[str, Shape]:
         """The table, `(vocabulary, width)`."""
         return {"weight": (self.vocabulary, self.out_shape[-1])}
+
+
+@dataclass(frozen=True)
+class TokenIds(Identity):
+    """Passes the network's token ids on, so that later blocks can read them."""
+
+
+@dataclass(frozen=True)
+class MaskedAttention(Attention):
+    """Attention whose queries see no key that only fills a sequence up.
+
+    Reads the token ids `(keys,)` after query, key and value; keys whose id is `padding` are hidden.
+    Counts as attention over all of them, as kernels compute it.
+    """
+
+    padding: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from evaluators.costs import CostTables
 from nas.supernet import Supernet
 from search_spaces.architecture import Architecture
-from search_spaces.bert import DEPTHS, MLP_WIDTHS, WIDTHS, bert
+from search_spaces.bert import PRESETS, bert
 from search_spaces.errors import UserError
 from search_spaces.modules import Network, build
+from search_spaces.onnx_writer import write_onnx
+from search_spaces.serial import blocks_from_json, blocks_to_json
 from search_spaces.space import SearchSpace
 
 ENCODER, POOLER, WORD_HEAD = 11_173_625_856, 589_824, 3_075_932_160
@@ -96,9 +98,9 @@ def test_bert_base_attention_at_512_tokens() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(
-    width=st.sampled_from(WIDTHS),
-    depth=st.sampled_from(DEPTHS),
-    mlp_width=st.sampled_from(MLP_WIDTHS),
+    width=st.sampled_from(PRESETS["base"].widths),
+    depth=st.sampled_from(PRESETS["base"].depths),
+    mlp_width=st.sampled_from(PRESETS["base"].mlp_widths),
     tokens=st.sampled_from([1, 64, 128, 512]),
 )
 def test_members_with_layers_alike_count_as_transformers_builds_them(
@@ -208,6 +210,80 @@ def test_it_computes_what_transformers_does_with_the_same_weights(
         torch.testing.assert_close(network(ids), reference(ids).logits, rtol=1e-4, atol=1e-4)
 
 
+def padded(lengths: list[int], sequence: int) -> Tensor:
+    """Random ids from 1 to 49 of these lengths, filled up with 0."""
+    ids = torch.randint(1, 50, (len(lengths), sequence))
+    return ids * (torch.arange(sequence) < torch.tensor(lengths)[:, None])
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_what_fills_a_sequence_up_is_not_seen(heads: int) -> None:
+    torch.manual_seed(0)
+    long = bert("mini", sequence=20, vocabulary=50, classes=5, padding=0)
+    short = bert("mini", sequence=7, vocabulary=50, classes=5)
+    values = {**long.smallest, "block0_heads": heads}
+    network, alone = (build(s, s.architecture(values)).eval() for s in (long, short))
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    alone.load_state_dict(network.state_dict())
+    ids = padded([7, 7, 7], 20)
+    with torch.no_grad():
+        torch.testing.assert_close(network(ids), alone(ids[:, :7]), rtol=1e-4, atol=1e-5)
+        seen = network(padded([20, 20], 20))
+    assert not torch.allclose(seen[0], seen[1])
+
+
+def test_padding_computes_what_transformers_does_with_an_attention_mask() -> None:
+    torch.manual_seed(1)
+    space = bert(sequence=20, vocabulary=50, classes=5, padding=0)
+    network = build(space, alike(space, 192, 2, 768)).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    settings = {"vocab_size": 50, "layer_norm_eps": 1e-5, "num_labels": 5}
+    reference = theirs("BertForSequenceClassification", 192, 2, 768, **settings)
+    reference.load_state_dict(as_theirs(network))
+    ids = padded([3, 11, 20], 20)
+    with torch.no_grad():
+        expected = reference(ids, attention_mask=(ids != 0).long()).logits
+        torch.testing.assert_close(network(ids), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_padding_is_the_same_in_the_supernet_in_a_file_and_in_onnx() -> None:
+    import onnxruntime
+
+    torch.manual_seed(0)
+    space = bert("mini", sequence=12, vocabulary=50, classes=5, padding=0)
+    arch = space.decode(space.sample(1, 2))[0]
+    supernet = Supernet(space).eval()
+    network = supernet.extract(arch)
+    ids = padded([2, 7, 12], 12)
+    blocks = space.ops(arch)
+    loaded = Network(blocks_from_json(blocks_to_json(blocks))).eval()
+    loaded.load_state_dict(network.state_dict())
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    session = onnxruntime.InferenceSession(write_onnx(blocks, weights).SerializeToString())
+    with torch.no_grad():
+        expected = supernet(ids, arch)
+        torch.testing.assert_close(network(ids), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(loaded(ids), expected, rtol=1e-4, atol=1e-4)
+    (given,) = session.run(None, {"input": ids.numpy()})
+    torch.testing.assert_close(torch.from_numpy(given), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_padding_changes_no_count() -> None:
+    plain, padding = tables_of(sequence=64), tables_of(sequence=64, padding=0)
+    for arch in plain.space.decode(plain.space.sample(20, 3)):
+        assert cost_of(padding, arch) == cost_of(plain, arch)
+
+
+def test_bert_mini_is_the_largest_of_its_space() -> None:
+    space = bert("mini", classes=3)
+    with torch.device("meta"):
+        model = theirs("BertForSequenceClassification", 256, 4, 1024, num_labels=3)
+    tables = CostTables(space)
+    assert tables.cost(space.largest)["params"] == sum(p.numel() for p in model.parameters())
+
+
 @pytest.mark.parametrize("options", [{}, {"language_model": True}])
 def test_subnets_compute_what_their_extracted_networks_do(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -232,6 +308,8 @@ def test_subnets_compute_what_their_extracted_networks_do(options: dict[str, Any
     [
         ({"sequence": 513}, "sequence is 513, expected 1 to 512 tokens"),
         ({"sequence": 0}, "sequence is 0, expected 1 to 512 tokens"),
+        ({"vocabulary": 9, "padding": 9}, "padding is 9, expected an id from 0 to 8"),
+        ({"preset": "bse"}, "unknown preset of bert 'bse': did you mean 'base'"),
         ({"classes": 2, "language_model": True}, "classes is 2, expected none beside language_mo"),
     ],
 )
