@@ -99,7 +99,7 @@ def format_metric(metric: str, value: float) -> str:
     """
     if metric == "accuracy" and value <= 1:
         return f"{value:.2%}"
-    if metric in ("macs", "params", "memory"):
+    if metric in ("macs", "avg_flops", "params", "memory"):
         return format_size(value, "B" if metric == "memory" else "")
     return f"{value:.4g}"
 

@@ -27,6 +27,7 @@ from evaluators.data import ImageData
 from evaluators.gated_costs import network_costs
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
+from search_spaces.exit_network import ExitNetwork, network_from_json
 from search_spaces.files import refuse_full, write_folder
 from search_spaces.modules import Network
 from search_spaces.serial import Blocks, blocks_from_json, blocks_to_json
@@ -60,18 +61,24 @@ def export(
         metrics: what is known of the network beside its costs (test accuracy).
 
     Raises:
-        UserError: for an unknown format, a folder that is not empty, a failed check, or a place
-            that cannot be written.
+        UserError: for an unknown format, early exits as ONNX, a folder that is not empty, a failed
+            check, or a place that cannot be written.
     """
     for name in formats:
         if name not in FORMATS:
             raise unknown("export format", name, FORMATS)
+    exits = network.exits_to_json() if isinstance(network, ExitNetwork) else None
+    if exits is not None and "onnx" in formats:
+        # Where a sample leaves depends on what is computed, which a graph of ops does not.
+        raise UserError("a network with early exits is not written as onnx: expected safetensors")
     refuse_full(folder, overwrite=overwrite)
     network = network.to("cpu").eval()
     config = _config(arch, tables, data, metrics or {})
     if blocks is not None:
         config |= {"network": blocks_to_json(blocks), "costs": network_costs(blocks)}
         config["cut"] = dict(cut or {})
+    if exits is not None:
+        config["exits"] = exits
 
     def fill(place: Path) -> None:
         if "safetensors" in formats:
@@ -104,8 +111,10 @@ def load(folder: Path | str) -> Network:
         raise UserError(
             f"{folder} has format version {config.get('format_version')}, expected {FORMAT_VERSION}"
         )
+    blocks = blocks_from_json(config["network"])
     with torch.device("meta"):
-        network = Network(blocks_from_json(config["network"]))
+        exits = config.get("exits")
+        network = Network(blocks) if exits is None else network_from_json(blocks, exits)
     try:
         weights |= {name: weights[source] for name, source in network.tied_weights.items()}
         network.load_state_dict(weights, assign=True)

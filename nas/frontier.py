@@ -33,6 +33,7 @@ class Objective:
 
 LESS_IS_BETTER = (
     "macs",
+    "avg",
     "params",
     "memory",
     "latency",

@@ -143,13 +143,26 @@ class Supernet(nn.Module):
         blocks = self.space.ops(arch)
         kept: dict[str, Tensor] = {}
         for (name, ops), route in zip(blocks, routes(blocks), strict=True):
-            skeleton = self._skeleton(ops).train(self.training)
-            tensors = self.block_tensors(name, ops, own_buffers=not updates_statistics)
             outside = {f"@{read}": kept[read] for read in route.reads}
-            x = functional_call(skeleton, tensors, (x, outside))
+            x = self.run_block(name, ops, x, outside, own_buffers=not updates_statistics)
             if route.read_later:
                 kept[name] = x
         return x
+
+    def run_block(
+        self,
+        block: str,
+        ops: tuple[o.Op, ...],
+        x: Tensor,
+        outside: Mapping[str, Tensor],
+        *,
+        own_buffers: bool,
+    ) -> Tensor:
+        """Run one block of the active network; arguments as in `block_tensors`."""
+        skeleton = self._skeleton(ops).train(self.training)
+        tensors = self.block_tensors(block, ops, own_buffers=own_buffers)
+        output: Tensor = functional_call(skeleton, tensors, (x, outside))
+        return output
 
     def block_tensors(
         self, block: str, ops: Iterable[o.Op], *, own_buffers: bool = False
