@@ -39,8 +39,9 @@ class GatedMacs:
         index: dict[int, int] = {}
         entries: list[tuple[int, Ints]] = []
 
-        def width(key: str) -> int:
-            units = features.units[key]
+        def width(key: str, first: int | None = None) -> int:
+            """The index of the width of a tensor, or of so many of its first features."""
+            units = features.units[key][:first] if first else features.units[key]
             if id(units) not in index:
                 index[id(units)] = len(index) + 1
                 entries.append((index[id(units)], units))
@@ -68,6 +69,9 @@ class GatedMacs:
                     coefficient //= len(features.units[node.inputs[0]])
                     pair = (features.units[node.inputs[0]], features.units[node.key])
                     shared += _shared(len(coefficients), *pair, features.count)
+            elif isinstance(op, t.KeepTokens):
+                source = width(node.inputs[1], op.inner)
+                coefficient //= op.inner
             coefficients.append(coefficient)
             reads.append(source)
             gives.append(target)

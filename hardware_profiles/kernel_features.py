@@ -27,7 +27,7 @@ CHUNK = 8192
 BYTES = 4
 """Of a value in fp32. Another precision scales all bytes alike, which a fit absorbs."""
 
-KIND_ATTRIBUTES = ("kernel", "stride", "dilation", "function", "causal", "ceil")
+KIND_ATTRIBUTES = ("kernel", "stride", "dilation", "function", "causal", "ceil", "judges")
 """Attributes of an op that choose a kernel; all others only set how much it works."""
 
 RIDGES = (8, 64)

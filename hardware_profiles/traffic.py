@@ -14,7 +14,8 @@ onnxruntime all do so; for a measured account of which pairs fuse where, see Zha
   readers, and runtimes differ;
 - `Identity` is a name, and `Zero` a constant that is folded: neither runs;
 - attention is one kernel that keeps its scores on the chip (Dao et al., "FlashAttention", 2022);
-  with relative positions it is not, and both score matrices are written and read.
+  with relative positions it is not, and both score matrices are written and read. So are the scores
+  by which tokens are kept; their sorting is counted into the same kernel.
 
 Knows shapes and bytes. Does not know devices, and so neither caches nor time: every kernel reads
 its inputs from memory and writes its result to it.
@@ -28,7 +29,13 @@ from dataclasses import dataclass, field
 from math import prod
 
 from search_spaces.ops import BatchNorm2d, Crop, Identity, Op, Tensor, Zero
-from search_spaces.token_ops import Embedding, FirstToken, PositionEmbedding, RelativeAttention
+from search_spaces.token_ops import (
+    Embedding,
+    FirstToken,
+    KeepTokens,
+    PositionEmbedding,
+    RelativeAttention,
+)
 
 _CONSTANT = ""
 """The name of a tensor that takes no reading."""
@@ -122,6 +129,8 @@ def _elements_read(op: Op, tensor: Tensor) -> int:
     """Of one input; an op that takes a part reads that part."""
     if isinstance(op, FirstToken | Crop):
         return prod(op.out_shape)
+    if isinstance(op, KeepTokens):
+        return _read_to_keep(op, tensor)
     return prod(tensor.shape)
 
 
@@ -132,7 +141,21 @@ def _elements_beside(op: Op) -> int:
     if isinstance(op, RelativeAttention):
         # Scores against keys and against positions, each written and read back.
         return 4 * op.heads * op.out_shape[0] ** 2
+    if isinstance(op, KeepTokens):
+        return 2 * op.heads * (op.macs // op.inner)
     return 0
+
+
+def _read_to_keep(op: KeepTokens, tensor: Tensor) -> int:
+    """The tokens that stay, all keys, and the queries of those who judge."""
+    tokens, query, *others = op.inputs
+    if tensor == tokens:
+        return prod(op.out_shape)
+    judges = op.macs // op.inner // tokens.shape[0]
+    if tensor == query:
+        keys = 0 if others and len(others[0].shape) == 2 else tokens.shape[0]
+        return (judges + keys) * op.inner
+    return prod(tensor.shape)
 
 
 def _weights_read(op: Op, *, folded: bool) -> int:

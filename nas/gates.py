@@ -104,6 +104,11 @@ class GatedNetwork(nn.Module):
         assert isinstance(container, BlockModule)
         module: Any = container.ops[node.op.name]
         op, features = node.op, self.features
+        if isinstance(op, t.KeepTokens):
+            # A shut head is cut out, so it must not judge.
+            query = features.units[node.inputs[1]][: op.inner]
+            heads = torch.from_numpy(query[:: op.inner // op.heads])
+            return lambda x, u, b: module(*x, open_heads=(u[heads] > 0).to(x[0]))
         read = features.units.get(node.inputs[0])
         if read is not None and (read < features.count).any():
             index = torch.from_numpy(read)

@@ -226,6 +226,9 @@ def _settings(op: o.Op) -> object:
     if isinstance(op, o.Attention):
         group = op.heads // (op.kv_heads or op.heads)
         return (op.out_shape[-1] // op.heads, group, op.causal)
+    if isinstance(op, t.KeepTokens):
+        # A head without query and key pays all tokens alike: it does not change their order.
+        return (op.inner // op.heads, op.judges, op.padding)
     if isinstance(op, t.RelativeAttention):
         return (op.out_shape[-1] // op.heads, op.distance)
     if isinstance(op, t.Rotary):

@@ -33,7 +33,10 @@ from search_spaces.token_ops import (
     Bias,
     ClassToken,
     Embedding,
+    FirstIds,
     FirstToken,
+    Judges,
+    KeepTokens,
     MaskedAttention,
     MeanToken,
     PositionEmbedding,
@@ -151,6 +154,10 @@ class BlockBuilder:
         """Pass token ids on, for blocks that read this one by its name."""
         return self.add_op(TokenIds(name, (ids,), ids.shape))
 
+    def first_ids(self, name: str, ids: Tensor, count: int) -> Tensor:
+        """The first `count` token ids; no op where those are all."""
+        return ids if count == ids.shape[0] else self.add_op(FirstIds(name, (ids,), (count,)))
+
     def embedding(self, name: str, ids: Tensor, vocabulary: int, width: int) -> Tensor:
         """Token ids `(tokens,)` to vectors."""
         return self.add_op(Embedding(name, (ids,), (*ids.shape, width), vocabulary))
@@ -243,6 +250,26 @@ class BlockBuilder:
     ) -> Tensor:
         """Add positions: of a class token and a square grid, or the first of a line of them."""
         return self.add_op(PositionEmbedding(name, (x,), x.shape, grid, positions))
+
+    def keep_tokens(
+        self,
+        name: str,
+        x: Tensor,
+        *attended: Tensor,
+        kept: int,
+        heads: int,
+        judges: Judges = "first",
+        padding: int | None = None,
+    ) -> Tensor:
+        """Keep the `kept` most attended tokens, the first among them; no op where that is all.
+
+        `attended` is what attention read: query, key and value as one, or query and key; the
+        token ids after them where there is `padding`.
+        """
+        if kept == x.shape[0]:
+            return x
+        shape = (kept, x.shape[1])
+        return self.add_op(KeepTokens(name, (x, *attended), shape, heads, judges, padding))
 
     def first_token(self, name: str, x: Tensor) -> Tensor:
         """Read the class token."""

@@ -146,6 +146,8 @@ def _cut_op(node: Node, inputs: tuple[Tensor, ...], shape: Shape) -> Op:
         changes["groups"] = op.groups * share[0] // share[1]
     elif isinstance(op, t.Rotary | t.RelativeAttention) and op.heads > 1:
         changes["heads"] = op.heads * share[0] // share[1]
+    elif isinstance(op, t.KeepTokens):
+        changes["heads"] = op.heads * inputs[1].shape[-1] // op.inputs[1].shape[-1]
     elif isinstance(op, o.Attention) and op.heads > 1:
         changes["heads"] = op.heads * share[0] // share[1]
         if op.kv_heads > 1:

@@ -244,6 +244,18 @@ def _relative_attention(node: Node, read: Sequence[Ids], ties: _Ties) -> Ids:
     return out
 
 
+def _keep_tokens(node: Node, read: Sequence[Ids], ties: _Ties) -> Ids:
+    op = node.op
+    assert isinstance(op, t.KeepTokens)
+    query, key = np.split(read[1], 3)[:2] if len(read) == 2 else read[1:]
+    if op.heads == 1:
+        why = "the one head whose attention says which tokens stay"
+        ties.fix(np.concatenate([query, key]), node.key, why)
+    else:
+        _tie_heads(op.heads, [query, key], ties)
+    return read[0]
+
+
 def _tie_heads(heads: int, parts: Sequence[Ids], ties: _Ties) -> None:
     first = parts[0].reshape(heads, -1)[:, :1]
     for part in parts:
@@ -261,6 +273,7 @@ RULES: dict[type[o.Op], Rule] = {
     o.Attention: _attention,
     t.Rotary: _rotary,
     t.RelativeAttention: _relative_attention,
+    t.KeepTokens: _keep_tokens,
 }
 """What each op type ties together. A type that is not here has fixed features."""
 

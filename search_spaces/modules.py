@@ -18,6 +18,7 @@ from search_spaces import ops as o
 from search_spaces import token_ops as t
 from search_spaces.architecture import Value
 from search_spaces.attention import AttentionModule, MaskedAttentionModule, RotaryModule
+from search_spaces.keep_tokens import FirstIdsModule, KeepTokensModule
 from search_spaces.space import SearchSpace
 
 
@@ -237,6 +238,8 @@ MODULES: dict[type[o.Op], Callable[[Any], nn.Module]] = {
     t.Bias: lambda op: _Bias(op.out_shape[-1]),
     t.TiedLinear: lambda op: _TiedLinear(op.parameter_shapes["weight"]),
     t.FirstToken: lambda op: _Function(_first_token),
+    t.KeepTokens: KeepTokensModule,
+    t.FirstIds: FirstIdsModule,
 }
 """How to build each op type: `(op) -> module` whose forward takes the op's inputs, batched."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
 from search_spaces import ops as o
 from search_spaces import token_ops as t
@@ -220,6 +221,46 @@ def _first_token(g: Graph, op: t.FirstToken, at: str, x: list[str]) -> str:
     return g.node("Gather", *x, g.constant("index_0", np.int64(0)), axis=1)
 
 
+def _keep_tokens(g: Graph, op: t.KeepTokens, at: str, x: list[str]) -> str:
+    side, kept = op.inner // op.heads, g.whole(op.out_shape[0])
+    tokens, *read = x
+    filling = None
+    if op.padding is not None:
+        is_padding = g.node("Equal", read.pop(), g.whole(op.padding))
+        filling = g.node("Unsqueeze", is_padding, g.whole(1, 2))
+    if len(read) == 1:
+        read = list(g.node("Split", read[0], outputs=3, axis=2, num_outputs=3))
+    query, key = read[:2]
+    if op.judges == "first":
+        query = g.node("Slice", query, g.whole(0), g.whole(1), g.whole(1))
+    q, k = (g.node("Reshape", part, g.whole(0, -1, op.heads, side)) for part in (query, key))
+    q, k = g.node("Transpose", q, perm=[0, 2, 1, 3]), g.node("Transpose", k, perm=[0, 2, 3, 1])
+    scores = g.node("Mul", g.node("MatMul", q, k), g.number(side**-0.5))
+    if filling is not None:
+        scores = g.node("Where", filling, g.number(-np.inf), scores)
+    scores = g.node("Softmax", scores, axis=-1)
+    if filling is not None and op.judges == "all":
+        judges = g.node("Transpose", g.node("Not", filling), perm=[0, 1, 3, 2])
+        scores = g.node("Mul", scores, g.node("Cast", judges, to=TensorProto.FLOAT))
+    scores = g.node("ReduceMean", scores, g.whole(1, 2), keepdims=0)
+    if filling is not None:
+        scores = g.node("Where", is_padding, g.number(-1.0), scores)
+    # In place of the first token's own score one above all others: it stays.
+    others = g.node("Slice", scores, g.whole(1), g.whole(2**31), g.whole(1))
+    _, best = g.node(
+        "TopK", g.node("Pad", others, g.whole(0, 1, 0, 0), g.number(2.0)), kept, outputs=2
+    )
+    # In their order again. Runtimes sort floats everywhere, whole numbers only here and there.
+    best = g.node("Cast", best, to=TensorProto.FLOAT)
+    order, _ = g.node("TopK", best, kept, outputs=2, largest=0)
+    index = g.node("Unsqueeze", g.node("Cast", order, to=TensorProto.INT64), g.whole(2))
+    return str(g.node("GatherND", tokens, index, batch_dims=1))
+
+
+def _first_ids(g: Graph, op: t.FirstIds, at: str, x: list[str]) -> str:
+    return g.node("Slice", *x, g.whole(0), g.whole(op.out_shape[0]), g.whole(1))
+
+
 def _mean_token(g: Graph, op: t.MeanToken, at: str, x: list[str]) -> str:
     return g.node("ReduceMean", *x, g.whole(1), keepdims=0)
 
@@ -332,5 +373,7 @@ RULES: dict[type[o.Op], Rule] = {
     t.PositionEmbedding: _positions,
     t.FirstToken: _first_token,
     t.MeanToken: _mean_token,
+    t.KeepTokens: _keep_tokens,
+    t.FirstIds: _first_ids,
 }
 """How each op type is written: `(graph, op, prefix of its weights' names, inputs) -> output`."""

@@ -96,9 +96,11 @@ def inputs_of(blocks: Blocks) -> dict[str, Taken]:
 
 def _is_ids(op: o.Op, tensor: o.Tensor) -> bool:
     """Whether an op reads this input as token ids."""
-    if isinstance(op, t.MaskedAttention):
+    if isinstance(op, t.MaskedAttention) or (
+        isinstance(op, t.KeepTokens) and op.padding is not None
+    ):
         return tensor == op.inputs[-1]
-    return isinstance(op, t.Embedding | t.TokenIds)
+    return isinstance(op, t.Embedding | t.TokenIds | t.FirstIds)
 
 
 def _needed(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:

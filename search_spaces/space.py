@@ -212,10 +212,11 @@ class SearchSpace:
             for name, choice in ((n, self.choices[self.column[n]]) for n in block.choices)
             if choice.parent in position
         ]
+        inner.sort(key=lambda item: self.column[item[2].name])
 
         def canonical(values: tuple[Value, ...]) -> tuple[Value, ...]:
             off = set()
-            for index, parent, choice in sorted(inner, key=lambda item: self.column[item[2].name]):
+            for index, parent, choice in inner:
                 if parent in off or values[parent] not in choice.active_for:
                     off.add(index)
             return tuple(

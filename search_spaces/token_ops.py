@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from search_spaces.ops import Attention, Identity, Op, Shape
 
@@ -169,3 +169,49 @@ class FirstToken(Op):
 @dataclass(frozen=True)
 class MeanToken(Op):
     """Mean over tokens: `(tokens, width)` to `(width,)`."""
+
+
+Judges = Literal["first", "all"]
+"""Whose attention says which tokens matter: the first token's alone, or that of all tokens."""
+
+
+@dataclass(frozen=True)
+class KeepTokens(Op):
+    """The first token and the most attended others, in their order: `(tokens, width)` to fewer.
+
+    Reads the tokens and what their block's attention read: query, key and value as one
+    `(tokens, 3 * inner)`, or query and key of their own. A token's score is the attention paid to
+    it, softmax of scaled products, averaged over heads and over those who judge: the class token
+    (Liang et al., "EViT", 2022), or all tokens (Goyal et al., "PoWER-BERT", 2020; Kim et al.,
+    "LTP", 2022). Of equal scores any may stay.
+
+    With `padding` it reads the token ids `(tokens,)` last. What only fills a sequence up, at its
+    end, judges nobody, gets no attention, and goes first.
+    """
+
+    heads: int = 1
+    judges: Judges = "first"
+    padding: int | None = None
+
+    @property
+    def inner(self) -> int:
+        """Width of the query."""
+        attended = len(self.inputs) - 1 - (self.padding is not None)
+        width = self.inputs[1].shape[-1]
+        return width // 3 if attended == 1 else width
+
+    @property
+    def macs(self) -> int:
+        """`judges * tokens * inner`: attention, fused, keeps its scores to itself, so those of the
+        judges are computed once more. Softmax, means and sorting do not count, as everywhere."""
+        tokens = self.inputs[0].shape[0]
+        return (1 if self.judges == "first" else tokens) * tokens * self.inner
+
+
+@dataclass(frozen=True)
+class FirstIds(Op):
+    """The first of the token ids: `(tokens,)` to fewer.
+
+    Where `KeepTokens` left as many tokens, these say which of them are padding: it stands at the
+    end before and after.
+    """

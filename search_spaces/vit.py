@@ -3,7 +3,8 @@
 The network is Dosovitskiy et al.'s (2021): patches, class token, learnt positions, pre-norm
 encoder blocks. Elastic: resolution, embedding width, depth, and per block heads, the width of
 query, key and value, and the MLP's ratio, after AutoFormer (Chen et al., 2021, table 1). Every
-query width is divisible by every number of heads.
+query width is divisible by every number of heads. With `keep_rates` some blocks drop the tokens
+that the class token attends to least (`token_pruning.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ from functools import cache
 from search_spaces.builder import BlockBuilder
 from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace, layer_choices
+from search_spaces.token_pruning import (
+    Rates,
+    keep_choice,
+    keep_places,
+    kept_tokens,
+    length_after,
+    pruned_name,
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +82,16 @@ def vit(
     image_size: int | None = None,
     channels: int = 3,
     classes: int = 1000,
+    keep_rates: Rates | None = None,
 ) -> SearchSpace:
-    """Return the space for images of `channels` channels and `classes` classes."""
+    """Return the space for images of `channels` channels and `classes` classes.
+
+    Args:
+        keep_rates: of token pruning; None drops none.
+
+    Raises:
+        UserError: for keep rates that cannot be.
+    """
     sizes = {"tiny": 8, "cifar": 32, "imagenet": 224}
     ranges = preset(name, image_size or sizes[name])
     patch = ranges.patch
@@ -89,6 +106,7 @@ def vit(
         return patch_embedding(resolution, channels, patch, width)
 
     blocks = [Block("embedding", ("resolution", "width"), embedding)]
+    places = keep_places(max(ranges.depths), keep_rates)
     options = {
         "heads": ranges.heads,
         "qkv_width": ranges.qkv_widths,
@@ -97,14 +115,25 @@ def vit(
     for layer in range(max(ranges.depths)):
         layer_name = f"block{layer}"
         choices += layer_choices(depth, layer, options, layer_name)
+        choices += keep_choice(places, depth, layer, layer_name)
         depends = ("resolution", "width", "depth", *(f"{layer_name}_{o}" for o in options))
-        blocks.append(Block(layer_name, depends, _layer(layer, patch)))
+        dropped = tuple(f"block{place}_keep" for place in places if place <= layer)
+        function = _layer(layer, patch, drops=layer in places)
+        blocks.append(Block(layer_name, (*depends, *dropped), function))
 
     def head(resolution: int, width: int) -> tuple[Op, ...]:
         return classifier(tokens(resolution, patch), width, classes)
 
-    blocks.append(Block("head", ("resolution", "width"), head))
-    return SearchSpace(f"vit-{name}", tuple(choices), tuple(blocks))
+    def head_of_fewer(resolution: int, width: int, depth: int, *keep: float) -> tuple[Op, ...]:
+        rates = [rate for place, rate in zip(places, keep, strict=True) if place < depth]
+        return classifier(length_after(tokens(resolution, patch), rates), width, classes)
+
+    if places:
+        depends = ("resolution", "width", "depth", *(f"block{place}_keep" for place in places))
+        blocks.append(Block("head", depends, head_of_fewer))
+    else:
+        blocks.append(Block("head", ("resolution", "width"), head))
+    return SearchSpace(pruned_name(f"vit-{name}", keep_rates), tuple(choices), tuple(blocks))
 
 
 def tokens(resolution: int, patch: int) -> int:
@@ -112,16 +141,24 @@ def tokens(resolution: int, patch: int) -> int:
     return 1 + (resolution // patch) ** 2
 
 
-def _layer(layer: int, patch: int) -> Callable[..., tuple[Op, ...]]:
+def _layer(layer: int, patch: int, *, drops: bool) -> Callable[..., tuple[Op, ...]]:
     """The function of one encoder block: its ops, or none beyond the depth."""
 
     def ops(
-        resolution: int, width: int, depth: int, heads: int, qkv_width: int, mlp_ratio: float
+        resolution: int,
+        width: int,
+        depth: int,
+        heads: int,
+        qkv_width: int,
+        mlp_ratio: float,
+        *keep: float,
     ) -> tuple[Op, ...]:
         if layer >= depth:
             return ()
-        length = tokens(resolution, patch)
-        return encoder_block(length, width, heads, qkv_width, round(width * mlp_ratio))
+        before = keep[:-1] if drops else keep
+        length = length_after(tokens(resolution, patch), before)
+        kept = kept_tokens(length, keep[-1]) if drops else length
+        return encoder_block(length, width, heads, qkv_width, round(width * mlp_ratio), kept)
 
     return ops
 
@@ -138,14 +175,15 @@ def patch_embedding(resolution: int, channels: int, patch: int, width: int) -> t
 
 @cache
 def encoder_block(
-    length: int, width: int, heads: int, qkv_width: int, mlp_width: int
+    length: int, width: int, heads: int, qkv_width: int, mlp_width: int, kept: int | None = None
 ) -> tuple[Op, ...]:
-    """Pre-norm attention and MLP, each with its residual."""
+    """Pre-norm attention and MLP, each with its residual; between them `kept` tokens stay."""
     build = BlockBuilder(length, width)
     x = build.layer_norm("attention_norm", build.input)
-    x = build.linear("qkv", x, 3 * qkv_width, parts=3)
-    x = build.linear("projection", build.attention("attention", x, heads), width)
-    x = y = build.add("attention_residual", x, build.input)
+    qkv = build.linear("qkv", x, 3 * qkv_width, parts=3)
+    x = build.linear("projection", build.attention("attention", qkv, heads), width)
+    x = build.add("attention_residual", x, build.input)
+    x = y = build.keep_tokens("keep", x, qkv, kept=kept or length, heads=heads)
     x = build.linear("mlp_expand", build.layer_norm("mlp_norm", x), mlp_width)
     x = build.linear("mlp_project", build.activation("mlp_activation", x, "gelu"), width)
     build.add("mlp_residual", x, y)
