@@ -28,7 +28,10 @@ from search_spaces.architecture import Value
 from search_spaces.modules import BlockModule, Network, routes, tie, ties
 from search_spaces.space import Block, SearchSpace
 
-CACHED_BLOCKS = 4096
+CACHED_BLOCKS = 65_536
+"""Forms of blocks whose modules are kept: making them takes as long as running them."""
+
+OUR_OPS = (o.__name__, t.__name__)
 
 
 def largest_ops(space: SearchSpace, block: Block) -> tuple[o.Op, ...]:
@@ -135,7 +138,8 @@ class Supernet(nn.Module):
         )
         largest = space.ops(space.largest)
         tie(self.blocks, ties(largest))
-        self._skeleton = lru_cache(maxsize=CACHED_BLOCKS)(_skeleton)
+        made = lru_cache(maxsize=CACHED_BLOCKS)(_skeleton)
+        self._skeleton = lru_cache(maxsize=CACHED_BLOCKS)(lambda ops: made(_sizeless(ops)))
 
     def forward(self, x: Tensor, arch: Mapping[str, Value]) -> Tensor:
         """Run the network `arch` on `(batch, *space.input_shape(arch))`."""
@@ -159,9 +163,12 @@ class Supernet(nn.Module):
         own_buffers: bool,
     ) -> Tensor:
         """Run one block of the active network; arguments as in `block_tensors`."""
-        skeleton = self._skeleton(ops).train(self.training)
+        skeleton = self._skeleton(ops)
+        if skeleton.training != self.training:
+            skeleton.train(self.training)
         tensors = self.block_tensors(block, ops, own_buffers=own_buffers)
-        output: Tensor = functional_call(skeleton, tensors, (x, outside))
+        # Every tensor is given, and none of a block is another's.
+        output: Tensor = functional_call(skeleton, tensors, (x, outside), tie_weights=False)
         return output
 
     def block_tensors(
@@ -201,6 +208,24 @@ class Supernet(nn.Module):
         for parameter in network.parameters():
             parameter.requires_grad_()
         return network.train(self.training)
+
+
+def _sizeless(ops: tuple[o.Op, ...]) -> tuple[o.Op, ...]:
+    """The same for all sizes of images: no module of ours knows them, but that of `Zero`."""
+
+    def left(shape: o.Shape) -> o.Shape:
+        return shape[:1] if len(shape) == 3 else shape
+
+    return tuple(
+        replace(
+            op,
+            inputs=tuple(replace(tensor, shape=left(tensor.shape)) for tensor in op.inputs),
+            out_shape=left(op.out_shape),
+        )
+        if type(op).__module__ in OUR_OPS and not isinstance(op, o.Zero)
+        else op
+        for op in ops
+    )
 
 
 def _skeleton(ops: tuple[o.Op, ...]) -> BlockModule:
