@@ -24,6 +24,14 @@ from search_spaces.errors import UserError, unknown
 from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace, layer_choices
 from search_spaces.token_ops import TokenType
+from search_spaces.token_pruning import (
+    Rates,
+    keep_choice,
+    keep_places,
+    kept_tokens,
+    length_after,
+    pruned_name,
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ def bert(
     classes: int | None = None,
     language_model: bool = False,
     padding: int | None = None,
+    keep_rates: Rates | None = None,
 ) -> SearchSpace:
     """The space of a preset at a sequence length.
 
@@ -66,10 +75,12 @@ def bert(
         language_model: with the head that predicts masked words (its weight is the word
             embedding's) in place of the pooler.
         padding: the id that fills sequences up and is not attended to; by default there is none.
+        keep_rates: of token pruning (`token_pruning.py`), where the tokens stay that all others
+            attend to most; None drops none.
 
     Raises:
         UserError: for an unknown preset, a sequence longer than there are positions, a padding
-            that is no id, or two heads at once.
+            that is no id, keep rates that cannot be, or two heads at once.
     """
     if preset not in PRESETS:
         raise unknown("preset of bert", preset, PRESETS)
@@ -82,6 +93,9 @@ def bert(
         raise UserError(f"padding is {padding}, expected an id from 0 to {words - 1}")
     if language_model and classes is not None:
         raise UserError(f"classes is {classes}, expected none beside language_model")
+    if language_model and keep_rates is not None:
+        raise UserError("keep_rates are given, expected none beside language_model: it needs all")
+    places = keep_places(max(ranges.depths), keep_rates)
     depth = Choice("depth", ranges.depths)
     choices = [Choice("width", ranges.widths), depth]
     blocks = [] if padding is None else [Block(IDS, (), lambda: _ids(tokens))]
@@ -94,16 +108,27 @@ def bert(
     for layer in range(max(ranges.depths)):
         name = f"block{layer}"
         choices += layer_choices(depth, layer, options, name)
-        depends = ("width", "depth", f"{name}_heads", f"{name}_mlp_width")
-        blocks.append(Block(name, depends, _layer(layer, tokens, padding)))
+        choices += keep_choice(places, depth, layer, name)
+        dropped = tuple(f"block{place}_keep" for place in places if place <= layer)
+        depends = ("width", "depth", f"{name}_heads", f"{name}_mlp_width", *dropped)
+        function = _layer(layer, tokens, padding, drops=layer in places)
+        blocks.append(Block(name, depends, function))
 
     def head(width: int) -> tuple[Op, ...]:
         if language_model:
             return _word_head(tokens, width, words)
         return _pooler(tokens, width, classes)
 
-    blocks.append(Block("head", ("width",), head))
-    name = "bert" if preset == "base" else f"bert-{preset}"
+    def head_of_fewer(width: int, depth: int, *keep: float) -> tuple[Op, ...]:
+        rates = [rate for place, rate in zip(places, keep, strict=True) if place < depth]
+        return _pooler(length_after(tokens, rates), width, classes)
+
+    if places:
+        depends = ("width", "depth", *(f"block{place}_keep" for place in places))
+        blocks.append(Block("head", depends, head_of_fewer))
+    else:
+        blocks.append(Block("head", ("width",), head))
+    name = pruned_name("bert" if preset == "base" else f"bert-{preset}", keep_rates)
     return SearchSpace(name, tuple(choices), tuple(blocks))
 
 
@@ -111,9 +136,15 @@ IDS = "ids"
 """The block that keeps the token ids for the attention of later ones, where there is padding."""
 
 
-def _layer(layer: int, length: int, padding: int | None) -> Callable[..., tuple[Op, ...]]:
-    def ops(width: int, depth: int, heads: int, mlp_width: int) -> tuple[Op, ...]:
-        return () if layer >= depth else _encoder_block(length, width, heads, mlp_width, padding)
+def _layer(
+    layer: int, tokens: int, padding: int | None, *, drops: bool
+) -> Callable[..., tuple[Op, ...]]:
+    def ops(width: int, depth: int, heads: int, mlp_width: int, *keep: float) -> tuple[Op, ...]:
+        if layer >= depth:
+            return ()
+        length = length_after(tokens, keep[:-1] if drops else keep)
+        kept = kept_tokens(length, keep[-1]) if drops else length
+        return _encoder_block(tokens, length, width, heads, mlp_width, padding, kept)
 
     return ops
 
@@ -137,20 +168,32 @@ def _embedding(length: int, vocabulary: int, width: int) -> tuple[Op, ...]:
 
 @cache
 def _encoder_block(
-    length: int, width: int, heads: int, mlp_width: int, padding: int | None
+    tokens: int,
+    length: int,
+    width: int,
+    heads: int,
+    mlp_width: int,
+    padding: int | None,
+    kept: int,
 ) -> tuple[Op, ...]:
+    """Of `length` tokens that are left of `tokens`; `kept` stay."""
     build = BlockBuilder(length, width)
     inner = HEAD_WIDTH * heads
     query, key, value = (build.linear(n, build.input, inner) for n in ("query", "key", "value"))
+    attended = [query, key]
     if padding is None:
         x = build.grouped_attention("attention", query, key, value, heads=heads)
     else:
-        ids = build.output_of(IDS, length)
+        ids = build.first_ids("ids", build.output_of(IDS, tokens), length)
+        attended.append(ids)
         x = build.masked_attention(
             "attention", query, key, value, ids, heads=heads, padding=padding
         )
     x = build.add("attention_residual", build.linear("projection", x, width), build.input)
-    x = y = build.layer_norm("attention_norm", x)
+    x = build.layer_norm("attention_norm", x)
+    x = y = build.keep_tokens(
+        "keep", x, *attended, kept=kept, heads=heads, judges="all", padding=padding
+    )
     x = build.activation("mlp_activation", build.linear("mlp_expand", x, mlp_width), "gelu")
     x = build.add("mlp_residual", build.linear("mlp_project", x, width), y)
     build.layer_norm("mlp_norm", x)
