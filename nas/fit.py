@@ -22,6 +22,7 @@ from evaluators.batches import Batches, training_batch
 from nas.averaging import WeightAverage
 from nas.checkpoint import Stateful, pack, restore, unpack, write
 from nas.guard import Guard
+from nas.memory import is_out_of_memory, out_of_memory
 from search_spaces import ops as o
 from search_spaces.space import SearchSpace
 
@@ -154,8 +155,8 @@ def fit(
         say: told in one line when the training is put back.
 
     Raises:
-        UserError: for a checkpoint that cannot be read or belongs to another training, and for
-            a loss that runs away again and again.
+        UserError: for a checkpoint that cannot be read or belongs to another training, for a loss
+            that runs away again and again, and for a batch that does not fit into memory.
     """
     ranks = ranks or Alone()
     device = next(network.parameters()).device
@@ -188,7 +189,13 @@ def fit(
         inputs, targets = batches.draw(indices[ranks.rank :: ranks.size], generator, device)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            loss = ranks.mean(backward(inputs, targets, step))
+            try:
+                loss = backward(inputs, targets, step)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise out_of_memory(backward, inputs, targets, step, ranks.size) from error
+        loss = ranks.mean(loss)
         if guard.diverged(loss):
             guard.roll_back(step + 1, steps, loss, recipe.learning_rate)
             step = unpack(good, parts)
