@@ -50,6 +50,11 @@ class ExitCosts:
         """MACs of the network without exits."""
         return sum(self.segments)
 
+    @property
+    def least(self) -> int:
+        """MACs of a sample that leaves at the first exit, or of all where there is none."""
+        return self.segments[0] + sum(self.heads[:1])
+
     def leaving(self, used: Sequence[bool]) -> Ints:
         """MACs of a sample that leaves at each exit, and at the end: `(exits + 1,)`.
 

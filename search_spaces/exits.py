@@ -16,7 +16,7 @@ from itertools import accumulate
 
 from search_spaces.builder import BlockBuilder
 from search_spaces.errors import UserError, unknown
-from search_spaces.ops import AvgPool2d, Op, Shape
+from search_spaces.ops import AvgPool2d, Op, Shape, outside_blocks
 from search_spaces.serial import Blocks
 from search_spaces.space import Block, SearchSpace
 from search_spaces.token_ops import FirstToken
@@ -29,6 +29,12 @@ GRID = 4
 
 WIDTH_FACTOR = 6
 """Features of an image head, as a multiple of the channels it reads."""
+
+WIDEST = 512
+"""Features that an image head has at most, unless it reads more channels than that."""
+
+PENDING_COST = 0.05
+"""Share of the MACs by which an exit may move to where one output less is yet to be read."""
 
 
 @cache
@@ -52,7 +58,8 @@ def exit_ops(shape: Shape, classes: int, *, class_token: bool = False) -> tuple[
         stride = max(1, min(shape[1:]) // GRID)
         if stride > 1:
             x = build.pool("pool", x, AvgPool2d, stride, stride, ceil=True)
-        x = build.batch_norm("norm", build.conv("conv", x, WIDTH_FACTOR * shape[0]))
+        width = min(WIDTH_FACTOR * shape[0], max(shape[0], WIDEST))
+        x = build.batch_norm("norm", build.conv("conv", x, width))
         x = build.global_pool("mean", build.activation("activation", x, "hardswish"))
     elif len(shape) == 2:
         x = build.layer_norm("norm", x)
@@ -91,21 +98,23 @@ def exits_of(
 def places(blocks: Blocks, count: int = EXITS) -> tuple[str, ...]:
     """The blocks after which `count` exits stand, evenly by share of the network's MACs.
 
-    The exit k of n stands after the block that ends nearest to a share `k / (n + 1)`. A block is no
-    place where the head costs as much as what is left of the network. A network with fewer
-    places has fewer exits.
+    The exit k of n stands after the block that ends nearest to a share `k / (n + 1)`; at the end of
+    a cell rather than within, where more outputs of earlier blocks are yet to be read. A block is
+    no place where the head costs as much as what is left of the network. Where no block ends
+    nearer to an exit's share than to its neighbours', there is one exit less.
     """
-    able = _able(blocks)
-    ends = dict(zip([name for name, _ in blocks], accumulate(map(_macs, blocks)), strict=True))
-    total = max(1, list(ends.values())[-1])
+    able, pending = _able(blocks), _pending(blocks)
+    ends = dict(zip(pending, accumulate(map(_macs, blocks)), strict=True))
+    total = max(1, *ends.values())
     free = list(able)
     chosen = []
     for k in range(1, count + 1):
-        if not free:
-            break
-        nearest = min(free, key=lambda name: abs(ends[name] / total - k / (count + 1)))
-        chosen.append(nearest)
-        free.remove(nearest)
+        distance = {name: abs(ends[name] / total - k / (count + 1)) for name in free}
+        near = [name for name in free if distance[name] <= 0.5 / (count + 1)]
+        if near:
+            best = min(near, key=lambda name: distance[name] + PENDING_COST * pending[name])
+            chosen.append(best)
+            free.remove(best)
     return tuple(sorted(chosen, key=list(able).index))
 
 
@@ -161,6 +170,18 @@ def _able(blocks: Blocks) -> dict[str, Shape]:
         if sum(op.macs for op in head) < left:
             result[name] = shape
     return result
+
+
+def _pending(blocks: Blocks) -> dict[str, int]:
+    """How many outputs of earlier blocks are yet to be read, after each block."""
+    readers = {
+        source: index for index, (_, ops) in enumerate(blocks) for source in outside_blocks(ops)
+    }
+    place = {name: index for index, (name, _) in enumerate(blocks)}
+    return {
+        name: sum(place[source] < index < reader for source, reader in readers.items())
+        for name, index in place.items()
+    }
 
 
 def _macs(block: tuple[str, Sequence[Op]]) -> int:

@@ -1,0 +1,146 @@
+"""Accuracy and mean MACs of a network with early exits, on samples that chose no threshold.
+
+Thresholds are found on a half of the validation images and judged on the other half, each half in
+turn: what the network says of an image is computed once. Knows networks with exits, whatever their
+weights come from. Does not know the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from evaluators.accuracy import SCORING_BATCH, recalibrate
+from evaluators.augmentation import Normalisation, prepare
+from evaluators.data import ImageData, Split
+from evaluators.exit_costs import ExitCosts
+from evaluators.inherited import InheritedAccuracy
+from evaluators.thresholds import CAUTION, Operation, Outcomes, operate, within_loss
+from search_spaces.architecture import Architecture, Value
+from search_spaces.exit_network import ExitNetwork, confidence
+from search_spaces.exits import EXITS, exits_of
+from search_spaces.modules import channels_last
+from search_spaces.space import SearchSpace
+
+AVERAGE = "avg_flops"
+"""Mean multiply-accumulates of a sample, by where the samples leave."""
+
+METRICS = ("accuracy", AVERAGE, "whole_accuracy")
+
+
+class _EveryExit(nn.Module):
+    """A network all of which runs on all of a batch: what batch norms are measured on."""
+
+    def __init__(self, network: ExitNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.network.all_logits(x)
+
+
+def recalibrate_exits(network: ExitNetwork, batches: Iterable[Tensor]) -> None:
+    """Measure the batch-norm statistics of the network and its heads anew, in place."""
+    recalibrate(_EveryExit(network), batches)
+
+
+@torch.no_grad()
+def outcomes(
+    network: ExitNetwork, split: Split, normalisation: Normalisation, size: int
+) -> Outcomes:
+    """What every exit, and the end, says of all images; in evaluation mode.
+
+    Args:
+        size: the height and width that the network takes; images are resized to it.
+    """
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    sure, right = [], []
+    for start in range(0, len(split), SCORING_BATCH):
+        part = slice(start, start + SCORING_BATCH)
+        inputs = prepare(split.images[part].to(device), normalisation, size)
+        labels = split.labels[part].to(device)
+        said = network.all_logits(inputs)
+        none = torch.zeros(len(labels), 0, device=device)  # a network may have no exit
+        columns = [confidence(logits)[:, None] for logits in said[:-1]]
+        sure.append(torch.cat([none, *columns], dim=1).cpu())
+        right.append(torch.stack([s.argmax(dim=1) == labels for s in said], dim=1).cpu())
+    network.train(training)
+    return Outcomes(torch.cat(sure).numpy(), torch.cat(right).numpy())
+
+
+def crossed(
+    said: Outcomes, costs: ExitCosts, loss: float, *, caution: float = CAUTION
+) -> Operation:
+    """What all samples do, each half of them at the thresholds that the other half gives.
+
+    The halves are every other sample, since files may be sorted by class.
+    """
+    halves = said[slice(0, None, 2)], said[slice(1, None, 2)]
+    first, second = (
+        operate(judged, within_loss(other, costs, loss, caution=caution), costs)
+        for judged, other in (halves, reversed(halves))
+    )
+    share = len(halves[0]) / len(said)
+    return Operation(
+        share * first.accuracy + (1 - share) * second.accuracy,
+        share * first.macs + (1 - share) * second.macs,
+        tuple(share * a + (1 - share) * b for a, b in zip(first.rates, second.rates, strict=True)),
+    )
+
+
+@dataclass(frozen=True)
+class ExitAccuracy(InheritedAccuracy):
+    """Evaluator of architectures with early exits, on inherited weights.
+
+    Gives `accuracy` and `avg_flops` where samples leave early, `whole_accuracy` where they do not,
+    and `exit1_rate`, `exit2_rate`, ...: the share of samples that leave at each exit. What the
+    supernet extracts must have exits.
+    """
+
+    loss: float = 0.005
+    """Accuracy that leaving early may cost, as a share."""
+    exits: int = EXITS
+    caution: float = CAUTION
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        """Score one architecture; deterministic."""
+        network = self.recalibrated(arch)
+        space = self.supernet.space
+        size = space.input_shape(arch)[-1]
+        assert isinstance(self.data, ImageData)
+        said = outcomes(network, self.data.validation, self.data.normalisation, size)
+        costs = exit_costs(space, arch, self.exits)
+        operation = crossed(said, costs, self.loss, caution=self.caution)
+        return {**metrics_of(operation), "whole_accuracy": said.whole}
+
+    def recalibrated(self, arch: Architecture) -> ExitNetwork:
+        """The subnet with its exits as a standalone network, in evaluation mode."""
+        network = self.supernet.extract(arch).eval()
+        assert isinstance(network, ExitNetwork)
+        device = next(network.parameters()).device
+        if device.type == "cpu":
+            network = channels_last(network)
+        shape = self.supernet.space.input_shape(arch)
+        recalibrate_exits(network, self.data.inputs(self.calibration, shape, device))
+        return network
+
+
+def exit_costs(space: SearchSpace, arch: Mapping[str, Value], exits: int) -> ExitCosts:
+    """What an architecture with so many exits costs, by where a sample leaves."""
+    blocks = space.ops(arch)
+    return ExitCosts.of(blocks, exits_of(blocks, exits))
+
+
+def metrics_of(operation: Operation) -> dict[str, float]:
+    """An operation as metrics by name."""
+    rates = enumerate(operation.rates[:-1], start=1)
+    return {
+        "accuracy": operation.accuracy,
+        AVERAGE: operation.macs,
+        **{f"exit{number}_rate": rate for number, rate in rates},
+    }

@@ -1,0 +1,221 @@
+"""An architecture with its exits, trained, calibrated, tested and exported.
+
+It trains on the training images alone: its thresholds are found on the validation images, on
+which a network that had seen them would be surer than it may be. Test images judge what comes
+out. Does not know how architectures were proposed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evaluators.augmentation import prepare
+from evaluators.data import ImageData
+from evaluators.exit_accuracy import AVERAGE, crossed, exit_costs, outcomes, recalibrate_exits
+from evaluators.exit_costs import ExitCosts
+from evaluators.exit_timing import BATCH, PAIRS, time_saved
+from evaluators.inherited import InheritedAccuracy
+from evaluators.thresholds import NEVER, Outcomes, operate, within_budget, within_loss
+from nas.early_exit import train_jointly
+from nas.export import export
+from nas.fit import recipe_for
+from nas.fresh import Weights
+from nas.progress import Reporter
+from nas.run import Run
+from nas.task import Task
+from nas.winner import FINE_TUNING_RATE
+from search_spaces.architecture import Architecture
+from search_spaces.errors import UserError
+from search_spaces.exit_network import ExitNetwork, with_exits
+from search_spaces.exits import EXITS, exits_of
+from search_spaces.modules import Network
+
+
+def train_exits(
+    task: Task,
+    run: Run,
+    start: Weights,
+    arch: Architecture,
+    points: float,
+    folder: Path,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Train an architecture with its exits, set its thresholds, export it, return the report.
+
+    Where the run has a ceiling on `avg_flops` and the loss alone does not lead below it, the
+    thresholds are the most accurate ones within the ceiling.
+
+    Args:
+        points: of accuracy that leaving early may cost, on the validation images; 0.5 is 0.5 %.
+
+    Returns:
+        `test_accuracy` and `avg_flops` on the test images (`test_images` of them),
+        `whole_test_accuracy` without exits, `macs` of the network without exits, `mac_saving`,
+        `time_saving` at a batch with the milliseconds it comes from, `validation`, and `exits`: the
+        block each stands after, its threshold, the share that leaves there, the MACs until then;
+        `end` has the same of those that never leave.
+
+    Raises:
+        UserError: for a loss that is negative, a ceiling below what the first exit takes, or a
+            network that has no place for an exit.
+    """
+    data = task.data
+    assert isinstance(data, ImageData)
+    costs = exit_costs(task.space, arch, EXITS)
+    ceiling = task.specification.high.get(AVERAGE)
+    check(arch, costs, points, ceiling)
+    network = trained(task, run, start, arch, task.train_epochs, reporter)
+    size = task.space.input_shape(arch)[-1]
+    said = outcomes(network, data.validation, data.normalisation, size)
+    network.set_thresholds(thresholds_for(said, costs, points, ceiling))
+    tested = outcomes(network, data.test, data.normalisation, size)
+    report = _report(task, arch, network, costs, said, tested)
+    with reporter.stage(f"exporting to {folder}"):
+        export(
+            network,
+            arch,
+            task.tables,
+            data,
+            folder,
+            formats=("safetensors",),
+            metrics=report,
+            overwrite=True,
+        )
+    return report
+
+
+def check(arch: Architecture, costs: ExitCosts, points: float, ceiling: float | None) -> None:
+    """Say before anything is spent what cannot be.
+
+    Raises:
+        UserError: as `train_exits`.
+    """
+    if not 0 <= points < 100:
+        raise UserError(f"early exits may cost {points:g} points of accuracy, expected 0 to 100")
+    if not costs.heads:
+        raise UserError(f"{arch.id} is too small for early exits: no head is cheaper than the rest")
+    if ceiling is not None and costs.least > ceiling:
+        raise UserError(
+            f"a mean of {ceiling:,.0f} FLOPs is below {costs.least:,}, what {arch.id} takes where "
+            "every sample leaves at the first exit"
+        )
+
+
+def thresholds_for(
+    said: Outcomes, costs: ExitCosts, points: float, ceiling: float | None
+) -> tuple[float, ...]:
+    """Those of fewest MACs within the loss; if these are too many, the best within the ceiling."""
+    thresholds = within_loss(said, costs, points / 100)
+    if ceiling is not None and operate(said, thresholds, costs).macs > ceiling:
+        return within_budget(said, costs, ceiling)
+    return thresholds
+
+
+def trained(
+    task: Task,
+    run: Run,
+    start: Weights,
+    arch: Architecture,
+    epochs: float,
+    reporter: Reporter,
+    *,
+    name: str = "winner",
+) -> ExitNetwork:
+    """The network of an architecture and its exits after so many epochs, ready to be scored."""
+    specification, data = task.specification, task.data
+    assert isinstance(data, ImageData)
+    device = torch.device(specification.device)
+    network = with_heads(start.recalibrated(arch), task, arch).to(device)
+    shape = task.space.input_shape(arch)
+    if epochs > 0:
+        recipe = recipe_for(task.space, epochs, batch_size=specification.batch_size)
+        if isinstance(start, InheritedAccuracy):
+            recipe = recipe.scaled(FINE_TUNING_RATE)
+        with reporter.training(name, recipe.steps(len(data.train))) as on_step:
+            train_jointly(
+                network,
+                data,
+                recipe,
+                shape[-1],
+                seed=specification.seed,
+                checkpoint=run.folder / "trained" / f"{arch.id}-exits-{epochs:g}-epochs.pt",
+                on_step=on_step,
+            )
+    recalibrate_exits(network, data.inputs(start.calibration, shape, device))
+    return network.eval()
+
+
+def raced(
+    task: Task,
+    run: Run,
+    start: Weights,
+    arch: Architecture,
+    points: float,
+    epochs: float,
+    reporter: Reporter,
+    *,
+    name: str,
+) -> float:
+    """Validation accuracy with exits after a short training: what finalists are compared by."""
+    data = task.data
+    assert isinstance(data, ImageData)
+    network = trained(task, run, start, arch, epochs, reporter, name=name)
+    size = task.space.input_shape(arch)[-1]
+    said = outcomes(network, data.validation, data.normalisation, size)
+    return crossed(said, exit_costs(task.space, arch, EXITS), points / 100).accuracy
+
+
+def with_heads(network: torch.nn.Module, task: Task, arch: Architecture) -> ExitNetwork:
+    """The network, with new heads if it has none."""
+    if isinstance(network, ExitNetwork):
+        return network
+    assert isinstance(network, Network)
+    blocks = task.space.ops(arch)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.specification.seed)
+        return with_exits(network, blocks, exits_of(blocks))
+
+
+def _report(
+    task: Task,
+    arch: Architecture,
+    network: ExitNetwork,
+    costs: ExitCosts,
+    said: Outcomes,
+    tested: Outcomes,
+) -> dict[str, Any]:
+    data = task.data
+    assert isinstance(data, ImageData)
+    on_validation, on_test = (operate(o, network.thresholds, costs) for o in (said, tested))
+    used = [threshold < NEVER for threshold in network.thresholds]
+    *rates, at_end = on_test.rates
+    *leaving, at_end_macs = costs.leaving(used).tolist()
+    size = task.space.input_shape(arch)[-1]
+    device = next(network.parameters()).device
+    batches = [
+        prepare(part.to(device), data.normalisation, size)
+        for part in data.test.images[: BATCH * PAIRS].split(BATCH)
+        if len(part) == BATCH or len(data.test) < BATCH
+    ]
+    timed = time_saved(network, batches)
+    return {
+        "test_accuracy": on_test.accuracy,
+        "whole_test_accuracy": tested.whole,
+        "test_images": len(tested),
+        AVERAGE: on_test.macs,
+        "macs": costs.whole,
+        "mac_saving": 1 - on_test.macs / costs.whole,
+        "time_saving": {"share": 1 - timed.ratio, **asdict(timed)},
+        "validation": {"whole_accuracy": said.whole, **asdict(on_validation)},
+        "exits": [
+            {"after": name, "threshold": threshold if on else None, "rate": rate, "macs": macs}
+            for name, threshold, on, rate, macs in zip(
+                network.exits, network.thresholds, used, rates, leaving, strict=True
+            )
+        ],
+        "end": {"rate": at_end, "macs": at_end_macs},
+    }

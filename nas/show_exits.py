@@ -1,0 +1,85 @@
+"""`nas train --early-exit`: an architecture with its exits, and what comes out printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluators.costs import CONVENTION
+from evaluators.exit_accuracy import AVERAGE
+from evaluators.sizes import format_size
+from nas import run as runs
+from nas.progress import Live, Quiet
+from nas.run import Run
+from nas.show import replace_field
+from search_spaces.errors import UserError
+
+
+def train_exits_and_print(
+    folder: Path,
+    name: str,
+    out: Path | None,
+    *,
+    points: float,
+    epochs: float | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """`nas train RUN --early-exit POINTS`, for a run that was searched with exits or without."""
+    from evaluators.exit_accuracy import exit_costs
+    from nas.exit_winner import check, train_exits
+    from nas.preparation import starting_weights
+    from nas.task import Task
+    from search_spaces.exits import EXITS
+
+    run = Run(folder)
+    arch = run.find(name).arch
+    specification = run.specification
+    if epochs is not None:
+        specification = replace_field(specification, train_epochs=epochs)
+    task = Task(specification)
+    ceiling = specification.high.get(AVERAGE)
+    check(arch, exit_costs(task.space, arch, EXITS), points, ceiling)
+    place = out or run.folder / "trained" / f"{arch.id}-exits-{points:g}"
+    if place.exists() and (place.is_file() or any(place.iterdir())):
+        raise UserError(f"{place} is not empty: use another --out")
+    reporter = Quiet() if quiet else Live(Console(stderr=True))
+    with runs.lock(run.folder):
+        start = starting_weights(task, run, reporter)
+        report = train_exits(task, run, start, arch, points, place, reporter)
+    print_exits(arch.id, report, place, as_json=as_json)
+
+
+def print_exits(name: str, report: dict[str, Any], folder: Path, *, as_json: bool) -> None:
+    """Print the report of `nas.exit_winner.train_exits`."""
+    if as_json:
+        print(json.dumps({"id": name, **report, "folder": str(folder)}, indent=2))
+        return
+    console = Console(highlight=False)
+    table = Table(title=f"{name}, early exits", title_justify="left")
+    for header in ("leaves after", "if this sure", "test images", "FLOPs"):
+        table.add_column(header, justify="left" if header == "leaves after" else "right")
+    for place in report["exits"]:
+        sure = "never" if place["threshold"] is None else f"{place['threshold']:.1%}"
+        table.add_row(place["after"], sure, f"{place['rate']:.1%}", format_size(place["macs"]))
+    end = report["end"]
+    table.add_row("the end", "", f"{end['rate']:.1%}", format_size(end["macs"]))
+    console.print(table)
+    timed = report["time_saving"]
+    console.print(
+        f"test accuracy {report['test_accuracy']:.2%} with exits, "
+        f"{report['whole_test_accuracy']:.2%} without, on {report['test_images']} images the "
+        "search never saw"
+    )
+    console.print(
+        f"mean FLOPs {format_size(report[AVERAGE])} instead of {format_size(report['macs'])} "
+        f"({report['mac_saving']:.1%} fewer); a batch of {timed['batch']} in "
+        f"{timed['exits_ms']:.3g} ms instead of {timed['whole_ms']:.3g} ms "
+        f"({timed['share']:.1%} less)"
+    )
+    console.print(f"network in {folder}")
+    console.print(f"[dim]{CONVENTION}[/]")

@@ -1,0 +1,145 @@
+"""Accuracy and mean MACs with exits, on images that chose no threshold."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from evaluators.accuracy import accuracy
+from evaluators.data import ImageData, Split, load_data
+from evaluators.exit_accuracy import (
+    AVERAGE,
+    ExitAccuracy,
+    crossed,
+    exit_costs,
+    outcomes,
+    recalibrate_exits,
+)
+from evaluators.exit_costs import ExitCosts
+from evaluators.exit_timing import WARM_UP, time_saved
+from evaluators.sizes import format_metric
+from evaluators.thresholds import Outcomes, operate, within_loss
+from nas.exit_supernet import ExitSupernet
+from nas.frontier import is_cost
+from search_spaces.catalogue import load_space
+from search_spaces.exit_network import ExitNetwork, confidence
+from search_spaces.exits import exits_of
+
+
+@cache
+def data() -> ImageData:
+    return load_data("digits")
+
+
+@cache
+def evaluator() -> ExitAccuracy:
+    torch.manual_seed(0)
+    space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
+    return ExitAccuracy(ExitSupernet(space), data(), data().train.images[:128], loss=0.3)
+
+
+@torch.no_grad()
+def test_outcomes_are_what_the_network_says_of_each_image() -> None:
+    space = evaluator().supernet.space
+    network = evaluator().recalibrated(space.smallest)
+    split = data().validation
+    size = space.input_shape(space.smallest)[-1]
+    said = outcomes(network, split, data().normalisation, size)
+    assert said.whole == accuracy(network, split, data().normalisation, size)
+    thresholds = (float(np.quantile(said.confidence[:, 0], 0.6)),) * len(network.exits)
+    network.set_thresholds(thresholds)
+    costs = exit_costs(space, space.smallest, 2)
+    operation = operate(said, thresholds, costs)
+    # The network that runs as far as it has to, on all images at once.
+    assert operation.accuracy == accuracy(network, split, data().normalisation, size)
+    assert 0 < operation.rates[0] < 1
+    assert sum(operation.rates) == pytest.approx(1)
+
+
+def test_scoring_is_deterministic_and_leaves_the_supernet_as_it_was() -> None:
+    score = evaluator()
+    assert isinstance(score.supernet, ExitSupernet)
+    before = {key: value.clone() for key, value in score.supernet.state_dict().items()}
+    space = score.supernet.space
+    first, second = score(space.largest), score(space.largest)
+    assert first == second
+    assert all((before[k] == v).all() for k, v in score.supernet.state_dict().items())
+    assert {"accuracy", AVERAGE, "whole_accuracy", "exit1_rate", "exit2_rate"} == first.keys()
+    costs = exit_costs(space, space.largest, 2)
+    assert costs.least <= first[AVERAGE] <= costs.whole + sum(costs.heads)
+
+
+def test_each_half_is_judged_by_the_thresholds_of_the_other() -> None:
+    rng = np.random.default_rng(0)
+    said = Outcomes(rng.random((100, 1)).astype(np.float32), rng.random((100, 2)) < 0.8)
+    # In one half the exit is always right, in the other always wrong.
+    said.right[::2, 0], said.right[1::2, 0] = True, False
+    costs = ExitCosts((10, 10), (1,))
+    operation = crossed(said, costs, 0.0)
+    from_even = within_loss(said[slice(0, None, 2)], costs, 0.0)
+    from_odd = within_loss(said[slice(1, None, 2)], costs, 0.0)
+    assert from_even == (0.0,)
+    judged = [
+        operate(said[slice(i, None, 2)], t, costs) for i, t in enumerate((from_odd, from_even))
+    ]
+    assert operation.accuracy == pytest.approx(np.mean([o.accuracy for o in judged]))
+    assert operation.macs == pytest.approx(np.mean([o.macs for o in judged]))
+    assert judged[1].accuracy == 0
+
+
+def test_heads_are_recalibrated_on_every_image_whatever_the_thresholds() -> None:
+    space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
+    blocks = space.ops(space.smallest)
+    statistics = []
+    for threshold in (0.0, math.inf):
+        torch.manual_seed(0)
+        network = ExitNetwork(blocks, exits_of(blocks), [threshold] * 2).eval()
+        generator = torch.Generator().manual_seed(1)
+        shape = space.input_shape(space.smallest)
+        recalibrate_exits(network, [torch.randn(16, *shape, generator=generator)])
+        assert not network.training
+        statistics.append([b.clone() for name, b in network.named_buffers() if "running" in name])
+    assert any((b != 0).any() and (b != 1).any() for b in statistics[0])
+    assert all((a == b).all() for a, b in zip(*statistics, strict=True))
+
+
+@torch.no_grad()
+def test_time_is_measured_with_exits_and_without() -> None:
+    space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
+    blocks = space.ops(space.smallest)
+    network = ExitNetwork(blocks, exits_of(blocks), [0.0, 0.0])
+    ran: list[int] = []
+    network.blocks["head"].register_forward_hook(lambda m, i, o: ran.append(len(o)))
+    saving = time_saved(network, [torch.randn(4, *space.input_shape(space.smallest))], pairs=6)
+    assert saving.batch == 4
+    assert saving.whole_ms > 0
+    assert saving.exits_ms > 0
+    assert saving.quartiles[0] <= saving.ratio <= saving.quartiles[1]
+    assert len(ran) == WARM_UP + 6  # one side of each pair went to the end
+
+
+def test_mean_macs_are_a_cost_and_read_as_flops() -> None:
+    assert is_cost(AVERAGE)
+    assert format_metric(AVERAGE, 1_234_000.0) == "1.23M"
+
+
+def test_confidence_is_the_largest_probability() -> None:
+    logits = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    expected = torch.tensor([0.5, 1 / (1 + math.exp(-2))])
+    torch.testing.assert_close(confidence(logits), expected)
+
+
+def test_a_split_is_scored_in_evaluation_mode_and_the_mode_is_put_back() -> None:
+    space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
+    blocks = space.ops(space.smallest)
+    network = ExitNetwork(blocks, exits_of(blocks)).train()
+    split = Split(data().validation.images[:8], data().validation.labels[:8])
+    size = space.input_shape(space.smallest)[-1]
+    before = [b.clone() for b in network.buffers()]
+    outcomes(network, split, data().normalisation, size)
+    assert network.training
+    assert all((a == b).all() for a, b in zip(before, network.buffers(), strict=True))
