@@ -34,7 +34,7 @@ from evaluators.inherited import InheritedAccuracy
 from evaluators.sizes import parse_size
 from nas.alternation import Relaxation
 from nas.fit import fit, recipe_for
-from nas.fresh import calibration_images
+from nas.fresh import inherited_from
 from nas.frontier import objective
 from nas.relaxation import relax
 from nas.specification import make
@@ -177,9 +177,7 @@ def one_side(
         supernet = copy.deepcopy(supernet)
         probabilities = _relaxed(task, supernet, seed, RELAXATION_SHARE * seconds)
     data = task.data
-    evaluator = InheritedAccuracy(
-        supernet, data.validation, calibration_images(task), data.normalisation
-    )
+    evaluator = inherited_from(supernet, task)
     strategy = make_strategy(
         name,
         candidates,

@@ -6,12 +6,15 @@ Knows any `torch.nn.Module` that gives logits. Does not know where its weights c
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from evaluators.augmentation import Normalisation, prepare
-from evaluators.data import Split
+
+if TYPE_CHECKING:
+    from evaluators.data import Split
 
 SCORING_BATCH = 256
 

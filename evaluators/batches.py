@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from evaluators.augmentation import Augmentation, augment, mix, prepare
-from evaluators.data import ImageData, Split
+
+if TYPE_CHECKING:
+    from evaluators.data import ImageData, Split
 
 
 class Batches(Protocol):

@@ -1,23 +1,29 @@
-"""The images a search is for: three parts that never overlap.
+"""Images that a search is for: `evaluators.dataset.Data` of images, judged by accuracy.
 
-Training images train, validation images score candidates during the search, test images judge
-the winner and are seen by nothing else. The parts follow from a fixed seed of their own, not
-from the run's, so that runs with different seeds are judged on the same images.
+The parts that a data set does not bring follow from a fixed seed of their own, not from the run's,
+so that runs with different seeds are judged on the same images.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from evaluators.augmentation import Normalisation
+from evaluators.accuracy import accuracy, calibration_batches
+from evaluators.augmentation import Augmentation, Normalisation
+from evaluators.batches import ImageBatches
+from evaluators.dataset import PARTS, Part
+from evaluators.held_out import held_out
 from search_spaces.errors import UserError, unknown
+from search_spaces.ops import Shape
+from search_spaces.space import SearchSpace
 
 HUB_NAMES = {
     "cifar10": "uoft-cs/cifar10",
@@ -67,6 +73,13 @@ class ImageData:
     std: tuple[float, ...]
     augmentation: tuple[str, ...]
 
+    metric: ClassVar[str] = "accuracy"
+    worst: ClassVar[float] = 0.0
+    unit: ClassVar[str] = "images"
+    samples: ClassVar[str] = "images"
+    label_smoothing: ClassVar[float] = 0.1
+    files: ClassVar[dict[str, str]] = {}
+
     @property
     def channels(self) -> int:
         """Channels of an image."""
@@ -81,6 +94,74 @@ class ImageData:
     def normalisation(self) -> Normalisation:
         """Mean and standard deviation, for `prepare`."""
         return Normalisation(self.mean, self.std)
+
+    @property
+    def space_options(self) -> dict[str, int]:
+        """Size, channels and number of classes."""
+        return {
+            "image_size": self.image_size,
+            "channels": self.channels,
+            "classes": len(self.classes),
+        }
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """How pixels are normalised, and what the outputs are called."""
+        return {"mean": list(self.mean), "std": list(self.std), "classes": list(self.classes)}
+
+    def part(self, name: Part) -> Split:
+        """The images of a part."""
+        if name == "searched":
+            parts = (self.train, self.validation)
+            return Split(torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts]))
+        split: Split = getattr(self, name)
+        return split
+
+    def extent(self, part: Part) -> int:
+        """Number of images."""
+        if part == "searched":
+            return len(self.train) + len(self.validation)
+        return len(self.part(part))
+
+    def for_space(self, space: SearchSpace) -> ImageData:
+        """As they are.
+
+        Raises:
+            UserError: if the space does not take images.
+        """
+        shape = space.input_shape(space.largest)
+        if len(shape) != 3:
+            raise UserError(f"space {space.name} takes {shape}, and {self.name} holds images")
+        return self
+
+    def only(self, *parts: Part) -> ImageData:
+        """The same with no images in all other parts."""
+        kept = {"train", "validation"} if "searched" in parts else set(parts)
+        train, validation, test = (
+            self.part(name) if name in kept else self.part(name)[:0] for name in PARTS
+        )
+        return replace(self, train=train, validation=validation, test=test)
+
+    def batches(
+        self, part: Part = "train", augmentation: Augmentation | None = None
+    ) -> ImageBatches:
+        """Augmented images at their own size."""
+        return ImageBatches.of(self, self.part(part), augmentation)
+
+    def score(self, network: nn.Module, part: Part, shape: Shape) -> dict[str, float]:
+        """Share of the images that the network labels rightly, as `accuracy`."""
+        return {"accuracy": accuracy(network, self.part(part), self.normalisation, shape[-1])}
+
+    def calibration(self, count: int, seed: int) -> Tensor:
+        """Random training images `(n, channels, height, width)` uint8."""
+        chosen = np.random.default_rng(seed).choice(
+            len(self.train), min(count, len(self.train)), replace=False
+        )
+        return self.train.images[torch.from_numpy(chosen)]
+
+    def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
+        """Normalised images `(batch, *shape)` float32."""
+        return calibration_batches(samples, self.normalisation, shape[-1], device)
 
 
 def load_data(
@@ -112,7 +193,7 @@ def load_data(
     else:
         raise unknown("data", name, KNOWN)
     share = DIGITS_HELD_OUT if name == "digits" else HELD_OUT
-    parts = _complete(parts, name, classes, share, split_seed)
+    parts = held_out(parts, name, classes, share, split_seed)
     mean, std = _statistics(parts["train"].images)
     suits = ("crop",) if name in UNFLIPPED else ("crop", "flip")
     return ImageData(
@@ -127,57 +208,6 @@ def _digits() -> dict[str, Split]:
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     return {"train": Split(torch.from_numpy(pixels), labels)}
-
-
-def _complete(
-    parts: dict[str, Split], name: str, classes: tuple[str, ...], share: float, seed: int
-) -> dict[str, Split]:
-    """Hold out the parts that are missing from the training images, by class."""
-    for missing in ("test", "validation"):
-        if missing in parts:
-            continue
-        train = parts["train"]
-        keep, held = stratified(train.labels.numpy(), share, seed, name, classes)
-        # The share is of all images, whichever part is taken out first.
-        if missing == "test":
-            share = share / (1 - share)
-        parts = {
-            **parts,
-            "train": train[torch.from_numpy(keep)],
-            missing: train[torch.from_numpy(held)],
-        }
-    return parts
-
-
-def stratified(
-    labels: npt.NDArray[np.int64],
-    share: float,
-    seed: int,
-    name: str = "data",
-    classes: tuple[str, ...] = (),
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split indices of `(n,)` labels into the rest and a `share` of each class, both sorted.
-
-    `name` and `classes` are for the error's text.
-
-    Raises:
-        UserError: if a class has too few images to be in every part.
-    """
-    rng = np.random.default_rng(seed)
-    rest: list[npt.NDArray[np.int64]] = []
-    held: list[npt.NDArray[np.int64]] = []
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        count = max(1, round(share * len(members)))
-        if len(members) <= count:
-            title = classes[label] if classes else label
-            raise UserError(
-                f"{name}: class '{title}' has too few images to hold some out for validation and "
-                "test; expected at least 3 a class"
-            )
-        held.append(members[:count])
-        rest.append(members[count:])
-    return np.sort(np.concatenate(rest)), np.sort(np.concatenate(held))
 
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

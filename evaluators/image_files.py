@@ -7,9 +7,8 @@ themselves say (`train*`, `validation*`, `test*`).
 from __future__ import annotations
 
 import io
-import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,22 @@ import torch
 from PIL import Image
 
 from evaluators.data import Split
+from evaluators.table_files import (
+    by_part,
+    column_of,
+    from_hub,
+    label_column,
+    label_titles,
+    label_values,
+    quiet,
+    reason,
+)
 from search_spaces.errors import UserError
 
 Parts = tuple[dict[str, Split], tuple[str, ...]]
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixels")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
 LARGEST_DEFAULT_SIZE = 224
-PART_FOLDERS = {
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 GREY_MODES = ("L", "1")
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
 
@@ -44,19 +46,8 @@ def read_hub(name: str, image_size: int | None) -> Parts:
     Raises:
         UserError: if it cannot be fetched, or holds no labelled images.
     """
-    import datasets
-
-    # Its retries would be many lines before our one.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    try:
-        loaded = datasets.load_dataset(name)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"cannot load '{name}' from the Hugging Face hub ({reason}); give a folder of "
-            "parquet files or of images instead"
-        ) from error
-    return _parts(dict(loaded), name, image_size)
+    tables = from_hub(name, "a folder of parquet files or of images")
+    return _parts(tables, name, image_size)
 
 
 def read_path(path: Path, image_size: int | None) -> Parts:
@@ -67,9 +58,7 @@ def read_path(path: Path, image_size: int | None) -> Parts:
     """
     import datasets
 
-    datasets.disable_progress_bars()
-    # It logs a broken file before it raises; our one line says it all.
-    logging.getLogger("datasets").setLevel(logging.CRITICAL)
+    quiet()
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
     if files and files[0].suffix != ".parquet":
         raise UserError(f"{path} is not a parquet file or a folder")
@@ -80,7 +69,7 @@ def read_path(path: Path, image_size: int | None) -> Parts:
                     raise UserError(f"{file} has no rows; expected an image and a label in each")
             loaded = {
                 part: datasets.Dataset.from_parquet([str(f) for f in chosen])
-                for part, chosen in _by_part(files, path).items()
+                for part, chosen in by_part(files, path, "images").items()
             }
         elif any(f.suffix.lower() in IMAGE_ENDINGS for f in path.rglob("*")):
             loaded = dict(datasets.load_dataset("imagefolder", data_dir=str(path)))
@@ -90,42 +79,15 @@ def read_path(path: Path, image_size: int | None) -> Parts:
         raise
     except Exception as error:
         cause = error.__cause__ or error
-        reason = (str(cause).splitlines() or [type(cause).__name__])[0]
-        raise UserError(f"cannot read {path}: {reason}") from error
+        raise UserError(f"cannot read {path}: {reason(cause)}") from error
     return _parts(loaded, str(path), image_size)
-
-
-def _by_part(files: Iterable[Path], root: Path) -> dict[str, list[Path]]:
-    """Files by what their names begin with, or else by the folder below `root` they are in.
-
-    Files that name no part are training files.
-    """
-    parts: dict[str, list[Path]] = {}
-    for file in files:
-        part = _part_name(file.stem)
-        folders = file.relative_to(root).parts[:-1] if root.is_dir() else ()
-        for folder in folders:
-            # Images of `test/0.parquet` must not end up among those trained on.
-            part = PART_FOLDERS.get(folder.lower(), part)
-        parts.setdefault(part, []).append(file)
-    if "train" not in parts:
-        found = ", ".join(f.name for chosen in parts.values() for f in chosen)
-        raise UserError(f"no training images: expected a file train*.parquet beside {found}")
-    return parts
-
-
-def _part_name(stem: str) -> str:
-    for beginning, part in (("val", "validation"), ("test", "test")):
-        if stem.lower().startswith(beginning):
-            return part
-    return "train"
 
 
 def _parts(loaded: dict[str, Any], name: str, image_size: int | None) -> Parts:
     if "train" not in loaded:
         raise UserError(f"{name} has no training part (it has {', '.join(loaded)})")
     columns = {part: _columns(table, name) for part, table in loaded.items()}
-    named = _class_names(loaded, columns, name)
+    named = label_values(loaded, {part: label for part, (_, label) in columns.items()}, name)
     index = {label: i for i, label in enumerate(named)}
     size = image_size
     raw: dict[str, list[Any]] = {}
@@ -147,7 +109,7 @@ def _parts(loaded: dict[str, Any], name: str, image_size: int | None) -> Parts:
         stacked = np.stack([np.broadcast_to(image, shape) for image in decoded.pop(part)])
         images = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
         parts[part] = Split(images, torch.tensor(labels, dtype=torch.int64))
-    return parts, tuple(str(label) for label in _class_titles(loaded, columns, named))
+    return parts, label_titles(loaded["train"], columns["train"][1], named)
 
 
 def _columns(table: Any, name: str) -> tuple[str, str]:
@@ -157,42 +119,8 @@ def _columns(table: Any, name: str) -> tuple[str, str]:
     features = table.features
     images = [c for c in features if isinstance(features[c], datasets.Image)]
     images += [c for c in features if isinstance(features[c], dict) and "bytes" in features[c]]
-    images += [c for c in IMAGE_COLUMNS if c in features]
-    labels = [c for c in LABEL_COLUMNS if c in features]
-    labels += [c for c in features if isinstance(features[c], datasets.ClassLabel)]
-    has = f"its columns are {', '.join(features)}"
-    if not images:
-        raise UserError(f"{name} has no image column ({has}; expected one of {IMAGE_COLUMNS})")
-    if not labels:
-        raise UserError(f"{name} has no label column ({has}; expected one of {LABEL_COLUMNS})")
-    return images[0], labels[0]
-
-
-def _class_names(
-    loaded: dict[str, Any], columns: dict[str, tuple[str, str]], name: str
-) -> list[Any]:
-    """All label values, sorted."""
-    found: set[Any] = set()
-    for part, table in loaded.items():
-        column = columns[part][1]
-        if getattr(table.features[column], "dtype", None) is None:
-            kind = table.features[column]
-            raise UserError(f"{name}: column '{column}' is {kind}, expected a number or a word")
-        values = set(table.unique(column))
-        if None in values:
-            raise UserError(f"{name}: column '{column}' of {part} has rows without a label")
-        found |= values
-    if len({isinstance(value, str) for value in found}) > 1:
-        raise UserError(f"{name}: labels are numbers in one part and words in another")
-    return sorted(found)
-
-
-def _class_titles(
-    loaded: dict[str, Any], columns: dict[str, tuple[str, str]], labels: Sequence[Any]
-) -> list[str]:
-    feature = loaded["train"].features[columns["train"][1]]
-    names = getattr(feature, "names", None)
-    return [names[label] if names else str(label) for label in labels]
+    image = images[0] if images else column_of(table, IMAGE_COLUMNS, "image", name)
+    return image, label_column(table, name)
 
 
 def _encoded(table: Any, column: str) -> list[Any]:

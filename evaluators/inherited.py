@@ -1,7 +1,8 @@
 """Accuracy with inherited weights: how good a subnet of a trained supernet is, without training.
 
-Extracts the subnet, recalibrates its batch norms on training images, scores it on validation
-images. Does not know the search; a strategy's feedback comes from here and nowhere else.
+Extracts the subnet, recalibrates its batch norms on training samples, scores it on the validation
+part: its accuracy, or its loss where the data are judged by that. Does not know the search; a
+strategy's feedback comes from here and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from evaluators.accuracy import accuracy, calibration_batches, recalibrate
-from evaluators.augmentation import Normalisation
-from evaluators.data import Split
+from evaluators.accuracy import recalibrate
+from evaluators.dataset import Data
 from search_spaces.architecture import Architecture, Value
 from search_spaces.modules import channels_last
 from search_spaces.space import SearchSpace
@@ -32,21 +32,19 @@ class Extracts(Protocol):
 
 @dataclass(frozen=True)
 class InheritedAccuracy:
-    """Evaluator: `arch -> {"accuracy": share of the validation split labelled rightly}`.
+    """Evaluator: `arch -> {metric of the data: its value on the validation part}`.
 
-    `calibration` is `(n, channels, height, width)` uint8 training images.
+    `calibration` is what `data.calibration` gave: training samples.
     """
 
     supernet: Extracts
-    validation: Split
+    data: Data
     calibration: Tensor
-    normalisation: Normalisation
 
     def __call__(self, arch: Architecture) -> dict[str, float]:
         """Score one architecture; deterministic."""
         network = self.recalibrated(arch)
-        size = self.supernet.space.input_shape(arch)[-1]
-        return {"accuracy": accuracy(network, self.validation, self.normalisation, size)}
+        return self.data.score(network, "validation", self.supernet.space.input_shape(arch))
 
     def recalibrated(self, arch: Architecture) -> nn.Module:
         """The subnet as a standalone network, ready to be scored, in evaluation mode."""
@@ -54,8 +52,6 @@ class InheritedAccuracy:
         device = next(network.parameters()).device
         if device.type == "cpu":
             network = channels_last(network)
-        size = self.supernet.space.input_shape(arch)[-1]
-        recalibrate(
-            network, calibration_batches(self.calibration, self.normalisation, size, device)
-        )
+        shape = self.supernet.space.input_shape(arch)
+        recalibrate(network, self.data.inputs(self.calibration, shape, device))
         return network

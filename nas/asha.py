@@ -19,6 +19,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from nas.from_scratch import REDUCTION
+from nas.frontier import Objective
+
+ACCURACY = Objective("accuracy", maximise=True)
 
 
 def shortfalls(
@@ -38,18 +41,26 @@ def shortfalls(
 class FrontierASHA(ASHAScheduler):
     """Tune's ASHA, with the distance below the frontier in place of the accuracy.
 
-    A trial reports `{"accuracy", "rung"}`, rung 1, 3, 9, ...
+    A trial reports its metric and `rung`, which is 1, 3, 9, ...
 
     Args:
         rungs: how many there are.
         costs_of: what a trial's candidate costs in each cost that is an objective, by the trial's
             id; without such costs this is plain ASHA.
+        judged: what trials are compared by.
     """
 
-    def __init__(self, rungs: int, costs_of: Callable[[str], Sequence[float]]) -> None:
+    def __init__(
+        self,
+        rungs: int,
+        costs_of: Callable[[str], Sequence[float]],
+        judged: Objective = ACCURACY,
+    ) -> None:
         last = REDUCTION ** (rungs - 1)
-        super().__init__("rung", "accuracy", "max", max_t=last, reduction_factor=REDUCTION)
+        mode = "max" if judged.maximise else "min"
+        super().__init__("rung", judged.metric, mode, max_t=last, reduction_factor=REDUCTION)
         self._last = last
+        self._judged = judged
         self._costs_of = costs_of
         self._seen: dict[int, dict[str, tuple[float, Sequence[float]]]] = {}
 
@@ -64,9 +75,10 @@ class FrontierASHA(ASHAScheduler):
         seen = self._seen.setdefault(rung, {})
         if rung < 1 or trial.trial_id in seen:
             return str(TrialScheduler.CONTINUE)
-        seen[trial.trial_id] = (float(result["accuracy"]), costs)
+        sign = 1 if self._judged.maximise else -1
+        seen[trial.trial_id] = (sign * float(result[self._judged.metric]), costs)
         behind = shortfalls(
-            np.array([accuracy for accuracy, _ in seen.values()]),
+            np.array([score for score, _ in seen.values()]),
             np.array([costs for _, costs in seen.values()], dtype=np.float64),
         )
         *others, own = behind

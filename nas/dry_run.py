@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from evaluators.augmentation import prepare
-from nas.fit import recipe_for
 from nas.supernet_training import RANDOM_SUBNETS
 from nas.task import Task
+from search_spaces.architecture import Architecture
 from search_spaces.modules import build, channels_last
 
 SURVEY = 100_000
@@ -77,35 +76,34 @@ def _durations(task: Task, rng: np.random.Generator, workers: int) -> tuple[floa
     if not task.trains:
         return 0.0, 0.0, 0.0
     specification, data = task.specification, task.data
+    samples, both = (len(data.batches(part)) for part in ("train", "searched"))
     feasible = task.budgeted.sample(64, rng)
     middle = np.argsort(task.tables.score(feasible, ("macs",))["macs"])[[32]]
     typical = task.space.decode(feasible[middle])[0]
-    forward, step = _seconds_per_image(task, typical)
-    trained = specification.trials * task.train_epochs * len(data.train) * step
-    scored = len(data.validation) + 2 * min(specification.calibration_images, len(data.train))
+    forward, step = _seconds_per_sample(task, typical)
+    trained = specification.trials * task.train_epochs * samples * step
+    scored = both - samples + 2 * min(specification.calibration_images, samples)
     race = specification.finalists * task.race_epochs if specification.finalists > 1 else 0
-    both = len(data.train) + len(data.validation)
-    winner = (task.train_epochs * both + race * len(data.train)) * step
+    winner = (task.train_epochs * both + race * samples) * step
     if task.kind == "train":  # at most: most candidates are stopped on the way
         return 0.0, trained / max(1, workers), winner
     if task.kind != "supernet":
         return 0.0, 0.0, winner
-    _, largest_step = _seconds_per_image(task, task.space.largest)
-    recipe = recipe_for(task.space, task.supernet_epochs, batch_size=specification.batch_size)
-    images = recipe.steps(len(data.train)) * recipe.batch_size
+    _, largest_step = _seconds_per_sample(task, task.space.largest)
+    recipe = task.recipe(task.supernet_epochs)
+    trained_on = recipe.steps(samples) * recipe.batch_size
     sandwich = largest_step + (RANDOM_SUBNETS + 0.5) * step
     search = specification.trials * scored * forward / max(1, workers)
-    return images * sandwich, search, winner
+    return trained_on * sandwich, search, winner
 
 
-def _seconds_per_image(task: Task, arch: object) -> tuple[float, float]:
-    """Measured seconds of a forward pass and of a training step, an image."""
+def _seconds_per_sample(task: Task, arch: Architecture) -> tuple[float, float]:
+    """Measured seconds of a forward pass and of a training step, a sample."""
     space, data = task.space, task.data
-    network = build(space, arch)  # type: ignore[arg-type]
-    network = channels_last(network.to(task.specification.device))
-    size = space.input_shape(arch)[-1]  # type: ignore[arg-type]
-    x = prepare(data.train.images[:TIMED_BATCH], data.normalisation, size)
-    x = x.to(task.specification.device)
+    device = torch.device(task.specification.device)
+    network = channels_last(build(space, arch).to(device))
+    some = data.calibration(TIMED_BATCH, seed=0)
+    x = next(iter(data.inputs(some, space.input_shape(arch), device)))
     forward, step = [], []
     for _ in range(4):
         start = time.perf_counter()

@@ -30,7 +30,7 @@ from nas.strategies import Strategy
 from nas.strategies.candidates import Row
 from nas.study import Evaluation, Study
 from nas.task import DEVICES, Task
-from nas.winner import finalists, race, train_winner
+from nas.winner import finalists, first_of, race, train_winner
 from nas.workers import Ended, Evaluator, Workers, check_reachable, open_workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
@@ -231,10 +231,10 @@ def finish(
         if isinstance(evaluator, InheritedAccuracy):
             start = evaluator
         raced = race(task, run, start, starters, reporter)
-        winner = max(starters, key=lambda e: raced.get(e.arch.id, 0.0))
-        test = train_winner(task, run, start, winner.arch, run.folder / "winner", reporter)
-        tested = {"test_accuracy": test, "test_images": len(task.data.test)}
+        winner = first_of(task, starters, raced)
+        tested = train_winner(task, run, start, winner.arch, run.folder / "winner", reporter)
     points = runs.values(front, objectives)
+    metric = task.data.metric if task.trains else "accuracy"
     summary = {
         "space": task.space.name,
         "data": task.data.name if task.trains else None,
@@ -248,13 +248,13 @@ def finish(
         "frontier": [{"id": e.arch.id, **e.metrics} for e in front],
         "knee": front[knee(points, objectives)].arch.id,
         "finalists": [
-            {"id": e.arch.id, **e.metrics, "accuracy_after_race": raced.get(e.arch.id)}
+            {"id": e.arch.id, **e.metrics, f"{metric}_after_race": raced.get(e.arch.id)}
             for e in starters
         ],
         "winner": {
             **runs.architecture_json(winner.arch),
             **task.tables.cost(winner.arch),
-            "validation_accuracy": winner.metrics.get("accuracy"),
+            f"validation_{metric}": winner.metrics.get(metric),
             **tested,
         },
         "seed": specification.seed,

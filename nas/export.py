@@ -23,14 +23,16 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from evaluators.costs import CONVENTION, CostTables
-from evaluators.data import ImageData
+from evaluators.dataset import Data
 from evaluators.gated_costs import network_costs
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 from search_spaces.exit_network import ExitNetwork, network_from_json
 from search_spaces.files import refuse_full, write_folder
 from search_spaces.modules import Network
+from search_spaces.onnx_writer import inputs_of
 from search_spaces.serial import Blocks, blocks_from_json, blocks_to_json
+from search_spaces.token_ops import Embedding
 
 FORMATS = ("safetensors", "onnx")
 FORMAT_VERSION = 1
@@ -42,7 +44,7 @@ def export(
     network: nn.Module,
     arch: Architecture,
     tables: CostTables,
-    data: ImageData,
+    data: Data,
     folder: Path,
     *,
     formats: Sequence[str] = FORMATS,
@@ -83,8 +85,10 @@ def export(
     def fill(place: Path) -> None:
         if "safetensors" in formats:
             _write_safetensors(network, config, place)
+            for name, text in data.files.items():
+                (place / name).write_text(text, encoding="utf-8")
         if "onnx" in formats:
-            _write_onnx(network, config["input_shape"], place)
+            _write_onnx(network, blocks or tables.space.ops(arch), place)
 
     write_folder(folder, fill, overwrite=overwrite)
     return folder
@@ -93,8 +97,9 @@ def export(
 def load(folder: Path | str) -> Network:
     """Load an exported network, in evaluation mode, with its description as `network.config`.
 
-    The network takes `(batch, *config["input_shape"])` float32: images scaled to 0..1, resized
-    to that size, minus `config["mean"]`, divided by `config["std"]`.
+    The network takes `(batch, *config["input_shape"])`: images as float32 scaled to 0..1, resized
+    to that size, minus `config["mean"]`, divided by `config["std"]`; or int64 token ids, which
+    number the characters of `config["characters"]` from 0 or are of the `tokenizer.json` beside.
 
     Raises:
         UserError: if the folder is not an export, or its files do not belong together.
@@ -126,7 +131,7 @@ def load(folder: Path | str) -> Network:
 
 
 def _config(
-    arch: Architecture, tables: CostTables, data: ImageData, metrics: dict[str, Any]
+    arch: Architecture, tables: CostTables, data: Data, metrics: dict[str, Any]
 ) -> dict[str, Any]:
     space = tables.space
     return {
@@ -134,9 +139,7 @@ def _config(
         "space": space.name,
         "architecture": {"id": arch.id, "choices": dict(arch)},
         "input_shape": list(space.input_shape(arch)),
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "classes": list(data.classes),
+        **data.description,
         "data": data.name,
         "costs": tables.cost(arch),
         "convention": CONVENTION,
@@ -151,25 +154,26 @@ def _write_safetensors(network: nn.Module, config: dict[str, Any], place: Path) 
     weights = {name: tensor.contiguous() for name, tensor in state.items() if name not in tied}
     (place / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
     (place / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    x = _inputs(config["input_shape"], 2)
+    x = _example(blocks_from_json(config["network"]), 2)
     with torch.no_grad():
         difference = float((load(place)(x) - network(x)).abs().max())
     if difference > TOLERANCE:
         raise UserError(f"export failed its check: loaded outputs differ by {difference:.2g}")
 
 
-def _write_onnx(network: nn.Module, input_shape: Sequence[int], place: Path) -> None:
+def _write_onnx(network: nn.Module, blocks: Blocks, place: Path) -> None:
     import onnxruntime
 
+    name = "tokens" if inputs_of(blocks)["input"].ids else "images"
     path = place / "model.onnx"
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
             network,
-            (_inputs(input_shape, 2),),
+            (_example(blocks, 2),),
             path,
-            input_names=["images"],
+            input_names=[name],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             dynamo=True,
@@ -178,8 +182,8 @@ def _write_onnx(network: nn.Module, input_shape: Sequence[int], place: Path) -> 
         )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for batch in CHECKED_BATCHES:
-        x = _inputs(input_shape, batch)
-        (given,) = session.run(None, {"images": x.numpy()})
+        x = _example(blocks, batch)
+        (given,) = session.run(None, {name: x.numpy()})
         with torch.no_grad():
             expected = network(x).numpy()
         difference = float(np.abs(np.asarray(given) - expected).max())
@@ -189,5 +193,11 @@ def _write_onnx(network: nn.Module, input_shape: Sequence[int], place: Path) -> 
             )
 
 
-def _inputs(shape: Sequence[int], batch: int) -> torch.Tensor:
-    return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch))
+def _example(blocks: Blocks, batch: int) -> torch.Tensor:
+    """Random inputs of a network: noise, or ids that all of its embeddings have."""
+    generator = torch.Generator().manual_seed(batch)
+    taken = inputs_of(blocks)["input"]
+    if not taken.ids:
+        return torch.randn(batch, *taken.shape, generator=generator)
+    ids = [op.vocabulary for _, ops in blocks for op in ops if isinstance(op, Embedding)]
+    return torch.randint(min(ids), (batch, *taken.shape), generator=generator)

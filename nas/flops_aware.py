@@ -191,11 +191,10 @@ def shrink(
     with reporter.training("fine-tuning", tuning.steps(len(split))) as on_step:
         train(
             smaller,
-            data,
+            ImageBatches.of(data, split),
             tuning,
-            size,
+            (data.channels, size, size),
             seed=seed + 1,
-            split=split,
             checkpoint=_named(checkpoint, "tuning"),
             on_step=on_step,
         )

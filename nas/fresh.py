@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.data import Split
 from evaluators.inherited import InheritedAccuracy
 from nas.supernet import Supernet
 from nas.task import Task
@@ -23,7 +21,7 @@ class Weights(Protocol):
 
     @property
     def calibration(self) -> Tensor:
-        """`(n, channels, height, width)` uint8 training images to measure batch norms on."""
+        """Training samples to measure batch norms on."""
         ...
 
     def recalibrated(self, arch: Architecture) -> nn.Module:
@@ -41,8 +39,8 @@ class FreshWeights:
 
     @classmethod
     def of(cls, task: Task) -> FreshWeights:
-        """For the task's space and training images."""
-        return cls(task.space, calibration_images(task), task.specification.seed)
+        """For the task's space and training samples."""
+        return cls(task.space, task.calibration, task.specification.seed)
 
     def recalibrated(self, arch: Architecture) -> nn.Module:
         """A network of its own initialisation, in evaluation mode."""
@@ -59,15 +57,4 @@ def fresh_supernet(task: Task) -> Supernet:
 
 def inherited_from(supernet: Supernet, task: Task) -> InheritedAccuracy:
     """The evaluator over a supernet's weights: what every search of the task scores with."""
-    data = task.data
-    return InheritedAccuracy(
-        supernet, data.validation, calibration_images(task), data.normalisation
-    )
-
-
-def calibration_images(task: Task) -> Tensor:
-    """Training images `(n, channels, height, width)` uint8 that batch norms are measured on."""
-    train: Split = task.data.train
-    rng = np.random.default_rng(task.specification.seed)
-    count = min(task.specification.calibration_images, len(train))
-    return train.images[torch.from_numpy(rng.choice(len(train), count, replace=False))]
+    return InheritedAccuracy(supernet, task.data, task.calibration)

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from evaluators.batches import ImageBatches
 from evaluators.distribution import Probabilities
 from evaluators.expected import ExpectedCosts
 from evaluators.inherited import InheritedAccuracy
@@ -19,14 +18,14 @@ from evaluators.zero_cost import ZeroCost
 from evaluators.zero_cost_proxies import PROXIES
 from hardware_profiles.grid import load_region
 from nas.alternation import Relaxation
-from nas.fit import fit, recipe_for
+from nas.fit import fit
 from nas.fresh import FreshWeights, Weights, fresh_supernet, inherited_from
 from nas.progress import Reporter
 from nas.relaxation import relaxed_evaluator
 from nas.run import Run
 from nas.strategies import Candidates, Strategy, make_strategy
 from nas.supernet_training import sandwich
-from nas.task import GREENSCORE, Task
+from nas.task import GREENSCORE, Task, check_batch
 from nas.workers import Evaluator
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
@@ -46,11 +45,14 @@ def check(task: Task) -> None:
     load_region(specification.region)
     _ = task.function
     for metric in (o.metric for o in task.objectives):
-        known = [*task.metrics, GREENSCORE, *task.tables.metrics]
+        green = (GREENSCORE,) if task.kind == "function" or "accuracy" in task.metrics else ()
+        known = [*task.metrics, *green, *task.tables.metrics]
         if task.kind != "function" and metric not in known:
             raise unknown("objective", metric, known)
     _ = task.measured
     _check_proxies(task)
+    if task.trains:
+        _check_data(task)
     if specification.strategy == "darts":
         if task.kind != "supernet":
             raise UserError(
@@ -61,6 +63,21 @@ def check(task: Task) -> None:
         ExpectedCosts(task.tables, (specification.penalty_metric,))
         return
     _strategy(task)
+
+
+def _check_data(task: Task) -> None:
+    """Raise a `UserError` where the data are not what the evaluator or the strategy takes."""
+    data, specification = task.data, task.specification
+    if specification.strategy == "darts":
+        _only_images(task, "strategy darts")
+        check_batch(data, specification.batch_size, len(task.images.train) // 2, "in each half")
+    if task.kind == "proxy" or specification.proxies:
+        _only_images(task, "a zero-cost proxy")
+
+
+def _only_images(task: Task, what: str) -> None:
+    if task.samples != "images":
+        raise UserError(f"{what} needs a space of images; {task.space.name} takes {task.samples}")
 
 
 def _check_proxies(task: Task) -> None:
@@ -121,7 +138,7 @@ def proxy_features(task: Task) -> ProxyFeatures | None:
     if not specification.proxies:
         return None
     names, seed = specification.proxies, specification.seed
-    evaluator = ZeroCost.on_images(task.space, task.data, names, seed=seed)
+    evaluator = ZeroCost.on_images(task.space, task.images, names, seed=seed)
     rows = task.budgeted.sample(LEARNT, np.random.default_rng((seed, 3)))
     return ProxyFeatures(evaluator, task.tables, rows)
 
@@ -133,7 +150,7 @@ def evaluator_of(task: Task, run: Run, reporter: Reporter) -> Evaluator | None:
     if task.kind == "proxy":
         specification = task.specification
         return ZeroCost.on_images(
-            task.space, task.data, [specification.evaluator], seed=specification.seed
+            task.space, task.images, [specification.evaluator], seed=specification.seed
         )
     if task.kind == "table":
         return task.table
@@ -146,7 +163,7 @@ def starting_weights(task: Task, run: Run, reporter: Reporter) -> Weights:
     """Where the training of a run's architectures starts: from the supernet, if there is one.
 
     Raises:
-        UserError: for a run that has no images to train on.
+        UserError: for a run that has no data to train on.
     """
     if task.specification.strategy == "darts":
         return _relaxed(task, run, reporter)[0]
@@ -154,7 +171,7 @@ def starting_weights(task: Task, run: Run, reporter: Reporter) -> Weights:
         return inherited_evaluator(task, run, reporter)
     if not task.trains:
         raise UserError(
-            f"{run.folder} has no images to train on: it was searched with "
+            f"{run.folder} has no data to train on: it was searched with "
             f"{task.specification.evaluator} and without --data"
         )
     return FreshWeights.of(task)
@@ -163,18 +180,18 @@ def starting_weights(task: Task, run: Run, reporter: Reporter) -> Weights:
 def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAccuracy:
     """Train the supernet, or take it from its checkpoint, and make its evaluator."""
     specification = task.specification
-    data = task.data
+    batches = task.data.batches("train", task.augmentation)
     _choose_threads(task)
-    recipe = recipe_for(task.space, task.supernet_epochs, batch_size=specification.batch_size)
+    recipe = task.recipe(task.supernet_epochs)
     supernet = fresh_supernet(task)
 
     def draw(rng: np.random.Generator, n: int) -> list[Architecture]:
         return task.space.decode(task.budgeted.spread(n, rng))
 
-    with reporter.training("supernet", recipe.steps(len(data.train))) as on_step:
+    with reporter.training("supernet", recipe.steps(len(batches))) as on_step:
         fit(
             supernet,
-            ImageBatches.of(data, augmentation=task.augmentation),
+            batches,
             recipe,
             sandwich(supernet, recipe, seed=specification.seed, draw=draw),
             seed=specification.seed,

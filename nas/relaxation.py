@@ -22,7 +22,7 @@ from evaluators.costs import CostTables
 from evaluators.data import ImageData, Split
 from evaluators.inherited import InheritedAccuracy
 from nas.alternation import Alternation, Point, Relaxation
-from nas.fit import CHECKPOINT_SECONDS, Recipe, fit, recipe_for
+from nas.fit import CHECKPOINT_SECONDS, Recipe, fit
 from nas.fresh import fresh_supernet, inherited_from
 from nas.progress import Reporter
 from nas.run import Run
@@ -126,8 +126,8 @@ def relaxed_evaluator(
     Returns:
         The evaluator over the trained weights, and the final probabilities of each choice.
     """
-    specification, data, space = task.specification, task.data, task.space
-    recipe = recipe_for(space, task.supernet_epochs, batch_size=specification.batch_size)
+    specification, data, space = task.specification, task.images, task.space
+    recipe = task.recipe(task.supernet_epochs)
     supernet = fresh_supernet(task)
 
     # Where few rows are within the budget, finding one takes longer than a step.

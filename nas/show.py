@@ -99,6 +99,7 @@ def search_and_print(
 ) -> int:
     """`nas search`; returns the exit code."""
     from nas.engine import AllFailed, NothingFeasible, search
+    from nas.winner import in_words
 
     try:
         outcome = search(
@@ -129,12 +130,9 @@ def search_and_print(
         f"{format_size(winner['macs'])} FLOPs ({summary['budget']}), "
         f"{format_size(winner['params'])} parameters"
     )
-    if "test_accuracy" in winner:
-        console.print(
-            f"\n[bold]winner {winner['id']}[/]: test accuracy "
-            f"[bold]{winner['test_accuracy']:.2%}[/] "
-            f"on {winner['test_images']} images the search never saw, {costs}"
-        )
+    if outcome.task.trains:
+        told = in_words(outcome.task.data, winner)
+        console.print(f"\n[bold]winner {winner['id']}[/]: [bold]{told}[/], {costs}")
     else:
         metric = outcome.run.objectives[0].metric
         best = format_metric(metric, outcome.winner.metrics[metric])

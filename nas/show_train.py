@@ -38,7 +38,7 @@ def train_and_print(
     from nas.flops_aware import Aim
     from nas.preparation import starting_weights
     from nas.task import Task
-    from nas.winner import train_winner, train_within
+    from nas.winner import in_words, train_winner, train_within
 
     aware = target is not None or penalty is not None
     aim = Aim(target, penalty) if aware else None
@@ -63,12 +63,11 @@ def train_and_print(
         else:
             test = train_winner(task, run, start, arch, place, reporter)
     if aim is not None:
-        print_cut(arch.id, report, place, len(task.data.test), as_json=as_json)
+        print_cut(arch.id, report, place, task.data.extent("test"), as_json=as_json)
         return
     result: dict[str, Any] = {
         "id": arch.id,
-        "test_accuracy": test,
-        "test_images": len(task.data.test),
+        **test,
         **task.tables.cost(arch),
         "folder": str(place),
     }
@@ -76,8 +75,8 @@ def train_and_print(
         print(json.dumps(result, indent=2))
         return
     Console(highlight=False).print(
-        f"{arch.id}: test accuracy {test:.2%} on {result['test_images']} images the search never "
-        f"saw, {format_size(result['macs'])} FLOPs; network in {place}"
+        f"{arch.id}: {in_words(task.data, test)}, {format_size(result['macs'])} FLOPs; "
+        f"network in {place}"
     )
 
 

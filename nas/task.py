@@ -6,19 +6,25 @@ Everything is made on first use and kept. Does not search.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
+
+from torch import Tensor
 
 from evaluators.augmentation import Augmentation
 from evaluators.budget import ENERGY, LATENCY, Budget, BudgetedSpace
 from evaluators.costs import METRICS, CostTables
 from evaluators.data import ImageData, load_data
+from evaluators.dataset import Data
 from evaluators.greenscore import GreenScore
+from evaluators.sentence_files import load_sentences
 from evaluators.table import PublishedTable, read_table
 from evaluators.targets import Target, device_tables, targets_of
+from evaluators.text_files import load_text
 from hardware_profiles.latencies import device_name
+from nas.fit import Recipe, recipe_for
 from nas.frontier import Objective, is_cost, objective
 from nas.scoring import (
     DEFAULT_DATA,
@@ -30,12 +36,12 @@ from nas.scoring import (
     user_function,
 )
 from nas.specification import Specification
-from search_spaces.catalogue import load_space
+from search_spaces.catalogue import Samples, load_space, samples_of
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import SearchSpace
 
-SUPERNET_IMAGES = 400_000
-"""Images that the supernet trains on by default: 10 epochs of CIFAR-10."""
+SUPERNET_SAMPLES = 400_000
+"""Samples that the supernet trains on by default: 10 epochs of CIFAR-10."""
 
 GREENSCORE = "greenscore"
 
@@ -62,7 +68,8 @@ class Task:
         by_alias = kind_of(specification.evaluator) != "table"
         names = tuple(device_name(r, by_alias=by_alias) for r in specification.devices)
         references = dict(zip(names, specification.devices, strict=True))
-        return cls(specification.model_copy(update={"devices": names}), folder, references)
+        specification = specification.model_copy(update={"devices": names})
+        return cls(_with_objectives(specification), folder, references)
 
     @cached_property
     def kind(self) -> Kind:
@@ -71,28 +78,62 @@ class Task:
 
     @property
     def trains(self) -> bool:
-        """Whether there are images to train a winner on: they were asked for, or are needed."""
+        """Whether there are data to train a winner on: they were asked for, or are needed."""
         return needs_images(self.kind) or self.specification.data is not None
 
     @cached_property
-    def data(self) -> ImageData:
-        """The images, loaded once."""
+    def samples(self) -> Samples:
+        """What the space's networks take."""
+        return samples_of(self.specification.space)
+
+    @cached_property
+    def _loaded(self) -> Data:
+        return _load(self.specification, self.samples)
+
+    @cached_property
+    def data(self) -> Data:
+        """The data as the space takes them, loaded once.
+
+        Raises:
+            UserError: for data that cannot be read or are not for this space, and for fewer
+                training samples than a batch.
+        """
+        data = self._loaded.for_space(self.space)
+        check_batch(data, self.specification.batch_size, len(data.batches("train")))
+        return data
+
+    @property
+    def images(self) -> ImageData:
+        """The data, for what is known of images only.
+
+        Raises:
+            UserError: if they are something else.
+        """
+        if not isinstance(self.data, ImageData):
+            raise UserError(
+                f"this is for spaces of images, and {self.space.name} takes {self.samples}"
+            )
+        return self.data
+
+    @cached_property
+    def calibration(self) -> Tensor:
+        """Training samples that batch norms are measured on, as the data keep them."""
         specification = self.specification
-        return load_data(specification.data or DEFAULT_DATA, image_size=specification.image_size)
+        return self.data.calibration(specification.calibration_images, specification.seed)
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The space, fitted to the data's images and classes where there are any."""
+        """The space, fitted to the data where there are any."""
         name = self.specification.space
         if not self.trains:
             return load_space(name, image_size=self.specification.image_size)
-        data = self.data
-        return load_space(
-            name,
-            image_size=data.image_size,
-            channels=data.channels,
-            classes=len(data.classes),
-        )
+        return load_space(name, **self._loaded.space_options)
+
+    def recipe(self, epochs: float) -> Recipe:
+        """How networks of the space train on the data."""
+        batch = self.specification.batch_size
+        smoothing = self.data.label_smoothing
+        return replace(recipe_for(self.space, epochs, batch_size=batch), label_smoothing=smoothing)
 
     @cached_property
     def _published(self) -> PublishedTable | None:
@@ -238,27 +279,35 @@ class Task:
         """What the evaluator gives; not known of a user's function."""
         if self.kind == "proxy":
             return (self.specification.evaluator,)
-        return self.table.columns if self.table is not None else ("accuracy",)
+        if self.table is not None:
+            return self.table.columns
+        return (self.data.metric,) if self.trains else ("accuracy",)
 
     @cached_property
     def worst(self) -> dict[str, float]:
-        """Reference value of each cost for the hypervolume: the ceiling, or the largest's cost."""
+        """Reference value for the hypervolume of each metric of which less is better.
+
+        That is its ceiling, or the largest network's cost; of the loss what guessing gives.
+        """
         largest = self.tables.cost(self.space.largest)
         finite = {metric: cost for metric, cost in largest.items() if isfinite(cost)}
+        if self.trains and is_cost(self.data.metric):
+            finite[self.data.metric] = self.data.worst
         return {**finite, **self.specification.high}
 
     @cached_property
     def supernet_epochs(self) -> float:
         """What was asked for, or enough for the data: small sets need more epochs."""
         asked = self.specification.supernet_epochs
-        return asked or max(2.0, min(20.0, SUPERNET_IMAGES / len(self.data.train)))
+        return asked or max(2.0, min(20.0, SUPERNET_SAMPLES / len(self.data.batches("train"))))
 
     @cached_property
     def train_epochs(self) -> float:
-        """What was asked for, or half as many images again as the supernet."""
+        """What was asked for, or half as many samples again as the supernet."""
         asked = self.specification.train_epochs
-        default = max(3.0, min(80.0, 1.5 * SUPERNET_IMAGES / len(self.data.train)))
-        return default if asked is None else asked
+        if asked is not None:
+            return asked
+        return max(3.0, min(80.0, 1.5 * SUPERNET_SAMPLES / len(self.data.batches("train"))))
 
     @cached_property
     def race_epochs(self) -> float:
@@ -270,3 +319,40 @@ class Task:
         """What was asked for, or the data's own."""
         names = self.specification.augmentation
         return Augmentation.from_names(self.data.augmentation if names is None else names)
+
+
+def _with_objectives(specification: Specification) -> Specification:
+    """With the loss in place of the accuracy where nothing was said, and text is to be modelled."""
+    unsaid = "objectives" not in specification.model_fields_set
+    if not unsaid or not needs_images(kind_of(specification.evaluator)):
+        return specification
+    if samples_of(specification.space) != "text":
+        return specification
+    return specification.model_copy(update={"objectives": ("loss", "macs")})
+
+
+def _load(specification: Specification, samples: Samples) -> Data:
+    """The data of a kind that were asked for."""
+    name, size = specification.data, specification.image_size
+    if samples == "images":
+        return load_data(name or DEFAULT_DATA, image_size=size)
+    if name is None:
+        wanted = {
+            "text": "tinyshakespeare or a text file",
+            "sentences": "a parquet, CSV or JSON-lines file with a text and a label column",
+        }
+        raise UserError(f"space {specification.space} needs --data: {wanted[samples]}")
+    for option, given in (("--image-size", size), ("--augment", specification.augmentation)):
+        if given:
+            raise UserError(f"{option} is for images, and {specification.space} takes {samples}")
+    return load_text(name) if samples == "text" else load_sentences(name)
+
+
+def check_batch(data: Data, batch_size: int, samples: int, where: str = "") -> None:
+    """Raise a `UserError` for fewer training samples than a batch."""
+    if samples < batch_size:
+        given = " ".join(f"{samples} training {data.samples} {where}".split())
+        raise UserError(
+            f"{data.name} has {given}, fewer than a batch of {batch_size}: expected "
+            f"--batch-size {samples} or less"
+        )

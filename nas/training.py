@@ -6,20 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from evaluators.augmentation import resize
-from evaluators.batches import ImageBatches
-from evaluators.data import ImageData, Split
+from evaluators.batches import Batches
+from evaluators.fitting import cross_entropy, fitted
 from nas.fit import Backward, Recipe, fit
+from search_spaces.ops import Shape
 
 
-def supervised(network: nn.Module, recipe: Recipe, size: int) -> Backward:
-    """The `backward` of `nas.fit.fit` for cross-entropy on the labels at one input size."""
+def supervised(network: nn.Module, recipe: Recipe, shape: Shape) -> Backward:
+    """The `backward` of `nas.fit.fit` for cross-entropy on the labels at one input shape."""
 
-    def backward(images: Tensor, targets: Tensor, step: int) -> float:
-        logits = network(resize(images, size))
-        loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    def backward(batch: Tensor, targets: Tensor, step: int) -> float:
+        logits = network(fitted(batch, shape))
+        loss = cross_entropy(logits, targets, recipe.label_smoothing)
         loss.backward()
         return loss.item()
 
@@ -28,26 +27,24 @@ def supervised(network: nn.Module, recipe: Recipe, size: int) -> Backward:
 
 def train(
     network: nn.Module,
-    data: ImageData,
+    batches: Batches,
     recipe: Recipe,
-    size: int,
+    shape: Shape,
     *,
     seed: int,
-    split: Split | None = None,
     checkpoint: Path | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> None:
-    """Train a network in place on `split` (the training part by default).
+    """Train a network in place.
 
     Args:
-        size: height and width that the network takes; images are resized to it.
+        shape: of one sample as the network takes it; batches are fitted to it.
     """
-    backward = supervised(network, recipe, size)
     fit(
         network,
-        ImageBatches.of(data, split),
+        batches,
         recipe,
-        backward,
+        supervised(network, recipe, shape),
         seed=seed,
         checkpoint=checkpoint,
         on_step=on_step,

@@ -23,7 +23,7 @@ from search_spaces.architecture import Architecture
 class Bridge:
     """Between the search's thread and Tune's: candidates that wait, run, and have ended."""
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, metric: str) -> None:
         self.waiting: queue.Queue[Architecture | None] = queue.Queue()
         self.ended: queue.Queue[Ended | BaseException] = queue.Queue()
         self.running: dict[str, Architecture] = {}
@@ -33,10 +33,11 @@ class Bridge:
         self._started: dict[str, float] = {}
         self._attempts: dict[Architecture, int] = {}
         self._seconds = seconds
+        self._metric = metric
 
-    def __reduce__(self) -> tuple[type[Bridge], tuple[float | None]]:
+    def __reduce__(self) -> tuple[type[Bridge], tuple[float | None, str]]:
         # Tune writes what it was given into files that nobody reads; queues cannot be written.
-        return Bridge, (self._seconds,)
+        return Bridge, (self._seconds, self._metric)
 
     def close(self) -> None:
         """No more candidates; those that run are stopped."""
@@ -67,10 +68,10 @@ class Bridge:
             return  # interrupted: not an evaluation
         arch, seconds = self._remove(trial)
         error = result.get("error")
-        kept = ("accuracy", "epochs") if error is None else ()
+        kept = (self._metric, "epochs") if error is None else ()
         metrics = {name: float(result[name]) for name in kept if name in result}
-        if error is None and "accuracy" not in metrics:
-            error = "it ended without an accuracy"
+        if error is None and self._metric not in metrics:
+            error = f"it ended without {self._metric}"
         self.ended.put(Ended(arch, metrics, seconds, error))
 
     def die(self, trial: str, reason: str) -> None:

@@ -23,8 +23,9 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from nas.asha import FrontierASHA
+from nas.asha import ACCURACY, FrontierASHA
 from nas.from_scratch import FromScratch, Report
+from nas.frontier import Objective, objective
 from nas.tune_bridge import Bridge, Stopped, Told
 from nas.workers import Ended, OutOfTime, pickle_by_value, ray_session
 from search_spaces.architecture import Architecture
@@ -34,7 +35,7 @@ if TYPE_CHECKING:  # workers load this module too
     from nas.task import Task
 
 Train = Callable[[Architecture, Report], None]
-"""Trains one candidate; reports `{"accuracy", "epochs", "rung"}` at each of its rungs."""
+"""Trains one candidate; reports `{metric, "epochs", "rung"}` at each of its rungs."""
 
 DEFAULT_WORKERS = 2
 
@@ -85,6 +86,7 @@ def open_tuning(
             count,
             rungs=len(train.rungs),
             costs_of=costs_of,
+            judged=objective(task.data.metric),
             seconds=seconds,
             gpus=float(task.specification.device.startswith("cuda")),
             on_end=lambda arch: train.checkpoint(arch).unlink(missing_ok=True),
@@ -104,6 +106,7 @@ class TuneWorkers:
         train: what runs in the workers; put into the object store once.
         rungs: how many times it reports when nobody stops it.
         costs_of: values of those objectives that are costs.
+        judged: what candidates are compared by.
         seconds: the limit of one candidate; `train` should keep to it, and where it hangs its
             worker is ended.
         gpus: for each candidate.
@@ -117,6 +120,7 @@ class TuneWorkers:
         *,
         rungs: int,
         costs_of: Callable[[Architecture], Sequence[float]],
+        judged: Objective = ACCURACY,
         seconds: float | None = None,
         gpus: float = 0.0,
         on_end: Callable[[Architecture], object] = lambda arch: None,
@@ -125,9 +129,12 @@ class TuneWorkers:
         self._count = count
         self._seconds = seconds
         self._on_end = on_end
-        self._bridge = Bridge(seconds)
-        self._scheduler = FrontierASHA(rungs, lambda trial: costs_of(self._bridge.running[trial]))
-        self._function = partial(_train, train=ray.put(train), seconds=seconds)
+        self._bridge = Bridge(seconds, judged.metric)
+        self._scheduler = FrontierASHA(
+            rungs, lambda trial: costs_of(self._bridge.running[trial]), judged
+        )
+        shared = ray.put(train)
+        self._function = partial(_train, train=shared, seconds=seconds, metric=judged.metric)
         self._resources = {"cpu": 1.0, "gpu": gpus}
         self._in_flight = 0
         self._thread = threading.Thread(target=self._run, name="tune", daemon=True)
@@ -184,7 +191,7 @@ class TuneWorkers:
             self._bridge.ended.put(error)
 
 
-def _train(config: dict[str, Any], train: Any, seconds: float | None) -> None:
+def _train(config: dict[str, Any], train: Any, seconds: float | None, metric: str) -> None:
     """What Tune runs in a worker: one candidate. What it raises is reported, not raised.
 
     A training that hangs cannot end itself, so a watchdog outside of Python ends its process.
@@ -197,15 +204,15 @@ def _train(config: dict[str, Any], train: Any, seconds: float | None) -> None:
             faulthandler.dump_traceback_later(watchdog, exit=True, file=nowhere)
         function(config["arch"], tune.report)
     except OutOfTime as late:
-        tune.report(_failure(str(late)))
+        tune.report(_failure(str(late), metric))
     except Exception as error:
-        tune.report(_failure(f"{type(error).__name__}: {error}".splitlines()[0]))
+        tune.report(_failure(f"{type(error).__name__}: {error}".splitlines()[0], metric))
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _failure(reason: str) -> dict[str, Any]:
-    return {"error": reason, "accuracy": float("nan"), "rung": 0}
+def _failure(reason: str, metric: str) -> dict[str, Any]:
+    return {"error": reason, metric: float("nan"), "rung": 0}
 
 
 def _name(trial: Trial) -> str:

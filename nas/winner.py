@@ -9,22 +9,23 @@ to fewer FLOPs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from evaluators.accuracy import accuracy, calibration_batches, recalibrate
-from evaluators.data import ImageData, Split
+from evaluators.accuracy import recalibrate
+from evaluators.dataset import Data, Part
 from evaluators.inherited import InheritedAccuracy
 from evaluators.nearest import FLOOR
+from evaluators.sizes import format_metric
 from nas import run as runs
 from nas.export import export, load
-from nas.fit import recipe_for
 from nas.flops_aware import Aim, shrink
 from nas.fresh import Weights
+from nas.frontier import objective
 from nas.progress import Reporter
 from nas.run import Run
 from nas.sparsity import accuracies
@@ -39,7 +40,7 @@ FINE_TUNING_RATE = 0.5
 
 
 def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[Evaluation]:
-    """Those that race: the most accurate of the frontier, if their accuracy is an inherited one.
+    """Those that race: the best scored of the frontier, if their scores are inherited ones.
 
     All are of the frontier (for `darts`, of the part of it that uses the whole budget, where it
     has one), so the winner is dominated by nothing that the search saw there. Elsewhere
@@ -54,13 +55,15 @@ def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[E
     if task.kind == "train":
         longest = max(e.metrics["epochs"] for e in front)
         return [runs.best([e for e in front if e.metrics["epochs"] == longest], objectives)]
+    first = objectives[0]
     if (
         task.kind != "supernet"
-        or objectives[0].metric != "accuracy"
         or task.specification.finalists == 1
+        or first.metric != task.data.metric
     ):
         return [runs.best(front, objectives)]
-    ranked = sorted(front, key=lambda e: (-e.metrics["accuracy"], e.metrics["macs"]))
+    sign = -1 if first.maximise else 1
+    ranked = sorted(front, key=lambda e: (sign * e.metrics[first.metric], e.metrics["macs"]))
     return ranked[: task.specification.finalists]
 
 
@@ -71,7 +74,7 @@ def race(
     starters: Sequence[Evaluation],
     reporter: Reporter,
 ) -> dict[str, float]:
-    """Train each finalist shortly on the training images; validation accuracy by id."""
+    """Train each finalist shortly on the training samples; its validation score by id."""
     if len(starters) < 2 or task.race_epochs == 0:
         return {}
     result = {}
@@ -83,14 +86,21 @@ def race(
             start,
             arch,
             task.race_epochs,
-            task.data.train,
+            "train",
             reporter,
             name=f"finalist {number} of {len(starters)}",
         )
-        size = task.space.input_shape(arch)[-1]
-        data = task.data
-        result[arch.id] = accuracy(network, data.validation, data.normalisation, size)
+        score = task.data.score(network, "validation", task.space.input_shape(arch))
+        result[arch.id] = score[task.data.metric]
     return result
+
+
+def first_of(task: Task, starters: Sequence[Evaluation], raced: Mapping[str, float]) -> Evaluation:
+    """The finalist with the best score after the race; the first where there was none."""
+    if not raced:
+        return starters[0]
+    sign = -1 if objective(task.data.metric).maximise else 1
+    return min(starters, key=lambda e: sign * raced[e.arch.id])
 
 
 def train_winner(
@@ -100,20 +110,35 @@ def train_winner(
     arch: Architecture,
     folder: Path,
     reporter: Reporter,
-) -> float:
-    """Fine-tune an architecture from inherited weights, export it, return its test accuracy.
+) -> dict[str, Any]:
+    """Fine-tune an architecture from inherited weights, export it, return what the test part says.
 
-    It trains on the training and validation images together: the search is over, and the test
-    split is the only one that judges it.
+    It trains on the training and validation parts together: the search is over, and the test part
+    is the only one that judges it.
+
+    Returns:
+        Its test score and the extent of the test part: `test_accuracy` and `test_images`, or
+        `test_loss` and `test_tokens`.
     """
     data = task.data
-    both = _searched(data)
-    network = _fine_tuned(task, run, start, arch, task.train_epochs, both, reporter)
-    test = accuracy(network, data.test, data.normalisation, task.space.input_shape(arch)[-1])
-    metrics = {"test_accuracy": test, "test_images": len(data.test)}
+    network = _fine_tuned(task, run, start, arch, task.train_epochs, "searched", reporter)
+    metrics = tested(data, data.score(network, "test", task.space.input_shape(arch)))
     with reporter.stage(f"exporting to {folder}"):
         export(network, arch, task.tables, data, folder, metrics=metrics, overwrite=True)
-    return test
+    return metrics
+
+
+def tested(data: Data, score: Mapping[str, float]) -> dict[str, Any]:
+    """A score on the test part with the part's extent, by the names that results have."""
+    scores = {f"test_{name}": value for name, value in score.items()}
+    return {**scores, f"test_{data.unit}": data.extent("test")}
+
+
+def in_words(data: Data, results: Mapping[str, Any]) -> str:
+    """What `tested` says, for people."""
+    score = format_metric(data.metric, results[f"test_{data.metric}"])
+    extent = f"{results[f'test_{data.unit}']} {data.unit}"
+    return f"test {data.metric} {score} on {extent} the search never saw"
 
 
 def train_within(
@@ -135,19 +160,19 @@ def train_within(
         What `nas.sparsity.report` says, with `accuracy` (test accuracy `before` and `after`, and
         `per_mmac`).
     """
-    data, specification = task.data, task.specification
-    split, size = _searched(data), task.space.input_shape(arch)[-1]
+    data, specification = task.images, task.specification
+    shape = task.space.input_shape(arch)
     network = trained_already(run, arch)
     if network is None:
         trained = _fine_tuned(
-            task, run, start, arch, task.train_epochs, split, reporter, name="training"
+            task, run, start, arch, task.train_epochs, "searched", reporter, name="training"
         )
         assert isinstance(trained, Network)
-        network, before = trained, accuracy(trained, data.test, data.normalisation, size)
+        network, before = trained, data.score(trained, "test", shape)["accuracy"]
     else:
         before = float(network.config["metrics"]["test_accuracy"])
         network = channels_last(network.to(specification.device))
-    recipe = recipe_for(task.space, task.train_epochs, batch_size=specification.batch_size)
+    recipe = task.recipe(task.train_epochs)
     device = torch.device(specification.device)
     shrunk = shrink(
         network,
@@ -155,14 +180,14 @@ def train_within(
         data,
         aim,
         recipe,
-        size=size,
+        size=shape[-1],
         seed=specification.seed,
-        split=split,
-        calibration=calibration_batches(start.calibration, data.normalisation, size, device),
+        split=data.part("searched"),
+        calibration=data.inputs(start.calibration, shape, device),
         checkpoint=run.folder / "trained" / f"{arch.id}-{recipe.epochs:g}-epochs-{aim}",
         reporter=reporter,
     )
-    after = accuracy(shrunk.network, data.test, data.normalisation, size)
+    after = data.score(shrunk.network, "test", shape)["accuracy"]
     report = {**shrunk.report, "accuracy": accuracies(before, after, shrunk.report["macs"])}
     with reporter.stage(f"exporting to {folder}"):
         export(
@@ -171,7 +196,7 @@ def train_within(
             task.tables,
             data,
             folder,
-            metrics={"test_accuracy": after, "test_images": len(data.test)},
+            metrics=tested(data, {"accuracy": after}),
             overwrite=True,
             blocks=shrunk.blocks,
             cut={"from": arch.id, **report},
@@ -192,45 +217,35 @@ def trained_already(run: Run, arch: Architecture) -> Network | None:
     return None
 
 
-def _searched(data: ImageData) -> Split:
-    """The training and the validation images: all that a search may see."""
-    return Split(
-        torch.cat([data.train.images, data.validation.images]),
-        torch.cat([data.train.labels, data.validation.labels]),
-    )
-
-
 def _fine_tuned(
     task: Task,
     run: Run,
     start: Weights,
     arch: Architecture,
     epochs: float,
-    split: Split,
+    part: Part,
     reporter: Reporter,
     *,
     name: str = "winner",
 ) -> nn.Module:
-    """The network of an architecture after so many epochs on `split`, ready to be scored."""
+    """The network of an architecture after so many epochs on a part, ready to be scored."""
     specification = task.specification
-    data = task.data
     network = start.recalibrated(arch).to(specification.device)
-    size = task.space.input_shape(arch)[-1]
+    shape = task.space.input_shape(arch)
     if epochs > 0:
-        recipe = recipe_for(task.space, epochs, batch_size=specification.batch_size)
+        batches, recipe = task.data.batches(part), task.recipe(epochs)
         if isinstance(start, InheritedAccuracy):
             recipe = recipe.scaled(FINE_TUNING_RATE)
-        with reporter.training(name, recipe.steps(len(split))) as on_step:
+        with reporter.training(name, recipe.steps(len(batches))) as on_step:
             train(
                 network,
-                data,
+                batches,
                 recipe,
-                size,
+                shape,
                 seed=specification.seed,
-                split=split,
                 checkpoint=run.training_checkpoint(arch, recipe.epochs),
                 on_step=on_step,
             )
     device = torch.device(specification.device)
-    recalibrate(network, calibration_batches(start.calibration, data.normalisation, size, device))
+    recalibrate(network, task.data.inputs(start.calibration, shape, device))
     return network

@@ -18,13 +18,11 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 
-from evaluators.augmentation import Normalisation
-from evaluators.data import Split
 from evaluators.inherited import InheritedAccuracy
 from nas.supernet import Supernet
 from search_spaces.architecture import Architecture
@@ -141,23 +139,24 @@ class SharedEvaluator:
     """An `InheritedAccuracy` taken apart, so that Ray shares its arrays between actors.
 
     Ray keeps numpy arrays outside the pickle and lets every process of a machine read the same
-    memory; torch tensors it would copy.
+    memory; torch tensors it would copy. Of the data the validation samples are sent, no others.
     """
 
     space: SearchSpace
-    arrays: dict[str, Any]
-    normalisation: Normalisation
+    weights: dict[str, Any]
+    rest: Any
+    """`nas.object_store.Apart` of the evaluator without its supernet."""
 
     @classmethod
     def of(cls, evaluator: InheritedAccuracy) -> SharedEvaluator:
         """Take an evaluator apart."""
-        assert isinstance(evaluator.supernet, Supernet)
-        tensors = {f"supernet.{k}": v for k, v in evaluator.supernet.state_dict().items()}
-        tensors["images"] = evaluator.validation.images
-        tensors["labels"] = evaluator.validation.labels
-        tensors["calibration"] = evaluator.calibration
-        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-        return cls(evaluator.supernet.space, arrays, evaluator.normalisation)
+        from nas.object_store import Apart
+
+        supernet = evaluator.supernet
+        assert isinstance(supernet, Supernet)
+        weights = {k: tensor.detach().cpu().numpy() for k, tensor in supernet.state_dict().items()}
+        rest = replace(evaluator, supernet=_ABSENT, data=evaluator.data.only("validation"))
+        return cls(supernet.space, weights, Apart.of(rest))
 
     def evaluator(self) -> InheritedAccuracy:
         """Put it together again on the arrays where they lie."""
@@ -167,13 +166,14 @@ class SharedEvaluator:
             # The store's arrays are read-only, and nothing writes to them: norms are measured
             # on an extracted copy.
             warnings.simplefilter("ignore", UserWarning)
-            tensors = {name: torch.from_numpy(array) for name, array in self.arrays.items()}
-        prefix = "supernet."
-        weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            weights = {name: torch.from_numpy(array) for name, array in self.weights.items()}
         supernet.load_state_dict(weights, assign=True)
         supernet.requires_grad_(False)
-        validation = Split(tensors["images"], tensors["labels"])
-        return InheritedAccuracy(supernet, validation, tensors["calibration"], self.normalisation)
+        return replace(self.rest.whole(), supernet=supernet)
+
+
+_ABSENT: Any = None
+"""Stands for the supernet where its weights travel apart from it."""
 
 
 class Actor:

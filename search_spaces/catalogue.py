@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from search_spaces.attentivenas import attentivenas
 from search_spaces.autoformer import PRESETS as AUTOFORMER_PRESETS
@@ -27,9 +28,14 @@ from search_spaces.mobilenet import mobilenet
 from search_spaces.ofa import ofa_mbv3, ofa_proxyless
 from search_spaces.resnet import ofa_resnet50, resnet
 from search_spaces.space import SearchSpace
+from search_spaces.token_pruning import KEEP_RATES
 from search_spaces.vit import vit
 
-FAMILIES: dict[str, Callable[..., SearchSpace]] = {"mobilenet": mobilenet, "vit": vit}
+FAMILIES: dict[str, Callable[..., SearchSpace]] = {
+    "mobilenet": mobilenet,
+    "vit": vit,
+    "vit-pruned": partial(vit, keep_rates=KEEP_RATES),
+}
 PRESETS = ("tiny", "cifar", "imagenet")
 
 SPACES: dict[str, Callable[..., SearchSpace]] = {
@@ -54,12 +60,27 @@ SPACES: dict[str, Callable[..., SearchSpace]] = {
 """Every named space of images: functions of `image_size`, `channels` and `classes`."""
 
 TEXT_SPACES: dict[str, Callable[..., SearchSpace]] = {
-    "bert": bert,
     "gpt": gpt,
     "gpt-llama": partial(gpt, "llama"),
     "gpt-char": partial(gpt, "char"),
 }
-"""Every named space of token ids: functions with defaults of their own."""
+"""Every named space of language models: functions of `vocabulary`."""
+
+SENTENCE_SPACES: dict[str, Callable[..., SearchSpace]] = {
+    "bert": bert,
+    "bert-mini": partial(bert, "mini"),
+}
+"""Every named space of networks that label sentences: functions of what `SHAPES` says."""
+
+Samples = Literal["images", "text", "sentences"]
+"""What networks take: images, a text whose next token they predict, or sentences with labels."""
+
+SHAPES: dict[Samples, tuple[str, ...]] = {
+    "images": ("image_size", "channels", "classes"),
+    "text": ("vocabulary",),
+    "sentences": ("sequence", "vocabulary", "classes", "padding"),
+}
+"""What the function of a space is told of the data."""
 
 TEN_CLASSES = ("tiny", "cifar", "nasbench201", "darts", "macro")
 """Spaces whose names end so have 10 classes by default, others 1000."""
@@ -70,29 +91,75 @@ def preset_for(image_size: int) -> str:
     return "tiny" if image_size < 32 else "cifar" if image_size < 64 else "imagenet"
 
 
+def samples_of(name: str) -> Samples:
+    """What the networks of a space take.
+
+    Of a user's function its arguments tell: with a `vocabulary` it is over tokens, with `classes`
+    too over sentences.
+
+    Raises:
+        UserError: for an unknown name, or a file that does not give a space.
+    """
+    if ":" not in name:
+        if name not in SPACES | TEXT_SPACES | SENTENCE_SPACES | FAMILIES:
+            raise unknown("space", name, [*SPACES, *TEXT_SPACES, *SENTENCE_SPACES, *FAMILIES])
+        return (
+            "text" if name in TEXT_SPACES else "sentences" if name in SENTENCE_SPACES else "images"
+        )
+    found = load_object(name)
+    if isinstance(found, SearchSpace):
+        if len(found.input_shape(found.largest)) == 3:
+            return "images"
+        *_, (_, (*_, last)) = found.ops(found.largest)
+        return "text" if len(last.out_shape) == 2 else "sentences"
+    arguments = inspect.signature(found).parameters if callable(found) else {}
+    if "vocabulary" not in arguments:
+        return "images"
+    return "sentences" if "classes" in arguments else "text"
+
+
 def load_space(
-    name: str, *, image_size: int | None = None, channels: int = 3, classes: int | None = None
+    name: str,
+    *,
+    image_size: int | None = None,
+    channels: int = 3,
+    classes: int | None = None,
+    vocabulary: int | None = None,
+    sequence: int | None = None,
+    padding: int | None = None,
 ) -> SearchSpace:
     """Return a space by name, by family (the preset follows from the image size) or from a file.
 
     Args:
         name: `mobilenet-cifar`, `mobilenet`, or `file.py:OBJECT` where the object is a
-            `SearchSpace` or a function of `image_size`, `channels` and `classes` that returns one.
+            `SearchSpace` or a function of what `SHAPES` says that returns one.
         image_size: size of the data's images in pixels; each preset has its own default.
         channels: channels of the data's images.
         classes: number of classes; when not given, those of the data that the space is for.
+        vocabulary: number of token ids; when not given, that of the network's paper.
+        sequence: tokens of a sentence.
+        padding: the token id that fills sentences up.
 
     Raises:
         UserError: for an unknown name, or a file that does not give a space.
     """
+    given = {
+        "image_size": image_size,
+        "channels": channels,
+        "classes": classes,
+        "vocabulary": vocabulary,
+        "sequence": sequence,
+        "padding": padding,
+    }
+    samples = samples_of(name)
+    shape = {argument: given[argument] for argument in SHAPES[samples]}
     if ":" in name:
-        return _from_file(name, image_size=image_size, channels=channels, classes=classes or 10)
+        ten = {"classes": classes or 10} if samples == "images" else {}
+        return _from_file(name, **shape | ten)
+    if samples != "images":
+        return (TEXT_SPACES | SENTENCE_SPACES)[name](**shape)
     if name in FAMILIES:
         name = f"{name}-{preset_for(image_size or 224)}"
-    if name in TEXT_SPACES:
-        return TEXT_SPACES[name]()
-    if name not in SPACES:
-        raise unknown("space", name, [*SPACES, *TEXT_SPACES, *FAMILIES])
     if classes is None:
         small = name.endswith(TEN_CLASSES) and not name.startswith("autoformer")
         classes = 10 if small else 1000

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evaluators.accuracy import SCORING_BATCH, accuracy, calibration_batches, recalibrate
 from evaluators.augmentation import Normalisation, prepare
-from evaluators.data import Split
+from evaluators.data import ImageData, Split
 from evaluators.inherited import InheritedAccuracy
 from nas.supernet import Supernet
 from search_spaces.catalogue import load_space
@@ -173,7 +173,9 @@ def test_inherited_accuracy_is_that_of_the_recalibrated_subnet(name: str) -> Non
     space = supernet.space
     images = torch.randint(0, 256, (100, 1, 8, 8), generator=seeded(0)).byte()
     split = Split(images[:60], torch.arange(60) % 10)
-    score = InheritedAccuracy(supernet, split, images[60:], PLAIN)
+    classes = tuple("0123456789")
+    data = ImageData("noise", split, split, split, classes, PLAIN.mean, PLAIN.std, ())
+    score = InheritedAccuracy(supernet, data, images[60:])
     before = {key: value.clone() for key, value in supernet.state_dict().items()}
     for arch in space.decode(space.sample(2, 0)):
         network = supernet.extract(arch)

@@ -196,6 +196,24 @@ def test_the_average_of_the_weights_is_what_a_training_ends_with(
     assert torch.equal(ended(checkpoint=tmp_path / "t.pt"), average), "a finished one"
 
 
+@pytest.mark.parametrize(
+    ("largest", "expected"), [(16, "--batch-size 16 fits"), (0, "every smaller")]
+)
+def test_a_batch_that_does_not_fit_into_memory_names_one_that_does(
+    data: ImageData, largest: int, expected: str
+) -> None:
+    """The allocation is a real one, of more memory than any machine has."""
+    network = torch.nn.Linear(64, 10)
+
+    def backward(images: torch.Tensor, targets: torch.Tensor, step: int) -> float:
+        if len(images) > largest:
+            torch.empty(len(images) << 50)
+        return network(images.flatten(1)).sum().item()
+
+    with pytest.raises(UserError, match=f"out of memory at a batch of 64.*{expected}"):
+        fit(network, ImageBatches.of(data), RECIPE, backward, seed=0)
+
+
 def test_each_step_runs_the_largest_the_smallest_and_random_subnets(data: ImageData) -> None:
     supernet = Supernet(load_space("mobilenet-tiny", image_size=8, channels=1))
     space = supernet.space
@@ -224,8 +242,7 @@ def test_training_lowers_the_loss_of_the_smallest_subnet(data: ImageData) -> Non
     fit(supernet, ImageBatches.of(data), recipe, sandwich(supernet, recipe, seed=0), seed=0)
     from evaluators.inherited import InheritedAccuracy
 
-    calibration = data.train.images[:256]
-    evaluator = InheritedAccuracy(supernet, data.validation, calibration, data.normalisation)
+    evaluator = InheritedAccuracy(supernet, data, data.train.images[:256])
     assert evaluator(supernet.space.smallest)["accuracy"] > 0.25
     assert evaluator(supernet.space.largest)["accuracy"] > 0.5
 

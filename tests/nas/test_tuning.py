@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas import specification as spec
 from nas.asha import FrontierASHA, shortfalls
+from nas.cluster import ray_session
 from nas.from_scratch import FromScratch, Report, rung_steps
 from nas.run import Run
 from nas.strategies import Candidates, make_strategy
@@ -41,9 +41,8 @@ ARCHS = list(
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """One Ray for all tests of this file; searches use it and leave it running."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+    with ray_session(2):
+        yield
 
 
 def free(arch: Architecture) -> Sequence[float]:
@@ -231,7 +230,7 @@ def test_what_fails_has_its_reason_and_everything_else_is_evaluated(
         "succeeds too": None,
         "kills one worker": None,
         "raises": "ValueError: no luck",
-        "says nothing": "it ended without an accuracy",
+        "says nothing": "it ended without accuracy",
         "hangs": "took longer than 4 s",
     }
 
