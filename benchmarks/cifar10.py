@@ -29,8 +29,7 @@ from mobilenetv2 import at_budget, macs
 from report import emit  # first: it sets how threads wait, before torch is imported
 from rich.console import Console
 
-from evaluators.accuracy import accuracy
-from evaluators.data import Split
+from evaluators.batches import ImageBatches
 from evaluators.sizes import parse_size
 from nas.dry_run import plan
 from nas.engine import search
@@ -102,7 +101,7 @@ def main() -> None:
         left = seconds - (time.monotonic() - started)
         settings["train_epochs"] = round(max(1.0, left / epoch), 2)
         task = Task(make(settings))
-        test = train_winner(task, outcome.run, evaluator, arch, Path(folder) / "winner", reporter)
+        tested = train_winner(task, outcome.run, evaluator, arch, Path(folder) / "winner", reporter)
     minutes = (time.monotonic() - started) / 60
     row = {
         "network": f"winner {arch.id}",
@@ -110,7 +109,7 @@ def main() -> None:
         "params": int(winner.metrics["params"]),
         "minutes": round(minutes, 1),
         "epochs": settings["train_epochs"],
-        "test accuracy": round(test, 4),
+        "test accuracy": round(tested["test_accuracy"], 4),
     }
     rows = [row, receive.recv()]
     side.join()
@@ -128,17 +127,14 @@ def peer(task: Task, seconds: float, send: Connection) -> None:
     torch.set_num_threads(1)
     specification: Specification = task.specification
     started = time.monotonic()
-    data = task.data
-    both = Split(
-        torch.cat([data.train.images, data.validation.images]),
-        torch.cat([data.train.labels, data.validation.labels]),
-    )
+    data = task.images
     torch.manual_seed(specification.seed)
     width, network = at_budget(specification.high["macs"])
     network = channels_last(network)
+    shape = (data.channels, data.image_size, data.image_size)
     epochs = round(seconds / _epoch_seconds(network, task, data.image_size), 2)
     recipe = recipe_for(task.space, epochs, batch_size=specification.batch_size)
-    train(network, data, recipe, data.image_size, seed=specification.seed, split=both)
+    train(network, data.batches("searched"), recipe, shape, seed=specification.seed)
     minutes = (time.monotonic() - started) / 60
     row = {
         "network": f"MobileNetV2 x{width:g}",
@@ -146,9 +142,7 @@ def peer(task: Task, seconds: float, send: Connection) -> None:
         "params": sum(p.numel() for p in network.parameters()),
         "minutes": round(minutes, 1),
         "epochs": epochs,
-        "test accuracy": round(
-            accuracy(network, data.test, data.normalisation, data.image_size), 4
-        ),
+        "test accuracy": round(data.score(network, "test", shape)["accuracy"], 4),
     }
     send.send(row)
 
@@ -156,11 +150,11 @@ def peer(task: Task, seconds: float, send: Connection) -> None:
 def _epoch_seconds(network: nn.Module, task: Task, size: int) -> float:
     """Measured wall time of an epoch on training and validation images, on a copy."""
     trial = channels_last(copy.deepcopy(network))
-    data = task.data
+    data = task.images
     part = data.train[torch.arange(TIMED_IMAGES)]
     recipe = recipe_for(task.space, 1.0, batch_size=task.specification.batch_size)
     started = time.monotonic()
-    train(trial, data, recipe, size, seed=0, split=part)
+    train(trial, ImageBatches.of(data, part), recipe, (data.channels, size, size), seed=0)
     images = len(data.train) + len(data.validation)
     return (time.monotonic() - started) * images / TIMED_IMAGES
 

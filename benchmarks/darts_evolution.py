@@ -28,8 +28,6 @@ import torch
 from report import emit  # first: it sets how threads wait, before torch is imported
 
 from evaluators.batches import ImageBatches
-from evaluators.accuracy import accuracy
-from evaluators.data import Split
 from evaluators.inherited import InheritedAccuracy
 from evaluators.sizes import parse_size
 from nas.alternation import Relaxation
@@ -176,7 +174,6 @@ def one_side(
     if name == "darts":
         supernet = copy.deepcopy(supernet)
         probabilities = _relaxed(task, supernet, seed, RELAXATION_SHARE * seconds)
-    data = task.data
     evaluator = inherited_from(supernet, task)
     strategy = make_strategy(
         name,
@@ -241,16 +238,12 @@ def search(
 
 def _from_scratch(task: Task, arch: Architecture, seed: int, epochs: float) -> float:
     """Test accuracy of an architecture trained on its own."""
-    data, size = task.data, task.space.input_shape(arch)[-1]
-    images = Split(
-        torch.cat([data.train.images, data.validation.images]),
-        torch.cat([data.train.labels, data.validation.labels]),
-    )
+    data, shape = task.data, task.space.input_shape(arch)
     torch.manual_seed(seed)
     network = channels_last(build(task.space, arch))
     recipe = recipe_for(task.space, epochs, batch_size=BATCH)
-    train(network, data, recipe, size, seed=seed, split=images)
-    return accuracy(network, data.test, data.normalisation, size)
+    train(network, data.batches("searched"), recipe, shape, seed=seed)
+    return data.score(network, "test", shape)["accuracy"]
 
 
 def epoch_seconds(task: Task) -> float:
@@ -258,11 +251,12 @@ def epoch_seconds(task: Task) -> float:
     rows = task.budgeted.spread(64, np.random.default_rng(0))
     nearest = rows[int(task.tables.score(rows)["macs"].argmax())]
     (arch,) = task.space.decode(nearest[None])
-    data, size = task.data, task.space.input_shape(arch)[-1]
+    data, shape = task.images, task.space.input_shape(arch)
     part = data.train[torch.arange(min(len(data.train), 32 * BATCH))]
     network = channels_last(build(task.space, arch))
     started = time.monotonic()
-    train(network, data, recipe_for(task.space, 1.0, batch_size=BATCH), size, seed=0, split=part)
+    recipe = recipe_for(task.space, 1.0, batch_size=BATCH)
+    train(network, ImageBatches.of(data, part), recipe, shape, seed=0)
     seconds = time.monotonic() - started
     return seconds * (len(data.train) + len(data.validation)) / len(part)
 

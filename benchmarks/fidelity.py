@@ -21,7 +21,6 @@ import torch
 from rich.console import Console
 from scipy.stats import kendalltau
 
-from evaluators.accuracy import accuracy
 from evaluators.sizes import parse_size
 from nas import specification as spec
 from nas.preparation import inherited_evaluator
@@ -94,10 +93,10 @@ def _alone(task: Task, arch: Architecture, epochs: float, seed: int) -> float:
     """Test accuracy of the network trained from scratch."""
     torch.manual_seed(seed)
     network = channels_last(build(task.space, arch))
-    size = task.space.input_shape(arch)[-1]
+    shape = task.space.input_shape(arch)
     recipe = recipe_for(task.space, epochs, batch_size=task.specification.batch_size)
-    train(network, task.data, recipe, size, seed=seed)
-    return accuracy(network, task.data.test, task.data.normalisation, size)
+    train(network, task.data.batches("train"), recipe, shape, seed=seed)
+    return task.data.score(network, "test", shape)["accuracy"]
 
 
 if __name__ == "__main__":

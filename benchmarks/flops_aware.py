@@ -75,7 +75,7 @@ def main() -> None:
     for seed in range(arguments.seed, arguments.seed + arguments.seeds):
         torch.manual_seed(seed)
         network = channels_last(Network(blocks))
-        train(network, data, recipe, size, seed=seed)
+        train(network, data.batches(), recipe, (data.channels, size, size), seed=seed)
         whole.append(_score(network, data, size))
         trained = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         for share in arguments.shares:
@@ -150,7 +150,7 @@ def _scaled(features: Features, costs: GatedMacs, target: int) -> Blocks:
 def _peer(blocks: Blocks, data: ImageData, recipe: Recipe, size: int, seed: int) -> float:
     torch.manual_seed(seed)
     network = channels_last(Network(blocks))
-    train(network, data, recipe, size, seed=seed)
+    train(network, data.batches(), recipe, (data.channels, size, size), seed=seed)
     return _score(network, data, size)
 
 

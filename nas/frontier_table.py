@@ -42,7 +42,8 @@ def print_table(
     # An energy follows its latency: where nobody asked for it, programs alone are told.
     names = [n for n in front[0].metrics if n in asked or not n.startswith(ENERGY)]
     # What the evaluator gave comes first, as in the question; then what it costs.
-    names.sort(key=lambda n: METRICS.index(n) if n in METRICS else 9 if is_cost(n) else -1)
+    priced = [n for n in names if is_cost(n) and n != objectives[0].metric]
+    names.sort(key=lambda n: METRICS.index(n) if n in METRICS else 9 if n in priced else -1)
     table = Table(title=f"frontier of {run.folder}", title_justify="left")
     table.add_column("id", no_wrap=True)
     headers = {
@@ -50,6 +51,7 @@ def print_table(
         "macs": "FLOPs",
         "memory": "peak\nmemory",
         "accuracy": "validation\naccuracy",
+        "loss": "validation\nloss",
     }
     for name in names:
         table.add_column(headers.get(name) or _on_device(name), justify="right", overflow="fold")
