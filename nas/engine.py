@@ -20,6 +20,7 @@ from evaluators.inherited import InheritedAccuracy
 from nas import footprint
 from nas import run as runs
 from nas import specification as spec
+from nas.cluster import check_reachable
 from nas.fresh import FreshWeights, Weights
 from nas.frontier import knee
 from nas.preparation import check, prepare
@@ -31,7 +32,7 @@ from nas.strategies.candidates import Row
 from nas.study import Evaluation, Study
 from nas.task import DEVICES, Task
 from nas.winner import finalists, first_of, race, train_winner
-from nas.workers import Ended, Evaluator, Workers, check_reachable, open_workers
+from nas.workers import Ended, Evaluator, Workers, open_workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import write_text

@@ -24,10 +24,11 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from nas.asha import ACCURACY, FrontierASHA
+from nas.cluster import gpus_for, pickle_by_value, ray_session
 from nas.from_scratch import FromScratch, Report
 from nas.frontier import Objective, objective
 from nas.tune_bridge import Bridge, Stopped, Told
-from nas.workers import Ended, OutOfTime, pickle_by_value, ray_session
+from nas.workers import Ended, OutOfTime
 from search_spaces.architecture import Architecture
 
 if TYPE_CHECKING:  # workers load this module too
@@ -80,7 +81,8 @@ def open_tuning(
         costs = tables.cost(arch)
         return [costs[metric] for metric in metrics]
 
-    with ray_session(count, address):
+    gpus = gpus_for(task.specification.device, 1)
+    with ray_session(count, address, gpus=gpus * count):
         workers = TuneWorkers(
             train,
             count,
@@ -88,7 +90,7 @@ def open_tuning(
             costs_of=costs_of,
             judged=objective(task.data.metric),
             seconds=seconds,
-            gpus=float(task.specification.device.startswith("cuda")),
+            gpus=float(gpus),
             on_end=lambda arch: train.checkpoint(arch).unlink(missing_ok=True),
         )
         with workers:

@@ -1,18 +1,14 @@
 """Where evaluations run: in this process, or on long-lived Ray actors.
 
-Both take architectures with `submit` and give ended evaluations with `next_ended`. An actor holds
-its evaluator for its whole life; the weights and images behind it lie in Ray's object store once
-a machine, and actors read them in place. Does not know what an evaluator does.
+Both take architectures with `submit` and give ended evaluations with `next_ended`. What runs here
+is here, the actors are in `ray_workers.py`. Does not know what an evaluator does.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -26,15 +22,11 @@ import torch
 from evaluators.inherited import InheritedAccuracy
 from nas.supernet import Supernet
 from search_spaces.architecture import Architecture
-from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
 
 Evaluator = Callable[[Architecture], dict[str, float]]
 ATTEMPTS = 3
 """How often a candidate is tried whose worker dies, before it counts as failed."""
-
-CONNECT_SECONDS = 30
-OUR_PACKAGES = ("search_spaces", "hardware_profiles", "evaluators", "nas")
 
 
 @dataclass(frozen=True)
@@ -176,123 +168,6 @@ _ABSENT: Any = None
 """Stands for the supernet where its weights travel apart from it."""
 
 
-class Actor:
-    """What runs in a worker process."""
-
-    def __init__(self, shared: SharedEvaluator | Evaluator, threads: int) -> None:
-        torch.set_num_threads(threads)
-        whole = isinstance(shared, SharedEvaluator)
-        self._evaluator: Evaluator = shared.evaluator() if whole else shared  # type: ignore[union-attr, assignment]
-
-    def evaluate(self, arch: Architecture) -> Ended:
-        """Evaluate one architecture."""
-        return evaluate(self._evaluator, arch)
-
-    def pid(self) -> int:
-        """The worker's process id."""
-        return os.getpid()
-
-
-class RayWorkers:
-    """Evaluates on Ray actors; one that dies is replaced and its candidate tried again.
-
-    Args:
-        seconds: what an evaluation may take; a worker that takes longer is killed and replaced,
-            and its candidate has failed.
-    """
-
-    def __init__(
-        self, evaluator: Evaluator, count: int, threads: int = 1, seconds: float | None = None
-    ) -> None:
-        import ray
-
-        self._ray = ray
-        pickle_by_value(evaluator)
-        share = isinstance(evaluator, InheritedAccuracy)
-        self._shared = ray.put(SharedEvaluator.of(evaluator) if share else evaluator)  # type: ignore[arg-type]
-        self._remote = ray.remote(num_cpus=threads, max_restarts=0)(Actor)
-        self._threads = threads
-        self._seconds = seconds
-        self._free = [self._start() for _ in range(count)]
-        if seconds is not None:
-            # A worker's own start is not the candidate's time.
-            ray.get([actor.pid.remote() for actor in self._free])
-        self._running: dict[Any, tuple[Any, Architecture, int]] = {}
-        self._started: dict[Any, float] = {}
-        self.replaced = 0
-        """How many workers have died and been replaced."""
-
-    def _start(self) -> Any:
-        return self._remote.remote(self._shared, self._threads)
-
-    @property
-    def idle(self) -> int:
-        """How many actors have nothing to do."""
-        return len(self._free)
-
-    @property
-    def actors(self) -> list[Any]:
-        """All live actor handles."""
-        return [*self._free, *(actor for actor, _, _ in self._running.values())]
-
-    def submit(self, arch: Architecture) -> None:
-        """Start evaluating on a free actor."""
-        self._run(self._free.pop(), arch, attempt=1)
-
-    def _run(self, actor: Any, arch: Architecture, attempt: int) -> None:
-        reference = actor.evaluate.remote(arch)
-        self._running[reference] = (actor, arch, attempt)
-        self._started[reference] = time.monotonic()
-
-    def _late(self) -> Ended | None:
-        """End the evaluation that has run for too long, if there is one."""
-        oldest = min(self._started, key=self._started.__getitem__)
-        seconds = time.monotonic() - self._started[oldest]
-        if self._seconds is None or seconds < self._seconds:
-            return None
-        del self._started[oldest]
-        actor, arch, _ = self._running.pop(oldest)
-        self._ray.kill(actor)
-        self.replaced += 1
-        fresh = self._start()
-        self._ray.get(fresh.pid.remote())
-        self._free.append(fresh)
-        return Ended(arch, {}, seconds, str(OutOfTime(self._seconds)))
-
-    def next_ended(self) -> Ended:
-        """Wait for one evaluation to end, replacing workers that die or hang meanwhile."""
-        while True:
-            patience = None
-            if self._seconds is not None:
-                first = min(self._started.values())
-                patience = max(0.0, first + self._seconds - time.monotonic())
-            ended_ones, _ = self._ray.wait(list(self._running), num_returns=1, timeout=patience)
-            if not ended_ones:
-                late = self._late()
-                if late is not None:
-                    return late
-                continue
-            ready = ended_ones[0]
-            del self._started[ready]
-            actor, arch, attempt = self._running.pop(ready)
-            try:
-                ended: Ended = self._ray.get(ready)
-            except self._ray.exceptions.RayActorError as error:
-                self.replaced += 1
-                fresh = self._start()
-                if attempt < ATTEMPTS:
-                    self._run(fresh, arch, attempt + 1)
-                    continue
-                self._free.append(fresh)
-                reason = str(error).splitlines()[0]
-                return Ended(arch, {}, 0.0, f"its worker died {ATTEMPTS} times: {reason}")
-            except self._ray.exceptions.RayError as error:
-                self._free.append(actor)
-                return Ended(arch, {}, 0.0, str(error).splitlines()[0])
-            self._free.append(actor)
-            return ended
-
-
 @contextlib.contextmanager
 def open_workers(
     evaluator: Evaluator,
@@ -307,72 +182,13 @@ def open_workers(
         seconds: what an evaluation may take; in this process only Python code is interrupted.
 
     Raises:
-        UserError: if nobody answers at the address.
+        UserError: if nobody answers at the address, or Ray has fewer processors or GPUs.
     """
     if count == 0:
         yield InProcess(evaluator, seconds)
         return
-    with ray_session(count, address):
+    from nas.cluster import gpus_for, ray_session
+    from nas.ray_workers import RayWorkers, device_of
+
+    with ray_session(count, address, gpus=gpus_for(device_of(evaluator), count)):
         yield RayWorkers(evaluator, count, seconds=seconds)
-
-
-@contextlib.contextmanager
-def ray_session(count: int, address: str | None = None) -> Iterator[None]:
-    """A Ray with at least `count` processors, ended again unless it was there before.
-
-    Raises:
-        UserError: if nobody answers at the address, or Ray has fewer processors.
-    """
-    # A quiet start: Ray's banner, usage note and accelerator warning are not the search's output.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    owns = not ray.is_initialized()
-    try:
-        if owns and address:
-            ray.init(address=address, **quiet)
-        elif owns:
-            ray.init(num_cpus=count, include_dashboard=False, **quiet)
-    except (ConnectionError, TimeoutError, RuntimeError) as error:
-        raise UserError(f"no Ray cluster answers at {address}: {error}") from error
-    try:
-        processors = int(ray.cluster_resources().get("CPU", 0))
-        if count > processors:
-            raise UserError(f"--workers {count} is more than the {processors} CPUs Ray has")
-        yield
-    finally:
-        if owns:
-            ray.shutdown()
-
-
-def check_reachable(address: str) -> None:
-    """Raise a `UserError` within `CONNECT_SECONDS` where nobody listens; Ray waits for minutes."""
-    import socket
-
-    if address == "auto":
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise UserError(f"malformed --ray-address '{address}': expected HOST:PORT or auto")
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"no Ray cluster answers at {address}: {reason}") from error
-
-
-def pickle_by_value(evaluator: object) -> None:
-    """Send a user's own modules along: workers cannot import a file given by its path."""
-    import ray.cloudpickle as cloudpickle
-
-    # A wrapper's own class is known everywhere; what it wraps may be the user's.
-    functions: list[Any] = [getattr(evaluator, "function", evaluator)]
-    space = getattr(getattr(evaluator, "supernet", evaluator), "space", None)
-    if isinstance(space, SearchSpace):
-        functions += [block.ops for block in space.blocks]
-    for function in functions:
-        name = getattr(function, "__module__", None)
-        if name and name.split(".")[0] not in OUR_PACKAGES and name in sys.modules:
-            cloudpickle.register_pickle_by_value(sys.modules[name])

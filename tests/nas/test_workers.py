@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from nas.cluster import ray_session
 from nas.engine import Outcome, search
 from nas.preparation import inherited_evaluator
 from nas.progress import Quiet
+from nas.ray_workers import RayWorkers
 from nas.specification import Specification
-from nas.workers import ATTEMPTS, InProcess, RayWorkers, evaluate, open_workers
+from nas.workers import ATTEMPTS, InProcess, evaluate, open_workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 
@@ -28,15 +30,11 @@ def archs(finished: Outcome) -> list[Architecture]:
 
 @pytest.fixture(scope="module")
 def ray_pool(finished: Outcome) -> Iterator[RayWorkers]:
-    import ray
-
     evaluator = inherited_evaluator(finished.task, finished.run, Quiet())
     # One more processor than the pool takes: a test starts a worker of its own beside it.
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    with open_workers(evaluator, 2) as pool:
+    with ray_session(3), open_workers(evaluator, 2) as pool:
         assert isinstance(pool, RayWorkers)
         yield pool
-    ray.shutdown()
 
 
 def _accuracy_of_all(pool: InProcess | RayWorkers, archs: list[Architecture]) -> dict[str, float]:
@@ -66,10 +64,10 @@ def test_a_killed_worker_is_replaced_and_its_candidate_retried(
     import ray
 
     replaced = ray_pool.replaced
-    victim = ray_pool._free[-1]
-    pid = ray.get(victim.pid.remote())
+    pids = [(actor, ray.get(actor.pid.remote())) for actor in ray_pool.actors]
     ray_pool.submit(archs[0])
-    os.kill(pid, signal.SIGKILL)
+    ((busy, _, _),) = ray_pool._running.values()
+    os.kill(next(pid for actor, pid in pids if actor is busy), signal.SIGKILL)
     ended = ray_pool.next_ended()
     assert ended.arch == archs[0]
     assert ended.error is None
