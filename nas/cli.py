@@ -182,6 +182,36 @@ def train(
 
 
 @app.command()
+def fidelity(
+    run: RunFolder,
+    architectures: Annotated[
+        int, typer.Option(help="How many are trained alone, of all sizes.")
+    ] = 24,
+    epochs: Annotated[
+        float | None, typer.Option(help="Of each.  [default: a quarter of the supernet's]")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Trainings at a time, on Ray; 0: in this process.", min=0)
+    ] = 0,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet")] = False,
+    as_json: Json = False,
+) -> None:
+    """Whether a run's supernet can be trusted: its order against that of networks trained alone."""
+    from nas.show_fidelity import fidelity_and_print
+
+    fidelity_and_print(
+        run,
+        count=architectures,
+        epochs=epochs,
+        workers=workers,
+        ray_address=ray_address,
+        quiet=quiet,
+        as_json=as_json,
+    )
+
+
+@app.command()
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="Folder to write.")],

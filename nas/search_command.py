@@ -115,13 +115,40 @@ def search(
     estimator: Annotated[str | None, typer.Option(help="darts: gumbel or softmax.")] = None,
     trials: Annotated[int | None, typer.Option(help="Architectures to evaluate.")] = None,
     supernet_epochs: Annotated[float | None, typer.Option(help="Supernet training.")] = None,
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            help="Which subnets the supernet trains on: flops (every budget its share), uniform, "
+            "attentive (the best and worst of their FLOPs).  [default: flops]"
+        ),
+    ] = None,
+    distillation: Annotated[
+        str | None, typer.Option(help="How subnets learn from the largest: soft or alpha.")
+    ] = None,
+    widening: Annotated[
+        bool | None,
+        typer.Option(
+            "--widening/--no-widening",
+            help="Open the supernet's kernels, depths and widths one after the other.",
+        ),
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of a moving average of the weights, such as 0.99.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of the supernet.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or bf16.  [default: bf16 where a GPU has it]")
+    ] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile the winner.")
+    ] = None,
     train_epochs: Annotated[float | None, typer.Option(help="Training of the winner.")] = None,
     finalists: Annotated[
         int | None, typer.Option(help="Networks that race before one is the winner; 1: none.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a training step.")] = None,
     augment: Annotated[
-        str | None, typer.Option(help="Comma-separated: crop,flip,mixup (or 'none').")
+        str | None, typer.Option(help="Comma-separated: crop,flip,mixup,cutmix (or 'none').")
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Resize the data's images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
@@ -164,6 +191,13 @@ def search(
         "estimator": estimator,
         "trials": trials,
         "supernet_epochs": supernet_epochs,
+        "sampling": sampling,
+        "distillation": distillation,
+        "widening": widening,
+        "ema": ema,
+        "learning_rate": learning_rate,
+        "precision": precision,
+        "compile": compiled,
         "train_epochs": train_epochs,
         "finalists": finalists,
         "batch_size": batch_size,

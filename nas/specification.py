@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evaluators.greenscore import DEFAULT_EXPONENT
 from search_spaces.errors import UserError, unknown
 
+Sampling = Literal["flops", "uniform", "attentive"]
+"""Which subnets a supernet trains on: evenly over the range of MACs within the budget, uniformly
+over the choices there, or the best and the worst of their MACs."""
+
 
 class Specification(BaseModel):
     """What to search for and how. Counts are plain numbers; `None` means the default.
@@ -60,6 +64,19 @@ class Specification(BaseModel):
     """How `darts` turns its parameters into probabilities; None: its own default."""
     trials: int = Field(100, ge=1)
     supernet_epochs: float | None = Field(None, gt=0)
+    sampling: Sampling = "flops"
+    distillation: Literal["soft", "alpha"] = "soft"
+    """How a subnet learns from the largest: by cross-entropy, or by the adaptive α-divergence."""
+    widening: bool = False
+    """Whether the supernet's ranges open one after the other."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of the moving average of the weights that a training ends with; 0: none."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Of the supernet, and of networks from scratch; None: what suits their norms."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Of products and convolutions in training; None: bf16 on a GPU that has it."""
+    compile: bool = False
+    """Whether networks that train alone are compiled by torch."""
     train_epochs: float | None = Field(None, ge=0)
     finalists: int = Field(4, ge=1)
     """Architectures that train shortly before one of them is the winner; 1 for no race."""
@@ -82,7 +99,18 @@ SEARCH_FIELDS = (
     "seed",
     "device",
 )
-TRAINING_FIELDS = ("augmentation", "supernet_epochs", "batch_size", "calibration_images")
+TRAINING_FIELDS = (
+    "augmentation",
+    "supernet_epochs",
+    "sampling",
+    "distillation",
+    "widening",
+    "ema",
+    "learning_rate",
+    "precision",
+    "batch_size",
+    "calibration_images",
+)
 FIXED_ON_RESUME = SEARCH_FIELDS + TRAINING_FIELDS
 """What a resumed run must not change: it would make its evaluations incomparable."""
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from evaluators.augmentation import Augmentation
@@ -131,9 +133,15 @@ class Task:
 
     def recipe(self, epochs: float) -> Recipe:
         """How networks of the space train on the data."""
-        batch = self.specification.batch_size
-        smoothing = self.data.label_smoothing
-        return replace(recipe_for(self.space, epochs, batch_size=batch), label_smoothing=smoothing)
+        specification = self.specification
+        recipe = recipe_for(self.space, epochs, batch_size=specification.batch_size)
+        return replace(
+            recipe,
+            label_smoothing=self.data.label_smoothing,
+            learning_rate=specification.learning_rate or recipe.learning_rate,
+            ema=specification.ema,
+            precision=specification.precision or _precision(specification.device),
+        )
 
     @cached_property
     def _published(self) -> PublishedTable | None:
@@ -319,6 +327,12 @@ class Task:
         """What was asked for, or the data's own."""
         names = self.specification.augmentation
         return Augmentation.from_names(self.data.augmentation if names is None else names)
+
+
+def _precision(device: str) -> Literal["fp32", "bf16"]:
+    """What suits a device: bf16 where it has units for it."""
+    gpu = device.startswith("cuda") and torch.cuda.is_available()
+    return "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
 
 
 def _with_objectives(specification: Specification) -> Specification:

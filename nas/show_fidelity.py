@@ -1,0 +1,127 @@
+"""`nas fidelity`: what it checks before anything is trained, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluators.costs import CONVENTION
+from evaluators.inherited import InheritedAccuracy
+from evaluators.sizes import format_metric, format_size
+from nas import run as runs
+from nas.progress import Live, Quiet
+from nas.run import Run
+from search_spaces.errors import UserError
+
+TRUSTED = 0.5
+"""τ above which three of four pairs are ordered rightly."""
+
+
+def fidelity_and_print(
+    folder: Path,
+    *,
+    count: int,
+    epochs: float | None,
+    workers: int,
+    ray_address: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Measure a run's fidelity and print it."""
+    from nas.fidelity import measure
+    from nas.preparation import starting_weights
+    from nas.task import Task
+    from nas.cluster import check_reachable
+
+    run = Run(folder)
+    specification = run.specification
+    task = Task(specification, folder)
+    if task.kind != "supernet":
+        raise UserError(
+            f"{folder} has no supernet whose fidelity could be measured: it was searched with "
+            f"--evaluator {specification.evaluator}"
+        )
+    if ray_address is not None:
+        check_reachable(ray_address)
+    reporter = Quiet() if quiet else Live(Console(stderr=True))
+    with runs.lock(folder):
+        evaluator = starting_weights(task, run, reporter)
+        assert isinstance(evaluator, InheritedAccuracy)
+        result = measure(
+            task,
+            run,
+            evaluator,
+            reporter,
+            count=count,
+            epochs=epochs,
+            workers=workers,
+            ray_address=ray_address,
+        )
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        print_fidelity(result, folder)
+
+
+def print_fidelity(result: dict[str, Any], folder: Path) -> None:
+    """The table of bins, and what to make of it."""
+    console = Console(highlight=False)
+    metric = result["metric"]
+    rows = result["architectures"]
+    table = Table(title=f"fidelity of {folder}", title_justify="left")
+    for header in ("FLOPs", "networks", f"inherited {metric}", "alone", "τ", "τ of FLOPs"):
+        table.add_column(header, justify="right")
+    for part in result["bins"]:
+        table.add_row(
+            f"{format_size(part['from'])} to {format_size(part['to'])}",
+            str(part["architectures"]),
+            format_metric(metric, part["inherited"]),
+            format_metric(metric, part["alone"]),
+            f"{part['tau']:.2f}",
+            f"{part['tau_of_flops']:.2f}",
+        )
+    table.add_row(
+        "all",
+        str(len(rows)),
+        format_metric(metric, sum(r["inherited"] for r in rows) / len(rows)),
+        format_metric(metric, sum(r["alone"] for r in rows) / len(rows)),
+        f"{result['tau']:.2f}",
+        f"{result['tau_of_flops']:.2f}",
+    )
+    console.print(table)
+    low, high = result["interval"]
+    console.print(
+        f"Kendall's τ {result['tau']:.2f} (95 % interval {low:.2f} to {high:.2f}) of inherited "
+        f"against stand-alone {metric}, {len(rows)} architectures, {result['epochs']:g} epochs each"
+    )
+    gain = result["gain_over_flops"]
+    console.print(f"over FLOPs alone it gains {gain[0]:+.2f} to {gain[1]:+.2f}")
+    console.print(verdict(result))
+    console.print(f"[dim]{CONVENTION}[/]", highlight=False)
+
+
+def verdict(result: dict[str, Any]) -> str:
+    """What a user may make of it, in a line."""
+    low, _ = result["interval"]
+    tau = result["tau"]
+    regret = (
+        f"{100 * result['regret']:.2f} points"
+        if result["metric"] == "accuracy"
+        else f"{result['regret']:.3f}"
+    )
+    ends = f"the best of the five that look best is {regret} behind the best of all"
+    if low >= TRUSTED:
+        return f"its order can be trusted: {(1 + tau) / 2:.0%} of pairs are right; {ends}"
+    if low > 0:
+        return (
+            f"its order is a guide, no more: {(1 + tau) / 2:.0%} of pairs are right; "
+            f"{ends}; more --supernet-epochs, or more --finalists"
+        )
+    return (
+        f"its order is not better than chance here; {ends}; train it for longer "
+        "(--supernet-epochs), or search with --evaluator train"
+    )
