@@ -13,20 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from evaluators.accuracy import accuracy
 from evaluators.costs import CONVENTION, CostTables
-from evaluators.data import ImageData
 from evaluators.inherited import InheritedAccuracy
 from nas.dynamic import DynamicNetwork, measured
 from nas.dynamic_files import Subnet, write
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import refuse_full, write_folder
-from search_spaces.space import SearchSpace
 
 TOLERANCE = 1e-4
 CHECKED_BATCH = 2
-RESOLUTION = "resolution"
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,6 @@ def save_dynamic(
     evaluator: InheritedAccuracy,
     archs: Iterable[Architecture],
     tables: CostTables,
-    data: ImageData,
     folder: Path,
     *,
     known: Mapping[str, float] | None = None,
@@ -57,7 +52,7 @@ def save_dynamic(
     """Write the subnets `archs` of a trained supernet as one dynamic network.
 
     Args:
-        evaluator: over the supernet's weights.
+        evaluator: over the supernet's weights; its data are images.
         archs: each is taken once.
         known: accuracy by architecture id where it was measured already, with this evaluator.
         ends: take the space's smallest and largest networks too, so that the whole range of
@@ -69,7 +64,7 @@ def save_dynamic(
             failed check, or a place that cannot be written. Nothing half-written is left.
     """
     refuse_full(folder, overwrite=overwrite)
-    space, known = tables.space, known or {}
+    space, data, known = tables.space, evaluator.data, known or {}
     if len(space.input_shape(space.largest)) != 3:
         raise UserError(f"a dynamic network takes images, but space {space.name} does not")
     every = list(dict.fromkeys([*archs, *((space.smallest, space.largest) if ends else ())]))
@@ -80,7 +75,7 @@ def save_dynamic(
         shape = space.input_shape(arch)
         score = known.get(arch.id)
         if score is None:
-            score = accuracy(network, evaluator.validation, evaluator.normalisation, shape[-1])
+            score = data.score(network, "validation", shape)["accuracy"]
         subnets.append(
             Subnet(arch.id, dict(arch), space.ops(arch), shape, tables.cost(arch), score)
         )
@@ -94,11 +89,10 @@ def save_dynamic(
             on_subnet(done, len(every))
     about = {
         "space": space.name,
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "classes": list(data.classes),
         "data": data.name,
-        "validation_images": len(evaluator.validation),
+        "image_size": data.space_options["image_size"],
+        **data.description,
+        "validation_images": data.extent("validation"),
         "convention": CONVENTION,
     }
 
@@ -114,12 +108,14 @@ def check(network: DynamicNetwork, expected: Mapping[str, Tensor]) -> None:
     """Hold every subnet's outputs against those that it should have.
 
     Raises:
-        UserError: for one that differs by more than `TOLERANCE`.
+        UserError: for one that differs by more than `TOLERANCE` (of the largest, where
+            that is above 1).
     """
     for subnet in network.subnets:
         network.use(subnet)
         given = _outputs(network, subnet.input_shape)
-        difference = float((given - expected[subnet.id]).abs().max())
+        wanted = expected[subnet.id]
+        difference = float((given - wanted).abs().max() / wanted.abs().max().clamp_min(1))
         if not difference <= TOLERANCE:
             raise UserError(
                 f"export failed its check: outputs of subnet {subnet.id} differ by {difference:.2g}"
@@ -142,14 +138,3 @@ def _shared(evaluator: InheritedAccuracy) -> dict[str, Tensor]:
         f"shared.{block}.{op}.{name}": tensor.detach().cpu()
         for (_, block, _, op, name), tensor in names
     }
-
-
-def at_resolutions(space: SearchSpace, arch: Architecture) -> list[Architecture]:
-    """The architecture at every resolution of its space, the lowest first.
-
-    Only itself where the space has no choice of that name.
-    """
-    options = [c.options for c in space.choices if c.name == RESOLUTION]
-    if not options:
-        return [arch]
-    return [space.architecture({**arch, RESOLUTION: size}) for size in options[0]]

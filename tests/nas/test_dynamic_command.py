@@ -1,0 +1,71 @@
+"""`nas export --dynamic`, `nas dynamic` and `nas adapt`, from a run to what they print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from nas import dynamic_command
+from nas.dynamic import DynamicNetwork
+from nas.dynamic_show import export_dynamic_and_print
+from nas.engine import Outcome
+from search_spaces.errors import UserError
+
+app = typer.Typer()
+app.command()(dynamic_command.dynamic)
+app.command()(dynamic_command.adapt)
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_a_run_is_exported_and_its_subnets_are_listed_and_scored(
+    finished: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "d"
+    folder = finished.run.folder
+    export_dynamic_and_print(folder, out, overwrite=False, quiet=True, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    front = {e.arch.id: e for e in finished.run.frontier()}
+    listed = {s["id"]: s for s in told["subnets"]}
+    assert told["range"] > 20
+    assert front.keys() <= listed.keys()
+    assert all(listed[i]["accuracy"] == e.metrics["accuracy"] for i, e in front.items())
+    best = max(front.values(), key=lambda e: e.metrics["accuracy"]).arch
+    sizes = {
+        s["input_shape"][-1]
+        for s in told["subnets"]
+        if best["stem_width"] == s["choices"]["stem_width"]
+    }
+    assert sizes == {8, 12, 16}
+
+    content = json.loads(run("dynamic", out, "--max-flops", "150k", "--test", "--json"))
+    chosen = DynamicNetwork.load(out).choose(max_flops="150k")
+    assert content["chosen"] == chosen.id
+    scores = {s["id"]: s["test_accuracy"] for s in content["subnets"] if "test_accuracy" in s}
+    assert list(scores) == [chosen.id]
+    printed = run("dynamic", out)
+    assert "range of FLOPs" in printed
+    assert all(i in printed for i in listed)
+
+    content = json.loads(run("adapt", out, "--max-flops", "150k", "--json"))
+    assert (out / "adaptive.json").exists()
+    assert content["validation_macs"] <= 150_000
+    assert sum(level["share"] for level in content["levels"]) == pytest.approx(1)
+    assert "test accuracy" in run("adapt", out, "--max-loss", "1")
+
+
+def test_a_run_without_a_supernet_has_no_shared_weights(copied: Path, tmp_path: Path) -> None:
+    path = copied / "specification.json"
+    specification = json.loads(path.read_text())
+    path.write_text(json.dumps({**specification, "evaluator": "train"}))
+    with pytest.raises(UserError, match="shares a supernet's weights"):
+        export_dynamic_and_print(copied, tmp_path / "d", overwrite=False, quiet=True)
+    assert not (tmp_path / "d").exists()
