@@ -39,7 +39,9 @@ class KeepTokensModule(nn.Module):
         """Which tokens stay, `(batch, kept)` int64, ascending; 0 is always among them."""
         others = self.scores(*read, open_heads=open_heads)[:, 1:]
         best = others.topk(self.kept - 1, dim=1, sorted=False).indices
-        return F.pad(best.sort(dim=1).values + 1, (1, 0))
+        # Sorted by `topk`, whose exported shape is known: that of `sort` is computed when it runs.
+        order = best.topk(self.kept - 1, dim=1, largest=False).values
+        return F.pad(order + 1, (1, 0))
 
     @torch.no_grad()
     def scores(self, *read: Tensor, open_heads: Tensor | None = None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import ROUND_CEILING, Decimal
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnxruntime
@@ -30,7 +30,7 @@ from search_spaces.onnx_writer import write_onnx
 from search_spaces.ops import Op
 from search_spaces.serial import blocks_from_json, blocks_to_json
 from search_spaces.space import SearchSpace
-from search_spaces.token_ops import KeepTokens
+from search_spaces.token_ops import Judges, KeepTokens
 from search_spaces.token_pruning import (
     KEEP_RATES,
     keep_places,
@@ -59,7 +59,7 @@ def keepers(draw: st.DrawFn) -> KeepTokens:
     if padding is not None:
         outside.append(block.output_of("ids", tokens))
     kept = draw(st.integers(1, tokens - 1))
-    judges = draw(st.sampled_from(["first", "all"]))
+    judges = draw(st.sampled_from(get_args(Judges)))
     block.keep_tokens(
         "keep", block.input, *outside, kept=kept, heads=heads, judges=judges, padding=padding
     )
