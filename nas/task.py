@@ -40,6 +40,7 @@ from nas.scoring import (
 from nas.specification import Specification
 from search_spaces.catalogue import Samples, load_space, samples_of
 from search_spaces.errors import UserError, unknown
+from search_spaces.ops import LayerNorm
 from search_spaces.space import SearchSpace
 
 SUPERNET_SAMPLES = 400_000
@@ -135,10 +136,11 @@ class Task:
         """How networks of the space train on the data."""
         specification = self.specification
         recipe = recipe_for(self.space, epochs, batch_size=specification.batch_size)
+        rate = recipe.learning_rate / _normed(self.space)
         return replace(
             recipe,
             label_smoothing=self.data.label_smoothing,
-            learning_rate=specification.learning_rate or recipe.learning_rate,
+            learning_rate=specification.learning_rate or rate,
             ema=specification.ema,
             precision=specification.precision or _precision(specification.device),
         )
@@ -333,6 +335,17 @@ def _precision(device: str) -> Literal["fp32", "bf16"]:
     """What suits a device: bf16 where it has units for it."""
     gpu = device.startswith("cuda") and torch.cuda.is_available()
     return "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def _normed(space: SearchSpace) -> int:
+    """How many blocks of the largest network end with a norm, 1 at least.
+
+    Gradients of a transformer with norms behind its residual sums are large at first, in the last
+    layers most (Xiong et al., "On layer normalization in the transformer architecture", 2020): at
+    the usual rate `bert-mini` of four layers learns nothing, at this share of it all do.
+    """
+    blocks = space.ops(space.largest)
+    return max(1, sum(isinstance(ops[-1], LayerNorm) for _, ops in blocks))
 
 
 def _with_objectives(specification: Specification) -> Specification:
