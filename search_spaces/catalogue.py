@@ -28,7 +28,7 @@ from search_spaces.mobilenet import mobilenet
 from search_spaces.ofa import ofa_mbv3, ofa_proxyless
 from search_spaces.resnet import ofa_resnet50, resnet
 from search_spaces.space import SearchSpace
-from search_spaces.token_pruning import KEEP_RATES
+from search_spaces.token_pruning import KEEP_RATES, Rates, parse_rates
 from search_spaces.vit import vit
 
 FAMILIES: dict[str, Callable[..., SearchSpace]] = {
@@ -69,8 +69,15 @@ TEXT_SPACES: dict[str, Callable[..., SearchSpace]] = {
 SENTENCE_SPACES: dict[str, Callable[..., SearchSpace]] = {
     "bert": bert,
     "bert-mini": partial(bert, "mini"),
+    "bert-pruned": partial(bert, keep_rates=KEEP_RATES),
+    "bert-pruned-mini": partial(bert, "mini", keep_rates=KEEP_RATES),
 }
 """Every named space of networks that label sentences: functions of what `SHAPES` says."""
+
+PRUNED = tuple(
+    name for name in (*FAMILIES, *SPACES, *SENTENCE_SPACES) if "pruned" in name.split("-")
+)
+"""Names of the spaces whose networks drop tokens."""
 
 Samples = Literal["images", "text", "sentences"]
 """What networks take: images, a text whose next token they predict, or sentences with labels."""
@@ -101,6 +108,7 @@ def samples_of(name: str) -> Samples:
         UserError: for an unknown name, or a file that does not give a space.
     """
     if ":" not in name:
+        name, _ = _without_rates(name)
         if name not in SPACES | TEXT_SPACES | SENTENCE_SPACES | FAMILIES:
             raise unknown("space", name, [*SPACES, *TEXT_SPACES, *SENTENCE_SPACES, *FAMILIES])
         return (
@@ -132,7 +140,8 @@ def load_space(
 
     Args:
         name: `mobilenet-cifar`, `mobilenet`, or `file.py:OBJECT` where the object is a
-            `SearchSpace` or a function of what `SHAPES` says that returns one.
+            `SearchSpace` or a function of what `SHAPES` says that returns one. A space whose
+            networks drop tokens takes other rates after an `@` (`token_pruning.parse_rates`).
         image_size: size of the data's images in pixels; each preset has its own default.
         channels: channels of the data's images.
         classes: number of classes; when not given, those of the data that the space is for.
@@ -156,14 +165,27 @@ def load_space(
     if ":" in name:
         ten = {"classes": classes or 10} if samples == "images" else {}
         return _from_file(name, **shape | ten)
+    name, rates = _without_rates(name)
     if samples != "images":
-        return (TEXT_SPACES | SENTENCE_SPACES)[name](**shape)
+        return (TEXT_SPACES | SENTENCE_SPACES)[name](**shape, **rates)
     if name in FAMILIES:
         name = f"{name}-{preset_for(image_size or 224)}"
     if classes is None:
         small = name.endswith(TEN_CLASSES) and not name.startswith("autoformer")
         classes = 10 if small else 1000
-    return SPACES[name](image_size=image_size, channels=channels, classes=classes)
+    return SPACES[name](image_size=image_size, channels=channels, classes=classes, **rates)
+
+
+def _without_rates(name: str) -> tuple[str, dict[str, Rates]]:
+    """A space's name without keep rates, and those as arguments."""
+    space, at, rates = name.partition("@")
+    if not at:
+        return name, {}
+    if space not in PRUNED:
+        raise UserError(
+            f"'{space}' drops no tokens, so it takes no '@{rates}': {', '.join(PRUNED)}"
+        )
+    return space, {"keep_rates": parse_rates(rates)}
 
 
 def load_object(reference: str) -> Any:

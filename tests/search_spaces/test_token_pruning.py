@@ -23,6 +23,7 @@ from hardware_profiles.traffic import kernels
 from search_spaces.architecture import Architecture
 from search_spaces.bert import bert
 from search_spaces.builder import BlockBuilder
+from search_spaces.catalogue import PRUNED, load_space, samples_of
 from search_spaces.errors import UserError
 from search_spaces.keep_tokens import KeepTokensModule
 from search_spaces.modules import BlockModule, Network, build
@@ -216,6 +217,20 @@ def test_rates_are_read_as_a_space_with_them_is_called(text: str, rates: Any) ->
 def test_rates_that_cannot_be_read_are_one_line(text: str) -> None:
     with pytest.raises(UserError, match=r"keep rates .* expected such as 0.7, 0.5/0.7/1.0"):
         parse_rates(text)
+
+
+def test_spaces_that_drop_tokens_have_names_and_take_other_rates_by_name() -> None:
+    assert load_space("vit-pruned", image_size=32).name == "vit-pruned-cifar"
+    assert load_space("vit-pruned@0.7", image_size=32).name == "vit-pruned-cifar@0.7"
+    assert load_space("bert-pruned-mini").name == "bert-pruned-mini"
+    space = load_space("bert-pruned@2=0.7,8=0.5/1.0", classes=2)
+    keeps = {c.name: c.options for c in space.choices if c.name.endswith("_keep")}
+    assert keeps == {"block2_keep": (0.7,), "block8_keep": (0.5, 1.0)}
+    assert load_space(space.name, classes=2).fingerprint == space.fingerprint
+    for name in PRUNED:
+        assert samples_of(f"{name}@0.5") == ("sentences" if "bert" in name else "images")
+    with pytest.raises(UserError, match="'vit' drops no tokens, so it takes no '@0.7': vit-pruned"):
+        load_space("vit@0.7")
 
 
 SPACES: dict[str, tuple[Any, dict[str, Any]]] = {
