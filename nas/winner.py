@@ -17,8 +17,10 @@ import torch
 from torch import nn
 
 from evaluators.accuracy import recalibrate
+from evaluators.batches import Batches
 from evaluators.dataset import Data, Part
 from evaluators.inherited import InheritedAccuracy
+from evaluators.interval import of_share
 from evaluators.nearest import FLOOR
 from evaluators.sizes import format_metric
 from nas import run as runs
@@ -27,11 +29,13 @@ from nas.flops_aware import Aim, shrink
 from nas.fresh import Weights
 from nas.frontier import objective
 from nas.progress import Reporter
+from nas.remote_training import run as run_training
+from nas.remote_training import steps_of
 from nas.run import Run
 from nas.sparsity import accuracies
 from nas.study import Evaluation
 from nas.task import Task
-from nas.training import train
+from nas.trainings import NetworkTraining
 from search_spaces.architecture import Architecture
 from search_spaces.modules import Network, channels_last
 
@@ -129,15 +133,26 @@ def train_winner(
 
 
 def tested(data: Data, score: Mapping[str, float]) -> dict[str, Any]:
-    """A score on the test part with the part's extent, by the names that results have."""
-    scores = {f"test_{name}": value for name, value in score.items()}
-    return {**scores, f"test_{data.unit}": data.extent("test")}
+    """A score on the test part with the part's extent, by the names that results have.
+
+    An accuracy has `test_accuracy_interval` beside it, of 95 %: how far it may be off since it was
+    measured on these samples and no others.
+    """
+    scores: dict[str, Any] = {f"test_{name}": value for name, value in score.items()}
+    extent = data.extent("test")
+    if "accuracy" in score:
+        scores["test_accuracy_interval"] = list(of_share(score["accuracy"], extent))
+    return {**scores, f"test_{data.unit}": extent}
 
 
 def in_words(data: Data, results: Mapping[str, Any]) -> str:
     """What `tested` says, for people."""
     score = format_metric(data.metric, results[f"test_{data.metric}"])
     extent = f"{results[f'test_{data.unit}']} {data.unit}"
+    interval = results.get(f"test_{data.metric}_interval")
+    if interval is not None:
+        low, high = (format_metric(data.metric, value) for value in interval)
+        score += f" (95 % interval {low} to {high})"
     return f"test {data.metric} {score} on {extent} the search never saw"
 
 
@@ -229,23 +244,29 @@ def _fine_tuned(
     name: str = "winner",
 ) -> nn.Module:
     """The network of an architecture after so many epochs on a part, ready to be scored."""
-    specification = task.specification
-    network = start.recalibrated(arch).to(specification.device)
-    shape = task.space.input_shape(arch)
+    device = torch.device(task.specification.device)
     if epochs > 0:
-        batches, recipe = task.data.batches(part), task.recipe(epochs)
-        if isinstance(start, InheritedAccuracy):
-            recipe = recipe.scaled(FINE_TUNING_RATE)
-        with reporter.training(name, recipe.steps(len(batches))) as on_step:
-            train(
-                network,
-                batches,
-                recipe,
-                shape,
-                seed=specification.seed,
-                checkpoint=run.training_checkpoint(arch, recipe.epochs),
+        training = fine_tuning(task, start, arch, epochs, task.data.batches(part))
+        with reporter.training(name, steps_of(training)) as on_step:
+            network = run_training(
+                training,
+                device,
+                checkpoint=run.training_checkpoint(arch, training.recipe.epochs),
                 on_step=on_step,
             )
-    device = torch.device(specification.device)
+    else:
+        network = start.recalibrated(arch).to(device)
+    shape = task.space.input_shape(arch)
     recalibrate(network, task.data.inputs(start.calibration, shape, device))
     return network
+
+
+def fine_tuning(
+    task: Task, start: Weights, arch: Architecture, epochs: float, batches: Batches
+) -> NetworkTraining:
+    """The training of an architecture, at a lower rate from weights that have learnt already."""
+    recipe = task.recipe(epochs)
+    if isinstance(start, InheritedAccuracy):
+        recipe = recipe.scaled(FINE_TUNING_RATE)
+    network = start.recalibrated(arch)
+    return NetworkTraining(task.space, arch, network, batches, recipe, task.specification.seed)
