@@ -104,6 +104,7 @@ class BlockForms:
         self.index: Integers = np.array(index, dtype=np.int64).reshape(sizes)
         self.distinct = tuple(known)
         self.reads = {name for ops in self.distinct for name in o.outside_blocks(ops)}
+        self._sizes = [_sizes(ops) for ops in self.distinct]
         self._kinds = self._numbered([structure(ops) for ops in self.distinct])
         self._shapeless = self._numbered([structure(ops, sized=False) for ops in self.distinct])
 
@@ -152,10 +153,9 @@ class BlockForms:
         if not present.any():
             return None
         numbers = np.unique(index[present])
-        kinds = {structure(self.distinct[number]) for number in numbers}
-        if len(kinds) > 1:
+        if len(np.unique(self._kinds[place][present])) > 1:
             raise ValueError(f"{self.name}: no form holds all others")
-        sizes = np.array([_sizes(self.distinct[number]) for number in numbers])
+        sizes = np.array([self._sizes[number] for number in numbers])
         largest = (sizes == sizes.max(axis=0)).all(axis=1)
         if not largest.any():
             raise ValueError(f"{self.name}: no form holds all others")
