@@ -1,102 +1,110 @@
-"""Whether the supernet ranks rightly: inherited against stand-alone accuracy on digits.
+"""Whether the supernet ranks rightly: inherited accuracy against that of networks trained alone.
 
-    python benchmarks/fidelity.py
+    python benchmarks/fidelity.py --data DIR
 
-A supernet is trained as the default search trains it. Architectures spread over its FLOPs range
-are scored with inherited weights on the validation part, and each is trained from scratch and
-scored on the test part, which the supernet never saw; Kendall's tau between the two, with an
-interval by resampling architectures. FLOPs alone are the baseline to beat.
+A supernet is trained as a search trains it, and `nas fidelity` is measured: architectures evenly
+over its range of log FLOPs, scored with inherited weights on the validation part, and each trained
+from scratch and scored on the test part, which the supernet never saw. What FLOPs alone reach
+stands beside it. With `--run` an interrupted measurement goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 from report import emit  # before torch: it sets how threads wait
 
 import torch
 from rich.console import Console
-from scipy.stats import kendalltau
 
-from evaluators.sizes import parse_size
 from nas import specification as spec
+from nas.crew import Crew
+from nas.fidelity import measure
 from nas.preparation import inherited_evaluator
-from nas.fit import recipe_for
 from nas.progress import Live
 from nas.run import Run
+from nas.show_fidelity import verdict
 from nas.task import Task
-from nas.training import train
-from search_spaces.architecture import Architecture
-from search_spaces.modules import build, channels_last
-
-RESAMPLES = 2000
 
 
 def main() -> None:
     """Print the architectures and tau."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--architectures", type=int, default=16)
-    parser.add_argument("--epochs", type=float, default=12.0, help="of each stand-alone training")
-    parser.add_argument("--repeats", type=int, default=2, help="stand-alone trainings of each")
-    parser.add_argument("--max-flops", default="600k")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--space", default="mobilenet")
+    parser.add_argument("--architectures", type=int, default=24)
+    parser.add_argument("--supernet-epochs", type=float, default=10.0)
+    parser.add_argument("--epochs", type=float, default=2.5, help="of each stand-alone training")
+    parser.add_argument("--ema", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--run", type=Path, help="folder to keep everything in, and to go on from")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    if not arguments.workers:
+        torch.set_num_threads(1)
     specification = spec.make(
-        {"high": {"macs": parse_size(arguments.max_flops)}, "seed": arguments.seed}
+        {
+            "data": arguments.data,
+            "space": arguments.space,
+            "supernet_epochs": arguments.supernet_epochs,
+            "ema": arguments.ema,
+            "seed": arguments.seed,
+        }
     )
     task = Task(specification)
-    with tempfile.TemporaryDirectory() as folder:
+    place = nullcontext(arguments.run) if arguments.run else tempfile.TemporaryDirectory()
+    reporter = Live(Console(stderr=True))
+    started, used = time.monotonic(), _processor_seconds()
+    with place as folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / "specification.json").write_text(spec.to_json(specification))
-        evaluator = inherited_evaluator(task, Run(folder), Live(Console(stderr=True)))
-    rng = np.random.default_rng(arguments.seed)
-    rows = task.budgeted.sample(4096, rng)
-    macs = task.tables.score(rows)["macs"]
-    # Evenly over the range of FLOPs, not over the crowd in its middle.
-    wanted = np.linspace(macs.min(), macs.max(), arguments.architectures)
-    chosen = [int(np.abs(macs - target).argmin()) for target in wanted]
-    archs = task.space.decode(rows[chosen])
-    table = []
-    for arch in archs:
-        alone = [_alone(task, arch, arguments.epochs, s) for s in range(arguments.repeats)]
-        table.append(
-            {
-                "architecture": arch.id,
-                "macs": task.tables.cost(arch)["macs"],
-                "inherited": round(evaluator(arch)["accuracy"], 4),
-                "stand-alone": round(float(np.mean(alone)), 4),
-            }
+        run = Run(Path(folder))
+        evaluator = inherited_evaluator(task, run, reporter, Crew(arguments.workers))
+        result = measure(
+            task,
+            run,
+            evaluator,
+            reporter,
+            count=arguments.architectures,
+            epochs=arguments.epochs,
+            workers=arguments.workers,
         )
-    inherited = np.array([row["inherited"] for row in table])
-    alone_mean = np.array([row["stand-alone"] for row in table])
-    flops = np.array([row["macs"] for row in table])
-    taus = []
-    for _ in range(RESAMPLES):
-        part = rng.integers(0, len(table), len(table))
-        taus.append(kendalltau(inherited[part], alone_mean[part]).statistic)
-    low, high = np.nanquantile(taus, [0.025, 0.975])
+    low, high = result["interval"]
+    gain = result["gain_over_flops"]
     settings = vars(arguments) | {
-        "supernet epochs": task.supernet_epochs,
-        "tau": round(float(kendalltau(inherited, alone_mean).statistic), 3),
+        "tau": round(result["tau"], 3),
         "95 % interval": f"{low:.2f} to {high:.2f}",
-        "tau of FLOPs alone": round(float(kendalltau(flops, alone_mean).statistic), 3),
+        "tau of FLOPs alone": round(result["tau_of_flops"], 3),
+        "gain over FLOPs": f"{gain[0]:+.2f} to {gain[1]:+.2f}",
+        "tau in thirds of the range": [round(part["tau"], 2) for part in result["bins"]],
+        "of FLOPs alone there": [round(part["tau_of_flops"], 2) for part in result["bins"]],
+        "verdict": verdict(result),
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "processor minutes": round((_processor_seconds() - used) / 60, 1),
     }
-    emit("fidelity", table, settings, arguments.json)
+    del settings["run"]
+    rows = [
+        {
+            "architecture": row["id"],
+            "macs": row["macs"],
+            "inherited": round(row["inherited"], 4),
+            "stand-alone": round(row["alone"], 4),
+        }
+        for row in result["architectures"]
+    ]
+    emit("fidelity", rows, settings, arguments.json)
 
 
-def _alone(task: Task, arch: Architecture, epochs: float, seed: int) -> float:
-    """Test accuracy of the network trained from scratch."""
-    torch.manual_seed(seed)
-    network = channels_last(build(task.space, arch))
-    shape = task.space.input_shape(arch)
-    recipe = recipe_for(task.space, epochs, batch_size=task.specification.batch_size)
-    train(network, task.data.batches("train"), recipe, shape, seed=seed)
-    return task.data.score(network, "test", shape)["accuracy"]
+def _processor_seconds() -> float:
+    """Of this process and those it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 if __name__ == "__main__":
