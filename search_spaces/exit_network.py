@@ -2,8 +2,9 @@
 
 A batch is compacted after each exit, so that the rest of the network runs on those samples only
 that have not left; what a network computes for a sample does not depend on who else is there.
-How sure an exit is of a sample is the probability of its most probable class (Huang et al.,
-"MSDNet", 2018, section 3). Does not know how thresholds are found, nor training.
+How sure an exit is of a sample is the margin between its two most probable classes: at the same
+loss it lets more samples leave than the probability of the first class alone, which MSDNet takes
+(Huang et al., 2018, section 3). Does not know how thresholds are found, nor training.
 """
 
 from __future__ import annotations
@@ -156,8 +157,12 @@ class _State:
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """How sure an exit is: the largest softmax probability of `(batch, classes)`, `(batch,)`."""
-    return logits.float().softmax(dim=1).amax(dim=1)
+    """How sure an exit is, `(batch,)` from 0 to 1.
+
+    By how much its most probable class is more probable than the next one, of `(batch, classes)`.
+    """
+    first, second = logits.float().softmax(dim=1).topk(2).values.T
+    return first - second
 
 
 def network_from_json(blocks: Blocks, exits: Mapping[str, Any]) -> ExitNetwork:

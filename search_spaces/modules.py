@@ -250,7 +250,7 @@ class BlockModule(nn.Module):
     def __init__(self, ops: Sequence[o.Op]) -> None:
         super().__init__()
         self.ops = nn.ModuleDict({op.name: MODULES[type(op)](op) for op in ops})
-        self._steps = [
+        self.steps = [
             (op.name, [tensor.name for tensor in op.inputs], spent)
             for op, spent in zip(ops, o.spent_tensors(ops), strict=True)
         ]
@@ -260,7 +260,7 @@ class BlockModule(nn.Module):
         tensors = {"input": x, **(outside or {})}
         del x
         name = "input"
-        for name, inputs, spent in self._steps:
+        for name, inputs, spent in self.steps:
             tensors[name] = self.ops[name](*[tensors[i] for i in inputs])
             for dead in spent:
                 del tensors[dead]

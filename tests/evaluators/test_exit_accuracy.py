@@ -127,10 +127,9 @@ def test_mean_macs_are_a_cost_and_read_as_flops() -> None:
     assert format_metric(AVERAGE, 1_234_000.0) == "1.23M"
 
 
-def test_confidence_is_the_largest_probability() -> None:
-    logits = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
-    expected = torch.tensor([0.5, 1 / (1 + math.exp(-2))])
-    torch.testing.assert_close(confidence(logits), expected)
+def test_confidence_is_the_margin_between_the_two_most_probable_classes() -> None:
+    probabilities = torch.tensor([[0.5, 0.1, 0.4], [0.2, 0.7, 0.1], [1 / 3, 1 / 3, 1 / 3]])
+    torch.testing.assert_close(confidence(probabilities.log()), torch.tensor([0.1, 0.5, 0.0]))
 
 
 def test_a_split_is_scored_in_evaluation_mode_and_the_mode_is_put_back() -> None:

@@ -169,7 +169,8 @@ def test_compacting_keeps_channels_last() -> None:
     x = inputs(shape, 8, 3).contiguous(memory_format=torch.channels_last)
     laid_out = channels_last(ExitNetwork(*network_of("mobilenet-tiny")[1:3]).eval())
     laid_out.load_state_dict(network.state_dict())
-    laid_out.set_thresholds(between(network, x, [0.5] * len(exits)))
+    first, *others = between(network, x, [0.5] * len(exits))
+    laid_out.set_thresholds([first, *(math.inf for _ in others)])
     seen = []
     laid_out.blocks["head"].register_forward_hook(lambda m, i, o: seen.append(i[0]))
     assert laid_out.predict(x).exit.unique().numel() > 1
