@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import torch
@@ -20,11 +21,11 @@ from evaluators.table_files import (
     from_files,
     from_hub,
     is_hub_name,
-    quiet,
     reason,
 )
 from evaluators.text import TextData, Vocabulary
 from search_spaces.errors import UserError, unknown
+from search_spaces.files import write_text
 
 TINY_SHAKESPEARE = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -39,6 +40,9 @@ HELD_OUT = 0.1
 """Share of a text that is held out for each part it does not bring: its end, no random part."""
 
 TOKENIZER = "tokenizer.json"
+
+PATIENCE = 30.0
+"""Seconds to wait for a text of the web."""
 
 
 def load_text(name: str) -> TextData:
@@ -96,18 +100,19 @@ def _folder(path: Path) -> dict[str, str]:
 
 def _fetched(address: str) -> str:
     """A text of the web, kept where `datasets` keeps what it fetches."""
-    import datasets
+    from datasets import config
 
-    quiet()
-    try:
-        rows = datasets.load_dataset(
-            "text", data_files=address, sample_by="document", split="train"
-        )
-    except Exception as error:
-        raise UserError(
-            f"cannot fetch {address} ({reason(error)}); give a text file instead"
-        ) from error
-    return "".join(rows["text"])
+    kept = Path(config.HF_DATASETS_CACHE) / "texts" / address.rpartition("://")[2].replace("/", "-")
+    if not kept.exists():
+        try:
+            with urlopen(address, timeout=PATIENCE) as answer:
+                text = answer.read().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"cannot fetch {address} ({reason(error)}); give a text file instead"
+            ) from error
+        write_text(kept, text)
+    return _read(kept)
 
 
 def _joined(tables: Tables, name: str) -> dict[str, str]:

@@ -25,7 +25,9 @@ def search(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="digits, cifar10, ..., a hub name, or a path.  [default: digits]"),
+        typer.Option(
+            help="digits, cifar10, tinyshakespeare, ..., a hub name, or a path.  [default: digits]"
+        ),
     ] = None,
     max_flops: Annotated[
         str | None, typer.Option(help="Most multiply-accumulates, such as 50M.")

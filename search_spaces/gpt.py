@@ -15,7 +15,7 @@ GPT-2's GELU (exact here) and other bases of the rotation than 10,000 (Llama 3's
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from search_spaces.builder import BlockBuilder
@@ -93,7 +93,14 @@ def gpt(preset: str = "gpt2", *, vocabulary: int | None = None) -> SearchSpace:
     if preset not in PRESETS:
         raise unknown("preset of gpt", preset, PRESETS)
     ranges = PRESETS[preset]
-    words = vocabulary or ranges.vocabulary
+    if vocabulary is not None:
+        ranges = replace(ranges, vocabulary=vocabulary)
+    return decoder("gpt" if preset == "gpt2" else f"gpt-{preset}", ranges)
+
+
+def decoder(name: str, ranges: Preset) -> SearchSpace:
+    """A space of decoders with ranges of one's own."""
+    words = ranges.vocabulary
     longest = max(ranges.contexts)
     depth = Choice("depth", ranges.depths)
     choices = [Choice("context", ranges.contexts), Choice("width", ranges.widths), depth]
@@ -105,16 +112,15 @@ def gpt(preset: str = "gpt2", *, vocabulary: int | None = None) -> SearchSpace:
     options = {"heads": ranges.heads, "group": ranges.groups, "mlp_width": ranges.mlp_widths}
     make = _llama_block if ranges.llama else _gpt2_block
     for layer in range(max(ranges.depths)):
-        name = f"block{layer}"
-        choices += layer_choices(depth, layer, options, name)
-        depends = ("context", "width", "depth", *(f"{name}_{option}" for option in options))
-        blocks.append(Block(name, depends, _layer(layer, ranges.head_width, make)))
+        block = f"block{layer}"
+        choices += layer_choices(depth, layer, options, block)
+        depends = ("context", "width", "depth", *(f"{block}_{option}" for option in options))
+        blocks.append(Block(block, depends, _layer(layer, ranges.head_width, make)))
 
     def head(context: int, width: int) -> tuple[Op, ...]:
         return _head(context, width, words, ranges.llama, ranges.tied)
 
     blocks.append(Block("head", ("context", "width"), head))
-    name = "gpt" if preset == "gpt2" else f"gpt-{preset}"
     return SearchSpace(name, tuple(choices), tuple(blocks))
 
 
