@@ -29,8 +29,9 @@ def export_dynamic_and_print(
 ) -> None:
     """`nas export RUN --dynamic`: the frontier of a run as one network.
 
-    With it go the most accurate of the frontier at every resolution of the space, for `nas adapt`,
-    and the space's smallest and largest networks.
+    With it go the most accurate of the frontier at the other resolutions within the run's budget,
+    for `nas adapt` (beyond the budget the supernet has not trained), and the space's smallest and
+    largest networks.
     """
     from evaluators.inherited import InheritedAccuracy
     from nas.preparation import starting_weights
@@ -49,7 +50,9 @@ def export_dynamic_and_print(
             f"--evaluator {run.specification.evaluator}"
         )
     best = max(front, key=lambda e: e.metrics["accuracy"]).arch
-    archs = [*(e.arch for e in front), *at_resolutions(task.space, best)]
+    resized = at_resolutions(task.space, best)
+    admitted = task.budgeted.admits(task.space.encode(resized))
+    archs = [*(e.arch for e in front), *(a for a, ok in zip(resized, admitted, strict=True) if ok)]
     start = starting_weights(task, run, Quiet())
     assert isinstance(start, InheritedAccuracy)
     reporter = Quiet() if quiet else Live(Console(stderr=True))

@@ -9,10 +9,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from evaluators.costs import CostTables
 from nas import dynamic_command
+from nas.adaptive_resolution import at_resolutions
 from nas.dynamic import DynamicNetwork
 from nas.dynamic_show import export_dynamic_and_print
 from nas.engine import Outcome
+from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 
 app = typer.Typer()
@@ -39,12 +42,12 @@ def test_a_run_is_exported_and_its_subnets_are_listed_and_scored(
     assert front.keys() <= listed.keys()
     assert all(listed[i]["accuracy"] == e.metrics["accuracy"] for i, e in front.items())
     best = max(front.values(), key=lambda e: e.metrics["accuracy"]).arch
-    sizes = {
-        s["input_shape"][-1]
-        for s in told["subnets"]
-        if best["stem_width"] == s["choices"]["stem_width"]
-    }
-    assert sizes == {8, 12, 16}
+    space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
+    tables, ends = CostTables(space), {space.smallest.id, space.largest.id}
+    resized = {a.id: tables.cost(a)["macs"] <= 200_000 for a in at_resolutions(space, best)}
+    assert any(resized.values())
+    assert all((i in listed) == (admitted or i in ends) for i, admitted in resized.items())
+    assert set(listed) == {*front, *ends, *(i for i, admitted in resized.items() if admitted)}
 
     content = json.loads(run("dynamic", out, "--max-flops", "150k", "--test", "--json"))
     chosen = DynamicNetwork.load(out).choose(max_flops="150k")
