@@ -31,6 +31,14 @@ SETTINGS = {
 search's output (Ray reads some of it when it is imported). Its workers are as important as this
 process; Ray's default lets them starve beside anything else that runs."""
 
+QUIET_TUNE = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from what Tune writes
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+"""Ray Tune without its tables, notes and logs: for the environment of the process it runs in."""
+
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """How a client of gRPC begins: the connection preface and empty settings (RFC 9113, 3.4)."""
 

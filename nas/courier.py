@@ -8,7 +8,7 @@ its own is not missed. Knows trainings by name. Does not know networks, nor how 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,6 @@ class Courier:
         self._starts: dict[str, bytes | None] = {}
         self._attempts: dict[str, int] = {}
         self._over: set[str] = set()
-        self._closed = False
         self._news: list[tuple[str, News]] = []
 
     def begin(self, name: str, ranks: int) -> int:
@@ -78,7 +77,7 @@ class Courier:
 
         All that earlier attempts may still send is dropped from now on.
         """
-        if self._closed or name in self._over:
+        if name in self._over:
             return 0
         attempt = self._attempts.get(name, 0) + 1
         self._attempts[name] = attempt
@@ -91,7 +90,7 @@ class Courier:
         return self._starts[name]
 
     def tell(self, name: str, attempt: int, news: list[News]) -> bool:
-        """Take news of a training; whether it is to go on."""
+        """Take news of a training; whether that attempt is still the last one."""
         if attempt != self._attempts.get(name):
             return False
         for one in news:
@@ -100,28 +99,52 @@ class Courier:
             if isinstance(one, Failed):
                 self._over.add(name)
             self._news.append((name, one))
-        return not self._closed
+        return True
 
     def news(self) -> list[tuple[str, News]]:
         """All news since the last time."""
         news, self._news = self._news, []
         return news
 
-    def close(self) -> None:
-        """Nobody waits any more: trainings end at their next step, and none begins again."""
-        self._closed = True
-
 
 @contextlib.contextmanager
 def open_courier(checkpoints: Mapping[str, bytes]) -> Iterator[Any]:
-    """A courier's actor on this process's machine, in a running Ray; closed at the end."""
+    """A courier's actor on this process's machine, in a running Ray."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     remote: Any = ray.remote
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = remote(num_cpus=0, scheduling_strategy=here)(Courier).remote(checkpoints)
+    actor = remote(num_cpus=0, scheduling_strategy=_here())(Courier).remote(checkpoints)
     try:
         yield actor
     finally:
-        ray.get(actor.close.remote())
+        ray.kill(actor)
+
+
+@contextlib.contextmanager
+def hosted(function: Callable[..., Any], *arguments: Any, env: Mapping[str, str]) -> Iterator[Any]:
+    """A process on this machine that runs a function which starts workers: its result's reference.
+
+    Whoever leaves early, by an error or Ctrl-C, ends that process, and Ray all that it has started.
+    """
+    import ray
+
+    remote: Any = ray.remote
+    task = remote(
+        num_cpus=0,
+        max_retries=0,
+        scheduling_strategy=_here(),
+        runtime_env={"env_vars": dict(env)},
+    )(function)
+    ended = task.remote(*arguments)
+    try:
+        yield ended
+    finally:
+        ray.cancel(ended, force=True)
+
+
+def _here() -> Any:
+    """Ray's word for this machine and no other."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

@@ -10,10 +10,9 @@ Does not know what is trained.
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from nas.cluster import gpus_for, pickle_by_value, ray_session
-from nas.courier import open_courier
+from nas.courier import hosted, open_courier
 from nas.fit import CHECKPOINT_SECONDS
-from nas.object_store import Apart
-from nas.remote_training import Home, Make, PeerLost, fit_away, follow, steps_done
+from nas.remote_training import (
+    Home,
+    PeerLost,
+    Training,
+    batch_of,
+    fit_away,
+    follow,
+    run,
+    steps_done,
+    steps_of,
+)
 from search_spaces.errors import UserError
 
 BUCKET = 4_194_304
@@ -34,12 +42,19 @@ BUCKET = 4_194_304
 FAILURES = 16
 """How often workers may die before a training is given up; each costs what no checkpoint holds."""
 
+SETTLE_SECONDS = 2.0
+"""What a cluster has to notice that a machine is gone, before it is asked for room."""
+
+NAME = "training"
+"""The courier's name for it."""
+
 _QUIET = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
 }
+"""Ray Train looks after its workers often, and leaves out what nobody here reads."""
 
 
 class Distributed:
@@ -104,104 +119,141 @@ class Distributed:
 
 
 def train_together(
-    make: Make,
-    checkpoint: Path | None,
+    training: Training,
+    checkpoint: Path | None = None,
     *,
-    workers: int,
+    workers: int = 0,
     address: str | None = None,
     device: str = "cpu",
     on_step: Callable[[int, int, float], None] | None = None,
     say: Callable[[str], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> nn.Module:
-    """The network of a training after it has run, on Ray workers or in this process.
+    """Train, on Ray workers or in this process, and return the network.
 
     Args:
-        make: makes the training; sent to the workers, with its tensors once a machine.
+        training: sent to the workers, its tensors once a machine.
         checkpoint: see `nas.fit.fit`; at the end it holds the whole training.
-        workers: how many train together, each with a processor of its own, or a GPU where the
+        workers: how many train together, each with a processor of its own, and a GPU where the
             device is one; 0 trains here.
         address: a Ray cluster's address; without it a Ray of this machine is started.
-        device: the device's name, `cuda` being each worker's own.
+        device: the device's name; each worker has its own `cuda`.
+        on_step: see `nas.fit.fit`; after a worker's death some steps are told again.
+        say: told in one line what is to be known.
 
     Raises:
         UserError: if nobody answers at the address or there are fewer processors, for more workers
-            than a batch has samples, and for all that `nas.fit.fit` raises one for.
+            than a batch has samples, where workers die again and again, and for all that
+            `nas.fit.fit` raises one for.
     """
     with contextlib.ExitStack() as stack:
         if checkpoint is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="training-"))
             checkpoint = Path(folder) / "checkpoint.pt"
-        here = make(torch.device(device))
-        home = Home(checkpoint, on_step or Home.on_step, say or Home.say)
-        if workers and steps_done(checkpoint) < here.steps:
-            batch = min(here.recipe.batch_size, len(here.batches))
-            if workers > batch:
+        if workers and steps_done(checkpoint) < steps_of(training):
+            if workers > (batch := batch_of(training)):
                 raise UserError(
                     f"{workers} workers cannot share a batch of {batch} samples: "
                     f"expected --workers {batch} at most, or a larger --batch-size"
                 )
-            stack.enter_context(ray_session(workers, address, gpus=gpus_for(device, workers)))
-            _train_away(make, home, workers, batch, device, checkpoint_seconds)
-            on_step = None
-        here.run(
-            checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, on_step=on_step, say=say
+            ignore: Callable[..., None] = lambda *news: None  # noqa: E731
+            home = Home(checkpoint, on_step or ignore, say or ignore)
+            with ray_session(workers, address, gpus=gpus_for(device, workers)):
+                _train_away(training, home, workers, device, checkpoint_seconds)
+        # What has been trained elsewhere is the checkpoint, and nothing is left to do here.
+        return run(
+            training,
+            torch.device(device),
+            checkpoint=checkpoint,
+            checkpoint_seconds=checkpoint_seconds,
+            on_step=on_step,
+            say=say,
         )
-        return here.network
 
 
 def _train_away(
-    make: Make, home: Home, workers: int, batch: int, device: str, checkpoint_seconds: float
+    training: Training, home: Home, workers: int, device: str, checkpoint_seconds: float
 ) -> None:
     import ray
+
+    from nas.object_store import Apart
+
+    pickle_by_value(training)
+    start = {NAME: home.checkpoint.read_bytes()} if home.checkpoint.exists() else {}
+    with open_courier(start) as courier:
+        config = {
+            "training": ray.put(Apart.of(training)),
+            "courier": courier,
+            "device": "cuda" if gpus_for(device, 1) else device,
+            "checkpoint_seconds": checkpoint_seconds,
+        }
+        with hosted(_train, config, workers, env=_QUIET) as ended:
+            failure = follow(courier, ended, {NAME: home})
+    if failure is not None:
+        raise UserError(
+            f"workers died {FAILURES + 1} times while they trained: {failure}; what was trained "
+            "is kept, and the same command goes on from there"
+        )
+
+
+def _train(config: dict[str, Any], workers: int) -> str | None:
+    """Run Ray Train until the training has ended; why it is given up, if it is.
+
+    Whoever begins again asks how many workers there is room for: Ray Train's own elastic scaling
+    goes by reservations, which a search that was killed leaves behind for minutes.
+    """
+    from ray.train import ControllerError, WorkerGroupError
+
+    gpu = config["device"] == "cuda"
+    failures = 0
+    with tempfile.TemporaryDirectory(prefix="train-") as folder:
+        while True:
+            ranks = min(workers, _room(gpu=gpu))
+            try:
+                if ranks:
+                    _trainer(config, ranks, folder, gpu=gpu).fit()
+                    return None
+            except WorkerGroupError as error:
+                failures += 1
+                if failures > FAILURES:
+                    return (str(error).splitlines() or ["no reason given"])[0]
+            except ControllerError:
+                pass  # there was no room after all
+            time.sleep(SETTLE_SECONDS)
+
+
+def _room(*, gpu: bool) -> int:
+    """How many workers the machines that are alive have room for, whoever is using them."""
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    needed = ("CPU", "GPU") if gpu else ("CPU",)
+    return sum(int(min(resources.get(kind, 0) for kind in needed)) for resources in alive)
+
+
+def _trainer(config: dict[str, Any], ranks: int, folder: str, *, gpu: bool) -> Any:
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    gpu = device.startswith("cuda")
-    scaling: dict[str, Any] = {
-        "num_workers": (1, workers),  # as many as there is room for
-        "use_gpu": gpu,
-        "resources_per_worker": {"CPU": 1, "GPU": 1} if gpu else {"CPU": 1},
-        "elastic_resize_monitor_interval_s": checkpoint_seconds,
-    }
-    running: dict[str, Any] = {
-        "name": "training",
-        "failure_config": FailureConfig(max_failures=FAILURES),
-        "logging_config": LoggingConfig("CRITICAL"),
-    }
-    start = {"training": home.checkpoint.read_bytes()} if home.checkpoint.exists() else {}
-    pickle_by_value(make)
-    with open_courier(start) as courier, quiet_train(), tempfile.TemporaryDirectory() as folder:
-        running["storage_path"] = folder  # nothing is restored from what Ray Train writes
-        trainer = TorchTrainer(
-            _train_rank,
-            train_loop_config={
-                "make": ray.put(Apart.of(make)),
-                "courier": courier,
-                "batch": batch,
-                "device": "cuda" if gpu else device,
-                "checkpoint_seconds": checkpoint_seconds,
-            },
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-            scaling_config=ScalingConfig(**scaling),
-            run_config=RunConfig(**running),
-        )
-        failure: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                trainer.fit()
-            except BaseException as error:
-                failure.append(error)
-
-        # In a thread, since Ray Train would keep this process's Ctrl-C for itself.
-        thread = threading.Thread(target=run, name="train", daemon=True)
-        thread.start()
-        follow(courier, thread.is_alive, {"training": home})
-        if failure:
-            raise failure[0]
-        if home.failure:
-            raise RuntimeError(home.failure)
+    # Another class to a type checker, which sees that of Ray Train's first version.
+    run_config: Any = RunConfig
+    failures: Any = FailureConfig
+    return TorchTrainer(
+        _train_rank,
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=ranks,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": 1, "GPU": 1} if gpu else {"CPU": 1},
+        ),
+        run_config=run_config(
+            name=NAME,
+            storage_path=folder,  # nothing is restored from what Ray Train writes
+            failure_config=failures(max_failures=0, controller_failure_limit=0),
+            logging_config=LoggingConfig("CRITICAL"),
+        ),
+    )
 
 
 def _train_rank(config: dict[str, Any]) -> None:
@@ -210,34 +262,20 @@ def _train_rank(config: dict[str, Any]) -> None:
 
     device, courier = torch.device(config["device"]), config["courier"]
     torch.set_num_threads(1)
-    ranks = Distributed(config["batch"], device)
+    training: Training = ray.get(config["training"]).whole()
+    ranks = Distributed(batch_of(training), device)
     attempt = torch.zeros(1, dtype=torch.int64, device=device)
     if ranks.rank == 0:
-        attempt += ray.get(courier.begin.remote("training", ranks.size))
+        attempt += ray.get(courier.begin.remote(NAME, ranks.size))
     dist.broadcast(attempt, 0)
     if attempt.item() == 0:
         return
     fit_away(
-        ray.get(config["make"]).whole(),
+        training,
         courier,
-        "training",
+        NAME,
         int(attempt.item()),
         device=device,
         ranks=ranks,
         checkpoint_seconds=config["checkpoint_seconds"],
     )
-
-
-@contextlib.contextmanager
-def quiet_train() -> Iterator[None]:
-    """Ray Train without its logs, looking after its workers often."""
-    before = {name: os.environ.get(name) for name in _QUIET}
-    os.environ.update(_QUIET)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

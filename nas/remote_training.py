@@ -11,63 +11,93 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from evaluators.batches import Batches
 from nas.checkpoint import read_checkpoint, write
-from nas.courier import NEWS_SECONDS, Begun, Failed, Kept, News, Said, Stepped
+from nas.courier import NEWS_SECONDS, Failed, Kept, News, Said, Stepped
 from nas.fit import CHECKPOINT_SECONDS, Backward, Companion, Ranks, Recipe, fit
 from search_spaces.errors import UserError
+from search_spaces.space import SearchSpace
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """A training ready to run: what `nas.fit.fit` takes."""
+    """A training on one device: a network and what a step does to it."""
 
     network: nn.Module
-    batches: Batches
-    recipe: Recipe
     backward: Backward
-    seed: int
     companion: Companion | None = None
 
+
+class Training(Protocol):
+    """What travels to workers and becomes a training there: the same one on each."""
+
     @property
-    def steps(self) -> int:
-        """Steps in all."""
-        return self.recipe.steps(len(self.batches))
+    def space(self) -> SearchSpace:
+        """Whose networks are trained; it may be a user's own."""
+        ...
 
-    def run(self, **options: Any) -> None:
-        """Train, with what `fit` takes besides."""
-        fit(
-            self.network,
-            self.batches,
-            self.recipe,
-            self.backward,
-            seed=self.seed,
-            companion=self.companion,
-            **options,
-        )
+    @property
+    def batches(self) -> Batches:
+        """What is trained on."""
+        ...
+
+    @property
+    def recipe(self) -> Recipe:
+        """How; the batch is that of all ranks together."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of the batches."""
+        ...
+
+    def on(self, device: torch.device) -> Fitting:
+        """Make the training on a device."""
+        ...
 
 
-Make = Callable[[torch.device], Fitting]
-"""Makes a training on a device: the same one wherever it is called. Travels to workers."""
+def steps_of(training: Training) -> int:
+    """How many steps a training has."""
+    return training.recipe.steps(len(training.batches))
+
+
+def batch_of(training: Training) -> int:
+    """How many samples a batch has."""
+    return min(training.recipe.batch_size, len(training.batches))
+
+
+def run(training: Training, device: torch.device, **options: Any) -> nn.Module:
+    """Train on a device and return the network.
+
+    Args:
+        options: those of `nas.fit.fit`: `checkpoint`, `on_step`, `say`, `ranks`, ...
+    """
+    fitting = training.on(device)
+    fit(
+        fitting.network,
+        training.batches,
+        training.recipe,
+        fitting.backward,
+        seed=training.seed,
+        companion=fitting.companion,
+        **options,
+    )
+    return fitting.network
 
 
 class PeerLost(RuntimeError):
     """Another rank cannot be reached: it has died, or its machine has."""
 
 
-class _Unwanted(Exception):
-    """Nobody waits for this training any more."""
-
-
 def fit_away(
-    make: Make,
+    training: Training,
     courier: Any,
     name: str,
     attempt: int,
@@ -91,7 +121,7 @@ def fit_away(
         nonlocal told
         waiting.extend(news)
         if not ray.get(courier.tell.remote(name, attempt, waiting)):
-            raise _Unwanted
+            raise PeerLost("others have begun again without this worker")
         waiting.clear()
         told = time.monotonic()
 
@@ -115,16 +145,17 @@ def fit_away(
                 send()
 
         try:
-            make(device).run(
+            run(
+                training,
+                device,
                 checkpoint=checkpoint,
                 checkpoint_seconds=checkpoint_seconds,
                 on_step=on_step,
                 ranks=ranks,
                 say=(lambda text: send(Said(text))) if first else None,
             )
-        except (PeerLost, _Unwanted) as end:
-            if isinstance(end, PeerLost):
-                raise
+        except PeerLost:
+            raise
         except Exception as error:
             # A machine that is lost is tried again elsewhere; an error would only come again.
             wrong_input = isinstance(error, UserError)
@@ -147,47 +178,58 @@ class Home:
     Args:
         checkpoint: its file, replaced by each checkpoint that arrives.
         on_step: see `nas.fit.fit`.
-        begun: called with the attempt, from 1, and its ranks.
+        say: told in one line when the training begins again, and what the training itself says.
     """
 
     checkpoint: Path
-    on_step: Callable[[int, int, float], None] = lambda done, steps, loss: None
-    say: Callable[[str], None] = lambda text: None
-    begun: Callable[[int, int], None] = lambda attempt, ranks: None
-    failure: str | None = field(default=None, init=False)
-    """Why the training cannot be, in a line; None while it can."""
+    on_step: Callable[[int, int, float], None]
+    say: Callable[[str], None]
+    failed: Failed | None = None
+    """Why the training has ended in an error."""
 
     def take(self, news: News) -> None:
-        """Take one.
-
-        Raises:
-            UserError: for a training that failed by what it was given.
-        """
+        """Take one."""
         if isinstance(news, Kept):
             write(self.checkpoint, news.checkpoint)
         elif isinstance(news, Stepped):
             self.on_step(news.done, news.steps, news.loss)
         elif isinstance(news, Said):
             self.say(news.text)
-        elif isinstance(news, Begun):
-            self.begun(news.attempt, news.ranks)
-        elif news.wrong_input:
-            raise UserError(news.reason)
-        else:
-            self.failure = news.reason
+        elif isinstance(news, Failed):
+            self.failed = news
+        elif news.attempt > 1:
+            done, plural = steps_done(self.checkpoint), "s" * (news.ranks > 1)
+            self.say(f"goes on from step {done}, with {news.ranks} worker{plural}")
+
+    def check(self) -> None:
+        """Raise what the training has ended in.
+
+        Raises:
+            UserError: for an error that people can mend.
+            RuntimeError: for any other.
+        """
+        if self.failed is not None:
+            raise (UserError if self.failed.wrong_input else RuntimeError)(self.failed.reason)
 
 
-def follow(courier: Any, running: Callable[[], bool], homes: Mapping[str, Home]) -> None:
-    """Hand out all news until nothing runs any more."""
+def follow(courier: Any, ended: Any, homes: Mapping[str, Home]) -> Any:
+    """Hand out all news until a reference has a result, and return that.
+
+    Raises:
+        UserError: for a training that failed by what it was given.
+        RuntimeError: for one that failed otherwise.
+    """
     import ray
 
-    more = True
-    while more:
-        more = running()
+    ready: list[Any] = []
+    while not ready:
+        ready, _ = ray.wait([ended], timeout=NEWS_SECONDS)
         for name, news in ray.get(courier.news.remote()):
             homes[name].take(news)
-        if more:
-            time.sleep(NEWS_SECONDS)
+    result = ray.get(ended)
+    for home in homes.values():
+        home.check()
+    return result
 
 
 def steps_done(checkpoint: Path) -> int:

@@ -24,7 +24,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from nas.asha import ACCURACY, FrontierASHA
-from nas.cluster import gpus_for, pickle_by_value, ray_session
+from nas.cluster import QUIET_TUNE, gpus_for, pickle_by_value, ray_session
 from nas.from_scratch import FromScratch, Report
 from nas.frontier import Objective, objective
 from nas.tune_bridge import Bridge, Stopped, Told
@@ -42,13 +42,6 @@ DEFAULT_WORKERS = 2
 
 LENIENCE = 5.0
 """Seconds at most between the limit, at which a training ends itself, and its worker's end."""
-
-_QUIET = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from what Tune writes
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
 
 
 @contextlib.contextmanager
@@ -226,8 +219,8 @@ def _quiet() -> Iterator[None]:
     """Tune without its tables, notes and logs; progress is the reporter's."""
     logger = logging.getLogger("ray.tune")
     level = logger.level
-    before = {name: os.environ.get(name) for name in _QUIET}
-    os.environ.update(_QUIET)
+    before = {name: os.environ.get(name) for name in QUIET_TUNE}
+    os.environ.update(QUIET_TUNE)
     logger.setLevel(logging.CRITICAL)
     try:
         yield

@@ -1,0 +1,16 @@
+"""Who works on a run. One setting for training, evaluating and racing, here and on a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Crew:
+    """So many Ray workers, on this machine or on the cluster at an address; 0: this process."""
+
+    workers: int = 0
+    address: str | None = None
+
+
+ALONE = Crew()
