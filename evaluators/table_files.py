@@ -183,8 +183,9 @@ def from_files(files: Sequence[Path], root: Path, what: str) -> Tables:
         try:
             table = datasets.load_dataset(kind, data_files=[str(f) for f in chosen], split="train")
         except Exception as error:
-            raise UserError(f"cannot read {root}: {reason(error.__cause__ or error)}") from error
-        if not len(table):
-            raise UserError(f"{root}: the {part} part has no rows")
+            why = reason(error.__cause__ or error)
+            if "corresponds to no data" in why:
+                raise UserError(f"{root}: the {part} part has no rows") from error
+            raise UserError(f"cannot read {root}: {why}") from error
         tables[part] = table
     return tables
