@@ -247,7 +247,8 @@ def _relative_attention(node: Node, read: Sequence[Ids], ties: _Ties) -> Ids:
 def _keep_tokens(node: Node, read: Sequence[Ids], ties: _Ties) -> Ids:
     op = node.op
     assert isinstance(op, t.KeepTokens)
-    query, key = np.split(read[1], 3)[:2] if len(read) == 2 else read[1:]
+    attended = read[1:] if op.padding is None else read[1:-1]
+    query, key = attended if len(attended) == 2 else np.split(attended[0], 3)[:2]
     if op.heads == 1:
         why = "the one head whose attention says which tokens stay"
         ties.fix(np.concatenate([query, key]), node.key, why)

@@ -140,7 +140,7 @@ def test_gradients_reach_every_weight_of_a_pruned_subnet(name: str) -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(name=st.sampled_from(("vit", "bert")), seed=SEEDS)
+@given(name=st.sampled_from(NAMES), seed=SEEDS)
 def test_decided_probabilities_give_the_pruned_subnet(name: str, seed: int) -> None:
     supernet = supernet_of(name, torch.float64)
     relaxed, space = RelaxedSupernet(supernet), supernet.space
@@ -187,7 +187,7 @@ def any_kept(space: SearchSpace, arch: Architecture, rng: np.random.Generator) -
 
 
 @settings(max_examples=20, deadline=None)
-@given(name=st.sampled_from(("vit", "bert")), seed=SEEDS, soft=st.booleans())
+@given(name=st.sampled_from(NAMES), seed=SEEDS, soft=st.booleans())
 def test_cut_networks_keep_the_tokens_that_the_gated_ones_kept(
     name: str, seed: int, soft: bool
 ) -> None:
