@@ -15,6 +15,7 @@ import typer
 
 from nas import device_command
 from nas.carbon_command import carbon
+from nas.dynamic_command import adapt, dynamic
 from nas.search_command import Json, search
 from search_spaces.errors import UserError
 
@@ -77,6 +78,8 @@ def _root() -> None:
 
 app.command()(search)
 app.command()(carbon)
+app.command()(dynamic)
+app.command()(adapt)
 app.add_typer(device_command.app)
 
 
@@ -158,14 +161,27 @@ def train(
     flops_penalty: Annotated[
         float | None, typer.Option(help="Cut it by this weight of log(FLOPs) in the loss.")
     ] = None,
+    early_exit: Annotated[
+        float | None,
+        typer.Option(help="With early exits, which may cost so many points of accuracy: 0.5."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet")] = False,
     as_json: Json = False,
 ) -> None:
     """Train an architecture of a run from its inherited weights, score it on test data, export.
 
     With --target-flops or --flops-penalty, gates learn what can go of it, that is cut out, and the
-    smaller network is trained on and exported.
+    smaller network is trained on and exported. With --early-exit its easy images leave early.
     """
+    if early_exit is not None:
+        from nas.show_exits import train_exits_and_print
+
+        if target_flops is not None or flops_penalty is not None:
+            raise UserError("--early-exit and --target-flops are two networks: train one at a time")
+        train_exits_and_print(
+            run, arch, out, points=early_exit, epochs=epochs, quiet=quiet, as_json=as_json
+        )
+        return
     from evaluators.sizes import parse_size
     from nas.show_train import train_and_print
 
@@ -219,9 +235,18 @@ def export(
     formats: Annotated[
         str, typer.Option("--format", help="Comma-separated: safetensors,onnx.")
     ] = "safetensors,onnx",
+    dynamic: Annotated[
+        bool,
+        typer.Option("--dynamic", help="One network of all the frontier's, switched as it runs."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
 ) -> None:
     """Export a trained architecture, or one with its inherited weights if it was not trained."""
+    if dynamic:
+        from nas.dynamic_show import export_dynamic_and_print
+
+        export_dynamic_and_print(run, out, overwrite=overwrite)
+        return
     from nas.show import export_and_print
 
     export_and_print(run, arch, out, formats=formats.split(","), overwrite=overwrite)

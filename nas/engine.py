@@ -21,6 +21,8 @@ from nas import footprint
 from nas import run as runs
 from nas import specification as spec
 from nas.cluster import check_reachable
+from nas.crew import Crew
+from nas.exit_winner import race_exits, train_exits
 from nas.fresh import FreshWeights, Weights
 from nas.frontier import knee
 from nas.preparation import check, prepare
@@ -92,7 +94,7 @@ def search(
         write_text(folder / "specification.json", spec.to_json(specification))
         run = Run(folder)
         study = Study(run.study_path, task.space, run.objectives)
-        evaluator, strategy = prepare(task, run, reporter)
+        evaluator, strategy = prepare(task, run, reporter, Crew(workers, ray_address))
         done = study.evaluations()
         for evaluation in done:
             strategy.tell(task.space.encode([evaluation.arch])[0], evaluation)
@@ -231,10 +233,16 @@ def finish(
         start: Weights = FreshWeights.of(task)
         if isinstance(evaluator, InheritedAccuracy):
             start = evaluator
-        raced = race(task, run, start, starters, reporter)
-        winner = first_of(task, starters, raced)
-        tested = train_winner(task, run, start, winner.arch, run.folder / "winner", reporter)
-    points = runs.values(front, objectives)
+        place, points = run.folder / "winner", specification.early_exit
+        if points is not None:
+            raced = race_exits(task, run, start, starters, points, reporter)
+            winner = first_of(task, starters, raced)
+            tested = train_exits(task, run, start, winner.arch, points, place, reporter)
+        else:
+            raced = race(task, run, start, starters, reporter)
+            winner = first_of(task, starters, raced)
+            tested = train_winner(task, run, start, winner.arch, place, reporter)
+    values = runs.values(front, objectives)
     metric = task.data.metric if task.trains else "accuracy"
     summary = {
         "space": task.space.name,
@@ -247,7 +255,7 @@ def finish(
         "first_failure": next((e.error for e in evaluations if e.error is not None), None),
         "hypervolume": runs.hypervolume(front, objectives, task.worst),
         "frontier": [{"id": e.arch.id, **e.metrics} for e in front],
-        "knee": front[knee(points, objectives)].arch.id,
+        "knee": front[knee(values, objectives)].arch.id,
         "finalists": [
             {"id": e.arch.id, **e.metrics, f"{metric}_after_race": raced.get(e.arch.id)}
             for e in starters

@@ -7,6 +7,7 @@ out. Does not know how architectures were proposed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from evaluators.exit_accuracy import AVERAGE, crossed, exit_costs, outcomes, rec
 from evaluators.exit_costs import ExitCosts
 from evaluators.exit_timing import BATCH, PAIRS, time_saved
 from evaluators.inherited import InheritedAccuracy
+from evaluators.interval import of_share
 from evaluators.thresholds import NEVER, Outcomes, operate, within_budget, within_loss
 from nas.early_exit import train_jointly
 from nas.export import export
-from nas.fit import recipe_for
 from nas.fresh import Weights
 from nas.progress import Reporter
 from nas.run import Run
+from nas.study import Evaluation
 from nas.task import Task
 from nas.winner import FINE_TUNING_RATE
 from search_spaces.architecture import Architecture
@@ -132,7 +134,7 @@ def trained(
     network = with_heads(start.recalibrated(arch), task, arch).to(device)
     shape = task.space.input_shape(arch)
     if epochs > 0:
-        recipe = recipe_for(task.space, epochs, batch_size=specification.batch_size)
+        recipe = task.recipe(epochs)
         if isinstance(start, InheritedAccuracy):
             recipe = recipe.scaled(FINE_TUNING_RATE)
         with reporter.training(name, recipe.steps(len(data.train))) as on_step:
@@ -167,6 +169,32 @@ def raced(
     size = task.space.input_shape(arch)[-1]
     said = outcomes(network, data.validation, data.normalisation, size)
     return crossed(said, exit_costs(task.space, arch, EXITS), points / 100).accuracy
+
+
+def race_exits(
+    task: Task,
+    run: Run,
+    start: Weights,
+    starters: Sequence[Evaluation],
+    points: float,
+    reporter: Reporter,
+) -> dict[str, float]:
+    """As `nas.winner.race`: the score of each finalist with its exits, by id."""
+    if len(starters) < 2 or task.race_epochs == 0:
+        return {}
+    return {
+        starter.arch.id: raced(
+            task,
+            run,
+            start,
+            starter.arch,
+            points,
+            task.race_epochs,
+            reporter,
+            name=f"finalist {number} of {len(starters)}",
+        )
+        for number, starter in enumerate(starters, start=1)
+    }
 
 
 def with_heads(network: torch.nn.Module, task: Task, arch: Architecture) -> ExitNetwork:
@@ -204,6 +232,7 @@ def _report(
     timed = time_saved(network, batches)
     return {
         "test_accuracy": on_test.accuracy,
+        "test_accuracy_interval": list(of_share(on_test.accuracy, len(tested))),
         "whole_test_accuracy": tested.whole,
         "test_images": len(tested),
         AVERAGE: on_test.macs,

@@ -21,6 +21,8 @@ from nas.study import Evaluation
 
 FRONTIER_ROWS = 20
 
+UNTOLD = ("whole_accuracy",)
+
 
 def print_table(
     console: Console,
@@ -39,8 +41,13 @@ def print_table(
     objectives = run.objectives if objectives is None else objectives
     knee = front[knee_of(runs.values(front, objectives), objectives)]
     asked = {o.metric for o in objectives} | set(run.budget.metrics)
-    # An energy follows its latency: where nobody asked for it, programs alone are told.
-    names = [n for n in front[0].metrics if n in asked or not n.startswith(ENERGY)]
+    # An energy follows its latency, and what leaves at an exit says little without the exits: where
+    # nobody asked for them, programs alone are told.
+    names = [
+        n
+        for n in front[0].metrics
+        if n in asked or not (n.startswith((ENERGY, "exit")) or n in UNTOLD)
+    ]
     # What the evaluator gave comes first, as in the question; then what it costs.
     priced = [n for n in names if is_cost(n) and n != objectives[0].metric]
     names.sort(key=lambda n: METRICS.index(n) if n in METRICS else 9 if n in priced else -1)
@@ -49,6 +56,7 @@ def print_table(
     headers = {
         "greenscore": "Green\nScore",
         "macs": "FLOPs",
+        "avg_flops": "mean\nFLOPs",
         "memory": "peak\nmemory",
         "accuracy": "validation\naccuracy",
         "loss": "validation\nloss",

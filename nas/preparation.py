@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from evaluators.distribution import Probabilities
+from evaluators.exit_accuracy import ExitAccuracy
 from evaluators.expected import ExpectedCosts
 from evaluators.inherited import InheritedAccuracy
 from evaluators.proxy_features import LEARNT, ProxyFeatures
@@ -18,16 +19,18 @@ from evaluators.zero_cost import ZeroCost
 from evaluators.zero_cost_proxies import PROXIES
 from hardware_profiles.grid import load_region
 from nas.alternation import Relaxation
-from nas.fit import fit
-from nas.fresh import FreshWeights, Weights, fresh_supernet, inherited_from
+from nas.crew import ALONE, Crew
+from nas.data_parallel import train_together
+from nas.fresh import FreshWeights, Weights, inherited_from
 from nas.progress import Reporter
 from nas.relaxation import relaxed_evaluator
+from nas.remote_training import steps_of
 from nas.run import Run
 from nas.strategies import Candidates, Strategy, make_strategy
-from nas.supernet_training import sandwich
+from nas.supernet import Supernet
 from nas.task import GREENSCORE, Task, check_batch
+from nas.trainings import SupernetTraining
 from nas.workers import Evaluator
-from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 
 ONE_THREAD_MACS = 5_000_000
@@ -51,6 +54,8 @@ def check(task: Task) -> None:
             raise unknown("objective", metric, known)
     _ = task.measured
     _check_proxies(task)
+    if specification.early_exit is not None:
+        _check_exits(task)
     if task.trains:
         _check_data(task)
     if specification.strategy == "darts":
@@ -73,6 +78,23 @@ def _check_data(task: Task) -> None:
         check_batch(data, specification.batch_size, len(task.images.train) // 2, "in each half")
     if task.kind == "proxy" or specification.proxies:
         _only_images(task, "a zero-cost proxy")
+
+
+def _check_exits(task: Task) -> None:
+    """Raise a `UserError` where early exits cannot be had, or not with these settings."""
+    specification = task.specification
+    if task.kind != "supernet" or specification.strategy == "darts":
+        raise UserError(
+            "--early-exit has its own supernet: it needs --evaluator supernet and another "
+            "strategy than darts"
+        )
+    plain = {"distillation": "soft", "widening": False}
+    changed = [name for name, value in plain.items() if getattr(specification, name) != value]
+    if specification.sampling == "attentive":
+        changed.append("sampling attentive")
+    if changed:
+        raise UserError(f"--early-exit trains its supernet plainly, without --{changed[0]}")
+    _only_images(task, "--early-exit")
 
 
 def _only_images(task: Task, what: str) -> None:
@@ -110,12 +132,15 @@ def _strategy(
     )
 
 
-def prepare(task: Task, run: Run, reporter: Reporter) -> tuple[Evaluator | None, Strategy]:
+def prepare(
+    task: Task, run: Run, reporter: Reporter, crew: Crew = ALONE
+) -> tuple[Evaluator | None, Strategy]:
     """The evaluator (None where candidates are trained) and the strategy, ready to go."""
     if task.specification.strategy == "darts":
         relaxed, probabilities = _relaxed(task, run, reporter)
         return relaxed, _strategy(task, probabilities)
-    return evaluator_of(task, run, reporter), _strategy(task, proxies=proxy_features(task))
+    evaluator = evaluator_of(task, run, reporter, crew)
+    return evaluator, _strategy(task, proxies=proxy_features(task))
 
 
 def _relaxed(task: Task, run: Run, reporter: Reporter) -> tuple[InheritedAccuracy, Probabilities]:
@@ -143,10 +168,10 @@ def proxy_features(task: Task) -> ProxyFeatures | None:
     return ProxyFeatures(evaluator, task.tables, rows)
 
 
-def evaluator_of(task: Task, run: Run, reporter: Reporter) -> Evaluator | None:
+def evaluator_of(task: Task, run: Run, reporter: Reporter, crew: Crew = ALONE) -> Evaluator | None:
     """What scores candidates, as specified; None where they are trained one by one."""
     if task.kind == "supernet":
-        return inherited_evaluator(task, run, reporter)
+        return inherited_evaluator(task, run, reporter, crew)
     if task.kind == "proxy":
         specification = task.specification
         return ZeroCost.on_images(
@@ -159,7 +184,7 @@ def evaluator_of(task: Task, run: Run, reporter: Reporter) -> Evaluator | None:
     return None
 
 
-def starting_weights(task: Task, run: Run, reporter: Reporter) -> Weights:
+def starting_weights(task: Task, run: Run, reporter: Reporter, crew: Crew = ALONE) -> Weights:
     """Where the training of a run's architectures starts: from the supernet, if there is one.
 
     Raises:
@@ -168,7 +193,7 @@ def starting_weights(task: Task, run: Run, reporter: Reporter) -> Weights:
     if task.specification.strategy == "darts":
         return _relaxed(task, run, reporter)[0]
     if task.kind == "supernet":
-        return inherited_evaluator(task, run, reporter)
+        return inherited_evaluator(task, run, reporter, crew)
     if not task.trains:
         raise UserError(
             f"{run.folder} has no data to train on: it was searched with "
@@ -177,28 +202,26 @@ def starting_weights(task: Task, run: Run, reporter: Reporter) -> Weights:
     return FreshWeights.of(task)
 
 
-def inherited_evaluator(task: Task, run: Run, reporter: Reporter) -> InheritedAccuracy:
+def inherited_evaluator(
+    task: Task, run: Run, reporter: Reporter, crew: Crew = ALONE
+) -> InheritedAccuracy:
     """Train the supernet, or take it from its checkpoint, and make its evaluator."""
-    specification = task.specification
-    batches = task.data.batches("train", task.augmentation)
     _choose_threads(task)
-    recipe = task.recipe(task.supernet_epochs)
-    supernet = fresh_supernet(task)
-
-    def draw(rng: np.random.Generator, n: int) -> list[Architecture]:
-        return task.space.decode(task.budgeted.spread(n, rng))
-
-    with reporter.training("supernet", recipe.steps(len(batches))) as on_step:
-        fit(
-            supernet,
-            batches,
-            recipe,
-            sandwich(supernet, recipe, seed=specification.seed, draw=draw),
-            seed=specification.seed,
-            checkpoint=run.supernet_checkpoint,
+    training = SupernetTraining.of(task)
+    with reporter.training("supernet", steps_of(training)) as on_step:
+        supernet = train_together(
+            training,
+            run.supernet_checkpoint,
+            workers=crew.workers,
+            address=crew.address,
+            device=task.specification.device,
             on_step=on_step,
             say=reporter.note,
         )
+    assert isinstance(supernet, Supernet)
+    points = task.specification.early_exit
+    if points is not None:
+        return ExitAccuracy(supernet, task.data, task.calibration, loss=points / 100)
     return inherited_from(supernet, task)
 
 

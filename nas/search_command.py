@@ -134,6 +134,13 @@ def search(
             help="Open the supernet's kernels, depths and widths one after the other.",
         ),
     ] = None,
+    early_exit: Annotated[
+        float | None,
+        typer.Option(
+            help="Networks with early exits, which may cost so many points of accuracy: 0.5. Gives "
+            "avg_flops, to bound (--max avg_flops=1M) and to optimise."
+        ),
+    ] = None,
     ema: Annotated[
         float | None, typer.Option(help="Decay of a moving average of the weights, such as 0.99.")
     ] = None,
@@ -196,6 +203,7 @@ def search(
         "sampling": sampling,
         "distillation": distillation,
         "widening": widening,
+        "early_exit": early_exit,
         "ema": ema,
         "learning_rate": learning_rate,
         "precision": precision,

@@ -133,6 +133,15 @@ def search_and_print(
     if outcome.task.trains:
         told = in_words(outcome.task.data, winner)
         console.print(f"\n[bold]winner {winner['id']}[/]: [bold]{told}[/], {costs}")
+        if specification.early_exit is not None and winner["mac_saving"] <= 0:
+            console.print("no image may leave early within that loss")
+        elif specification.early_exit is not None:
+            console.print(
+                f"with early exits {format_size(winner['avg_flops'])} FLOPs in the mean "
+                f"({winner['mac_saving']:.1%} fewer), {winner['time_saving']['share']:.1%} less "
+                f"time at a batch of {winner['time_saving']['batch']}; without "
+                f"{winner['whole_test_accuracy']:.2%}"
+            )
     else:
         metric = outcome.run.objectives[0].metric
         best = format_metric(metric, outcome.winner.metrics[metric])

@@ -32,10 +32,10 @@ def fidelity_and_print(
     as_json: bool,
 ) -> None:
     """Measure a run's fidelity and print it."""
+    from nas.cluster import check_reachable
     from nas.fidelity import measure
     from nas.preparation import starting_weights
     from nas.task import Task
-    from nas.cluster import check_reachable
 
     run = Run(folder)
     specification = run.specification

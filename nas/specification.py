@@ -69,6 +69,8 @@ class Specification(BaseModel):
     """How a subnet learns from the largest: by cross-entropy, or by the adaptive α-divergence."""
     widening: bool = False
     """Whether the supernet's ranges open one after the other."""
+    early_exit: float | None = Field(None, ge=0, lt=100)
+    """Points of accuracy that leaving early may cost; None: networks have no exits."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that a training ends with; 0: none."""
     learning_rate: float | None = Field(None, gt=0)
@@ -105,6 +107,7 @@ TRAINING_FIELDS = (
     "sampling",
     "distillation",
     "widening",
+    "early_exit",
     "ema",
     "learning_rate",
     "precision",

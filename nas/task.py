@@ -20,6 +20,8 @@ from evaluators.budget import ENERGY, LATENCY, Budget, BudgetedSpace
 from evaluators.costs import METRICS, CostTables
 from evaluators.data import ImageData, load_data
 from evaluators.dataset import Data
+from evaluators.exit_accuracy import AVERAGE
+from evaluators.exit_accuracy import METRICS as EXIT_METRICS
 from evaluators.greenscore import GreenScore
 from evaluators.sentence_files import load_sentences
 from evaluators.table import PublishedTable, read_table
@@ -291,6 +293,8 @@ class Task:
             return (self.specification.evaluator,)
         if self.table is not None:
             return self.table.columns
+        if self.specification.early_exit is not None:
+            return EXIT_METRICS
         return (self.data.metric,) if self.trains else ("accuracy",)
 
     @cached_property
@@ -303,6 +307,8 @@ class Task:
         finite = {metric: cost for metric, cost in largest.items() if isfinite(cost)}
         if self.trains and is_cost(self.data.metric):
             finite[self.data.metric] = self.data.worst
+        if self.specification.early_exit is not None:
+            finite[AVERAGE] = largest["macs"]
         return {**finite, **self.specification.high}
 
     @cached_property
@@ -349,13 +355,15 @@ def _normed(space: SearchSpace) -> int:
 
 
 def _with_objectives(specification: Specification) -> Specification:
-    """With the loss in place of the accuracy where nothing was said, and text is to be modelled."""
+    """Where nothing was said: the loss if text is to be modelled, mean FLOPs with early exits."""
     unsaid = "objectives" not in specification.model_fields_set
     if not unsaid or not needs_images(kind_of(specification.evaluator)):
         return specification
-    if samples_of(specification.space) != "text":
-        return specification
-    return specification.model_copy(update={"objectives": ("loss", "macs")})
+    if samples_of(specification.space) == "text":
+        return specification.model_copy(update={"objectives": ("loss", "macs")})
+    if specification.early_exit is not None:
+        return specification.model_copy(update={"objectives": ("accuracy", AVERAGE)})
+    return specification
 
 
 def _load(specification: Specification, samples: Samples) -> Data:
