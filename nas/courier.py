@@ -15,6 +15,8 @@ from typing import Any
 NEWS_SECONDS = 0.25
 """How often a training tells of its steps, and how often they are asked for."""
 
+INTERRUPT_SECONDS = 10.0
+
 
 @dataclass(frozen=True)
 class Begun:
@@ -124,7 +126,8 @@ def open_courier(checkpoints: Mapping[str, bytes]) -> Iterator[Any]:
 def hosted(function: Callable[..., Any], *arguments: Any, env: Mapping[str, str]) -> Iterator[Any]:
     """A process on this machine that runs a function which starts workers: its result's reference.
 
-    Whoever leaves early, by an error or Ctrl-C, ends that process, and Ray all that it has started.
+    Whoever leaves early, by an error or Ctrl-C, interrupts it, so that it gives back what it has
+    taken of the cluster; where it does not, Ray ends it and all that it has started.
     """
     import ray
 
@@ -139,6 +142,8 @@ def hosted(function: Callable[..., Any], *arguments: Any, env: Mapping[str, str]
     try:
         yield ended
     finally:
+        ray.cancel(ended)
+        ray.wait([ended], timeout=INTERRUPT_SECONDS)
         ray.cancel(ended, force=True)
 
 
