@@ -27,11 +27,11 @@ EXITS = 2
 GRID = 4
 """Height and width that a head pools images to before it looks at them: it stays cheap."""
 
-WIDTH_FACTOR = 6
+WIDTH_FACTOR = 4
 """Features of an image head, as a multiple of the channels it reads."""
 
-WIDEST = 512
-"""Features that an image head has at most, unless it reads more channels than that."""
+WIDEST = 192
+"""Features that an image head has at most, unless it reads more channels: late ones need few."""
 
 PENDING_COST = 0.05
 """Share of the MACs by which an exit may move to where one output less is yet to be read."""
@@ -41,9 +41,10 @@ PENDING_COST = 0.05
 def exit_ops(shape: Shape, classes: int, *, class_token: bool = False) -> tuple[Op, ...]:
     """The head for a block that gives `shape`: class scores `(classes,)`.
 
-    Images are pooled to a small grid, given more channels by a 1x1 convolution with batch norm
-    and activation, averaged and classified: what the mobile networks' own heads do, at a fraction
-    of their cost. Tokens are normalised, read at the class token or averaged, and classified.
+    Images are pooled to a small grid and given more channels by a 1x1 convolution, which a
+    depthwise one then filters over the whole grid: early blocks have seen little of an image, and
+    what they lack is that its parts meet. The result is averaged and classified. Tokens are
+    normalised, read at the class token or averaged, and classified.
 
     Args:
         shape: `(channels, height, width)` or `(tokens, width)`.
@@ -59,8 +60,11 @@ def exit_ops(shape: Shape, classes: int, *, class_token: bool = False) -> tuple[
         if stride > 1:
             x = build.pool("pool", x, AvgPool2d, stride, stride, ceil=True)
         width = min(WIDTH_FACTOR * shape[0], max(shape[0], WIDEST))
-        x = build.batch_norm("norm", build.conv("conv", x, width))
-        x = build.global_pool("mean", build.activation("activation", x, "hardswish"))
+        x = build.batch_norm("widen_norm", build.conv("widen", x, width))
+        x = build.activation("widen_activation", x, "hardswish")
+        kernel = 5 if min(x.shape[1:]) >= GRID else 3
+        x = build.batch_norm("mix_norm", build.conv("mix", x, width, kernel, groups=width))
+        x = build.global_pool("mean", build.activation("mix_activation", x, "hardswish"))
     elif len(shape) == 2:
         x = build.layer_norm("norm", x)
         x = build.first_token("token", x) if class_token else build.mean_token("token", x)
@@ -98,10 +102,11 @@ def exits_of(
 def places(blocks: Blocks, count: int = EXITS) -> tuple[str, ...]:
     """The blocks after which `count` exits stand, evenly by share of the network's MACs.
 
-    The exit k of n stands after the block that ends nearest to a share `k / (n + 1)`; at the end of
-    a cell rather than within, where more outputs of earlier blocks are yet to be read. A block is
-    no place where the head costs as much as what is left of the network. Where no block ends
-    nearer to an exit's share than to its neighbours', there is one exit less.
+    The exit k of n stands after the block that ends nearest to a share `k / (n + 2)`: one near the
+    end would save little. It stands at the end of a cell rather than within, where more outputs of
+    earlier blocks are yet to be read. A block is no place where the head costs as much as what is
+    left of the network. Where no block ends nearer to an exit's share than to its neighbours',
+    there is one exit less.
     """
     able, pending = _able(blocks), _pending(blocks)
     ends = dict(zip(pending, accumulate(map(_macs, blocks)), strict=True))
@@ -109,8 +114,8 @@ def places(blocks: Blocks, count: int = EXITS) -> tuple[str, ...]:
     free = list(able)
     chosen = []
     for k in range(1, count + 1):
-        distance = {name: abs(ends[name] / total - k / (count + 1)) for name in free}
-        near = [name for name in free if distance[name] <= 0.5 / (count + 1)]
+        distance = {name: abs(ends[name] / total - k / (count + 2)) for name in free}
+        near = [name for name in free if distance[name] <= 0.5 / (count + 2)]
         if near:
             best = min(near, key=lambda name: distance[name] + PENDING_COST * pending[name])
             chosen.append(best)

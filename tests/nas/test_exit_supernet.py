@@ -60,8 +60,8 @@ def test_heads_of_narrow_networks_are_the_first_part_of_the_widest() -> None:
     for arch in (space.smallest, space.largest):
         network = supernet.extract(arch)
         for name in network.exits:
-            whole = supernet.get_parameter(f"blocks.{exit_name(name)}.ops.conv.weight")
-            part = network.get_parameter(f"exits.{name}.ops.conv.weight")
+            whole = supernet.get_parameter(f"blocks.{exit_name(name)}.ops.widen.weight")
+            part = network.get_parameter(f"exits.{name}.ops.widen.weight")
             assert (part == whole[: part.shape[0], : part.shape[1]]).all()
             assert part.is_leaf
             assert part.requires_grad
@@ -94,7 +94,7 @@ def test_only_the_largest_network_updates_statistics_of_heads() -> None:
     supernet.all_logits(torch.randn(4, *space.input_shape(space.largest)), space.largest)
     after = counts()
     for name, _ in exits_of(space.ops(space.largest), 2):
-        key = f"blocks.{exit_name(name)}.ops.norm.num_batches_tracked"
+        key = f"blocks.{exit_name(name)}.ops.mix_norm.num_batches_tracked"
         assert after[key] == before[key] + 1
 
 

@@ -75,9 +75,9 @@ def test_exits_share_the_macs_evenly(name: str, seed: int, count: int) -> None:
     macs = [sum(op.macs for op in ops) for _, ops in blocks]
     ends = {name: sum(macs[: i + 1]) / sum(macs) for i, (name, _) in enumerate(blocks)}
     shares = [ends[place] for place in places(blocks, count)]
-    targets = [k / (count + 1) for k in range(1, count + 1)]
+    targets = [k / (count + 2) for k in range(1, count + 1)]
     for share in shares:
-        assert min(abs(share - target) for target in targets) <= 0.5 / (count + 1)
+        assert min(abs(share - target) for target in targets) <= 0.5 / (count + 2)
     # Between two exits there is a part of the network, and before the first one too.
     assert all(b - a > 0.01 for a, b in zip([0.0, *shares], [*shares, 1.0], strict=True))
 
