@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nas.search_command import Json
+from nas.options import Json
 
 
 def carbon(

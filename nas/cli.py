@@ -16,7 +16,8 @@ import typer
 from nas import device_command
 from nas.carbon_command import carbon
 from nas.dynamic_command import adapt, dynamic
-from nas.search_command import Json, search
+from nas.options import Json
+from nas.search_command import search
 from search_spaces.errors import UserError
 
 app = typer.Typer(
@@ -128,7 +129,7 @@ def leaderboard(
 ) -> None:
     """Rank a run's networks by accuracy and by GreenScore, side by side."""
     from nas.leaderboard import print_leaderboard
-    from nas.search_command import exponents
+    from nas.options import exponents
 
     print_leaderboard(
         run, devices=device or (), exponents=exponents(green), region=region, as_json=as_json
@@ -150,11 +151,25 @@ def show(
 @app.command()
 def train(
     run: RunFolder,
-    arch: ArchName = "best",
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(help="Id (a prefix will do), 'best' or 'knee', repeatable.  [default: best]"),
+    ] = None,
+    frontier: Annotated[
+        bool, typer.Option("--frontier", help="Every architecture of the frontier.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="[default: RUN/trained/ID, with the FLOPs if they change]")
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="[default: the run's]")] = None,
+    scratch: Annotated[
+        bool | None,
+        typer.Option("--scratch/--inherited", help="Start from nothing, or from the supernet."),
+    ] = None,
+    teacher: Annotated[
+        bool | None,
+        typer.Option("--teacher/--no-teacher", help="The largest subnet teaches it."),
+    ] = None,
     target_flops: Annotated[
         str | None, typer.Option(help="Cut it to at most so many FLOPs, such as 2.7G.")
     ] = None,
@@ -165,33 +180,46 @@ def train(
         float | None,
         typer.Option(help="With early exits, which may cost so many points of accuracy: 0.5."),
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(help="Ray workers: they share one training, or train one each.", min=0),
+    ] = 0,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train an architecture of a run from its inherited weights, score it on test data, export.
+    """Train architectures of a run from inherited weights, score them on test data, export.
 
-    With --target-flops or --flops-penalty, gates learn what can go of it, that is cut out, and the
+    With --target-flops or --flops-penalty, gates learn what can go of one, that is cut out, and the
     smaller network is trained on and exported. With --early-exit its easy images leave early.
     """
+    names = arch or ["best"]
     if early_exit is not None:
         from nas.show_exits import train_exits_and_print
 
         if target_flops is not None or flops_penalty is not None:
             raise UserError("--early-exit and --target-flops are two networks: train one at a time")
+        if len(names) > 1 or frontier:
+            raise UserError("--early-exit trains one architecture at a time")
         train_exits_and_print(
-            run, arch, out, points=early_exit, epochs=epochs, quiet=quiet, as_json=as_json
+            run, names[0], out, points=early_exit, epochs=epochs, quiet=quiet, as_json=as_json
         )
         return
     from evaluators.sizes import parse_size
+    from nas.crew import Crew
     from nas.show_train import train_and_print
 
+    if ray_address and not workers:
+        raise UserError("--ray-address needs --workers N, the number of workers to use there")
     train_and_print(
         run,
-        arch,
+        names,
         out,
-        epochs=epochs,
+        frontier=frontier,
+        settings={"train_epochs": epochs, "scratch": scratch, "teacher": teacher},
         target=parse_size(target_flops) if target_flops is not None else None,
         penalty=flops_penalty,
+        crew=Crew(workers, ray_address),
         quiet=quiet,
         as_json=as_json,
     )

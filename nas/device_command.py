@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.search_command import Json
+from nas.options import Json
 
 app = typer.Typer(
     name="device",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.search_command import Json
+from nas.options import Json
 
 Folder = Annotated[Path, typer.Argument(help="What `nas export --dynamic` wrote.")]
 Data = Annotated[

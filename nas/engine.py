@@ -21,7 +21,7 @@ from nas import footprint
 from nas import run as runs
 from nas import specification as spec
 from nas.cluster import check_reachable
-from nas.crew import Crew
+from nas.crew import ALONE, Crew
 from nas.exit_winner import race_exits, train_exits
 from nas.fresh import FreshWeights, Weights
 from nas.frontier import knee
@@ -34,6 +34,7 @@ from nas.strategies.candidates import Row
 from nas.study import Evaluation, Study
 from nas.task import DEVICES, Task
 from nas.winner import finalists, first_of, race, train_winner
+from nas.winners import train_ahead
 from nas.workers import Ended, Evaluator, Workers, open_workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
@@ -79,6 +80,7 @@ def search(
     specification = task.specification
     _check_device(specification.device)
     _check_folder(folder, specification, resume=resume)
+    crew = Crew(workers, ray_address)
     if ray_address is not None:
         check_reachable(ray_address)
     check(task)
@@ -94,7 +96,7 @@ def search(
         write_text(folder / "specification.json", spec.to_json(specification))
         run = Run(folder)
         study = Study(run.study_path, task.space, run.objectives)
-        evaluator, strategy = prepare(task, run, reporter, Crew(workers, ray_address))
+        evaluator, strategy = prepare(task, run, reporter, crew)
         done = study.evaluations()
         for evaluation in done:
             strategy.tell(task.space.encode([evaluation.arch])[0], evaluation)
@@ -115,7 +117,7 @@ def search(
             raise AllFailed(next((e.error or "" for e in done), "nothing was evaluated"))
         if not any(e.feasible for e in good):
             raise NothingFeasible(runs.nothing_feasible(good, run.budget))
-        summary = finish(task, run, evaluator, done, reporter)
+        summary = finish(task, run, evaluator, done, reporter, crew)
     front = runs.frontier(good, run.objectives)
     winner = next(e for e in good if e.arch.id == summary["winner"]["id"])
     return Outcome(task, run, front, winner, summary, footprint.summary(folder))
@@ -212,6 +214,7 @@ def finish(
     evaluator: Evaluator | None,
     evaluations: list[Evaluation],
     reporter: Reporter,
+    crew: Crew = ALONE,
 ) -> dict[str, Any]:
     """Race the finalists, train the winner, score it on the test split, export it, sum up.
 
@@ -239,9 +242,12 @@ def finish(
             winner = first_of(task, starters, raced)
             tested = train_exits(task, run, start, winner.arch, points, place, reporter)
         else:
+            if len(starters) > 1:
+                archs = [starter.arch for starter in starters]
+                train_ahead(task, run, start, archs, task.race_epochs, "train", reporter, crew)
             raced = race(task, run, start, starters, reporter)
             winner = first_of(task, starters, raced)
-            tested = train_winner(task, run, start, winner.arch, place, reporter)
+            tested = train_winner(task, run, start, winner.arch, place, reporter, crew)
     values = runs.values(front, objectives)
     metric = task.data.metric if task.trains else "accuracy"
     summary = {

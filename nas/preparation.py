@@ -56,6 +56,8 @@ def check(task: Task) -> None:
     _check_proxies(task)
     if specification.early_exit is not None:
         _check_exits(task)
+    if specification.teacher and task.kind != "supernet":
+        raise UserError("--teacher is a subnet of the supernet: it needs --evaluator supernet")
     if task.trains:
         _check_data(task)
     if specification.strategy == "darts":

@@ -58,9 +58,12 @@ class Run:
         """Where a relaxation's expected costs and multipliers are, a JSON line a step."""
         return self.folder / "relaxation.jsonl"
 
-    def training_checkpoint(self, arch: Architecture, epochs: float) -> Path:
-        """The state of an architecture's own training of so many epochs."""
-        return self.folder / "trained" / f"{arch.id}-{epochs:g}-epochs.pt"
+    def training_checkpoint(
+        self, arch: Architecture, specification: Specification, epochs: float
+    ) -> Path:
+        """The state of an architecture's own training of so many epochs, begun as specified."""
+        kind = "-scratch" * specification.scratch + "-taught" * specification.teacher
+        return self.folder / "trained" / f"{arch.id}{kind}-{epochs:g}-epochs.pt"
 
     @property
     def budget(self) -> Budget:

@@ -5,18 +5,25 @@ Options override a file of settings, which overrides the run that is resumed. Do
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas.options import (
+    Json,
+    bounds_of,
+    comma_separated,
+    device_names,
+    exponents,
+    on_devices,
+    sampler_options,
+    seconds,
+)
 from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
     from nas.specification import Specification
-
-Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 
 
 def search(
@@ -152,6 +159,14 @@ def search(
         bool | None, typer.Option("--compile/--no-compile", help="torch.compile the winner.")
     ] = None,
     train_epochs: Annotated[float | None, typer.Option(help="Training of the winner.")] = None,
+    scratch: Annotated[
+        bool | None,
+        typer.Option("--scratch/--inherited", help="Whether the winner starts from nothing."),
+    ] = None,
+    teacher: Annotated[
+        bool | None,
+        typer.Option("--teacher/--no-teacher", help="The largest subnet teaches the winner."),
+    ] = None,
     finalists: Annotated[
         int | None, typer.Option(help="Networks that race before one is the winner; 1: none.")
     ] = None,
@@ -188,12 +203,12 @@ def search(
         "region": region,
         "green_exponents": exponents(green),
         "evaluator": evaluator,
-        "time_limit": _seconds(time_limit),
+        "time_limit": seconds(time_limit),
         "strategy": strategy,
         "sampler": sampler,
-        "sampler_options": _sampler_options(sampler_option),
+        "sampler_options": sampler_options(sampler_option),
         "bins": bins,
-        "proxies": _names(proxies),
+        "proxies": comma_separated(proxies),
         "penalty": penalty,
         "penalty_metric": penalty_metric,
         "penalty_ramp": penalty_ramp,
@@ -209,9 +224,11 @@ def search(
         "precision": precision,
         "compile": compiled,
         "train_epochs": train_epochs,
+        "scratch": scratch,
+        "teacher": teacher,
         "finalists": finalists,
         "batch_size": batch_size,
-        "augmentation": _names(augment),
+        "augmentation": comma_separated(augment),
         "image_size": image_size,
         "seed": seed,
         "device": torch_device,
@@ -223,17 +240,17 @@ def search(
     bounds = {
         side: {
             **{metric: parse_size(text) for metric, text in texts.items() if text is not None},
-            **_bounds(f"--{word}", pairs),
+            **bounds_of(f"--{word}", pairs),
         }
         for (side, texts), word, pairs in zip(
             sizes.items(), ("max", "min"), (at_most, at_least), strict=True
         )
     }
     beside_table = (evaluator or "").startswith("table:")
-    names = _device_names(device, by_alias=not beside_table)
+    names = device_names(device, by_alias=not beside_table)
     options["devices"] = tuple(device) if device else None
-    bounds["high"] |= _on_devices("--max-latency", LATENCY, names, max_latency, parse_milliseconds)
-    bounds["high"] |= _on_devices("--max-energy", ENERGY, names, max_energy, parse_millijoules)
+    bounds["high"] |= on_devices("--max-latency", LATENCY, names, max_latency, parse_milliseconds)
+    bounds["high"] |= on_devices("--max-energy", ENERGY, names, max_energy, parse_millijoules)
     if device and not objective:
         options["objectives"] = ("accuracy", "macs", *(f"{LATENCY}{name}" for name in names))
     specification = _specification(options, bounds, config, out if resume else None)
@@ -259,94 +276,6 @@ def search(
         as_json=json_output,
     )
     raise typer.Exit(code)
-
-
-def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
-    """`NAME=VALUE`s, split."""
-    pairs = {}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise UserError(f"malformed {option} '{text}': expected NAME=VALUE")
-        pairs[name.strip()] = value.strip()
-    return pairs
-
-
-def _bounds(option: str, texts: list[str] | None) -> dict[str, float]:
-    """Numbers as they are, else sizes: `latency_ms=2.5`, `macs=50M`."""
-    from math import isfinite
-
-    from evaluators.sizes import parse_size
-
-    bounds: dict[str, float] = {}
-    for name, text in _pairs(option, texts).items():
-        try:
-            bounds[name] = float(text)
-        except ValueError:
-            bounds[name] = parse_size(text)
-        if not isfinite(bounds[name]):
-            raise UserError(f"malformed {option} '{name}={text}': expected a finite number")
-    return bounds
-
-
-def _device_names(references: list[str] | None, *, by_alias: bool) -> list[str]:
-    """What devices are called in metrics."""
-    if not references:
-        return []
-    from hardware_profiles.latencies import device_name
-
-    return [device_name(reference, by_alias=by_alias) for reference in references]
-
-
-def _on_devices(
-    option: str, prefix: str, devices: list[str], text: str | None, parse: Callable[[str], float]
-) -> dict[str, float]:
-    """The ceiling of a metric on each device."""
-    if text is None:
-        return {}
-    if not devices:
-        raise UserError(f"{option} needs --device NAME, where it is to be kept")
-    return {f"{prefix}{name}": parse(text) for name in devices}
-
-
-def exponents(text: str | None) -> tuple[float, float] | None:
-    """GreenScore's α and β, as `0.035,0.035`."""
-    if text is None:
-        return None
-    try:
-        alpha, beta = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(
-            f"malformed --green-exponents '{text}': expected two numbers, α,β"
-        ) from None
-    return alpha, beta
-
-
-def _seconds(text: str | None) -> float | None:
-    from evaluators.sizes import parse_seconds
-
-    return None if text is None else parse_seconds(text)
-
-
-def _sampler_options(texts: list[str] | None) -> dict[str, Any] | None:
-    """Values as JSON where they are, else as text."""
-    import json
-
-    if texts is None:
-        return None
-    options: dict[str, Any] = {}
-    for name, text in _pairs("--sampler-option", texts).items():
-        try:
-            options[name] = json.loads(text)
-        except ValueError:
-            options[name] = text
-    return options
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    return tuple(n for n in text.split(",") if n and n != "none")
 
 
 def _specification(

@@ -33,6 +33,7 @@ def fidelity_and_print(
 ) -> None:
     """Measure a run's fidelity and print it."""
     from nas.cluster import check_reachable
+    from nas.crew import Crew
     from nas.fidelity import measure
     from nas.preparation import starting_weights
     from nas.task import Task
@@ -49,7 +50,7 @@ def fidelity_and_print(
         check_reachable(ray_address)
     reporter = Quiet() if quiet else Live(Console(stderr=True))
     with runs.lock(folder):
-        evaluator = starting_weights(task, run, reporter)
+        evaluator = starting_weights(task, run, reporter, Crew(workers, ray_address))
         assert isinstance(evaluator, InheritedAccuracy)
         result = measure(
             task,

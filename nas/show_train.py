@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ from rich.table import Table
 from evaluators.costs import CONVENTION
 from evaluators.sizes import format_size
 from nas import run as runs
+from nas.crew import Crew
+from nas.flops_aware import Aim
 from nas.progress import Live, Quiet
 from nas.run import Run
 from nas.selection import FULL
 from nas.show import replace_field
+from nas.task import Task
+from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -25,59 +29,117 @@ WIDTH = 40
 
 def train_and_print(
     folder: Path,
-    name: str,
+    names: Sequence[str],
     out: Path | None,
     *,
-    epochs: float | None,
+    frontier: bool,
+    settings: Mapping[str, Any],
     target: int | None,
     penalty: float | None,
+    crew: Crew,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """`nas train`; with a target of MACs or a penalty, FLOPs-aware."""
-    from nas.flops_aware import Aim
-    from nas.preparation import starting_weights
-    from nas.task import Task
-    from nas.winner import in_words, train_winner, train_within
+    """`nas train`: one architecture or several; with a target of MACs or a penalty, FLOPs-aware.
 
-    aware = target is not None or penalty is not None
-    aim = Aim(target, penalty) if aware else None
+    Args:
+        frontier: all architectures of the frontier, whatever `names` says.
+        settings: of the run's specification, to be used instead of its own; None for its own.
+    """
+    from nas.cluster import check_reachable
+
     run = Run(folder)
-    arch = run.find(name).arch
-    specification = run.specification
-    if epochs is not None:
-        specification = replace_field(specification, train_epochs=epochs)
-    task = Task(specification)
-    if aim is not None:
-        if task.train_epochs == 0:
-            raise UserError("FLOPs-aware training takes epochs: --epochs is 0, expected more")
-        aim.check(task.space.ops(arch))
-    place = out or run.folder / "trained" / (f"{arch.id}-{aim}" if aim else arch.id)
+    found = run.frontier() if frontier else [run.find(name) for name in names]
+    archs = list(dict.fromkeys(evaluation.arch for evaluation in found))
+    if not archs:
+        raise UserError(f"{folder} has no evaluated architecture within its budget yet")
+    given = {name: value for name, value in settings.items() if value is not None}
+    task = Task(replace_field(run.specification, **given), folder)
+    if crew.address is not None:
+        check_reachable(crew.address)
+    if target is not None or penalty is not None:
+        if len(archs) > 1:
+            raise UserError("--target-flops and --flops-penalty train one architecture at a time")
+        _cut_and_print(task, run, archs[0], out, Aim(target, penalty), quiet, as_json=as_json)
+        return
+    base = out or run.folder / "trained"
+    alone = len(archs) == 1 and out is not None
+    places = {arch: base if alone else base / arch.id for arch in archs}
+    for place in places.values():
+        _check_empty(place)
+    _train_and_print(task, run, places, crew, quiet, as_json=as_json)
+
+
+def _check_empty(place: Path) -> None:
     if place.exists() and (place.is_file() or any(place.iterdir())):
         raise UserError(f"{place} is not empty: use another --out")
+
+
+def _train_and_print(
+    task: Task,
+    run: Run,
+    places: Mapping[Architecture, Path],
+    crew: Crew,
+    quiet: bool,
+    *,
+    as_json: bool,
+) -> None:
+    from nas import footprint
+    from nas.preparation import starting_weights
+    from nas.winner import in_words, train_winner
+    from nas.winners import train_winners
+
+    reporter = Quiet() if quiet else Live(Console(stderr=True))
+    with runs.lock(run.folder), footprint.measured(run.folder, task.specification.region):
+        start = starting_weights(task, run, reporter, crew)
+        if len(places) == 1:
+            ((arch, place),) = places.items()
+            tested = {arch: train_winner(task, run, start, arch, place, reporter, crew)}
+        else:
+            tested = train_winners(task, run, start, places, reporter, crew)
+    results: list[dict[str, Any]] = [
+        {"id": arch.id, **test, **task.tables.cost(arch), "folder": str(places[arch])}
+        for arch, test in tested.items()
+    ]
+    took = footprint.summary(run.folder)
+    if as_json:
+        content = results[0] if len(results) == 1 else results
+        print(json.dumps(content, indent=2))
+        return
+    console = Console(highlight=False)
+    for result, test in zip(results, tested.values(), strict=True):
+        console.print(
+            f"{result['id']}: {in_words(task.data, test)}, {format_size(result['macs'])} FLOPs; "
+            f"network in {result['folder']}",
+            soft_wrap=True,
+        )
+    if took is not None:
+        console.print(f"the run has taken {took} so far", soft_wrap=True, markup=False)
+
+
+def _cut_and_print(
+    task: Task,
+    run: Run,
+    arch: Architecture,
+    out: Path | None,
+    aim: Aim,
+    quiet: bool,
+    *,
+    as_json: bool,
+) -> None:
+    from nas.preparation import starting_weights
+    from nas.winner import train_within
+
+    if task.train_epochs == 0:
+        raise UserError("FLOPs-aware training takes epochs: --epochs is 0, expected more")
+    aim.check(task.space.ops(arch))
+    place = out or run.folder / "trained" / f"{arch.id}-{aim}"
+    _check_empty(place)
     reporter = Quiet() if quiet else Live(Console(stderr=True))
     with runs.lock(run.folder):
         start = starting_weights(task, run, reporter)
-        if aim is not None:
-            report = train_within(task, run, start, arch, aim, place, reporter)
-        else:
-            test = train_winner(task, run, start, arch, place, reporter)
-    if aim is not None:
-        print_cut(arch.id, report, place, task.data.extent("test"), as_json=as_json)
-        return
-    result: dict[str, Any] = {
-        "id": arch.id,
-        **test,
-        **task.tables.cost(arch),
-        "folder": str(place),
-    }
-    if as_json:
-        print(json.dumps(result, indent=2))
-        return
-    Console(highlight=False).print(
-        f"{arch.id}: {in_words(task.data, test)}, {format_size(result['macs'])} FLOPs; "
-        f"network in {place}"
-    )
+        report = train_within(task, run, start, arch, aim, place, reporter)
+    print_cut(arch.id, report, place, task.data.extent("test"), as_json=as_json)
 
 
 def print_cut(

@@ -80,6 +80,10 @@ class Specification(BaseModel):
     compile: bool = False
     """Whether networks that train alone are compiled by torch."""
     train_epochs: float | None = Field(None, ge=0)
+    scratch: bool = False
+    """Whether finalists and winners start from nothing, not from the supernet's weights."""
+    teacher: bool = False
+    """Whether they learn from the supernet's largest subnet too."""
     finalists: int = Field(4, ge=1)
     """Architectures that train shortly before one of them is the winner; 1 for no race."""
     batch_size: int = Field(64, ge=2)

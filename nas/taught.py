@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from evaluators.fitting import cross_entropy, fitted
 from nas.distillation import soft_cross_entropy
 from nas.fit import Backward, Recipe
+from nas.training import Runs
 from search_spaces.ops import Shape
 
 TEACHER_SHARE = 0.5
@@ -19,7 +20,7 @@ TEACHER_SHARE = 0.5
 
 
 def taught(
-    network: nn.Module, shape: Shape, teacher: nn.Module, teacher_shape: Shape, recipe: Recipe
+    network: Runs, shape: Shape, teacher: nn.Module, teacher_shape: Shape, recipe: Recipe
 ) -> Backward:
     """The `backward` of `nas.fit.fit` for a network with a teacher.
 

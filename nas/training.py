@@ -12,8 +12,11 @@ from evaluators.fitting import cross_entropy, fitted
 from nas.fit import Backward, Recipe, fit
 from search_spaces.ops import Shape
 
+Runs = Callable[[Tensor], Tensor]
+"""A network, or what torch has compiled of it."""
 
-def supervised(network: nn.Module, recipe: Recipe, shape: Shape) -> Backward:
+
+def supervised(network: Runs, recipe: Recipe, shape: Shape) -> Backward:
     """The `backward` of `nas.fit.fit` for cross-entropy on the labels at one input shape."""
 
     def backward(batch: Tensor, targets: Tensor, step: int) -> float:

@@ -24,7 +24,8 @@ from nas.remote_training import Fitting, steps_of
 from nas.specification import Sampling
 from nas.supernet import Supernet
 from nas.supernet_training import sandwich
-from nas.training import supervised
+from nas.taught import taught
+from nas.training import Runs, supervised
 from nas.widening import Widening
 from search_spaces.architecture import Architecture
 from search_spaces.modules import channels_last
@@ -108,9 +109,19 @@ class NetworkTraining:
     batches: Batches
     recipe: Recipe
     seed: int
+    teacher: nn.Module | None = None
+    """The network of the space's largest architecture, ready to be used."""
+    compiled: bool = False
+    """Whether torch compiles the network for its training."""
 
     def on(self, device: torch.device) -> Fitting:
         """A copy of the network, in its own layout."""
         network = copy.deepcopy(self.network).to(device)
         shape = self.space.input_shape(self.arch)
-        return Fitting(network, supervised(network, self.recipe, shape))
+        # The compiled one shares the weights of the network, which is what is kept.
+        runs: Runs = torch.compile(network) if self.compiled else network
+        if self.teacher is None:
+            return Fitting(network, supervised(runs, self.recipe, shape))
+        teacher = copy.deepcopy(self.teacher).to(device).eval()
+        largest = self.space.input_shape(self.space.largest)
+        return Fitting(network, taught(runs, shape, teacher, largest, self.recipe))

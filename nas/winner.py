@@ -24,12 +24,14 @@ from evaluators.interval import of_share
 from evaluators.nearest import FLOOR
 from evaluators.sizes import format_metric
 from nas import run as runs
+from nas.crew import ALONE, Crew
+from nas.curves import Curve
+from nas.data_parallel import train_together
 from nas.export import export, load
 from nas.flops_aware import Aim, shrink
-from nas.fresh import Weights
+from nas.fresh import FreshWeights, Weights
 from nas.frontier import objective
 from nas.progress import Reporter
-from nas.remote_training import run as run_training
 from nas.remote_training import steps_of
 from nas.run import Run
 from nas.sparsity import accuracies
@@ -37,6 +39,7 @@ from nas.study import Evaluation
 from nas.task import Task
 from nas.trainings import NetworkTraining
 from search_spaces.architecture import Architecture
+from search_spaces.errors import UserError
 from search_spaces.modules import Network, channels_last
 
 FINE_TUNING_RATE = 0.5
@@ -114,6 +117,7 @@ def train_winner(
     arch: Architecture,
     folder: Path,
     reporter: Reporter,
+    crew: Crew = ALONE,
 ) -> dict[str, Any]:
     """Fine-tune an architecture from inherited weights, export it, return what the test part says.
 
@@ -125,7 +129,9 @@ def train_winner(
         `test_loss` and `test_tokens`.
     """
     data = task.data
-    network = _fine_tuned(task, run, start, arch, task.train_epochs, "searched", reporter)
+    network = _fine_tuned(
+        task, run, start, arch, task.train_epochs, "searched", reporter, crew=crew
+    )
     metrics = tested(data, data.score(network, "test", task.space.input_shape(arch)))
     with reporter.stage(f"exporting to {folder}"):
         export(network, arch, task.tables, data, folder, metrics=metrics, overwrite=True)
@@ -242,17 +248,22 @@ def _fine_tuned(
     reporter: Reporter,
     *,
     name: str = "winner",
+    crew: Crew = ALONE,
 ) -> nn.Module:
     """The network of an architecture after so many epochs on a part, ready to be scored."""
     device = torch.device(task.specification.device)
     if epochs > 0:
         training = fine_tuning(task, start, arch, epochs, task.data.batches(part))
+        checkpoint = run.training_checkpoint(arch, task.specification, training.recipe.epochs)
         with reporter.training(name, steps_of(training)) as on_step:
-            network = run_training(
+            network = train_together(
                 training,
-                device,
-                checkpoint=run.training_checkpoint(arch, training.recipe.epochs),
-                on_step=on_step,
+                checkpoint,
+                workers=crew.workers,
+                address=crew.address,
+                device=task.specification.device,
+                on_step=Curve(checkpoint.with_suffix(".jsonl"), training.recipe, on_step),
+                say=reporter.note,
             )
     else:
         network = start.recalibrated(arch).to(device)
@@ -264,9 +275,28 @@ def _fine_tuned(
 def fine_tuning(
     task: Task, start: Weights, arch: Architecture, epochs: float, batches: Batches
 ) -> NetworkTraining:
-    """The training of an architecture, at a lower rate from weights that have learnt already."""
-    recipe = task.recipe(epochs)
-    if isinstance(start, InheritedAccuracy):
+    """The training of an architecture, at a lower rate from weights that have learnt already.
+
+    Raises:
+        UserError: for a teacher where there is no supernet to take it from.
+    """
+    specification, recipe = task.specification, task.recipe(epochs)
+    inherits = isinstance(start, InheritedAccuracy) and not specification.scratch
+    if inherits:
         recipe = recipe.scaled(FINE_TUNING_RATE)
-    network = start.recalibrated(arch)
-    return NetworkTraining(task.space, arch, network, batches, recipe, task.specification.seed)
+    network = (start if inherits else FreshWeights.of(task)).recalibrated(arch)
+    teacher = None
+    if specification.teacher:
+        if not isinstance(start, InheritedAccuracy):
+            raise UserError("--teacher is a subnet of the supernet, and this run has none")
+        teacher = start.recalibrated(task.space.largest)
+    return NetworkTraining(
+        task.space,
+        arch,
+        network,
+        batches,
+        recipe,
+        specification.seed,
+        teacher,
+        specification.compile,
+    )

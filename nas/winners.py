@@ -7,13 +7,15 @@ network trains, nor who places it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluators.dataset import Part
+from nas.crew import ALONE, Crew
 from nas.fresh import Weights
 from nas.progress import Reporter
-from nas.remote_training import steps_of
+from nas.remote_training import Training, steps_of
 from nas.run import Run
 from nas.task import Task
 from nas.trials import train_at_once
@@ -27,17 +29,14 @@ def train_winners(
     start: Weights,
     folders: Mapping[Architecture, Path],
     reporter: Reporter,
-    *,
-    workers: int,
-    address: str | None = None,
+    crew: Crew = ALONE,
 ) -> dict[Architecture, dict[str, Any]]:
     """Train architectures at once, and export each as `nas.winner.train_winner` does.
 
     Args:
         folders: where each is exported to.
-        workers: how many train at a time, each on a processor of its own, and a GPU where the
-            device is one; 0 trains one after the other in this process.
-        address: a Ray cluster's address; without it a Ray of this machine is started.
+        crew: its workers train one each at a time, on a processor of its own, and a GPU where the
+            device is one; without any they are trained one after the other in this process.
 
     Returns:
         What the test part says of each; see `train_winner`.
@@ -46,25 +45,45 @@ def train_winners(
         UserError: if nobody answers at the address or there are fewer processors, and for a
             training that cannot be, when all others have ended.
     """
-    if workers and task.train_epochs > 0:
-        batches = task.data.only("searched").batches("searched")
-        trainings = {
-            arch.id: fine_tuning(task, start, arch, task.train_epochs, batches) for arch in folders
-        }
-        recipe = next(iter(trainings.values())).recipe
-        files = {arch.id: run.training_checkpoint(arch, recipe.epochs) for arch in folders}
-        name = f"{len(trainings)} networks"
-        with reporter.training(name, sum(map(steps_of, trainings.values()))) as on_step:
-            train_at_once(
-                trainings,
-                files,
-                workers=workers,
-                address=address,
-                device=task.specification.device,
-                on_step=on_step,
-                say=reporter.note,
-            )
+    train_ahead(task, run, start, list(folders), task.train_epochs, "searched", reporter, crew)
     return {
         arch: train_winner(task, run, start, arch, folder, reporter)
         for arch, folder in folders.items()
     }
+
+
+def train_ahead(
+    task: Task,
+    run: Run,
+    start: Weights,
+    archs: Sequence[Architecture],
+    epochs: float,
+    part: Part,
+    reporter: Reporter,
+    crew: Crew,
+) -> None:
+    """Train architectures at once on a part of the data, as far as there are workers.
+
+    Whoever trains them afterwards finds each training done.
+    """
+    if not crew.workers or epochs == 0:
+        return
+    batches = task.data.only(part).batches(part)
+    trainings: dict[str, Training] = {
+        arch.id: fine_tuning(task, start, arch, epochs, batches) for arch in archs
+    }
+    recipe = next(iter(trainings.values())).recipe
+    files = {
+        arch.id: run.training_checkpoint(arch, task.specification, recipe.epochs) for arch in archs
+    }
+    steps = sum(map(steps_of, trainings.values()))
+    with reporter.training(f"{len(trainings)} networks", steps) as on_step:
+        train_at_once(
+            trainings,
+            files,
+            workers=crew.workers,
+            address=crew.address,
+            device=task.specification.device,
+            on_step=on_step,
+            say=reporter.note,
+        )
