@@ -12,6 +12,7 @@ from nas.supernet_training import RANDOM_SUBNETS
 from nas.task import Task
 from search_spaces.architecture import Architecture
 from search_spaces.modules import build, channels_last
+from search_spaces.ops import BatchNorm2d
 
 SURVEY = 100_000
 """Random architectures priced to describe a space."""
@@ -82,7 +83,9 @@ def _durations(task: Task, rng: np.random.Generator, workers: int) -> tuple[floa
     typical = task.space.decode(feasible[middle])[0]
     forward, step = _seconds_per_sample(task, typical)
     trained = specification.trials * task.train_epochs * samples * step
-    scored = both - samples + 2 * min(specification.calibration_images, samples)
+    ops = [op for _, block in task.space.ops(task.space.largest) for op in block]
+    normed = any(isinstance(op, BatchNorm2d) for op in ops)
+    scored = both - samples + 2 * normed * min(specification.calibration_images, samples)
     race = specification.finalists * task.race_epochs if specification.finalists > 1 else 0
     winner = (task.train_epochs * both + race * samples) * step
     if task.kind == "train":  # at most: most candidates are stopped on the way
