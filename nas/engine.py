@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from evaluators.inherited import InheritedAccuracy
 from nas import footprint
 from nas import run as runs
 from nas import specification as spec
-from nas.cluster import check_reachable
+from nas.cluster import check_reachable, gpus_for, ray_session
 from nas.crew import ALONE, Crew
 from nas.exit_winner import race_exits, train_exits
 from nas.fresh import FreshWeights, Weights
@@ -90,7 +90,10 @@ def search(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror}") from error
-    with runs.lock(folder), footprint.measured(folder, specification.region):
+    # One Ray for all that follows: starting it takes longer than a short training.
+    gpus = gpus_for(specification.device, workers)
+    session = ray_session(workers, ray_address, gpus=gpus) if workers else nullcontext()
+    with runs.lock(folder), footprint.measured(folder, specification.region), session:
         for target in task.targets:
             target.save(folder / DEVICES)
         write_text(folder / "specification.json", spec.to_json(specification))
