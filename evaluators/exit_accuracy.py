@@ -13,16 +13,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from evaluators.accuracy import SCORING_BATCH, recalibrate
-from evaluators.augmentation import Normalisation, prepare
-from evaluators.data import ImageData, Split
+from evaluators.accuracy import recalibrate
+from evaluators.data import ImageData
+from evaluators.dataset import Data, Part
 from evaluators.exit_costs import ExitCosts
 from evaluators.inherited import InheritedAccuracy
+from evaluators.sentences import SentenceData
 from evaluators.thresholds import CAUTION, Operation, Outcomes, operate, within_loss
 from search_spaces.architecture import Architecture, Value
+from search_spaces.errors import UserError
 from search_spaces.exit_network import ExitNetwork, confidence
 from search_spaces.exits import EXITS, exits_of
 from search_spaces.modules import channels_last
+from search_spaces.ops import Shape
 from search_spaces.space import SearchSpace
 
 AVERAGE = "avg_flops"
@@ -48,29 +51,46 @@ def recalibrate_exits(network: ExitNetwork, batches: Iterable[Tensor]) -> None:
 
 
 @torch.no_grad()
-def outcomes(
-    network: ExitNetwork, split: Split, normalisation: Normalisation, size: int
-) -> Outcomes:
-    """What every exit, and the end, says of all images; in evaluation mode.
+def outcomes(network: ExitNetwork, data: Data, part: Part, shape: Shape) -> Outcomes:
+    """What every exit, and the end, says of all samples of a part; in evaluation mode.
 
     Args:
-        size: the height and width that the network takes; images are resized to it.
+        shape: of one sample as the network takes it.
+
+    Raises:
+        UserError: for data whose samples have no labels.
     """
+    samples, labels = labelled(data, part)
     device = next(network.parameters()).device
     training = network.training
     network.eval()
     sure, right = [], []
-    for start in range(0, len(split), SCORING_BATCH):
-        part = slice(start, start + SCORING_BATCH)
-        inputs = prepare(split.images[part].to(device), normalisation, size)
-        labels = split.labels[part].to(device)
+    start = 0
+    for inputs in data.inputs(samples, shape, device):
+        expected = labels[start : start + len(inputs)].to(device)
+        start += len(inputs)
         said = network.all_logits(inputs)
-        none = torch.zeros(len(labels), 0, device=device)  # a network may have no exit
+        none = torch.zeros(len(expected), 0, device=device)  # a network may have no exit
         columns = [confidence(logits)[:, None] for logits in said[:-1]]
         sure.append(torch.cat([none, *columns], dim=1).cpu())
-        right.append(torch.stack([s.argmax(dim=1) == labels for s in said], dim=1).cpu())
+        right.append(torch.stack([s.argmax(dim=1) == expected for s in said], dim=1).cpu())
     network.train(training)
     return Outcomes(torch.cat(sure).numpy(), torch.cat(right).numpy())
+
+
+def labelled(data: Data, part: Part) -> tuple[Tensor, Tensor]:
+    """The samples of a part, as `data.inputs` takes them, and their labels `(n,)`.
+
+    Raises:
+        UserError: for data whose samples have no labels.
+    """
+    if isinstance(data, ImageData):
+        images = data.part(part)
+        return images.images, images.labels
+    if isinstance(data, SentenceData):
+        sentences = data.part(part)
+        return sentences.ids, sentences.labels
+    raise UserError(f"early exits need labelled samples, and {data.name} has {data.samples}")
 
 
 def crossed(
@@ -111,9 +131,7 @@ class ExitAccuracy(InheritedAccuracy):
         """Score one architecture; deterministic."""
         network = self.recalibrated(arch)
         space = self.supernet.space
-        size = space.input_shape(arch)[-1]
-        assert isinstance(self.data, ImageData)
-        said = outcomes(network, self.data.validation, self.data.normalisation, size)
+        said = outcomes(network, self.data, "validation", space.input_shape(arch))
         costs = exit_costs(space, arch, self.exits)
         operation = crossed(said, costs, self.loss, caution=self.caution)
         return {**metrics_of(operation), "whole_accuracy": said.whole}

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from evaluators.augmentation import resize
-from evaluators.batches import ImageBatches
-from evaluators.data import ImageData, Split
+from evaluators.batches import Batches
+from evaluators.fitting import cross_entropy, fitted
 from nas.fit import Backward, Recipe, fit
 from search_spaces.exit_network import ExitNetwork
+from search_spaces.ops import Shape
 
 
 @dataclass(frozen=True)
@@ -50,26 +49,26 @@ def joint_loss(
             default.
     """
     *early, last = said
-    end = F.cross_entropy(last, targets, label_smoothing=label_smoothing)
+    end = cross_entropy(last, targets, label_smoothing)
     if soft is None:
         soft = last.detach().softmax(dim=1)
     total = end
     for logits in early:
-        hard = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
-        distilled = F.cross_entropy(logits, soft)
+        hard = cross_entropy(logits, targets, label_smoothing)
+        distilled = cross_entropy(logits, soft)
         share = joint.distillation
         total = total + joint.weight * ((1 - share) * hard + share * distilled)
     return total, end
 
 
 def jointly(
-    network: ExitNetwork, recipe: Recipe, size: int, joint: Joint | None = None
+    network: ExitNetwork, recipe: Recipe, shape: Shape, joint: Joint | None = None
 ) -> Backward:
     """The `backward` of `nas.fit.fit` for a network with exits; its loss is the end's."""
     joint = joint or Joint()
 
-    def backward(images: Tensor, targets: Tensor, step: int) -> float:
-        said = network.all_logits(resize(images, size))
+    def backward(batch: Tensor, targets: Tensor, step: int) -> float:
+        said = network.all_logits(fitted(batch, shape))
         total, end = joint_loss(said, targets, joint, label_smoothing=recipe.label_smoothing)
         total.backward()
         return end.item()
@@ -79,26 +78,25 @@ def jointly(
 
 def train_jointly(
     network: ExitNetwork,
-    data: ImageData,
+    batches: Batches,
     recipe: Recipe,
-    size: int,
+    shape: Shape,
     *,
     seed: int,
     joint: Joint | None = None,
-    split: Split | None = None,
     checkpoint: Path | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> None:
-    """Train a network and its exits in place on `split` (the training part by default).
+    """Train a network and its exits in place.
 
     Args:
-        size: height and width that the network takes; images are resized to it.
+        shape: of one sample as the network takes it; batches are fitted to it.
     """
     fit(
         network,
-        ImageBatches.of(data, split),
+        batches,
         recipe,
-        jointly(network, recipe, size, joint),
+        jointly(network, recipe, shape, joint),
         seed=seed,
         checkpoint=checkpoint,
         on_step=on_step,

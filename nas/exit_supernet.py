@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluators.augmentation import resize
+from evaluators.fitting import fitted
 from nas.early_exit import Joint, joint_loss
 from nas.fit import Backward, Recipe
 from nas.supernet import Supernet, largest_ops
@@ -24,6 +24,7 @@ from search_spaces.architecture import Architecture, Value
 from search_spaces.exit_network import ExitNetwork
 from search_spaces.exits import EXITS, exit_block, exit_name, exits_of
 from search_spaces.modules import BlockModule, routes
+from search_spaces.ops import Shape
 from search_spaces.space import SearchSpace
 
 
@@ -103,15 +104,15 @@ def exit_sandwich(
     joint = joint or Joint()
     taught = Joint(joint.weight, distillation=1.0)
 
-    def backward(images: Tensor, targets: Tensor, step: int) -> float:
+    def backward(batch: Tensor, targets: Tensor, step: int) -> float:
         rng = np.random.default_rng((seed, step))
-        inputs: dict[int, Tensor] = {}
+        inputs: dict[Shape, Tensor] = {}
 
         def said(arch: Architecture) -> list[Tensor]:
-            size = space.input_shape(arch)[-1]
-            if size not in inputs:
-                inputs[size] = resize(images, size)
-            return supernet.all_logits(inputs[size], arch)
+            shape = space.input_shape(arch)
+            if shape not in inputs:
+                inputs[shape] = fitted(batch, shape)
+            return supernet.all_logits(inputs[shape], arch)
 
         teacher = said(space.largest)
         total, end = joint_loss(teacher, targets, joint, label_smoothing=recipe.label_smoothing)

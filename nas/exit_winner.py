@@ -1,8 +1,8 @@
 """An architecture with its exits, trained, calibrated, tested and exported.
 
-It trains on the training images alone: its thresholds are found on the validation images, on
-which a network that had seen them would be surer than it may be. Test images judge what comes
-out. Does not know how architectures were proposed.
+It trains on the training part alone: its thresholds are found on the validation part, of which a
+network that had seen it would be surer than it may be. The test part judges what comes out. Does
+not know how architectures were proposed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from typing import Any
 
 import torch
 
-from evaluators.augmentation import prepare
-from evaluators.data import ImageData
-from evaluators.exit_accuracy import AVERAGE, crossed, exit_costs, outcomes, recalibrate_exits
+from evaluators.exit_accuracy import (
+    AVERAGE,
+    crossed,
+    exit_costs,
+    labelled,
+    outcomes,
+    recalibrate_exits,
+)
 from evaluators.exit_costs import ExitCosts
 from evaluators.exit_timing import BATCH, PAIRS, time_saved
 from evaluators.inherited import InheritedAccuracy
-from evaluators.interval import of_share
 from evaluators.thresholds import NEVER, Outcomes, operate, within_budget, within_loss
 from nas.early_exit import train_jointly
 from nas.export import export
@@ -29,11 +33,12 @@ from nas.progress import Reporter
 from nas.run import Run
 from nas.study import Evaluation
 from nas.task import Task
-from nas.winner import FINE_TUNING_RATE
+from nas.winner import FINE_TUNING_RATE, tested
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.exit_network import ExitNetwork, with_exits
 from search_spaces.exits import EXITS, exits_of
+from search_spaces.folding import folded
 from search_spaces.modules import Network
 
 
@@ -52,30 +57,27 @@ def train_exits(
     thresholds are the most accurate ones within the ceiling.
 
     Args:
-        points: of accuracy that leaving early may cost, on the validation images; 0.5 is 0.5 %.
+        points: of accuracy that leaving early may cost, on the validation part; 0.5 is 0.5 %.
 
     Returns:
-        `test_accuracy` and `avg_flops` on the test images (`test_images` of them),
+        What `nas.winner.tested` says of it with its exits; `avg_flops` on the test part,
         `whole_test_accuracy` without exits, `macs` of the network without exits, `mac_saving`,
         `time_saving` at a batch with the milliseconds it comes from, `validation`, and `exits`: the
         block each stands after, its threshold, the share that leaves there, the MACs until then;
         `end` has the same of those that never leave.
 
     Raises:
-        UserError: for a loss that is negative, a ceiling below what the first exit takes, or a
-            network that has no place for an exit.
+        UserError: for data without labels, or what `check` refuses.
     """
     data = task.data
-    assert isinstance(data, ImageData)
     costs = exit_costs(task.space, arch, EXITS)
     ceiling = task.specification.high.get(AVERAGE)
     check(arch, costs, points, ceiling)
     network = trained(task, run, start, arch, task.train_epochs, reporter)
-    size = task.space.input_shape(arch)[-1]
-    said = outcomes(network, data.validation, data.normalisation, size)
+    shape = task.space.input_shape(arch)
+    said = outcomes(network, data, "validation", shape)
     network.set_thresholds(thresholds_for(said, costs, points, ceiling))
-    tested = outcomes(network, data.test, data.normalisation, size)
-    report = _report(task, arch, network, costs, said, tested)
+    report = _report(task, arch, network, costs, said)
     with reporter.stage(f"exporting to {folder}"):
         export(
             network,
@@ -94,12 +96,11 @@ def check(arch: Architecture, costs: ExitCosts, points: float, ceiling: float | 
     """Say before anything is spent what cannot be.
 
     Raises:
-        UserError: as `train_exits`.
+        UserError: for a loss that is no share of an accuracy, or a ceiling below what an
+            architecture takes where every sample leaves at its first exit.
     """
     if not 0 <= points < 100:
         raise UserError(f"early exits may cost {points:g} points of accuracy, expected 0 to 100")
-    if not costs.heads:
-        raise UserError(f"{arch.id} is too small for early exits: no head is cheaper than the rest")
     if ceiling is not None and costs.least > ceiling:
         raise UserError(
             f"a mean of {ceiling:,.0f} FLOPs is below {costs.least:,}, what {arch.id} takes where "
@@ -129,7 +130,6 @@ def trained(
 ) -> ExitNetwork:
     """The network of an architecture and its exits after so many epochs, ready to be scored."""
     specification, data = task.specification, task.data
-    assert isinstance(data, ImageData)
     device = torch.device(specification.device)
     network = with_heads(start.recalibrated(arch), task, arch).to(device)
     shape = task.space.input_shape(arch)
@@ -137,12 +137,13 @@ def trained(
         recipe = task.recipe(epochs)
         if isinstance(start, InheritedAccuracy):
             recipe = recipe.scaled(FINE_TUNING_RATE)
-        with reporter.training(name, recipe.steps(len(data.train))) as on_step:
+        batches = data.batches("train")
+        with reporter.training(name, recipe.steps(len(batches))) as on_step:
             train_jointly(
                 network,
-                data,
+                batches,
                 recipe,
-                shape[-1],
+                shape,
                 seed=specification.seed,
                 checkpoint=run.folder / "trained" / f"{arch.id}-exits-{epochs:g}-epochs.pt",
                 on_step=on_step,
@@ -163,11 +164,8 @@ def raced(
     name: str,
 ) -> float:
     """Validation accuracy with exits after a short training: what finalists are compared by."""
-    data = task.data
-    assert isinstance(data, ImageData)
     network = trained(task, run, start, arch, epochs, reporter, name=name)
-    size = task.space.input_shape(arch)[-1]
-    said = outcomes(network, data.validation, data.normalisation, size)
+    said = outcomes(network, task.data, "validation", task.space.input_shape(arch))
     return crossed(said, exit_costs(task.space, arch, EXITS), points / 100).accuracy
 
 
@@ -209,32 +207,27 @@ def with_heads(network: torch.nn.Module, task: Task, arch: Architecture) -> Exit
 
 
 def _report(
-    task: Task,
-    arch: Architecture,
-    network: ExitNetwork,
-    costs: ExitCosts,
-    said: Outcomes,
-    tested: Outcomes,
+    task: Task, arch: Architecture, network: ExitNetwork, costs: ExitCosts, said: Outcomes
 ) -> dict[str, Any]:
-    data = task.data
-    assert isinstance(data, ImageData)
-    on_validation, on_test = (operate(o, network.thresholds, costs) for o in (said, tested))
+    data, shape = task.data, task.space.input_shape(arch)
+    said_of_test = outcomes(network, data, "test", shape)
+    on_validation, on_test = (operate(o, network.thresholds, costs) for o in (said, said_of_test))
     used = [threshold < NEVER for threshold in network.thresholds]
     *rates, at_end = on_test.rates
     *leaving, at_end_macs = costs.leaving(used).tolist()
-    size = task.space.input_shape(arch)[-1]
+    samples, _ = labelled(data, "test")
     device = next(network.parameters()).device
     batches = [
-        prepare(part.to(device), data.normalisation, size)
-        for part in data.test.images[: BATCH * PAIRS].split(BATCH)
-        if len(part) == BATCH or len(data.test) < BATCH
+        batch
+        for part in samples[: BATCH * PAIRS].split(BATCH)
+        if len(part) == min(BATCH, len(samples))
+        for batch in data.inputs(part, shape, device)
     ]
-    timed = time_saved(network, batches)
+    # As whoever runs it would: with the norms folded, which are nothing to save on.
+    timed = time_saved(folded(network), batches)
     return {
-        "test_accuracy": on_test.accuracy,
-        "test_accuracy_interval": list(of_share(on_test.accuracy, len(tested))),
-        "whole_test_accuracy": tested.whole,
-        "test_images": len(tested),
+        **tested(data, {"accuracy": on_test.accuracy}),
+        "whole_test_accuracy": said_of_test.whole,
         AVERAGE: on_test.macs,
         "macs": costs.whole,
         "mac_saving": 1 - on_test.macs / costs.whole,

@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluators.costs import CONVENTION
+from evaluators.dataset import Data
 from evaluators.exit_accuracy import AVERAGE
 from evaluators.sizes import format_size
 from nas import run as runs
 from nas.progress import Live, Quiet
 from nas.run import Run
 from nas.show import replace_field
+from nas.winner import in_words
 from search_spaces.errors import UserError
 
 
@@ -42,8 +44,12 @@ def train_exits_and_print(
     if epochs is not None:
         specification = replace_field(specification, train_epochs=epochs)
     task = Task(specification)
-    ceiling = specification.high.get(AVERAGE)
-    check(arch, exit_costs(task.space, arch, EXITS), points, ceiling)
+    costs = exit_costs(task.space, arch, EXITS)
+    if not costs.heads:
+        raise UserError(
+            f"{arch.id} has no early exits: no head would cost less than the rest of it"
+        )
+    check(arch, costs, points, specification.high.get(AVERAGE))
     place = out or run.folder / "trained" / f"{arch.id}-exits-{points:g}"
     if place.exists() and (place.is_file() or any(place.iterdir())):
         raise UserError(f"{place} is not empty: use another --out")
@@ -51,17 +57,19 @@ def train_exits_and_print(
     with runs.lock(run.folder):
         start = starting_weights(task, run, reporter)
         report = train_exits(task, run, start, arch, points, place, reporter)
-    print_exits(arch.id, report, place, as_json=as_json)
+    print_exits(arch.id, report, place, task.data, as_json=as_json)
 
 
-def print_exits(name: str, report: dict[str, Any], folder: Path, *, as_json: bool) -> None:
-    """Print the report of `nas.exit_winner.train_exits`."""
+def print_exits(
+    name: str, report: dict[str, Any], folder: Path, data: Data, *, as_json: bool
+) -> None:
+    """Print the report of `nas.exit_winner.train_exits`, of an architecture by name."""
     if as_json:
         print(json.dumps({"id": name, **report, "folder": str(folder)}, indent=2))
         return
     console = Console(highlight=False)
     table = Table(title=f"{name}, early exits", title_justify="left")
-    for header in ("leaves after", "if this sure", "test images", "FLOPs"):
+    for header in ("leaves after", "from margin", f"test {data.unit}", "FLOPs"):
         table.add_column(header, justify="left" if header == "leaves after" else "right")
     for place in report["exits"]:
         sure = "never" if place["threshold"] is None else f"{place['threshold']:.1%}"
@@ -70,11 +78,7 @@ def print_exits(name: str, report: dict[str, Any], folder: Path, *, as_json: boo
     table.add_row("the end", "", f"{end['rate']:.1%}", format_size(end["macs"]))
     console.print(table)
     timed = report["time_saving"]
-    console.print(
-        f"test accuracy {report['test_accuracy']:.2%} with exits, "
-        f"{report['whole_test_accuracy']:.2%} without, on {report['test_images']} images the "
-        "search never saw"
-    )
+    console.print(f"{in_words(data, report)}; {report['whole_test_accuracy']:.2%} without exits")
     console.print(
         f"mean FLOPs {format_size(report[AVERAGE])} instead of {format_size(report['macs'])} "
         f"({report['mac_saving']:.1%} fewer); a batch of {timed['batch']} in "

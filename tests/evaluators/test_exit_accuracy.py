@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.accuracy import accuracy
-from evaluators.data import ImageData, Split, load_data
+from evaluators.data import ImageData, load_data
 from evaluators.exit_accuracy import (
     AVERAGE,
     ExitAccuracy,
@@ -45,17 +44,16 @@ def evaluator() -> ExitAccuracy:
 @torch.no_grad()
 def test_outcomes_are_what_the_network_says_of_each_image() -> None:
     space = evaluator().supernet.space
-    network = evaluator().recalibrated(space.smallest)
-    split = data().validation
-    size = space.input_shape(space.smallest)[-1]
-    said = outcomes(network, split, data().normalisation, size)
-    assert said.whole == accuracy(network, split, data().normalisation, size)
+    network = evaluator().recalibrated(space.largest)
+    shape = space.input_shape(space.largest)
+    said = outcomes(network, data(), "validation", shape)
+    assert said.whole == data().score(network, "validation", shape)["accuracy"]
     thresholds = (float(np.quantile(said.confidence[:, 0], 0.6)),) * len(network.exits)
     network.set_thresholds(thresholds)
-    costs = exit_costs(space, space.smallest, 2)
+    costs = exit_costs(space, space.largest, 2)
     operation = operate(said, thresholds, costs)
     # The network that runs as far as it has to, on all images at once.
-    assert operation.accuracy == accuracy(network, split, data().normalisation, size)
+    assert operation.accuracy == data().score(network, "validation", shape)["accuracy"]
     assert 0 < operation.rates[0] < 1
     assert sum(operation.rates) == pytest.approx(1)
 
@@ -93,13 +91,13 @@ def test_each_half_is_judged_by_the_thresholds_of_the_other() -> None:
 
 def test_heads_are_recalibrated_on_every_image_whatever_the_thresholds() -> None:
     space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
-    blocks = space.ops(space.smallest)
+    blocks = space.ops(space.largest)
     statistics = []
     for threshold in (0.0, math.inf):
         torch.manual_seed(0)
         network = ExitNetwork(blocks, exits_of(blocks), [threshold] * 2).eval()
         generator = torch.Generator().manual_seed(1)
-        shape = space.input_shape(space.smallest)
+        shape = space.input_shape(space.largest)
         recalibrate_exits(network, [torch.randn(16, *shape, generator=generator)])
         assert not network.training
         statistics.append([b.clone() for name, b in network.named_buffers() if "running" in name])
@@ -110,11 +108,11 @@ def test_heads_are_recalibrated_on_every_image_whatever_the_thresholds() -> None
 @torch.no_grad()
 def test_time_is_measured_with_exits_and_without() -> None:
     space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
-    blocks = space.ops(space.smallest)
+    blocks = space.ops(space.largest)
     network = ExitNetwork(blocks, exits_of(blocks), [0.0, 0.0])
     ran: list[int] = []
     network.blocks["head"].register_forward_hook(lambda m, i, o: ran.append(len(o)))
-    saving = time_saved(network, [torch.randn(4, *space.input_shape(space.smallest))], pairs=6)
+    saving = time_saved(network, [torch.randn(4, *space.input_shape(space.largest))], pairs=6)
     assert saving.batch == 4
     assert saving.whole_ms > 0
     assert saving.exits_ms > 0
@@ -132,13 +130,11 @@ def test_confidence_is_the_margin_between_the_two_most_probable_classes() -> Non
     torch.testing.assert_close(confidence(probabilities.log()), torch.tensor([0.1, 0.5, 0.0]))
 
 
-def test_a_split_is_scored_in_evaluation_mode_and_the_mode_is_put_back() -> None:
+def test_a_part_is_scored_in_evaluation_mode_and_the_mode_is_put_back() -> None:
     space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
-    blocks = space.ops(space.smallest)
+    blocks = space.ops(space.largest)
     network = ExitNetwork(blocks, exits_of(blocks)).train()
-    split = Split(data().validation.images[:8], data().validation.labels[:8])
-    size = space.input_shape(space.smallest)[-1]
     before = [b.clone() for b in network.buffers()]
-    outcomes(network, split, data().normalisation, size)
+    outcomes(network, data(), "validation", space.input_shape(space.largest))
     assert network.training
     assert all((a == b).all() for a, b in zip(before, network.buffers(), strict=True))

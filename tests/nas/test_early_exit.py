@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from evaluators.accuracy import accuracy
+from evaluators.batches import ImageBatches
 from evaluators.data import ImageData, load_data, subset
 from evaluators.exit_accuracy import outcomes, recalibrate_exits
 from evaluators.exit_costs import ExitCosts
@@ -19,6 +19,7 @@ from nas.fit import recipe_for
 from search_spaces.catalogue import load_space
 from search_spaces.exit_network import ExitNetwork
 from search_spaces.exits import exits_of
+from search_spaces.ops import Shape
 from search_spaces.serial import Blocks
 
 
@@ -27,17 +28,17 @@ def data() -> ImageData:
     return load_data("digits")
 
 
-def blocks_of(name: str) -> tuple[Blocks, int]:
+def blocks_of(name: str) -> tuple[Blocks, Shape]:
     space = load_space(name, image_size=8, channels=1, classes=10)
     (arch,) = space.decode(space.sample(1, 5))
-    return space.ops(arch), space.input_shape(arch)[-1]
+    return space.ops(arch), space.input_shape(arch)
 
 
-def fresh(name: str, seed: int = 0) -> tuple[ExitNetwork, Blocks, Blocks, int]:
-    blocks, size = blocks_of(name)
+def fresh(name: str, seed: int = 0) -> tuple[ExitNetwork, Blocks, Blocks, Shape]:
+    blocks, shape = blocks_of(name)
     exits = exits_of(blocks, 2)
     torch.manual_seed(seed)
-    return ExitNetwork(blocks, exits), blocks, exits, size
+    return ExitNetwork(blocks, exits), blocks, exits, shape
 
 
 @pytest.mark.parametrize("hard", [True, False])
@@ -66,37 +67,38 @@ def test_the_end_is_not_taught_by_its_exits() -> None:
 
 def test_all_exits_learn_and_leaving_early_saves(data: ImageData) -> None:
     name = "mobilenet-tiny"
-    network, blocks, exits, size = fresh(name)
+    network, blocks, exits, shape = fresh(name)
     space = load_space(name, image_size=8, channels=1, classes=10)
-    train_jointly(network, data, recipe_for(space, 10.0), size, seed=1)
-    recalibrate_exits(
-        network, data.inputs(data.train.images[:256], (1, size, size), torch.device("cpu"))
-    )
-    said = outcomes(network, data.validation, data.normalisation, size)
+    train_jointly(network, data.batches(), recipe_for(space, 10.0), shape, seed=1)
+    images = data.inputs(data.train.images[:256], shape, torch.device("cpu"))
+    recalibrate_exits(network, images)
+    said = outcomes(network, data, "validation", shape)
     assert (said.right.mean(axis=0) > 0.6).all()
     costs = ExitCosts.of(blocks, exits)
     thresholds = within_loss(said, costs, 0.02, caution=0)
     operation = operate(said, thresholds, costs)
     assert operation.macs < 0.95 * costs.whole
     network.set_thresholds(thresholds)
-    assert accuracy(network, data.validation, data.normalisation, size) >= said.whole - 0.02 - 1e-9
+    score = data.score(network, "validation", shape)["accuracy"]
+    assert score == pytest.approx(operation.accuracy)
+    assert score >= said.whole - 0.02 - 1e-9
     budget = within_budget(said, costs, (costs.least + costs.whole) / 2)
     assert operate(said, budget, costs).macs <= (costs.least + costs.whole) / 2
 
 
 def test_a_finished_training_is_taken_from_its_checkpoint(data: ImageData, tmp_path: Path) -> None:
-    split = subset(data.train, 320, seed=0)
+    batches = ImageBatches.of(data, subset(data.train, 320, seed=0))
     space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
     recipe = recipe_for(space, 2.0)
 
-    network, _, _, size = fresh("mobilenet-tiny")
-    train_jointly(network, data, recipe, size, seed=1, split=split)
+    network, _, _, shape = fresh("mobilenet-tiny")
+    train_jointly(network, batches, recipe, shape, seed=1)
     again = fresh("mobilenet-tiny")[0]
     path = tmp_path / "training.pt"
-    train_jointly(again, data, recipe, size, seed=1, split=split, checkpoint=path)
-    assert read_checkpoint(path)["step"] == recipe.steps(len(split))
+    train_jointly(again, batches, recipe, shape, seed=1, checkpoint=path)
+    assert read_checkpoint(path)["step"] == recipe.steps(len(batches))
     other = fresh("mobilenet-tiny", seed=3)[0]
-    train_jointly(other, data, recipe, size, seed=1, split=split, checkpoint=path)
+    train_jointly(other, batches, recipe, shape, seed=1, checkpoint=path)
     for key, value in network.state_dict().items():
         assert torch.equal(value, again.state_dict()[key])
         assert torch.equal(value, other.state_dict()[key])
