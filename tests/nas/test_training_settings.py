@@ -1,0 +1,95 @@
+"""How supernets and winners are trained, as asked for: exits, teachers, several at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.cli import main
+from nas.curves import read_curve
+from nas.engine import Outcome, search
+from nas.specification import make
+from nas.task import Task
+from search_spaces.errors import UserError
+
+QUICK: dict[str, Any] = {
+    "space": "mobilenet-tiny",
+    "data": "digits",
+    "high": {"macs": 200_000},
+    "trials": 4,
+    "supernet_epochs": 0.5,
+    "train_epochs": 0.5,
+    "calibration_images": 64,
+}
+
+
+def run(*arguments: str) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    return int(end.value.code or 0)
+
+
+def test_a_search_with_early_exits_is_of_mean_flops(tmp_path: Path) -> None:
+    settings = {**QUICK, "trials": 5, "early_exit": 5.0, "finalists": 2, "train_epochs": 1.0}
+    outcome = search(make(settings), tmp_path / "run")
+    assert [o.metric for o in outcome.run.objectives] == ["accuracy", "avg_flops"]
+    for evaluation in outcome.run.evaluations():
+        metrics = evaluation.metrics
+        assert 0 < metrics["avg_flops"] <= 1.1 * metrics["macs"]
+        assert metrics["accuracy"] <= metrics["whole_accuracy"] + 0.05
+    winner = outcome.summary["winner"]
+    low, high = winner["test_accuracy_interval"]
+    assert low <= winner["test_accuracy"] <= high
+    assert winner["avg_flops"] > 0
+    assert (outcome.run.folder / "winner" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"early_exit": 0.5, "strategy": "darts"}, "--early-exit has its own supernet"),
+        ({"early_exit": 0.5, "evaluator": "naswot"}, "--early-exit has its own supernet"),
+        ({"early_exit": 0.5, "widening": True}, "without --widening"),
+        ({"early_exit": 0.5, "sampling": "attentive"}, "without --sampling attentive"),
+        ({"teacher": True, "evaluator": "naswot"}, "--teacher is a subnet of the supernet"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_told_before_anything_is_spent(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match=message):
+        search(make({**QUICK, **settings}), folder)
+    assert not folder.exists()
+
+
+def test_several_architectures_are_trained_with_a_teacher_and_keep_their_curves(
+    finished: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(finished.run.folder, tmp_path / "run"))
+    ids = [evaluation.arch.id for evaluation in finished.run.evaluations()[:2]]
+    arguments = ["--epochs", "0.5", "--teacher", "--scratch", "--quiet", "--json"]
+    assert run("train", str(folder), "--arch", ids[0], "--arch", ids[1], *arguments) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [result["id"] for result in results] == ids
+    for result in results:
+        low, high = result["test_accuracy_interval"]
+        assert low <= result["test_accuracy"] <= high
+        assert (Path(result["folder"]) / "model.onnx").exists()
+        points = read_curve(folder / "trained" / f"{result['id']}-scratch-taught-0.5-epochs.jsonl")
+        assert points[-1]["step"] == points[-1]["steps"]
+    assert run("train", str(folder), "--arch", ids[0], "--quiet") == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_a_runs_settings_of_training_reach_the_recipe() -> None:
+    task = Task(make({**QUICK, "ema": 0.9, "learning_rate": 0.02, "precision": "bf16"}))
+    recipe = task.recipe(2.0)
+    assert (recipe.ema, recipe.learning_rate, recipe.precision) == (0.9, 0.02, "bf16")
+    plain = Task(make(QUICK)).recipe(2.0)
+    assert (plain.ema, plain.precision) == (0.0, "fp32")
