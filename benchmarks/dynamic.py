@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +64,15 @@ def _row(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             for subnet in views.subnets:
                 arch = space.architecture(subnet.choices)
                 timed = {
-                    "views": lambda s=subnet: views.use(s.id),
-                    "copies": lambda s=subnet: copies.use(s.id),
+                    "views": partial(views.use, subnet.id),
+                    "copies": partial(copies.use, subnet.id),
                 }
                 for kind, action in timed.items():
                     seconds = _undisturbed(action)
                     if turn and seconds is not None:  # the first round warms up
                         switches[kind].append(1e3 * seconds)
                 if turn == 1:
-                    rebuilding = _processor_seconds(lambda a=arch: supernet.extract(a))
+                    rebuilding = _processor_seconds(partial(supernet.extract, arch))
                     switches["rebuilt"].append(1e3 * rebuilding)
                 alone = copies.network(subnet)
                 for batch in BATCHES:
@@ -80,8 +81,7 @@ def _row(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
                     x = torch.randn(batch, *subnet.input_shape)
                     x = x.contiguous(memory_format=torch.channels_last)
                     pair = [
-                        _processor_seconds(lambda n=n, x=x: n(x))
-                        for n in (views.network(subnet), alone)
+                        _processor_seconds(partial(n, x)) for n in (views.network(subnet), alone)
                     ]
                     if turn:
                         ratios[batch].append(pair[0] / pair[1])

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,13 +75,11 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     data = load_data(arguments.data)
     space = width_space(arguments.space, data)
-    started = time.process_time()
     evaluator = trained(space, data, arguments)
-    settings = vars(arguments) | {
-        "processor seconds of training": round(time.process_time() - started)
-    }
     table = [*_width_rows(evaluator, arguments), *_resolution_rows(evaluator, arguments)]
-    emit(f"width_adaptive_{arguments.space.partition('-')[0]}", table, settings, arguments.json)
+    settings = {key: value for key, value in vars(arguments).items() if key != "checkpoint"}
+    name = f"width_adaptive_{arguments.space.partition('-')[0]}"
+    emit(name, table, settings, arguments.json)
 
 
 def _width_rows(
@@ -140,8 +137,13 @@ def _resolution_rows(
     subnets = {s.id: s for s in network.subnets}
     full = subnets[space.largest.id]
     reference = ("full network", full.macs, full.accuracy, float(on_test[full.id]))
-    rows = [
-        (f"{kind}, {subnet.resolution} pixels", subnet.macs, subnet.accuracy, on_test[subnet.id])
+    rows: list[tuple[str, float, float, float]] = [
+        (
+            f"{kind}, {subnet.resolution} pixels",
+            subnet.macs,
+            subnet.accuracy,
+            float(on_test[subnet.id]),
+        )
         for kind, archs in (("narrow", narrow), ("full", fixed))
         for subnet in (subnets[arch.id] for arch in archs)
     ]
