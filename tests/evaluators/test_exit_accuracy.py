@@ -19,7 +19,7 @@ from evaluators.exit_accuracy import (
     recalibrate_exits,
 )
 from evaluators.exit_costs import ExitCosts
-from evaluators.exit_timing import WARM_UP, time_saved
+from evaluators.exit_timing import TRIES, WARM_UP, time_saved
 from evaluators.sizes import format_metric
 from evaluators.thresholds import Outcomes, operate, within_loss
 from nas.exit_supernet import ExitSupernet
@@ -117,7 +117,8 @@ def test_time_is_measured_with_exits_and_without() -> None:
     assert saving.whole_ms > 0
     assert saving.exits_ms > 0
     assert saving.quartiles[0] <= saving.ratio <= saving.quartiles[1]
-    assert len(ran) == WARM_UP + 6  # one side of each pair went to the end
+    # One side of each pair went to the end; pairs that were interrupted were run again.
+    assert WARM_UP + 6 <= len(ran) <= WARM_UP + 6 * TRIES
 
 
 def test_mean_macs_are_a_cost_and_read_as_flops() -> None:

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from evaluators.exit_costs import ExitCosts
+from search_spaces.bert import bert
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
@@ -23,8 +24,9 @@ from search_spaces.exits import exits_of
 from search_spaces.modules import Network, channels_last
 from search_spaces.serial import Blocks
 
-NETWORKS = ("mobilenet-tiny", "vit-tiny", "crossing")
+NETWORKS = ("mobilenet-tiny", "vit-tiny", "bert", "crossing")
 CLASSES = 5
+VOCABULARY = 40
 
 
 def crossing() -> Blocks:
@@ -48,6 +50,10 @@ def network_of(name: str) -> tuple[ExitNetwork, Blocks, Blocks, tuple[int, ...]]
     if name == "crossing":
         blocks: Blocks = crossing()
         exits = exits_of(blocks, ["stem", "middle", "join"])
+    elif name == "bert":
+        space = bert("mini", sequence=8, vocabulary=VOCABULARY, classes=CLASSES, padding=0)
+        blocks = space.ops(space.largest)
+        exits = exits_of(blocks, 2)
     else:
         space = load_space(name, classes=CLASSES)
         blocks = space.ops(space.decode(space.sample(1, 4))[0])
@@ -60,7 +66,13 @@ def network_of(name: str) -> tuple[ExitNetwork, Blocks, Blocks, tuple[int, ...]]
 
 
 def inputs(shape: tuple[int, ...], batch: int, seed: int) -> Tensor:
-    return 2 * torch.randn(batch, *shape, generator=torch.Generator().manual_seed(seed))
+    """Noise, or sentences of token ids with padding behind."""
+    generator = torch.Generator().manual_seed(seed)
+    if len(shape) > 1:
+        return 2 * torch.randn(batch, *shape, generator=generator)
+    ids = torch.randint(1, VOCABULARY, (batch, *shape), generator=generator)
+    lengths = torch.randint(2, shape[0] + 1, (batch, 1), generator=generator)
+    return ids * (torch.arange(shape[0]) < lengths)
 
 
 def one_by_one(network: ExitNetwork, x: Tensor) -> tuple[Tensor, Tensor]:
