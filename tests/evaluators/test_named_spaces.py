@@ -18,13 +18,13 @@ from evaluators.without_memory import without_memory
 from nas.supernet import Supernet
 from search_spaces import ops as o
 from search_spaces import token_ops as t
-from search_spaces.catalogue import SPACES, TEXT_SPACES, load_space
+from search_spaces.catalogue import SENTENCE_SPACES, SPACES, TEXT_SPACES, load_space
 from search_spaces.errors import UserError
 from search_spaces.modules import BlockModule, build
 from search_spaces.reading import read_rows
 from search_spaces.space import SearchSpace
 
-NAMES = sorted({*SPACES, *TEXT_SPACES})
+NAMES = sorted({*SPACES, *TEXT_SPACES, *SENTENCE_SPACES})
 
 
 @cache
@@ -79,7 +79,7 @@ def test_whole_networks_count_as_their_tables_say(name: str) -> None:
     (arch,) = space.decode(space.sample(1, 5))
     with without_memory():
         network = build(space, arch)
-    ids = name in TEXT_SPACES
+    ids = name in TEXT_SPACES | SENTENCE_SPACES
     x = torch.zeros(1, *space.input_shape(arch), dtype=torch.long if ids else torch.float32)
     count = count_module(network, [x])
     assert (count.macs, count.params) == (tables.cost(arch)["macs"], tables.cost(arch)["params"])
@@ -348,7 +348,11 @@ def test_subnets_compute_what_their_extracted_networks_do(name: str) -> None:
     for arch in (space.largest, *space.decode(space.sample(2, 0))):
         arch = smallest_input(space, arch)
         shape = space.input_shape(arch)
-        x = torch.randint(0, 60, (2, *shape)) if name in TEXT_SPACES else torch.randn(2, *shape)
+        x = (
+            torch.randint(0, 60, (2, *shape))
+            if name in TEXT_SPACES | SENTENCE_SPACES
+            else torch.randn(2, *shape)
+        )
         network = supernet.extract(arch)
         with torch.no_grad():
             torch.testing.assert_close(network(x), supernet(x, arch), rtol=1e-4, atol=1e-4)

@@ -19,7 +19,7 @@ from hardware_profiles.latency import Latency
 from hardware_profiles.roofline import BYTES, SHARES, Roofline
 from hardware_profiles.traffic import kernels, ops_bytes
 from search_spaces.builder import BlockBuilder
-from search_spaces.catalogue import SPACES, TEXT_SPACES, load_space
+from search_spaces.catalogue import SENTENCE_SPACES, SPACES, TEXT_SPACES, load_space
 from search_spaces.errors import UserError
 from search_spaces.ops import (
     Activation,
@@ -210,7 +210,7 @@ def test_it_says_that_it_is_an_estimate() -> None:
     assert latency.summary.startswith("estimate from the datasheet of V100 (fp32, batch 1")
 
 
-@pytest.mark.parametrize("name", [*SPACES, *TEXT_SPACES])
+@pytest.mark.parametrize("name", [*SPACES, *TEXT_SPACES, *SENTENCE_SPACES])
 def test_every_block_of_every_space_has_a_price(name: str) -> None:
     space = load_space(name)
     latency = Roofline(V100)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from search_spaces.builder import BlockBuilder
-from search_spaces.catalogue import SPACES, TEXT_SPACES, load_space
+from search_spaces.catalogue import SENTENCE_SPACES, SPACES, TEXT_SPACES, load_space
 from search_spaces.errors import UserError
 from search_spaces.modules import MODULES, Network, build
 from search_spaces.onnx_rules import RULES
@@ -47,7 +47,7 @@ def state(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
     return {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", sorted({*SPACES, *TEXT_SPACES} - {"gpt-llama"}))
+@pytest.mark.parametrize("name", sorted({*SPACES, *TEXT_SPACES, *SENTENCE_SPACES} - {"gpt-llama"}))
 def test_onnxruntime_and_torch_agree_in_every_space(name: str) -> None:
     torch.manual_seed(0)
     space = load_space(name)
@@ -58,7 +58,7 @@ def test_onnxruntime_and_torch_agree_in_every_space(name: str) -> None:
         session = opened(write_onnx(space.ops(arch), state(network)))
         shape = space.input_shape(arch)
         for batch in (1, 2):
-            is_text = name in TEXT_SPACES
+            is_text = name in TEXT_SPACES | SENTENCE_SPACES
             x = torch.randint(0, 50, (batch, *shape)) if is_text else torch.randn(batch, *shape)
             (given,) = session.run(None, {"input": x.numpy()})
             with torch.no_grad():
