@@ -10,6 +10,7 @@ Does not know what is trained.
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -206,6 +207,7 @@ def _train(config: dict[str, Any], workers: int) -> str | None:
 
     gpu = config["device"] == "cuda"
     failures = 0
+    interrupt = signal.getsignal(signal.SIGINT)
     with tempfile.TemporaryDirectory(prefix="train-") as folder:
         while True:
             ranks = min(workers, _room(gpu=gpu))
@@ -219,6 +221,9 @@ def _train(config: dict[str, Any], workers: int) -> str | None:
                     return (str(error).splitlines() or ["no reason given"])[0]
             except ControllerError:
                 pass  # there was no room after all
+            finally:
+                # Ray Train's own would keep what it has started alive.
+                signal.signal(signal.SIGINT, interrupt)
             time.sleep(SETTLE_SECONDS)
 
 

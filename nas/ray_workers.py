@@ -111,6 +111,11 @@ class RayWorkers:
         running = [actor for actor, _, _ in self._running.values()]
         return [*self._free, *self._starting.values(), *running]
 
+    def close(self) -> None:
+        """End all actors: what they hold of the cluster is wanted elsewhere."""
+        for actor in self.actors:
+            self._ray.kill(actor)
+
     def submit(self, arch: Architecture) -> None:
         """Start evaluating on a free actor, or on the first that becomes free."""
         self._waiting.append(_Job(arch, attempt=1))

@@ -191,4 +191,8 @@ def open_workers(
     from nas.ray_workers import RayWorkers, device_of
 
     with ray_session(count, address, gpus=gpus_for(device_of(evaluator), count)):
-        yield RayWorkers(evaluator, count, seconds=seconds)
+        workers = RayWorkers(evaluator, count, seconds=seconds)
+        try:
+            yield workers
+        finally:
+            workers.close()
