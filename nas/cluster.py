@@ -69,11 +69,13 @@ def ray_session(count: int, address: str | None = None, *, gpus: int = 0) -> Ite
         raise UserError(f"no Ray cluster answers at {address}: {error}") from error
     try:
         resources = ray.cluster_resources()
-        for wanted, kind in ((count, "CPU"), (gpus, "GPU")):
+        for wanted, kind, each in ((count, "CPU", ""), (gpus, "GPU", " with a GPU each")):
             given = int(resources.get(kind, 0))
             # Whoever began was told; a cluster that has lost machines since is still one.
             if owns and wanted > given:
-                raise UserError(f"--workers {wanted} is more than the {given} {kind}s Ray has")
+                raise UserError(
+                    f"--workers {wanted}{each} is more than the {given} {kind}s Ray has"
+                )
         yield
     finally:
         if owns:

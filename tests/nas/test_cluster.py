@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from nas import specification as spec
-from nas.cluster import SETTINGS, ray_session
+from nas.cluster import SETTINGS, check_reachable, ray_session
 from nas.data_parallel import train_together
 from nas.engine import search
 from nas.progress import OnStep, Quiet, ShowEvaluations
@@ -26,11 +31,17 @@ from nas.run import Run
 from nas.study import Evaluation
 from nas.task import Task
 from nas.trainings import SupernetTraining
+from nas.workers import open_workers
+from search_spaces.architecture import Architecture
+from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 
 
 class Machines:
-    """A head without processors, where searches run, and three machines with one each."""
+    """A head without processors, where searches run, and three machines with one each.
+
+    Each says that it has a GPU, too; there is none.
+    """
 
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
@@ -44,7 +55,9 @@ class Machines:
 
     def complete(self) -> None:
         """Put machines in the place of those that were lost."""
-        self._nodes += [self._cluster.add_node(num_cpus=1) for _ in range(3 - len(self._nodes))]
+        self._nodes += [
+            self._cluster.add_node(num_cpus=1, num_gpus=1) for _ in range(3 - len(self._nodes))
+        ]
 
     def lose_one(self) -> None:
         """Kill a machine and all that runs on it."""
@@ -167,10 +180,101 @@ def test_more_workers_or_gpus_than_the_cluster_has_are_refused_in_one_line(
     ):
         pass
     with (
-        pytest.raises(UserError, match=r"^--workers 2 is more than the 0 GPUs Ray has$"),
-        ray_session(2, machines.address, gpus=2),
+        pytest.raises(UserError, match=r"^--workers 9 with a GPU each is more than the \d GPUs"),
+        ray_session(1, machines.address, gpus=9),
     ):
         pass
+
+
+class OnGPU(torch.nn.Module):
+    """Stands for weights on a GPU."""
+
+    def parameters(self, recurse: bool = True) -> Any:
+        yield SimpleNamespace(device=torch.device("cuda", 0))
+
+
+@dataclass
+class CountsGPUs:
+    """How many GPUs Ray has given to the worker that evaluates."""
+
+    supernet: OnGPU
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        import ray
+
+        return {"gpus": len(ray.get_gpu_ids())}
+
+
+def test_a_worker_gets_a_gpu_of_its_own_where_the_weights_are_on_one(machines: Machines) -> None:
+    space = load_space("mobilenet-tiny", image_size=8)
+    archs = space.decode(space.sample(2, seed=0))
+    for evaluator, expected in ((CountsGPUs(OnGPU()), 1.0), (without_gpu, 0.0)):
+        with open_workers(evaluator, 2, machines.address) as pool:
+            for arch in archs:
+                pool.submit(arch)
+            assert [pool.next_ended().metrics["gpus"] for _ in archs] == [expected] * len(archs)
+
+
+def without_gpu(arch: Architecture) -> dict[str, float]:
+    import ray
+
+    return {"gpus": len(ray.get_gpu_ids())}
+
+
+# Addresses where no cluster is
+
+
+@contextmanager
+def listening(answer: bytes | None) -> Iterator[str]:
+    """An address that accepts connections, and answers this or nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                connection, _ = server.accept()
+                with connection:
+                    if answer is not None:
+                        connection.sendall(answer)
+                    connection.recv(100)
+                    time.sleep(2)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (None, r"no Ray cluster answers at 127\.0\.0\.1:\d+: timed out$"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", r"what answers at \S+ is no Ray cluster$"),
+        (b"", r"no Ray cluster answers|is no Ray cluster"),
+    ],
+)
+def test_who_listens_without_being_a_cluster_is_told_from_one(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None, told: str
+) -> None:
+    monkeypatch.setattr("nas.cluster.CONNECT_SECONDS", 0.3)
+    with listening(answer) as address, pytest.raises(UserError, match=told):
+        check_reachable(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1: Connection refused"),
+        ("nobody.invalid:6379", "no Ray cluster answers at nobody.invalid:6379"),
+        ("6379", "malformed --ray-address '6379': expected HOST:PORT or auto"),
+        ("127.0.0.1:", "malformed --ray-address"),
+    ],
+)
+def test_an_address_that_is_none_is_told(address: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        check_reachable(address)
+
+
+def test_a_cluster_is_reachable(machines: Machines) -> None:
+    check_reachable(machines.address)
 
 
 @pytest.mark.slow

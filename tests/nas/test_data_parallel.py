@@ -12,7 +12,8 @@ import torch
 from evaluators.batches import Batches
 from nas import specification as spec
 from nas.cluster import ray_session
-from nas.data_parallel import train_together
+from nas.crew import ALONE, Crew
+from nas.data_parallel import _trainer, train_together
 from nas.engine import Outcome
 from nas.fit import Recipe
 from nas.progress import Quiet
@@ -95,6 +96,14 @@ def test_more_workers_than_samples_of_a_batch_are_refused() -> None:
         train_together(supernet_training("vit-tiny"), workers=65)
 
 
+def test_on_gpus_each_worker_has_one_and_they_meet_by_nccl(tmp_path: Path) -> None:
+    for gpu, backend in ((True, "nccl"), (False, "gloo")):
+        trainer = _trainer({}, 4, str(tmp_path), gpu=gpu)
+        assert trainer.scaling_config.num_workers == 4
+        assert trainer.scaling_config.num_gpus_per_worker == float(gpu)
+        assert trainer.backend_config.backend == backend
+
+
 class Diverges:
     """A training whose loss is never a number."""
 
@@ -143,12 +152,12 @@ def test_winners_trained_at_once_are_those_trained_one_after_the_other(
     start = starting_weights(task, run, Quiet())
     archs = [evaluation.arch for evaluation in finished.frontier[:2]]
     together = train_winners(
-        task, run, start, {a: tmp_path / f"together-{a.id}" for a in archs}, Quiet(), workers=2
+        task, run, start, {a: tmp_path / f"together-{a.id}" for a in archs}, Quiet(), Crew(2)
     )
     for path in (copied / "trained").iterdir():
         path.unlink()
     after = train_winners(
-        task, run, start, {a: tmp_path / f"after-{a.id}" for a in archs}, Quiet(), workers=0
+        task, run, start, {a: tmp_path / f"after-{a.id}" for a in archs}, Quiet(), ALONE
     )
     for arch in archs:
         assert together[arch]["test_accuracy"] == pytest.approx(
