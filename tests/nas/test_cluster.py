@@ -168,7 +168,9 @@ def test_a_machine_lost_amid_evaluations_costs_no_evaluation_and_repeats_none(
     assert len(Counter(node for nodes in ran for node in nodes)) == 3
     # What ran on the lost machine ran again; nothing else did.
     assert sum(len(nodes) for nodes in ran) <= 25
-    assert capfd.readouterr().out == ""
+    # A machine's own daemon may say a last word; the search says none.
+    said = [line for line in capfd.readouterr().out.splitlines() if line.strip()]
+    assert all("raylet" in line for line in said)
 
 
 def test_more_workers_or_gpus_than_the_cluster_has_are_refused_in_one_line(
