@@ -13,7 +13,7 @@ from evaluators.accuracy import accuracy
 from evaluators.data import ImageData, load_data, subset
 from evaluators.gated_costs import GatedMacs
 from evaluators.torch_counter import count_module
-from nas.checkpoint import read_checkpoint
+from nas.checkpoint import read_checkpoint, write
 from nas.cli import main
 from nas.engine import Outcome
 from nas.fit import recipe_for
@@ -99,12 +99,10 @@ def test_a_killed_training_resumes_to_the_same_network(
 ) -> None:
     aim = Aim(target=round(0.6 * GatedMacs(analyse(blocks_of("mobilenet-tiny")[0])).whole))
     whole = shrunk(data, "mobilenet-tiny", aim)
-    from nas import fit as loop
 
     class Killed(Exception):
         pass
 
-    write = loop.write
     written: list[str] = []
 
     def save_and_die(path: Path, packed: bytes) -> None:
@@ -114,8 +112,8 @@ def test_a_killed_training_resumes_to_the_same_network(
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "write", save_and_die)
-        patched.setattr(loop.time, "monotonic", iter(range(0, 10**9, 1000)).__next__)
+        patched.setattr("nas.fit.write", save_and_die)
+        patched.setattr("nas.fit.time.monotonic", iter(range(0, 10**9, 1000)).__next__)
         with pytest.raises(Killed):
             shrunk(data, "mobilenet-tiny", aim, tmp_path / "run")
     resumed = shrunk(data, "mobilenet-tiny", aim, tmp_path / "run")
