@@ -148,7 +148,7 @@ def searching(folder: Path, seconds: float, trials: int) -> dict[str, Any]:
 
 
 def test_a_machine_lost_amid_evaluations_costs_no_evaluation_and_repeats_none(
-    machines: Machines, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    machines: Machines, tmp_path: Path
 ) -> None:
     reporter = Losing(machines, evaluation=8)
     specification = spec.make(searching(tmp_path, seconds=0.2, trials=24))
@@ -168,9 +168,6 @@ def test_a_machine_lost_amid_evaluations_costs_no_evaluation_and_repeats_none(
     assert len(Counter(node for nodes in ran for node in nodes)) == 3
     # What ran on the lost machine ran again; nothing else did.
     assert sum(len(nodes) for nodes in ran) <= 25
-    # A machine's own daemon may say a last word; the search says none.
-    said = [line for line in capfd.readouterr().out.splitlines() if line.strip()]
-    assert all("raylet" in line for line in said)
 
 
 def test_more_workers_or_gpus_than_the_cluster_has_are_refused_in_one_line(
