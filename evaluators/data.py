@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from evaluators.accuracy import accuracy, calibration_batches
 from evaluators.augmentation import Augmentation, Normalisation
 from evaluators.batches import ImageBatches
-from evaluators.dataset import PARTS, Part
+from evaluators.dataset import Part, drawn, only
 from evaluators.held_out import held_out
 from search_spaces.errors import UserError, unknown
 from search_spaces.ops import Shape
@@ -136,11 +136,7 @@ class ImageData:
 
     def only(self, *parts: Part) -> ImageData:
         """The same with no images in all other parts."""
-        kept = {"train", "validation"} if "searched" in parts else set(parts)
-        train, validation, test = (
-            self.part(name) if name in kept else self.part(name)[:0] for name in PARTS
-        )
-        return replace(self, train=train, validation=validation, test=test)
+        return only(self, parts)
 
     def batches(
         self, part: Part = "train", augmentation: Augmentation | None = None
@@ -152,12 +148,14 @@ class ImageData:
         """Share of the images that the network labels rightly, as `accuracy`."""
         return {"accuracy": accuracy(network, self.part(part), self.normalisation, shape[-1])}
 
+    def labelled(self, part: Part) -> tuple[Tensor, Tensor]:
+        """Images `(n, channels, height, width)` uint8 and their labels."""
+        split = self.part(part)
+        return split.images, split.labels
+
     def calibration(self, count: int, seed: int) -> Tensor:
         """Random training images `(n, channels, height, width)` uint8."""
-        chosen = np.random.default_rng(seed).choice(
-            len(self.train), min(count, len(self.train)), replace=False
-        )
-        return self.train.images[torch.from_numpy(chosen)]
+        return self.train.images[drawn(len(self.train), count, seed)]
 
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
         """Normalised images `(batch, *shape)` float32."""

@@ -9,8 +9,10 @@ seen by nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol, Self
+from dataclasses import replace
+from typing import Any, Literal, Protocol, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -108,6 +110,14 @@ class Data(Protocol):
         """
         ...
 
+    def labelled(self, part: Part) -> tuple[Tensor, Tensor]:
+        """The samples of a part, as `inputs` takes them, and their labels `(n,)`.
+
+        Raises:
+            UserError: for data whose samples have no labels.
+        """
+        ...
+
     def calibration(self, count: int, seed: int) -> Tensor:
         """At most so many training samples, as the data keep them."""
         ...
@@ -115,3 +125,20 @@ class Data(Protocol):
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
         """Samples that `calibration` gave as a network's inputs of that shape, in batches."""
         ...
+
+
+Parted = TypeVar("Parted", bound=Any)
+
+
+def only(data: Parted, parts: Iterable[Part]) -> Parted:
+    """Data that are a dataclass with a field for each part, with all other parts empty."""
+    kept = {"train", "validation"} if "searched" in parts else set(parts)
+    empty: Parted = replace(
+        data, **{name: getattr(data, name)[:0] for name in PARTS if name not in kept}
+    )
+    return empty
+
+
+def drawn(n: int, count: int, seed: int) -> Tensor:
+    """Indices of at most `count` of `n` samples, each once, in random order: `(count,)` int64."""
+    return torch.from_numpy(np.random.default_rng(seed).choice(n, min(count, n), replace=False))

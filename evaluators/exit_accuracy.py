@@ -14,17 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.accuracy import recalibrate
-from evaluators.data import ImageData
 from evaluators.dataset import Data, Part
 from evaluators.exit_costs import ExitCosts
 from evaluators.inherited import InheritedAccuracy
-from evaluators.sentences import SentenceData
 from evaluators.thresholds import CAUTION, Operation, Outcomes, operate, within_loss
 from search_spaces.architecture import Architecture, Value
-from search_spaces.errors import UserError
 from search_spaces.exit_network import ExitNetwork, confidence
 from search_spaces.exits import EXITS, exits_of
-from search_spaces.modules import channels_last
 from search_spaces.ops import Shape
 from search_spaces.space import SearchSpace
 
@@ -34,20 +30,9 @@ AVERAGE = "avg_flops"
 METRICS = ("accuracy", AVERAGE, "whole_accuracy")
 
 
-class _EveryExit(nn.Module):
-    """A network all of which runs on all of a batch: what batch norms are measured on."""
-
-    def __init__(self, network: ExitNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return self.network.all_logits(x)
-
-
 def recalibrate_exits(network: ExitNetwork, batches: Iterable[Tensor]) -> None:
     """Measure the batch-norm statistics of the network and its heads anew, in place."""
-    recalibrate(_EveryExit(network), batches)
+    recalibrate(network, batches, network.all_logits)
 
 
 @torch.no_grad()
@@ -60,7 +45,7 @@ def outcomes(network: ExitNetwork, data: Data, part: Part, shape: Shape) -> Outc
     Raises:
         UserError: for data whose samples have no labels.
     """
-    samples, labels = labelled(data, part)
+    samples, labels = data.labelled(part)
     device = next(network.parameters()).device
     training = network.training
     network.eval()
@@ -76,21 +61,6 @@ def outcomes(network: ExitNetwork, data: Data, part: Part, shape: Shape) -> Outc
         right.append(torch.stack([s.argmax(dim=1) == expected for s in said], dim=1).cpu())
     network.train(training)
     return Outcomes(torch.cat(sure).numpy(), torch.cat(right).numpy())
-
-
-def labelled(data: Data, part: Part) -> tuple[Tensor, Tensor]:
-    """The samples of a part, as `data.inputs` takes them, and their labels `(n,)`.
-
-    Raises:
-        UserError: for data whose samples have no labels.
-    """
-    if isinstance(data, ImageData):
-        images = data.part(part)
-        return images.images, images.labels
-    if isinstance(data, SentenceData):
-        sentences = data.part(part)
-        return sentences.ids, sentences.labels
-    raise UserError(f"early exits need labelled samples, and {data.name} has {data.samples}")
 
 
 def crossed(
@@ -130,22 +100,17 @@ class ExitAccuracy(InheritedAccuracy):
     def __call__(self, arch: Architecture) -> dict[str, float]:
         """Score one architecture; deterministic."""
         network = self.recalibrated(arch)
+        assert isinstance(network, ExitNetwork)
         space = self.supernet.space
         said = outcomes(network, self.data, "validation", space.input_shape(arch))
         costs = exit_costs(space, arch, self.exits)
         operation = crossed(said, costs, self.loss, caution=self.caution)
         return {**metrics_of(operation), "whole_accuracy": said.whole}
 
-    def recalibrated(self, arch: Architecture) -> ExitNetwork:
-        """The subnet with its exits as a standalone network, in evaluation mode."""
-        network = self.supernet.extract(arch).eval()
+    def measure(self, network: nn.Module, batches: Iterable[Tensor]) -> None:
+        """Measure those of the exits too."""
         assert isinstance(network, ExitNetwork)
-        device = next(network.parameters()).device
-        if device.type == "cpu":
-            network = channels_last(network)
-        shape = self.supernet.space.input_shape(arch)
-        recalibrate_exits(network, self.data.inputs(self.calibration, shape, device))
-        return network
+        recalibrate_exits(network, batches)
 
 
 def exit_costs(space: SearchSpace, arch: Mapping[str, Value], exits: int) -> ExitCosts:

@@ -7,7 +7,7 @@ strategy's feedback comes from here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,5 +53,9 @@ class InheritedAccuracy:
         if device.type == "cpu":
             network = channels_last(network)
         shape = self.supernet.space.input_shape(arch)
-        recalibrate(network, self.data.inputs(self.calibration, shape, device))
+        self.measure(network, self.data.inputs(self.calibration, shape, device))
         return network
+
+    def measure(self, network: nn.Module, batches: Iterable[Tensor]) -> None:
+        """Measure the statistics of a network's batch norms."""
+        recalibrate(network, batches)

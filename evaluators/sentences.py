@@ -8,16 +8,15 @@ length. Knows token ids. Does not know how words become pieces (`word_pieces.py`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.accuracy import SCORING_BATCH
+from evaluators.accuracy import SCORING_BATCH, share_right
 from evaluators.augmentation import Augmentation
-from evaluators.dataset import PARTS, Part
+from evaluators.dataset import Part, drawn, only
 from evaluators.text import check_vocabulary
 from search_spaces.errors import UserError
 from search_spaces.ops import Shape
@@ -122,11 +121,7 @@ class SentenceData:
 
     def only(self, *parts: Part) -> SentenceData:
         """The same with no sentences in all other parts."""
-        kept = {"train", "validation"} if "searched" in parts else set(parts)
-        train, validation, test = (
-            self.part(name) if name in kept else self.part(name)[:0] for name in PARTS
-        )
-        return replace(self, train=train, validation=validation, test=test)
+        return only(self, parts)
 
     def batches(
         self, part: Part = "train", augmentation: Augmentation | None = None
@@ -136,26 +131,18 @@ class SentenceData:
 
     def score(self, network: nn.Module, part: Part, shape: Shape) -> dict[str, float]:
         """Share of the sentences that the network labels rightly, as `accuracy`."""
-        sentences = self.part(part)
+        ids, labels = self.labelled(part)
         device = next(network.parameters()).device
-        training = network.training
-        network.eval()
-        right = 0
-        labels = sentences.labels.to(device).split(SCORING_BATCH)
-        with torch.no_grad():
-            for ids, expected in zip(
-                self.inputs(sentences.ids, shape, device), labels, strict=True
-            ):
-                right += int((network(ids).argmax(dim=1) == expected).sum())
-        network.train(training)
-        return {"accuracy": right / len(sentences)}
+        return {"accuracy": share_right(network, self.inputs(ids, shape, device), labels)}
+
+    def labelled(self, part: Part) -> tuple[Tensor, Tensor]:
+        """Token ids `(n, sequence)` int32 and their labels."""
+        sentences = self.part(part)
+        return sentences.ids, sentences.labels
 
     def calibration(self, count: int, seed: int) -> Tensor:
         """Ids of random training sentences `(n, sequence)` int32."""
-        chosen = np.random.default_rng(seed).choice(
-            len(self.train), min(count, len(self.train)), replace=False
-        )
-        return self.train.ids[torch.from_numpy(chosen)]
+        return self.train.ids[drawn(len(self.train), count, seed)]
 
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
         """Their first tokens `(batch, *shape)` int64."""

@@ -13,12 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from evaluators.augmentation import Augmentation
-from evaluators.dataset import PARTS, Part
+from evaluators.dataset import PARTS, Part, drawn, only
 from evaluators.fitting import cross_entropy
 from search_spaces.errors import UserError
 from search_spaces.ops import Shape
@@ -120,11 +119,7 @@ class TextData:
 
     def only(self, *parts: Part) -> TextData:
         """The same with no tokens in all other parts."""
-        kept = {"train", "validation"} if "searched" in parts else set(parts)
-        train, validation, test = (
-            self.part(name) if name in kept else self.part(name)[:0] for name in PARTS
-        )
-        return replace(self, train=train, validation=validation, test=test)
+        return only(self, parts)
 
     def batches(self, part: Part = "train", augmentation: Augmentation | None = None) -> Windows:
         """Windows of `context` tokens; nothing augments a text."""
@@ -141,13 +136,18 @@ class TextData:
         most = SCORED_TOKENS if part == "validation" else None
         return {"loss": loss(network, self.part(part), shape[0], most)}
 
+    def labelled(self, part: Part) -> tuple[Tensor, Tensor]:
+        """Nothing: a text has no labels.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{self.name} has {self.samples}, and no labels")
+
     def calibration(self, count: int, seed: int) -> Tensor:
         """Random windows of the training part `(n, context)` int32."""
         windows = Windows(self.name, self.train, self.context)
-        chosen = np.random.default_rng(seed).choice(
-            len(windows), min(count, len(windows)), replace=False
-        )
-        return windows.at(torch.from_numpy(chosen) * self.context)[:, :-1]
+        return windows.at(drawn(len(windows), count, seed) * self.context)[:, :-1]
 
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
         """Their first tokens `(batch, *shape)` int64."""

@@ -18,7 +18,6 @@ from evaluators.exit_accuracy import (
     AVERAGE,
     crossed,
     exit_costs,
-    labelled,
     outcomes,
     recalibrate_exits,
 )
@@ -215,7 +214,7 @@ def _report(
     used = [threshold < NEVER for threshold in network.thresholds]
     *rates, at_end = on_test.rates
     *leaving, at_end_macs = costs.leaving(used).tolist()
-    samples, _ = labelled(data, "test")
+    samples, _ = data.labelled("test")
     device = next(network.parameters()).device
     batches = [
         batch

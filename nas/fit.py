@@ -174,7 +174,8 @@ def fit(
     start = 0
     if checkpoint is not None and checkpoint.exists():
         start = restore(checkpoint, identity, kept)
-    good = pack(identity, start, parts)
+    # What is gone back to when the loss runs away; a training that is over has nowhere to go.
+    good = pack(identity, start, kept) if start < steps else b""
     saved = time.monotonic()
     network.train()
     step = start
@@ -213,9 +214,9 @@ def fit(
         step += 1
         # Every rank keeps what it would go back to, when the first one does.
         if step == steps or ranks.mean(time.monotonic() - saved) > checkpoint_seconds:
-            good = pack(identity, step, parts)
+            good = pack(identity, step, kept)
             if checkpoint is not None and ranks.rank == 0:
-                write(checkpoint, pack(identity, step, kept))
+                write(checkpoint, good)
             saved = time.monotonic()
         if on_step is not None:
             on_step(step, steps, loss)
