@@ -65,7 +65,8 @@ def main() -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / "specification.json").write_text(spec.to_json(specification))
         run = Run(Path(folder))
-        evaluator = inherited_evaluator(task, run, reporter, Crew(arguments.workers))
+        crew = Crew(arguments.workers)
+        evaluator = inherited_evaluator(task, run, reporter, crew)
         result = measure(
             task,
             run,
@@ -73,7 +74,7 @@ def main() -> None:
             reporter,
             count=arguments.architectures,
             epochs=arguments.epochs,
-            workers=arguments.workers,
+            crew=crew,
         )
     low, high = result["interval"]
     gain = result["gain_over_flops"]

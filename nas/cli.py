@@ -16,7 +16,7 @@ import typer
 from nas import device_command
 from nas.carbon_command import carbon
 from nas.dynamic_command import adapt, dynamic
-from nas.options import Json
+from nas.options import Json, crew_of
 from nas.search_command import search
 from search_spaces.errors import UserError
 
@@ -206,11 +206,8 @@ def train(
         )
         return
     from evaluators.sizes import parse_size
-    from nas.crew import Crew
     from nas.show_train import train_and_print
 
-    if ray_address and not workers:
-        raise UserError("--ray-address needs --workers N, the number of workers to use there")
     train_and_print(
         run,
         names,
@@ -219,7 +216,7 @@ def train(
         settings={"train_epochs": epochs, "scratch": scratch, "teacher": teacher},
         target=parse_size(target_flops) if target_flops is not None else None,
         penalty=flops_penalty,
-        crew=Crew(workers, ray_address),
+        crew=crew_of(workers, ray_address),
         quiet=quiet,
         as_json=as_json,
     )
@@ -248,8 +245,7 @@ def fidelity(
         run,
         count=architectures,
         epochs=epochs,
-        workers=workers,
-        ray_address=ray_address,
+        crew=crew_of(workers, ray_address),
         quiet=quiet,
         as_json=as_json,
     )

@@ -35,7 +35,7 @@ from nas.study import Evaluation, Study
 from nas.task import DEVICES, Task
 from nas.winner import finalists, first_of, race, train_winner
 from nas.winners import train_ahead
-from nas.workers import Ended, Evaluator, Workers, open_workers
+from nas.workers import Ended, Evaluator, Workers, keep_busy, open_workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
@@ -106,7 +106,7 @@ def search(
         wanted = specification.trials - len(done)
         if wanted > 0:
             with (
-                _open_pool(task, run, evaluator, workers, ray_address) as pool,
+                _open_pool(task, run, evaluator, crew) as pool,
                 reporter.evaluations(specification.trials, len(done)) as show,
             ):
                 for row, ended in _evaluate(strategy, pool, task.space, wanted):
@@ -135,16 +135,16 @@ class NothingFeasible(Exception):
 
 
 def _open_pool(
-    task: Task, run: Run, evaluator: Evaluator | None, workers: int, ray_address: str | None
+    task: Task, run: Run, evaluator: Evaluator | None, crew: Crew
 ) -> AbstractContextManager[Workers]:
     """Where candidates are evaluated: trained by Ray Tune, or scored by workers."""
     seconds = task.specification.time_limit
     if evaluator is None:
         from nas.tuning import DEFAULT_WORKERS, open_tuning
 
-        count = workers or DEFAULT_WORKERS
-        return open_tuning(task, run, count, ray_address, seconds=seconds)
-    return open_workers(evaluator, workers, ray_address, seconds)
+        count = crew.workers or DEFAULT_WORKERS
+        return open_tuning(task, run, count, crew.address, seconds=seconds)
+    return open_workers(evaluator, crew.workers, crew.address, seconds)
 
 
 def _judged(task: Task, strategy: Strategy, row: Row, ended: Ended) -> Evaluation:
@@ -171,20 +171,17 @@ def _evaluate(
 ) -> Iterator[tuple[Row, Ended]]:
     """Keep all workers busy until `wanted` evaluations ended or nothing is left to propose."""
     running: dict[Architecture, Row] = {}
-    left = wanted
-    while True:
-        while pool.idle and left:
+
+    def candidates() -> Iterator[Architecture]:
+        for _ in range(wanted):
             row = strategy.propose()
             if row is None:
-                left = 0
-                break
+                return
             (arch,) = space.decode(row[None])
             running[arch] = row
-            pool.submit(arch)
-            left -= 1
-        if not running:
-            return
-        ended = pool.next_ended()
+            yield arch
+
+    for ended in keep_busy(pool, candidates()):
         yield running.pop(ended.arch), ended
 
 

@@ -24,12 +24,13 @@ from scipy.stats import kendalltau
 from evaluators.dataset import Data
 from evaluators.inherited import InheritedAccuracy
 from evaluators.interval import of_statistic
+from nas.crew import ALONE, Crew
 from nas.fit import Recipe
 from nas.progress import Reporter
 from nas.run import Run
 from nas.task import Task
 from nas.training import train
-from nas.workers import open_workers
+from nas.workers import keep_busy, open_workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
@@ -94,8 +95,7 @@ def measure(
     *,
     count: int,
     epochs: float | None = None,
-    workers: int = 0,
-    ray_address: str | None = None,
+    crew: Crew = ALONE,
 ) -> dict[str, Any]:
     """Score architectures both ways, and report how the two agree; `RUN/fidelity.json` keeps it.
 
@@ -115,22 +115,18 @@ def measure(
     )
     archs = representatives(task, count)
     path = run.folder / FILE
-    done = _read(path, epochs)
-    waiting = [arch for arch in archs if arch.id not in done]
+    done = _read(path)
+    waiting = [arch for arch in archs if (arch.id, epochs) not in done]
     with (
-        open_workers(alone, workers, ray_address) as pool,
+        open_workers(alone, crew.workers, crew.address) as pool,
         reporter.training("alone", len(archs)) as on_step,
     ):
-        running = 0
-        while waiting or running:
-            while waiting and pool.idle:
-                pool.submit(waiting.pop())
-                running += 1
-            ended = pool.next_ended()
-            running -= 1
+        before = len(archs) - len(waiting)
+        # The largest first: whoever is last does not keep the others waiting.
+        for number, ended in enumerate(keep_busy(pool, reversed(waiting)), start=before + 1):
             if ended.error is not None:
                 raise UserError(f"training {ended.arch.id} alone failed: {ended.error}")
-            done[ended.arch.id] = {
+            done[ended.arch.id, epochs] = {
                 "id": ended.arch.id,
                 "macs": int(task.tables.cost(ended.arch)["macs"]),
                 "alone": ended.metrics[data.metric],
@@ -138,22 +134,22 @@ def measure(
                 "seconds": round(ended.seconds, 1),
             }
             write_text(path, "".join(json.dumps(row) + "\n" for row in done.values()))
-            on_step(len(archs) - len(waiting) - running, len(archs), ended.metrics[data.metric])
+            on_step(number, len(archs), ended.metrics[data.metric])
     rows = [
-        {**done[arch.id], "inherited": evaluator(arch)[data.metric]}
-        for arch in sorted(archs, key=lambda a: done[a.id]["macs"])
+        {**done[arch.id, epochs], "inherited": evaluator(arch)[data.metric]}
+        for arch in sorted(archs, key=lambda a: task.tables.cost(a)["macs"])
     ]
     result = report(rows, data.metric)
     write_text(run.folder / "fidelity.json", json.dumps(result, indent=2) + "\n")
     return result
 
 
-def _read(path: Path, epochs: float) -> dict[str, dict[str, Any]]:
-    """What was trained before for as long, by id."""
+def _read(path: Path) -> dict[tuple[str, float], dict[str, Any]]:
+    """What was trained before, by id and epochs."""
     if not path.exists():
         return {}
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {row["id"]: row for row in rows if row["epochs"] == epochs}
+    return {(row["id"], row["epochs"]): row for row in rows}
 
 
 def report(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:

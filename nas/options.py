@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nas.crew import Crew
 from search_spaces.errors import UserError
 
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
@@ -103,3 +104,10 @@ def comma_separated(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return tuple(n for n in text.split(",") if n and n != "none")
+
+
+def crew_of(workers: int, ray_address: str | None) -> Crew:
+    """Who works on a run; an address alone is not enough."""
+    if ray_address and not workers:
+        raise UserError("--ray-address needs --workers N, the number of actors to use there")
+    return Crew(workers, ray_address)

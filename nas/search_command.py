@@ -14,6 +14,7 @@ from nas.options import (
     Json,
     bounds_of,
     comma_separated,
+    crew_of,
     device_names,
     exponents,
     on_devices,
@@ -255,8 +256,7 @@ def search(
         options["objectives"] = ("accuracy", "macs", *(f"{LATENCY}{name}" for name in names))
     specification = _specification(options, bounds, config, out if resume else None)
     _check_names(specification)
-    if ray_address and not workers:
-        raise UserError("--ray-address needs --workers N, the number of actors to use there")
+    crew_of(workers, ray_address)
     if dry_run:
         from nas.show import print_plan
 

@@ -13,6 +13,7 @@ from evaluators.costs import CONVENTION
 from evaluators.inherited import InheritedAccuracy
 from evaluators.sizes import format_metric, format_size
 from nas import run as runs
+from nas.crew import Crew
 from nas.progress import Live, Quiet
 from nas.run import Run
 from search_spaces.errors import UserError
@@ -26,14 +27,12 @@ def fidelity_and_print(
     *,
     count: int,
     epochs: float | None,
-    workers: int,
-    ray_address: str | None,
+    crew: Crew,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Measure a run's fidelity and print it."""
     from nas.cluster import check_reachable
-    from nas.crew import Crew
     from nas.fidelity import measure
     from nas.preparation import starting_weights
     from nas.task import Task
@@ -46,11 +45,11 @@ def fidelity_and_print(
             f"{folder} has no supernet whose fidelity could be measured: it was searched with "
             f"--evaluator {specification.evaluator}"
         )
-    if ray_address is not None:
-        check_reachable(ray_address)
+    if crew.address is not None:
+        check_reachable(crew.address)
     reporter = Quiet() if quiet else Live(Console(stderr=True))
     with runs.lock(folder):
-        evaluator = starting_weights(task, run, reporter, Crew(workers, ray_address))
+        evaluator = starting_weights(task, run, reporter, crew)
         assert isinstance(evaluator, InheritedAccuracy)
         result = measure(
             task,
@@ -59,8 +58,7 @@ def fidelity_and_print(
             reporter,
             count=count,
             epochs=epochs,
-            workers=workers,
-            ray_address=ray_address,
+            crew=crew,
         )
     if as_json:
         print(json.dumps(result, indent=2))

@@ -56,6 +56,23 @@ class Workers(Protocol):
         ...
 
 
+def keep_busy(pool: Workers, candidates: Iterator[Architecture]) -> Iterator[Ended]:
+    """Evaluate candidates, as many at a time as there are workers, and give each as it ends.
+
+    A candidate is asked for when a worker is idle, so it may depend on all that has ended.
+    """
+    running = 0
+    while True:
+        while pool.idle and (arch := next(candidates, None)) is not None:
+            pool.submit(arch)
+            running += 1
+        if not running:
+            return
+        ended = pool.next_ended()
+        running -= 1
+        yield ended
+
+
 class InProcess:
     """Evaluates in this process, in order; Ray is never started."""
 
