@@ -11,20 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from evaluators.fitting import fitted
 from nas.early_exit import Joint, joint_loss
 from nas.fit import Backward, Recipe
 from nas.supernet import Supernet, largest_ops
-from nas.supernet_training import RANDOM_SUBNETS, Draw, uniform_draw
-from search_spaces.architecture import Architecture, Value
+from nas.supernet_training import RANDOM_SUBNETS, Draw, Sandwich, uniform_draw
+from search_spaces.architecture import Value
 from search_spaces.exit_network import ExitNetwork
 from search_spaces.exits import EXITS, exit_block, exit_name, exits_of
-from search_spaces.modules import BlockModule, routes
-from search_spaces.ops import Shape
+from search_spaces.modules import BlockModule
 from search_spaces.space import SearchSpace
 
 
@@ -51,20 +48,15 @@ class ExitSupernet(Supernet):
 
     def all_logits(self, x: Tensor, arch: Mapping[str, Value]) -> list[Tensor]:
         """Logits `(batch, classes)` of every exit of the network `arch`, and of its end."""
-        own_buffers = self.training and dict(arch) != dict(self.space.largest)
-        blocks = self.space.ops(arch)
-        heads = dict(exits_of(blocks, self.exits))
-        kept: dict[str, Tensor] = {}
-        said = []
-        for (name, ops), route in zip(blocks, routes(blocks), strict=True):
-            outside = {f"@{read}": kept[read] for read in route.reads}
-            x = self.run_block(name, ops, x, outside, own_buffers=own_buffers)
-            if route.read_later:
-                kept[name] = x
+        heads = dict(exits_of(self.space.ops(arch), self.exits))
+        own_buffers = self.own_buffers(arch)
+        said, output = [], x
+        for name, output in self.outputs(x, arch):
             if name in heads:
                 head = exit_name(name)
-                said.append(self.run_block(head, heads[name], x, {}, own_buffers=own_buffers))
-        return [*said, x]
+                told = self.run_block(head, heads[name], output, {}, own_buffers=own_buffers)
+                said.append(told)
+        return [*said, output]
 
     @torch.no_grad()
     def extract(self, arch: Mapping[str, Value]) -> ExitNetwork:
@@ -99,27 +91,24 @@ def exit_sandwich(
 
     The largest network's own exits learn as `joint` says; all else learns from the largest's end.
     """
-    space = supernet.space
-    draw = draw or uniform_draw(supernet)
     joint = joint or Joint()
-    taught = Joint(joint.weight, distillation=1.0)
+    alone = Joint(joint.weight, distillation=1.0)
 
-    def backward(batch: Tensor, targets: Tensor, step: int) -> float:
-        rng = np.random.default_rng((seed, step))
-        inputs: dict[Shape, Tensor] = {}
-
-        def said(arch: Architecture) -> list[Tensor]:
-            shape = space.input_shape(arch)
-            if shape not in inputs:
-                inputs[shape] = fitted(batch, shape)
-            return supernet.all_logits(inputs[shape], arch)
-
-        teacher = said(space.largest)
-        total, end = joint_loss(teacher, targets, joint, label_smoothing=recipe.label_smoothing)
+    def teach(said: list[Tensor], targets: Tensor) -> float:
+        total, end = joint_loss(said, targets, joint, label_smoothing=recipe.label_smoothing)
         total.backward()
-        soft = teacher[-1].detach().softmax(dim=1)
-        for arch in (space.smallest, *draw(rng, random_subnets)):
-            joint_loss(said(arch), soft, taught, soft=soft)[0].backward()
         return end.item()
 
-    return backward
+    def learn(said: list[Tensor], teacher: list[Tensor], targets: Tensor) -> None:
+        soft = teacher[-1].detach().softmax(dim=1)
+        joint_loss(said, soft, alone, soft=soft)[0].backward()
+
+    return Sandwich(
+        supernet.space,
+        supernet.all_logits,
+        teach,
+        learn,
+        seed=seed,
+        draw=draw or uniform_draw(supernet),
+        random_subnets=random_subnets,
+    )

@@ -10,7 +10,7 @@ Does not know training (`supernet_training.py`) or scoring.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
@@ -143,15 +143,26 @@ class Supernet(nn.Module):
 
     def forward(self, x: Tensor, arch: Mapping[str, Value]) -> Tensor:
         """Run the network `arch` on `(batch, *space.input_shape(arch))`."""
-        updates_statistics = not self.training or dict(arch) == dict(self.space.largest)
+        output = x
+        for _, given in self.outputs(x, arch):
+            output = given
+        return output
+
+    def outputs(self, x: Tensor, arch: Mapping[str, Value]) -> Iterator[tuple[str, Tensor]]:
+        """Run the blocks of the network `arch` in order, and give what each gives, by name."""
+        own_buffers = self.own_buffers(arch)
         blocks = self.space.ops(arch)
         kept: dict[str, Tensor] = {}
         for (name, ops), route in zip(blocks, routes(blocks), strict=True):
             outside = {f"@{read}": kept[read] for read in route.reads}
-            x = self.run_block(name, ops, x, outside, own_buffers=not updates_statistics)
+            x = self.run_block(name, ops, x, outside, own_buffers=own_buffers)
             if route.read_later:
                 kept[name] = x
-        return x
+            yield name, x
+
+    def own_buffers(self, arch: Mapping[str, Value]) -> bool:
+        """Whether a pass of `arch` leaves the shared statistics alone."""
+        return self.training and dict(arch) != dict(self.space.largest)
 
     def run_block(
         self,

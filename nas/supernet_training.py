@@ -10,6 +10,8 @@ subnets are drawn, and from how much of the space, is told by others (`attentive
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +23,7 @@ from nas.supernet import Supernet
 from nas.widening import Widening
 from search_spaces.architecture import Architecture
 from search_spaces.ops import Shape
+from search_spaces.space import SearchSpace
 
 RANDOM_SUBNETS = 2
 
@@ -36,6 +39,55 @@ def uniform_draw(supernet: Supernet) -> Draw:
 
 Tell = Callable[[Sequence[Architecture], Sequence[float]], None]
 """Called with the drawn subnets and what each lost on the batch beyond the largest network."""
+
+
+Said = TypeVar("Said")
+"""What a network gives: logits, or those of all its exits."""
+
+
+@dataclass(frozen=True)
+class Sandwich(Generic[Said]):
+    """A step of a supernet, as a `backward` of `nas.fit.fit`.
+
+    The largest network learns from the targets, then the smallest and some others from it.
+    """
+
+    space: SearchSpace
+    run: Callable[[Tensor, Architecture], Said]
+    """Runs a network of the space on a batch that fits it."""
+    teach: Callable[[Said, Tensor], float]
+    """`(what the largest says, targets) -> loss`, whose gradients it computes."""
+    learn: Callable[[Said, Said, Tensor], None]
+    """`(what another says, what the largest says, targets)`: computes gradients."""
+    seed: int
+    draw: Draw
+    random_subnets: int = RANDOM_SUBNETS
+    widening: Widening | None = None
+    after: Callable[[Sequence[Architecture]], None] | None = None
+    """Called with those that learnt, in their order."""
+
+    def __call__(self, batch: Tensor, targets: Tensor, step: int) -> float:
+        """Compute the gradients of a batch; the loss of the largest network."""
+        space = self.space
+        rng = np.random.default_rng((self.seed, step))
+        inputs: dict[Shape, Tensor] = {}
+
+        def said(arch: Architecture) -> Said:
+            shape = space.input_shape(arch)
+            if shape not in inputs:
+                inputs[shape] = fitted(batch, shape)
+            return self.run(inputs[shape], arch)
+
+        teacher = said(space.largest)
+        loss = self.teach(teacher, targets)
+        archs = [space.smallest, *self.draw(rng, self.random_subnets)]
+        if self.widening is not None:
+            archs = [a for a in self.widening.within(archs, step) if a != space.largest]
+        for arch in archs:
+            self.learn(said(arch), teacher, targets)
+        if self.after is not None:
+            self.after(archs)
+        return loss
 
 
 def sandwich(
@@ -57,38 +109,33 @@ def sandwich(
         widening: which options are open at a step; all from the start by default. Before any but
             the largest network is, it trains alone.
     """
-    space = supernet.space
-    draw = draw or uniform_draw(supernet)
     soft_loss = LOSSES[distillation]
+    excess: list[float] = []
 
-    def backward(batch: Tensor, targets: Tensor, step: int) -> float:
-        rng = np.random.default_rng((seed, step))
-        inputs: dict[Shape, Tensor] = {}
-
-        def logits(arch: Architecture) -> Tensor:
-            shape = space.input_shape(arch)
-            if shape not in inputs:
-                inputs[shape] = fitted(batch, shape)
-            output: Tensor = supernet(inputs[shape], arch)
-            return output
-
-        teacher = logits(space.largest)
-        loss = cross_entropy(teacher, targets, recipe.label_smoothing)
+    def teach(logits: Tensor, targets: Tensor) -> float:
+        loss = cross_entropy(logits, targets, recipe.label_smoothing)
         loss.backward()
-        teacher = teacher.detach()
-        drawn = draw(rng, random_subnets)
-        archs = [space.smallest, *drawn]
-        if widening is not None:
-            archs = [a for a in widening.within(archs, step) if a != space.largest]
-        losses = []
-        for arch in archs:
-            student = logits(arch)
-            soft_loss(student, teacher).backward()
-            if tell is not None:
-                losses.append(cross_entropy(student.detach(), targets).item())
-        if tell is not None:
-            usual = cross_entropy(teacher, targets).item()
-            tell(archs, [loss - usual for loss in losses])
         return loss.item()
 
-    return backward
+    def learn(logits: Tensor, teacher: Tensor, targets: Tensor) -> None:
+        soft_loss(logits, teacher).backward()
+        if tell is not None:
+            usual = cross_entropy(teacher.detach(), targets).item()
+            excess.append(cross_entropy(logits.detach(), targets).item() - usual)
+
+    def after(archs: Sequence[Architecture]) -> None:
+        if tell is not None:
+            tell(archs, excess)
+        excess.clear()
+
+    return Sandwich(
+        supernet.space,
+        supernet,
+        teach,
+        learn,
+        seed,
+        draw or uniform_draw(supernet),
+        random_subnets,
+        widening,
+        after,
+    )
