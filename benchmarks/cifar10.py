@@ -39,7 +39,8 @@ from nas.progress import Live
 from nas.specification import Specification, make
 from nas.task import Task
 from nas.training import train
-from nas.winner import finalists, race, train_winner
+from nas.winner import finalists, race, raced, train_winner
+from search_spaces.architecture import Architecture
 from search_spaces.modules import channels_last
 
 SUPERNET_SHARE = 0.2
@@ -93,8 +94,12 @@ def main() -> None:
         task = Task(make(settings))
         done = outcome.run.evaluations()
         starters = finalists(task, done, outcome.run)
-        raced = race(task, outcome.run, evaluator, starters, reporter)
-        arch = max(starters, key=lambda e: raced[e.arch.id]).arch
+
+        def score(arch: Architecture, name: str) -> float:
+            return raced(task, outcome.run, evaluator, arch, name, reporter)
+
+        scores = race(task, starters, score)
+        arch = max(starters, key=lambda e: scores[e.arch.id]).arch
         winner = next(e for e in starters if e.arch == arch)
         size = task.space.input_shape(arch)[-1]
         epoch = _epoch_seconds(evaluator.recalibrated(arch), task, size)

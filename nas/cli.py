@@ -193,7 +193,11 @@ def train(
     With --target-flops or --flops-penalty, gates learn what can go of one, that is cut out, and the
     smaller network is trained on and exported. With --early-exit its easy images leave early.
     """
+    from evaluators.sizes import parse_size
+
     names = arch or ["best"]
+    crew = crew_of(workers, ray_address)
+    settings = {"train_epochs": epochs, "scratch": scratch, "teacher": teacher}
     if early_exit is not None:
         from nas.show_exits import train_exits_and_print
 
@@ -202,10 +206,16 @@ def train(
         if len(names) > 1 or frontier:
             raise UserError("--early-exit trains one architecture at a time")
         train_exits_and_print(
-            run, names[0], out, points=early_exit, epochs=epochs, quiet=quiet, as_json=as_json
+            run,
+            names[0],
+            out,
+            points=early_exit,
+            settings=settings,
+            crew=crew,
+            quiet=quiet,
+            as_json=as_json,
         )
         return
-    from evaluators.sizes import parse_size
     from nas.show_train import train_and_print
 
     train_and_print(
@@ -213,10 +223,10 @@ def train(
         names,
         out,
         frontier=frontier,
-        settings={"train_epochs": epochs, "scratch": scratch, "teacher": teacher},
+        settings=settings,
         target=parse_size(target_flops) if target_flops is not None else None,
         penalty=flops_penalty,
-        crew=crew_of(workers, ray_address),
+        crew=crew,
         quiet=quiet,
         as_json=as_json,
     )

@@ -22,7 +22,7 @@ from nas import run as runs
 from nas import specification as spec
 from nas.cluster import check_reachable, gpus_for, ray_session
 from nas.crew import ALONE, Crew
-from nas.exit_winner import race_exits, train_exits
+from nas.exit_winner import raced_exits, train_exits
 from nas.fresh import FreshWeights, Weights
 from nas.frontier import knee
 from nas.preparation import check, prepare
@@ -33,7 +33,7 @@ from nas.strategies import Strategy
 from nas.strategies.candidates import Row
 from nas.study import Evaluation, Study
 from nas.task import DEVICES, Task
-from nas.winner import finalists, first_of, race, train_winner
+from nas.winner import finalists, first_of, race, raced, train_winner
 from nas.winners import train_ahead
 from nas.workers import Ended, Evaluator, Workers, keep_busy, open_workers
 from search_spaces.architecture import Architecture
@@ -230,7 +230,7 @@ def finish(
         [e.arch.id for e in starters],
     ):
         return existing
-    raced: dict[str, float] = {}
+    scores: dict[str, float] = {}
     winner, tested = starters[0], {}
     if task.trains:
         start: Weights = FreshWeights.of(task)
@@ -238,15 +238,22 @@ def finish(
             start = evaluator
         place, points = run.folder / "winner", specification.early_exit
         if points is not None:
-            raced = race_exits(task, run, start, starters, points, reporter)
-            winner = first_of(task, starters, raced)
-            tested = train_exits(task, run, start, winner.arch, points, place, reporter)
+
+            def score(arch: Architecture, name: str) -> float:
+                return raced_exits(task, run, start, arch, name, reporter, points, crew)
         else:
             if len(starters) > 1:
                 archs = [starter.arch for starter in starters]
                 train_ahead(task, run, start, archs, task.race_epochs, "train", reporter, crew)
-            raced = race(task, run, start, starters, reporter)
-            winner = first_of(task, starters, raced)
+
+            def score(arch: Architecture, name: str) -> float:
+                return raced(task, run, start, arch, name, reporter)
+
+        scores = race(task, starters, score)
+        winner = first_of(task, starters, scores)
+        if points is not None:
+            tested = train_exits(task, run, start, winner.arch, points, place, reporter, crew)
+        else:
             tested = train_winner(task, run, start, winner.arch, place, reporter, crew)
     values = runs.values(front, objectives)
     metric = task.data.metric if task.trains else "accuracy"
@@ -263,7 +270,7 @@ def finish(
         "frontier": [{"id": e.arch.id, **e.metrics} for e in front],
         "knee": front[knee(values, objectives)].arch.id,
         "finalists": [
-            {"id": e.arch.id, **e.metrics, f"{metric}_after_race": raced.get(e.arch.id)}
+            {"id": e.arch.id, **e.metrics, f"{metric}_after_race": scores.get(e.arch.id)}
             for e in starters
         ],
         "winner": {

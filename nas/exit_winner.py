@@ -7,8 +7,7 @@ not know how architectures were proposed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,15 @@ from evaluators.exit_accuracy import (
 )
 from evaluators.exit_costs import ExitCosts
 from evaluators.exit_timing import BATCH, PAIRS, time_saved
-from evaluators.inherited import InheritedAccuracy
 from evaluators.thresholds import NEVER, Outcomes, operate, within_budget, within_loss
-from nas.early_exit import train_jointly
+from nas.crew import ALONE, Crew
 from nas.export import export
 from nas.fresh import Weights
 from nas.progress import Reporter
 from nas.run import Run
-from nas.study import Evaluation
+from nas.specification import Specification
 from nas.task import Task
-from nas.winner import FINE_TUNING_RATE, tested
+from nas.winner import fine_tuning, tested, trained, weights_of
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.exit_network import ExitNetwork, with_exits
@@ -49,6 +47,7 @@ def train_exits(
     points: float,
     folder: Path,
     reporter: Reporter,
+    crew: Crew = ALONE,
 ) -> dict[str, Any]:
     """Train an architecture with its exits, set its thresholds, export it, return the report.
 
@@ -66,13 +65,14 @@ def train_exits(
         `end` has the same of those that never leave.
 
     Raises:
-        UserError: for data without labels, or what `check` refuses.
+        UserError: for data without labels, or what `check` and `check_training` refuse.
     """
     data = task.data
     costs = exit_costs(task.space, arch, EXITS)
     ceiling = task.specification.high.get(AVERAGE)
     check(arch, costs, points, ceiling)
-    network = trained(task, run, start, arch, task.train_epochs, reporter)
+    check_training(task.specification)
+    network = _with_exits(task, run, start, arch, task.train_epochs, reporter, "winner", crew)
     shape = task.space.input_shape(arch)
     said = outcomes(network, data, "validation", shape)
     network.set_thresholds(thresholds_for(said, costs, points, ceiling))
@@ -89,6 +89,13 @@ def train_exits(
             overwrite=True,
         )
     return report
+
+
+def check_training(specification: Specification) -> None:
+    """Raise a `UserError` for settings of training that networks with exits do not have."""
+    for name in ("teacher", "compile"):
+        if getattr(specification, name):
+            raise UserError(f"--early-exit trains its networks plainly, without --{name}")
 
 
 def check(arch: Architecture, costs: ExitCosts, points: float, ceiling: float | None) -> None:
@@ -117,81 +124,45 @@ def thresholds_for(
     return thresholds
 
 
-def trained(
+def _with_exits(
     task: Task,
     run: Run,
     start: Weights,
     arch: Architecture,
     epochs: float,
     reporter: Reporter,
-    *,
-    name: str = "winner",
+    name: str,
+    crew: Crew,
 ) -> ExitNetwork:
     """The network of an architecture and its exits after so many epochs, ready to be scored."""
-    specification, data = task.specification, task.data
-    device = torch.device(specification.device)
-    network = with_heads(start.recalibrated(arch), task, arch).to(device)
-    shape = task.space.input_shape(arch)
+    data, shape = task.data, task.space.input_shape(arch)
+    device = torch.device(task.specification.device)
     if epochs > 0:
-        recipe = task.recipe(epochs)
-        if isinstance(start, InheritedAccuracy):
-            recipe = recipe.scaled(FINE_TUNING_RATE)
-        batches = data.batches("train")
-        with reporter.training(name, recipe.steps(len(batches))) as on_step:
-            train_jointly(
-                network,
-                batches,
-                recipe,
-                shape,
-                seed=specification.seed,
-                checkpoint=run.folder / "trained" / f"{arch.id}-exits-{epochs:g}-epochs.pt",
-                on_step=on_step,
-            )
+        training = fine_tuning(task, start, arch, epochs, data.batches("train"))
+        training = replace(training, network=with_heads(training.network, task, arch))
+        checkpoint = run.training_checkpoint(arch, task.specification, epochs, exits=True)
+        network = trained(task, training, checkpoint, reporter, name, crew)
+    else:
+        network = with_heads(weights_of(task, start).recalibrated(arch), task, arch).to(device)
+    assert isinstance(network, ExitNetwork)
     recalibrate_exits(network, data.inputs(start.calibration, shape, device))
     return network.eval()
 
 
-def raced(
+def raced_exits(
     task: Task,
     run: Run,
     start: Weights,
     arch: Architecture,
-    points: float,
-    epochs: float,
-    reporter: Reporter,
-    *,
     name: str,
+    reporter: Reporter,
+    points: float,
+    crew: Crew = ALONE,
 ) -> float:
-    """Validation accuracy with exits after a short training: what finalists are compared by."""
-    network = trained(task, run, start, arch, epochs, reporter, name=name)
+    """As `nas.winner.raced`, with exits: accuracy where samples leave early."""
+    network = _with_exits(task, run, start, arch, task.race_epochs, reporter, name, crew)
     said = outcomes(network, task.data, "validation", task.space.input_shape(arch))
     return crossed(said, exit_costs(task.space, arch, EXITS), points / 100).accuracy
-
-
-def race_exits(
-    task: Task,
-    run: Run,
-    start: Weights,
-    starters: Sequence[Evaluation],
-    points: float,
-    reporter: Reporter,
-) -> dict[str, float]:
-    """As `nas.winner.race`: the score of each finalist with its exits, by id."""
-    if len(starters) < 2 or task.race_epochs == 0:
-        return {}
-    return {
-        starter.arch.id: raced(
-            task,
-            run,
-            start,
-            starter.arch,
-            points,
-            task.race_epochs,
-            reporter,
-            name=f"finalist {number} of {len(starters)}",
-        )
-        for number, starter in enumerate(starters, start=1)
-    }
 
 
 def with_heads(network: torch.nn.Module, task: Task, arch: Architecture) -> ExitNetwork:

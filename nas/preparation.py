@@ -21,6 +21,7 @@ from hardware_profiles.grid import load_region
 from nas.alternation import Relaxation
 from nas.crew import ALONE, Crew
 from nas.data_parallel import train_together
+from nas.exit_winner import check_training
 from nas.fresh import FreshWeights, Weights, inherited_from
 from nas.progress import Reporter
 from nas.relaxation import relaxed_evaluator
@@ -96,6 +97,7 @@ def _check_exits(task: Task) -> None:
         changed.append("sampling attentive")
     if changed:
         raise UserError(f"--early-exit trains its supernet plainly, without --{changed[0]}")
+    check_training(specification)
     _only_images(task, "--early-exit")
 
 

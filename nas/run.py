@@ -59,10 +59,16 @@ class Run:
         return self.folder / "relaxation.jsonl"
 
     def training_checkpoint(
-        self, arch: Architecture, specification: Specification, epochs: float
+        self,
+        arch: Architecture,
+        specification: Specification,
+        epochs: float,
+        *,
+        exits: bool = False,
     ) -> Path:
         """The state of an architecture's own training of so many epochs, begun as specified."""
-        kind = "-scratch" * specification.scratch + "-taught" * specification.teacher
+        kind = "-exits" * exits + "-scratch" * specification.scratch
+        kind += "-taught" * specification.teacher
         return self.folder / "trained" / f"{arch.id}{kind}-{epochs:g}-epochs.pt"
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from evaluators.dataset import Data
 from evaluators.exit_accuracy import AVERAGE
 from evaluators.sizes import format_size
 from nas import run as runs
+from nas.crew import ALONE, Crew
 from nas.progress import Live, Quiet
 from nas.run import Run
-from nas.show import replace_field
+from nas.show_train import check_empty, task_with
 from nas.winner import in_words
 from search_spaces.errors import UserError
 
@@ -27,36 +29,37 @@ def train_exits_and_print(
     out: Path | None,
     *,
     points: float,
-    epochs: float | None,
+    settings: Mapping[str, Any],
+    crew: Crew = ALONE,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """`nas train RUN --early-exit POINTS`, for a run that was searched with exits or without."""
+    """`nas train RUN --early-exit POINTS`, for a run that was searched with exits or without.
+
+    Args:
+        settings: of the run's specification, to be used instead of its own; None for its own.
+    """
     from evaluators.exit_accuracy import exit_costs
-    from nas.exit_winner import check, train_exits
+    from nas.exit_winner import check, check_training, train_exits
     from nas.preparation import starting_weights
-    from nas.task import Task
     from search_spaces.exits import EXITS
 
     run = Run(folder)
     arch = run.find(name).arch
-    specification = run.specification
-    if epochs is not None:
-        specification = replace_field(specification, train_epochs=epochs)
-    task = Task(specification)
+    task = task_with(run, settings)
     costs = exit_costs(task.space, arch, EXITS)
     if not costs.heads:
         raise UserError(
             f"{arch.id} has no early exits: no head would cost less than the rest of it"
         )
-    check(arch, costs, points, specification.high.get(AVERAGE))
+    check(arch, costs, points, task.specification.high.get(AVERAGE))
+    check_training(task.specification)
     place = out or run.folder / "trained" / f"{arch.id}-exits-{points:g}"
-    if place.exists() and (place.is_file() or any(place.iterdir())):
-        raise UserError(f"{place} is not empty: use another --out")
+    check_empty(place)
     reporter = Quiet() if quiet else Live(Console(stderr=True))
     with runs.lock(run.folder):
-        start = starting_weights(task, run, reporter)
-        report = train_exits(task, run, start, arch, points, place, reporter)
+        start = starting_weights(task, run, reporter, crew)
+        report = train_exits(task, run, start, arch, points, place, reporter, crew)
     print_exits(arch.id, report, place, task.data, as_json=as_json)
 
 

@@ -53,8 +53,7 @@ def train_and_print(
     archs = list(dict.fromkeys(evaluation.arch for evaluation in found))
     if not archs:
         raise UserError(f"{folder} has no evaluated architecture within its budget yet")
-    given = {name: value for name, value in settings.items() if value is not None}
-    task = Task(replace_field(run.specification, **given), folder)
+    task = task_with(run, settings)
     if crew.address is not None:
         check_reachable(crew.address)
     if target is not None or penalty is not None:
@@ -66,11 +65,18 @@ def train_and_print(
     alone = len(archs) == 1 and out is not None
     places = {arch: base if alone else base / arch.id for arch in archs}
     for place in places.values():
-        _check_empty(place)
+        check_empty(place)
     _train_and_print(task, run, places, crew, quiet, as_json=as_json)
 
 
-def _check_empty(place: Path) -> None:
+def task_with(run: Run, settings: Mapping[str, Any]) -> Task:
+    """A run's task with some settings changed; those that are None stay its own."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    return Task(replace_field(run.specification, **given), run.folder)
+
+
+def check_empty(place: Path) -> None:
+    """Raise a `UserError` for a place where something is already."""
     if place.exists() and (place.is_file() or any(place.iterdir())):
         raise UserError(f"{place} is not empty: use another --out")
 
@@ -134,7 +140,7 @@ def _cut_and_print(
         raise UserError("FLOPs-aware training takes epochs: --epochs is 0, expected more")
     aim.check(task.space.ops(arch))
     place = out or run.folder / "trained" / f"{arch.id}-{aim}"
-    _check_empty(place)
+    check_empty(place)
     reporter = Quiet() if quiet else Live(Console(stderr=True))
     with runs.lock(run.folder):
         start = starting_weights(task, run, reporter)

@@ -18,6 +18,7 @@ from evaluators.batches import Batches
 from evaluators.budget import BudgetedSpace
 from nas.attentive import Attentive
 from nas.distillation import Distillation
+from nas.early_exit import jointly
 from nas.exit_supernet import ExitSupernet, exit_sandwich
 from nas.fit import Recipe
 from nas.remote_training import Fitting, steps_of
@@ -28,6 +29,7 @@ from nas.taught import taught
 from nas.training import Runs, supervised
 from nas.widening import Widening
 from search_spaces.architecture import Architecture
+from search_spaces.exit_network import ExitNetwork
 from search_spaces.modules import channels_last
 from search_spaces.space import SearchSpace
 
@@ -110,7 +112,7 @@ class NetworkTraining:
     recipe: Recipe
     seed: int
     teacher: nn.Module | None = None
-    """The network of the space's largest architecture, ready to be used."""
+    """The network of the space's largest architecture, ready to be used; none with exits."""
     compiled: bool = False
     """Whether torch compiles the network for its training."""
 
@@ -118,6 +120,8 @@ class NetworkTraining:
         """A copy of the network, in its own layout."""
         network = copy.deepcopy(self.network).to(device)
         shape = self.space.input_shape(self.arch)
+        if isinstance(network, ExitNetwork):
+            return Fitting(network, jointly(network, self.recipe, shape))
         # The compiled one shares the weights of the network, which is what is kept.
         runs: Runs = torch.compile(network) if self.compiled else network
         if self.teacher is None:

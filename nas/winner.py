@@ -9,7 +9,7 @@ to fewer FLOPs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from nas.flops_aware import Aim, shrink
 from nas.fresh import FreshWeights, Weights
 from nas.frontier import objective
 from nas.progress import Reporter
-from nas.remote_training import steps_of
+from nas.remote_training import Training, steps_of
 from nas.run import Run
 from nas.sparsity import accuracies
 from nas.study import Evaluation
@@ -75,31 +75,28 @@ def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[E
 
 
 def race(
-    task: Task,
-    run: Run,
-    start: Weights,
-    starters: Sequence[Evaluation],
-    reporter: Reporter,
+    task: Task, starters: Sequence[Evaluation], score: Callable[[Architecture, str], float]
 ) -> dict[str, float]:
-    """Train each finalist shortly on the training samples; its validation score by id."""
+    """Validation scores of the finalists after a short training each, by id.
+
+    Args:
+        score: `(architecture, what its training is called) -> score`.
+    """
     if len(starters) < 2 or task.race_epochs == 0:
         return {}
-    result = {}
-    for number, starter in enumerate(starters, start=1):
-        arch = starter.arch
-        network = _fine_tuned(
-            task,
-            run,
-            start,
-            arch,
-            task.race_epochs,
-            "train",
-            reporter,
-            name=f"finalist {number} of {len(starters)}",
-        )
-        score = task.data.score(network, "validation", task.space.input_shape(arch))
-        result[arch.id] = score[task.data.metric]
-    return result
+    return {
+        starter.arch.id: score(starter.arch, f"finalist {number} of {len(starters)}")
+        for number, starter in enumerate(starters, start=1)
+    }
+
+
+def raced(
+    task: Task, run: Run, start: Weights, arch: Architecture, name: str, reporter: Reporter
+) -> float:
+    """The validation score of an architecture after a short training on the training samples."""
+    network = _fine_tuned(task, run, start, arch, task.race_epochs, "train", reporter, name=name)
+    score = task.data.score(network, "validation", task.space.input_shape(arch))
+    return score[task.data.metric]
 
 
 def first_of(task: Task, starters: Sequence[Evaluation], raced: Mapping[str, float]) -> Evaluation:
@@ -254,22 +251,40 @@ def _fine_tuned(
     device = torch.device(task.specification.device)
     if epochs > 0:
         training = fine_tuning(task, start, arch, epochs, task.data.batches(part))
-        checkpoint = run.training_checkpoint(arch, task.specification, training.recipe.epochs)
-        with reporter.training(name, steps_of(training)) as on_step:
-            network = train_together(
-                training,
-                checkpoint,
-                workers=crew.workers,
-                address=crew.address,
-                device=task.specification.device,
-                on_step=Curve(checkpoint.with_suffix(".jsonl"), training.recipe, on_step),
-                say=reporter.note,
-            )
+        checkpoint = run.training_checkpoint(arch, task.specification, epochs)
+        network = trained(task, training, checkpoint, reporter, name, crew)
     else:
-        network = start.recalibrated(arch).to(device)
+        network = weights_of(task, start).recalibrated(arch).to(device)
     shape = task.space.input_shape(arch)
     recalibrate(network, task.data.inputs(start.calibration, shape, device))
     return network
+
+
+def trained(
+    task: Task,
+    training: Training,
+    checkpoint: Path,
+    reporter: Reporter,
+    name: str,
+    crew: Crew = ALONE,
+) -> nn.Module:
+    """The network of a training at its end, shown as it goes; its curve lies by its checkpoint."""
+    with reporter.training(name, steps_of(training)) as on_step:
+        return train_together(
+            training,
+            checkpoint,
+            workers=crew.workers,
+            address=crew.address,
+            device=task.specification.device,
+            on_step=Curve(checkpoint.with_suffix(".jsonl"), training.recipe, on_step),
+            say=reporter.note,
+        )
+
+
+def weights_of(task: Task, start: Weights) -> Weights:
+    """Where training starts: from `start` if it is a supernet's and wanted, else from nothing."""
+    inherits = isinstance(start, InheritedAccuracy) and not task.specification.scratch
+    return start if inherits else FreshWeights.of(task)
 
 
 def fine_tuning(
@@ -281,10 +296,9 @@ def fine_tuning(
         UserError: for a teacher where there is no supernet to take it from.
     """
     specification, recipe = task.specification, task.recipe(epochs)
-    inherits = isinstance(start, InheritedAccuracy) and not specification.scratch
-    if inherits:
+    weights = weights_of(task, start)
+    if isinstance(weights, InheritedAccuracy):
         recipe = recipe.scaled(FINE_TUNING_RATE)
-    network = (start if inherits else FreshWeights.of(task)).recalibrated(arch)
     teacher = None
     if specification.teacher:
         if not isinstance(start, InheritedAccuracy):
@@ -293,7 +307,7 @@ def fine_tuning(
     return NetworkTraining(
         task.space,
         arch,
-        network,
+        weights.recalibrated(arch),
         batches,
         recipe,
         specification.seed,

@@ -19,7 +19,7 @@ from evaluators.exit_costs import ExitCosts
 from evaluators.thresholds import Outcomes, operate
 from nas.engine import Outcome
 from nas.exit_supernet import ExitSupernet
-from nas.exit_winner import check, raced, thresholds_for, train_exits
+from nas.exit_winner import check, raced_exits, thresholds_for, train_exits
 from nas.progress import Quiet
 from nas.run import Run
 from nas.show import replace_field
@@ -113,7 +113,9 @@ def test_broken_exits_in_an_export_are_told(trained: tuple[Path, Any, str], tmp_
 def test_any_run_can_be_trained_with_exits(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train_exits_and_print(copied, "best", None, points=3.0, epochs=0.5, quiet=True, as_json=True)
+    train_exits_and_print(
+        copied, "best", None, points=3.0, settings={"train_epochs": 0.5}, quiet=True, as_json=True
+    )
     report = json.loads(capsys.readouterr().out)
     network = nas.load(report["folder"])
     assert isinstance(network, ExitNetwork)
@@ -121,7 +123,13 @@ def test_any_run_can_be_trained_with_exits(
     assert report["id"] == Run(copied).find("best").arch.id
     with pytest.raises(UserError, match="is not empty: use another --out"):
         train_exits_and_print(
-            copied, "best", None, points=3.0, epochs=0.5, quiet=True, as_json=True
+            copied,
+            "best",
+            None,
+            points=3.0,
+            settings={"train_epochs": 0.5},
+            quiet=True,
+            as_json=True,
         )
 
 
@@ -140,7 +148,10 @@ def test_the_report_reads_as_a_table(
 def test_finalists_race_with_their_exits(finished: Outcome, copied: Path) -> None:
     task = finished.task
     arch = task.space.smallest
-    score = raced(task, Run(copied), evaluator_of(task), arch, 5.0, 0.5, Quiet(), name="finalist")
+    specification = replace_field(task.specification, train_epochs=0.5 * 16)
+    short = Task(specification)
+    assert short.race_epochs == 0.5
+    score = raced_exits(short, Run(copied), evaluator_of(task), arch, "finalist", Quiet(), 5.0)
     assert 0 <= score <= 1
 
 

@@ -93,3 +93,26 @@ def test_a_runs_settings_of_training_reach_the_recipe() -> None:
     assert (recipe.ema, recipe.learning_rate, recipe.precision) == (0.9, 0.02, "bf16")
     plain = Task(make(QUICK)).recipe(2.0)
     assert (plain.ema, plain.precision) == (0.0, "fp32")
+
+
+@pytest.mark.parametrize("setting", ["teacher", "compile"])
+def test_networks_with_exits_have_no_teacher_and_are_not_compiled(
+    tmp_path: Path, setting: str
+) -> None:
+    with pytest.raises(UserError, match=f"plainly, without --{setting}"):
+        search(make({**QUICK, "early_exit": 0.5, setting: True}), tmp_path / "run")
+
+
+def test_a_network_with_exits_is_trained_from_nothing_where_that_is_asked_for(
+    finished: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(finished.run.folder, tmp_path / "run"))
+    arguments = ["--early-exit", "5", "--epochs", "0.5", "--quiet", "--json"]
+    reports = []
+    for more in (["--scratch"], ["--inherited", "--out", str(tmp_path / "inherited")]):
+        assert run("train", str(folder), *arguments, *more) == 0
+        reports.append(json.loads(capsys.readouterr().out))
+    name = reports[0]["id"]
+    for kind in ("-exits-scratch", "-exits"):
+        points = read_curve(folder / "trained" / f"{name}{kind}-0.5-epochs.jsonl")
+        assert points[-1]["step"] == points[-1]["steps"]
