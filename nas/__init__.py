@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nas.ray_settings import apply
+
 if TYPE_CHECKING:
     from nas.engine import search
     from nas.export import load
     from nas.run import Run
 
 __all__ = ["Run", "load", "search"]
+
+apply()
 
 _HOMES = {"load": "nas.export", "Run": "nas.run", "search": "nas.engine"}
 

@@ -21,16 +21,6 @@ CONNECT_SECONDS = 10
 
 OUR_PACKAGES = ("search_spaces", "hardware_profiles", "evaluators", "nas")
 
-SETTINGS = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
-    "RAY_worker_niceness": "0",
-}
-"""Ray's banner, usage note, accelerator warning, and the logs of machines that died are not the
-search's output (Ray reads some of it when it is imported). Its workers are as important as this
-process; Ray's default lets them starve beside anything else that runs."""
-
 QUIET_TUNE = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -52,8 +42,6 @@ def ray_session(count: int, address: str | None = None, *, gpus: int = 0) -> Ite
     Raises:
         UserError: if nobody answers at the address, or Ray has fewer of them at the start.
     """
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
     import ray
 
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from nas import specification as spec
-from nas.cluster import SETTINGS, check_reachable, ray_session
+from nas.cluster import check_reachable, ray_session
 from nas.data_parallel import train_together
 from nas.engine import search
 from nas.progress import OnStep, Quiet, ShowEvaluations
@@ -73,7 +73,6 @@ class Machines:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Machines]:
     before = dict(os.environ)
-    os.environ.update(SETTINGS)
     machines = Machines()
     yield machines
     machines.shutdown()
@@ -148,7 +147,7 @@ def searching(folder: Path, seconds: float, trials: int) -> dict[str, Any]:
 
 
 def test_a_machine_lost_amid_evaluations_costs_no_evaluation_and_repeats_none(
-    machines: Machines, tmp_path: Path
+    machines: Machines, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     reporter = Losing(machines, evaluation=8)
     specification = spec.make(searching(tmp_path, seconds=0.2, trials=24))
@@ -168,6 +167,7 @@ def test_a_machine_lost_amid_evaluations_costs_no_evaluation_and_repeats_none(
     assert len(Counter(node for nodes in ran for node in nodes)) == 3
     # What ran on the lost machine ran again; nothing else did.
     assert sum(len(nodes) for nodes in ran) <= 25
+    assert capfd.readouterr().out == ""
 
 
 def test_more_workers_or_gpus_than_the_cluster_has_are_refused_in_one_line(
