@@ -5,12 +5,13 @@ Knows logits of two networks. Does not know which network is which (`supernet_tr
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from evaluators.fitting import cross_entropy
+from nas.specification import Distillation
 
 ALPHAS = (-1.0, 1.0)
 """The two divergences of which the greater counts (Wang et al., "AlphaNet", 2021, section 3.2)."""
@@ -61,7 +62,8 @@ def adaptive_divergence(logits: Tensor, teacher: Tensor) -> Tensor:
     return torch.where(values[0] > values[1], surrogates[0], surrogates[1]).mean()
 
 
-Distillation = Literal["soft", "alpha"]
-
-LOSSES = {"soft": soft_cross_entropy, "alpha": adaptive_divergence}
+LOSSES: dict[Distillation, Callable[[Tensor, Tensor], Tensor]] = {
+    "soft": soft_cross_entropy,
+    "alpha": adaptive_divergence,
+}
 """In-place distillation by name: `(student's logits, teacher's logits) -> loss`."""

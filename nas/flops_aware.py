@@ -180,6 +180,7 @@ def shrink(
             seed=seed,
             checkpoint=_named(checkpoint, "gates"),
             on_step=on_step,
+            say=reporter.note,
         )
     kept = trained.chosen()
     smaller = channels_last(_cut(trained.gated, kept))
@@ -197,6 +198,7 @@ def shrink(
             seed=seed + 1,
             checkpoint=_named(checkpoint, "tuning"),
             on_step=on_step,
+            say=reporter.note,
         )
     if batches:
         recalibrate(smaller, batches)

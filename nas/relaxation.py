@@ -34,7 +34,6 @@ from search_spaces.architecture import Architecture
 SPLIT_SEED = 0
 """Which half of the training images is whose; not the run's seed, as with all parts of data."""
 
-
 STOCK = 512
 """Subnets within the budget, spread over its range, that the weights' sandwiches draw from."""
 
@@ -62,6 +61,7 @@ def relax(
     trajectory: Path | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
     on_point: Callable[[Point], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[npt.NDArray[np.float64]]:
     """Train a supernet's weights, in place, and the probabilities of its options.
 
@@ -71,13 +71,14 @@ def relax(
         draw: random subnets within the budget, for the weights.
         checkpoint: resumed from where it exists; see `nas.fit.fit`.
         trajectory: gets a `Point` a line.
+        say: see `nas.fit.fit`.
 
     Returns:
         For each choice of the space its final probabilities, `(options,)`.
 
     Raises:
         UserError: for a checkpoint of other settings, a metric that has no expectation, and a
-            loss that is not finite.
+            loss that runs away again and again.
     """
     augmentation = augmentation or Augmentation.from_names(data.augmentation)
     for_weights, for_logits = halves(data.train)
@@ -109,6 +110,7 @@ def relax(
         checkpoint_seconds=CHECKPOINT_SECONDS,
         on_step=on_step,
         companion=alternation,
+        say=say,
     )
     return [p.detach().double().numpy() for p in alternation.probabilities()]
 
@@ -151,6 +153,7 @@ def relaxed_evaluator(
             trajectory=run.trajectory,
             on_step=on_step,
             on_point=on_point,
+            say=reporter.note,
         )
     return inherited_from(supernet, task), probabilities
 

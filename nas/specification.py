@@ -15,6 +15,9 @@ Sampling = Literal["flops", "uniform", "attentive"]
 """Which subnets a supernet trains on: evenly over the range of MACs within the budget, uniformly
 over the choices there, or the best and the worst of their MACs."""
 
+Distillation = Literal["soft", "alpha"]
+"""How a subnet learns from the largest: by cross-entropy, or by the adaptive α-divergence."""
+
 
 class Specification(BaseModel):
     """What to search for and how. Counts are plain numbers; `None` means the default.
@@ -65,8 +68,7 @@ class Specification(BaseModel):
     trials: int = Field(100, ge=1)
     supernet_epochs: float | None = Field(None, gt=0)
     sampling: Sampling = "flops"
-    distillation: Literal["soft", "alpha"] = "soft"
-    """How a subnet learns from the largest: by cross-entropy, or by the adaptive α-divergence."""
+    distillation: Distillation = "soft"
     widening: bool = False
     """Whether the supernet's ranges open one after the other."""
     early_exit: float | None = Field(None, ge=0, lt=100)

@@ -17,8 +17,9 @@ import numpy as np
 from torch import Tensor
 
 from evaluators.fitting import cross_entropy, fitted
-from nas.distillation import LOSSES, Distillation
+from nas.distillation import LOSSES
 from nas.fit import Backward, Recipe
+from nas.specification import Distillation
 from nas.supernet import Supernet
 from nas.widening import Widening
 from search_spaces.architecture import Architecture

@@ -37,11 +37,13 @@ def train(
     seed: int,
     checkpoint: Path | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> None:
     """Train a network in place.
 
     Args:
         shape: of one sample as the network takes it; batches are fitted to it.
+        say: see `nas.fit.fit`.
     """
     fit(
         network,
@@ -51,4 +53,5 @@ def train(
         seed=seed,
         checkpoint=checkpoint,
         on_step=on_step,
+        say=say,
     )

@@ -17,12 +17,11 @@ from torch import nn
 from evaluators.batches import Batches
 from evaluators.budget import BudgetedSpace
 from nas.attentive import Attentive
-from nas.distillation import Distillation
 from nas.early_exit import jointly
 from nas.exit_supernet import ExitSupernet, exit_sandwich
 from nas.fit import Recipe
 from nas.remote_training import Fitting, steps_of
-from nas.specification import Sampling
+from nas.specification import Distillation, Sampling
 from nas.supernet import Supernet
 from nas.supernet_training import sandwich
 from nas.taught import taught
