@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 PROCESSES ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help search test slow lint wheel clean
+.PHONY: help search test slow lint docs wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -30,13 +30,16 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP) ## build the site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+
 # build/ goes first: setuptools would pack files that were deleted since.
 wheel: $(STAMP) ## build the wheel into dist/
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --outdir dist .
 
 clean: ## remove what was built and cached, keep .venv and runs/
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . \( -path ./.venv -o -path ./.git -o -path ./runs \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 # The constraints are what keeps the install to the tested versions; never install without them.
