@@ -81,6 +81,7 @@ def main() -> None:
                     "highest": round(float((two / one).max()), 3),
                 }
             )
+            print(rows[-1], flush=True)
     emit("ray_scaling", rows, vars(arguments), arguments.json)
 
 
@@ -118,11 +119,11 @@ def supernet(arguments: argparse.Namespace) -> Sides:
 
 
 def network(arguments: argparse.Namespace) -> Sides:
-    """ResNet-50 on 64 pixels: 25 million gradients to share a step."""
-    space = load_space("resnet", image_size=64, classes=CLASSES)
+    """ResNet-50 on 32 pixels: 25 million gradients to share a step."""
+    space = load_space("resnet", image_size=32, classes=CLASSES)
     arch = space.largest
     steps, batch = max(8, arguments.steps // 4), arguments.batch // 2
-    batches: Batches = ImageBatches.of(images(64, batch * steps, arguments.seed).only("train"))
+    batches: Batches = ImageBatches.of(images(32, batch * steps, arguments.seed).only("train"))
     torch.manual_seed(arguments.seed)
     alone = channels_last(build(space, arch))
     training = NetworkTraining(space, arch, alone, batches, Recipe(1.0, batch), arguments.seed)
