@@ -29,6 +29,9 @@ ENDED = ("COMPLETE", "PRUNED", "FAIL")
 PATIENCE = 30.0
 """Seconds to wait for a writer, who holds the file for milliseconds."""
 
+SEPARATOR = "\x1f"
+"""Between names; a control character that is in none."""
+
 BUDGET = "constraints:budget"
 """Where Optuna keeps the constraint that `Study.add` writes."""
 
@@ -84,10 +87,14 @@ def _evaluations(connection: sqlite3.Connection, study_name: str) -> list[Evalua
         [found[0], *ENDED],
     ).fetchall()
     attributes: dict[int, dict[str, Any]] = {trial: {} for trial, _ in trials}
-    rows = connection.execute("SELECT trial_id, key, value_json FROM trial_user_attributes")
-    for trial, key, text in rows:
+    rows = connection.execute(
+        "SELECT trial_id, key, value_json FROM trial_user_attributes"
+    ).fetchall()
+    # One text for all of them is parsed in half the time.
+    values = json.loads("[" + ",".join(text for *_, text in rows) + "]")
+    for (trial, key, _), value in zip(rows, values, strict=True):
         if trial in attributes:
-            attributes[trial][key] = json.loads(text)
+            attributes[trial][key] = value
     violations = _violations(connection)
     items = _items(connection, attributes)
     return [
@@ -118,22 +125,41 @@ def _items(
     """Names and values of each trial's choices, in the order in which they were written."""
     items: dict[int, list[tuple[str, Value]]] = {trial: [] for trial in wanted}
     options: dict[str, list[tuple[str, Value]]] = {}
+    layouts: dict[str, tuple[list[list[tuple[str, Value]]], list[int]]] = {}
+    # A row a trial, since a row a choice takes Python longer than everything else here.
     rows = connection.execute(
-        "SELECT trial_id, param_name, param_value, param_id FROM trial_params ORDER BY param_id"
+        f"SELECT trial_id, group_concat(param_name, '{SEPARATOR}'), "
+        "group_concat(CAST(param_value AS INTEGER)) FROM trial_params GROUP BY trial_id"
     )
-    # A choice has the same options in all trials of a study: one row of each says which.
-    for trial, name, code, row in rows:
+    for trial, names, codes in rows:
         if trial not in items:
             continue
-        known = options.get(name)
+        known = layouts.get(names)
         if known is None:
-            known = options[name] = _options(connection, name, row)
-        items[trial].append(known[int(code)])
+            known = layouts[names] = _layout(connection, trial, names.split(SEPARATOR), options)
+        tables, order = known
+        values = codes.split(",")
+        items[trial] = [tables[at][int(values[at])] for at in order]
     return items
 
 
-def _options(connection: sqlite3.Connection, name: str, row: int) -> list[tuple[str, Value]]:
-    (text,) = connection.execute(
-        "SELECT distribution_json FROM trial_params WHERE param_id = ?", [row]
-    ).fetchone()
-    return [(name, value) for value in json.loads(text)["attributes"]["choices"]]
+def _layout(
+    connection: sqlite3.Connection,
+    trial: int,
+    names: list[str],
+    options: dict[str, list[tuple[str, Value]]],
+) -> tuple[list[list[tuple[str, Value]]], list[int]]:
+    """The options of each of a trial's choices, and the order in which they were written.
+
+    The database joins them in an order of its own. A choice has the same options in all trials of a
+    study, and the same choices the same order.
+    """
+    rows = connection.execute(
+        "SELECT param_name, distribution_json FROM trial_params WHERE trial_id = ? "
+        "ORDER BY param_id",
+        [trial],
+    ).fetchall()
+    for name, text in rows:
+        if name not in options:
+            options[name] = [(name, value) for value in json.loads(text)["attributes"]["choices"]]
+    return [options[name] for name in names], [names.index(name) for name, _ in rows]

@@ -19,12 +19,12 @@ import numpy.typing as npt
 from nas.evaluation import Evaluation
 from nas.frontier import Objective
 from search_spaces.architecture import Value
-from search_spaces.space import Choice, SearchSpace
+from search_spaces.space import Choice, Rows, SearchSpace
 
 ABSENT = 255
 """Code of a choice that an architecture does not have."""
 
-SAMPLE = 2000
+SAMPLE = 1000
 """Evaluations that importances are computed of: more change them by less than their own noise."""
 
 LEAST = 20
@@ -40,6 +40,11 @@ class Chosen:
 
     choices: tuple[Choice, ...]
     codes: Codes
+
+    @property
+    def rows(self) -> Rows:
+        """The same as canonical rows of the space, `(n, choices)`."""
+        return np.where(self.codes == ABSENT, 0, self.codes).astype(np.uint8)
 
     @classmethod
     def of(cls, evaluations: Sequence[Evaluation], space: SearchSpace | None) -> Chosen:

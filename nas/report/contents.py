@@ -97,7 +97,7 @@ class Source:
             "choices": [{"name": c.name, "options": list(c.options)} for c in chosen.choices],
             "codes": packed(chosen.codes, "u1"),
             "axes": axes(chosen),
-            "networks": self._networks(done),
+            "networks": self._networks(chosen),
             "missing": self.missing,
             "published": published(self.run.specification),
             "panels": {
@@ -164,11 +164,11 @@ class Source:
         values = runs.values([done[i] for i in places], objectives)
         return {"winner": winner, "knee": places[knee(values, objectives)]}
 
-    def _networks(self, done: Sequence[Evaluation]) -> dict[str, Any] | None:
+    def _networks(self, chosen: Chosen) -> dict[str, Any] | None:
         if self.space is None:
             return None
         prices = self.task.tables.prices if self.targets else {}
-        return Networks(self.space, prices).told(self.space.encode([e.arch for e in done]))
+        return Networks(self.space, prices).told(chosen.rows)
 
 
 def _points(
