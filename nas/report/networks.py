@@ -30,6 +30,9 @@ INPUT = -1
 UNSAID = ("name", "inputs", "out_shape", "padding", "bias", "parts")
 """Fields of ops that are not told of them."""
 
+ALWAYS = ("kernel", "function")
+"""Fields that are told where they are as usual too."""
+
 
 class Networks:
     """The forms of a space's blocks that occur in some rows."""
@@ -166,7 +169,7 @@ def detail(op: Op) -> str:
     for item in fields(op):
         value = getattr(op, item.name)
         default = None if item.default is MISSING else item.default
-        if item.name in UNSAID or (value == default and item.name != "kernel"):
+        if item.name in UNSAID or (value == default and item.name not in ALWAYS):
             continue
         if item.name == "kernel":
             parts.append(f"{value}×{value}")

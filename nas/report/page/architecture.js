@@ -83,12 +83,11 @@ class ArchitectureView {
     const blocks = report.blocks(index);
     if (!blocks) {
       this.body.append(make("p", { class: "hint" },
-        `The space could not be made here, so its layers are not shown: ${report.told.missing}`));
+        `The space could not be made here, so its layers are not shown: ${report.told.missing}`),
+      this.choices(report, index));
     } else {
       this.pictures(report, index, blocks);
     }
-    this.body.append(make("details", { open: !blocks }, make("summary", {}, "Choices"),
-      make("div", { class: "wide" }, table(["part", "choices"], choicesByStage(report, index)))));
   }
 
   pictures(report, index, blocks) {
@@ -103,7 +102,8 @@ class ArchitectureView {
       make("div", { class: "panel" }, make("h3", {}, "Compute by layer"),
         make("p", {}, "Width is FLOPs: stages, blocks, ops. A click looks into one."), canvas,
         make("details", { ontoggle: (event) => this.layers(event.target, blocks, total) },
-          make("summary", {}, "Layers as a table"), make("div", { class: "wide" })))));
+          make("summary", {}, "Layers as a table"), make("div", { class: "wide", tabindex: 0 })),
+        this.choices(report, index))));
     const ops = blocks.reduce((sum, b) => sum + b.ops.length, 0);
     // The metrics are there at once; the pictures follow when the browser has shown them.
     this.wanted = index;
@@ -114,6 +114,11 @@ class ArchitectureView {
         if (this.wanted === index && canvas.isConnected) icicle(canvas, blocks, id);
       });
     });
+  }
+
+  choices(report, index) {
+    return make("div", {}, make("h3", {}, "Choices"),
+      make("div", { class: "wide", tabindex: 0 }, table(["part", "choices"], choicesByStage(report, index))));
   }
 
   layers(details, blocks, total) {

@@ -24,11 +24,11 @@ class ComparisonView {
       make("div", { class: "steps" },
         make("button", { type: "button", onclick: () => this.actions.swap() }, "Swap"), this.unpin())));
     this.body.append(make("div", { class: "two" },
-      make("div", { class: "panel wide" }, make("h3", {}, "Metrics"), this.metrics(report, first, second)),
-      make("div", { class: "panel wide" }, make("h3", {}, "Choices that differ"), this.choices(report, first, second))));
+      make("div", { class: "panel wide", tabindex: 0 }, make("h3", {}, "Metrics"), this.metrics(report, first, second)),
+      make("div", { class: "panel wide", tabindex: 0 }, make("h3", {}, "Choices that differ"), this.choices(report, first, second))));
     const [left, right] = [report.blocks(first), report.blocks(second)];
     if (left && right) {
-      this.body.append(make("div", { class: "panel across wide" },
+      this.body.append(make("div", { class: "panel across wide", tabindex: 0 },
         make("h3", {}, "What differs, layer by layer, and what it costs"),
         make("p", {}, `Differences are those of ${b} against ${a}. FLOPs and parameters add up to the ` +
           "whole difference; memory is each block's own peak."),

@@ -119,10 +119,11 @@ class Frontier {
 
   words() {
     const { report, members } = this;
-    byId("plot-words").textContent =
+    const words =
       `${this.y.label} (${better(this.y)}) against ${this.x.label} (${better(this.x)}): ` +
       `${members.length} of ${report.count.toLocaleString("en")} evaluated architectures are on ` +
       "the frontier of these two, drawn as a line; a click on any point shows its architecture.";
+    byId("plot-words").textContent = words[0].toUpperCase() + words.slice(1);
   }
 
   references() {

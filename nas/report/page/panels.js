@@ -15,6 +15,11 @@ class Panels {
         draw();
       }
     }, { rootMargin: "400px" });
+    // On paper everything is in view.
+    window.addEventListener("beforeprint", () => {
+      for (const draw of this.pending.values()) draw();
+      this.pending.clear();
+    });
   }
 
   take(report) {
