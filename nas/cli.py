@@ -169,7 +169,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="[default: RUN/report.html]")] = None,
     device: Annotated[
         list[str] | None,
-        typer.Option(help="Price the networks on this device instead of the run's, repeatable."),
+        typer.Option(help="Price the networks on this device too, repeatable."),
     ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="Follow a run that goes on, in a browser.")

@@ -11,6 +11,7 @@ The report draws the same figures in the colours of its page, light or dark: it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -43,9 +44,14 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 def _figure(x: str, y: str, *, height: int = 320) -> go.Figure:
     figure = go.Figure()
     _style(figure, height)
-    figure.update_xaxes(title_text=x)
-    figure.update_yaxes(title_text=y)
+    figure.update_xaxes(title_text=_text(x))
+    figure.update_yaxes(title_text=_text(y))
     return figure
+
+
+def _text(words: object) -> str:
+    """Words of a run as plotly shows them: it takes a little HTML in its texts for what it is."""
+    return escape(str(words), quote=False)
 
 
 def _style(figure: go.Figure, height: int) -> None:
@@ -231,7 +237,7 @@ def curves(found: Mapping[str, Sequence[Mapping[str, Any]]] | Run) -> go.Figure:
                 "color": list(LIGHT.values())[index % 4],
                 "dash": DASHES[index // 4 % len(DASHES)],
             },
-            name=name.replace("-epochs", " epochs").replace("-", ", "),
+            name=_text(name.replace("-epochs", " epochs").replace("-", ", ")),
         )
     return figure
 
@@ -251,13 +257,13 @@ def importance(found: Mapping[str, Mapping[str, float]], most: int = 16) -> go.F
     for index, (metric, shares) in enumerate(found.items()):
         figure.add_bar(
             x=[shares.get(name, 0.0) for name in names],
-            y=names,
+            y=[_text(name) for name in names],
             orientation="h",
             marker={
                 "color": list(LIGHT.values())[index % 4],
                 "pattern": {"shape": patterns[index % len(patterns)]},
             },
-            name=f"for {label(metric)}",
+            name=_text(f"for {label(metric)}"),
         )
     figure.update_layout(barmode="group", bargap=0.25)
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")
@@ -273,7 +279,7 @@ def preferences(
         rows: choice, option, share among all, share on the frontier, and what else there is.
     """
     widest = sorted(rows, key=lambda row: -abs(row[3] - row[2]))[:most][::-1]
-    names = [f"{name} = {option}" for name, option, *_ in widest]
+    names = [_text(f"{name} = {option}") for name, option, *_ in widest]
     figure = _figure("share of the architectures", "", height=110 + 26 * len(widest))
     figure.add_scatter(
         x=[end for row in widest for end in (row[2], row[3], None)],

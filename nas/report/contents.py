@@ -45,7 +45,7 @@ class Source:
     run: Run
     task: Task
     devices: bool
-    """Whether other devices were asked for than the search knew."""
+    """Whether more devices were asked for than the search knew."""
     space: SearchSpace | None = None
     targets: Sequence[Target] = ()
     missing: str = ""
@@ -60,7 +60,8 @@ class Source:
             UserError: for devices that nothing is known of. Data that are not at hand are no error:
                 then the report has no networks.
         """
-        source = cls(run, task_of(run, devices), bool(devices))
+        known = dict.fromkeys((*run.specification.devices, *devices)) if devices else ()
+        source = cls(run, task_of(run, tuple(known)), bool(devices))
         try:
             source.space = source.task.space
             source.worst = source.task.worst
@@ -73,7 +74,8 @@ class Source:
 
     def contents(self) -> dict[str, Any]:
         """What the page shows of the run as it is now."""
-        evaluations = self.run.evaluations()
+        # A supernet trains before there is a study.
+        evaluations = self.run.evaluations() if self.run.study_path.exists() else []
         good = [(n, e) for n, e in enumerate(evaluations) if e.error is None]
         done = self._priced([e for _, e in good])
         chosen = Chosen.of(done, self.space)
@@ -138,14 +140,15 @@ class Source:
         return [
             replace(
                 e,
-                metrics=e.metrics
+                metrics=before.metrics
+                | e.metrics
                 | {
                     CARBON + metric.removeprefix(ENERGY): micrograms(energy, grams)
                     for metric, energy in e.metrics.items()
                     if metric.startswith(ENERGY)
                 },
             )
-            for e in evaluations
+            for before, e in zip(done, evaluations, strict=True)
         ]
 
     def _on_frontier(self, done: Sequence[Evaluation]) -> npt.NDArray[np.bool_]:

@@ -11,6 +11,7 @@ import errno
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,15 +36,23 @@ WATCHED = (
 """What changes in a run when there is something new to see."""
 
 
+REST = 9.0
+"""Seconds of rest for each second of work: what is watched is not to be slowed down by it."""
+
+
 class Contents:
     """The contents of a run, made anew when it has changed."""
 
-    def __init__(self, folder: Path, make: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, make: Callable[[], dict[str, Any]], rest: float = REST
+    ) -> None:
         """Do not make anything yet."""
         self._folder = folder
         self._make = make
+        self._rest = rest
         self._lock = threading.Lock()
         self._known: tuple[str, dict[str, Any]] | None = None
+        self._due = 0.0
 
     @property
     def version(self) -> str:
@@ -64,9 +73,11 @@ class Contents:
             UserError: if the run cannot be read now.
         """
         with self._lock:
-            version = self.version
-            if self._known is None or self._known[0] != version:
+            version, began = self.version, time.monotonic()
+            if self._known is None or (self._known[0] != version and began >= self._due):
                 self._known = version, self._make()
+                ended = time.monotonic()
+                self._due = ended + self._rest * (ended - began)
             return self._known
 
 
@@ -79,9 +90,6 @@ def handler(contents: Contents, title: str) -> type[BaseHTTPRequestHandler]:
             if place not in ("/", f"/{DATA}"):
                 self._answer(HTTPStatus.NOT_FOUND, "text/plain", "not here")
                 return
-            if place != "/" and self.headers.get("If-None-Match") == contents.version:
-                self._answer(HTTPStatus.NOT_MODIFIED, "application/json", "")
-                return
             try:
                 version, found = contents.latest()
             except (UserError, OSError) as error:
@@ -89,6 +97,8 @@ def handler(contents: Contents, title: str) -> type[BaseHTTPRequestHandler]:
                 return
             if place == "/":
                 self._answer(HTTPStatus.OK, "text/html", page(found, title=title, address=DATA))
+            elif self.headers.get("If-None-Match") == version:
+                self._answer(HTTPStatus.NOT_MODIFIED, "application/json", "")
             else:
                 self._answer(HTTPStatus.OK, "application/json", json.dumps(found), version)
 

@@ -225,7 +225,7 @@ def test_published_networks_stand_beside_imagenet_alone() -> None:
 
 def test_a_run_without_evaluations_is_one_line(scored: Outcome, tmp_path: Path) -> None:
     shutil.copy(scored.run.folder / "specification.json", tmp_path)
-    with pytest.raises(UserError, match="no study at"):
+    with pytest.raises(UserError, match="holds no evaluated architecture yet"):
         report_and_print(tmp_path)
     Study(tmp_path / "study.db", scored.task.space, scored.run.objectives)
     with pytest.raises(UserError, match=r"holds no evaluated architecture yet: .*--serve waits"):
@@ -281,7 +281,7 @@ def test_the_command_writes_where_it_is_asked_and_prints_the_place(
     assert capsys.readouterr().out.strip() == str(out)
     text = out.read_text(encoding="utf-8")
     assert "latency on RaspberryPi4, ms" in text
-    assert "latency on V100" not in text.partition('"panels"')[0]
+    assert "latency on V100, ms" in text
     for arguments, message in (
         (["report", str(tmp_path)], "is not a run"),
         (["report", str(scored.run.folder), "--out", str(tmp_path)], "is a folder"),

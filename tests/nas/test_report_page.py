@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,14 @@ def selected(page: Page) -> str:
 
 def index_of(page: Page, arch: str) -> int:
     return int(page.evaluate("id => report.ids.indexOf(id)", arch))
+
+
+def until(page: Page, condition: str) -> None:
+    """Wait for a condition; the page's policy forbids the browser to evaluate one by itself."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"never: {condition}"
+        page.wait_for_timeout(100)
 
 
 def click_point(page: Page, index: int) -> None:
@@ -249,15 +259,15 @@ def test_the_keyboard_alone_is_enough(opened: Page) -> None:
     opened.keyboard.press("Home")
     members = opened.evaluate("frontier.members.map(i => report.ids[i])")
     assert selected(opened) == members[0]
-    for arch in members[1:4]:
+    for arch in members[1:3]:
         opened.keyboard.press("ArrowRight")
         assert selected(opened) == arch
         expect(opened.locator("#said")).to_contain_text(f"Selected {arch}")
     while opened.evaluate("document.activeElement.closest('#list') === null"):
         opened.keyboard.press("Tab")
     opened.keyboard.press("ArrowDown")
-    assert selected(opened) == members[4]
-    assert opened.evaluate("document.activeElement.textContent") == members[4][:8]
+    assert selected(opened) == members[3]
+    assert members[3][:8] in opened.evaluate("document.activeElement.textContent")
     opened.keyboard.press("Home")
     opened.keyboard.press("Enter")
     while opened.evaluate("document.activeElement.id") != "pin":
@@ -279,7 +289,7 @@ def test_everything_that_can_be_used_has_a_name_and_charts_have_tables(opened: P
         assert opened.get_by_role(role).count() == 1  # type: ignore[arg-type]
     levels = opened.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
     assert levels[0] == 1
-    assert all(later - sooner <= 1 for sooner, later in zip(levels, levels[1:], strict=False))
+    assert all(later - sooner <= 1 for sooner, later in pairwise(levels))
     figures = opened.locator("article.panel", has=opened.locator(".figure"))
     for at in range(figures.count()):
         key = figures.nth(at).get_attribute("id")
@@ -335,7 +345,8 @@ def test_ink_can_be_read_on_its_ground(browser: Browser, report: Path, scheme: A
             return 0.2126 * r + 0.7152 * g + 0.0722 * b;
           };
           const ratio = (a, b) => {
-            const [high, low] = [light(theme(a).slice(1)), light(theme(b).slice(1))].sort().reverse();
+            const both = [light(theme(a).slice(1)), light(theme(b).slice(1))];
+            const [high, low] = [Math.max(...both), Math.min(...both)];
             return (high + 0.05) / (low + 0.05);
           };
           return ["--ink", "--soft", "--accent", "--bound", "--third", "--less", "--more"]
@@ -347,8 +358,8 @@ def test_ink_can_be_read_on_its_ground(browser: Browser, report: Path, scheme: A
     other = "light" if scheme == "dark" else "dark"
     before = page.evaluate("theme('--ink')")
     page.emulate_media(color_scheme=other)
-    page.wait_for_function("before => theme('--ink') !== before", arg=before)
-    page.wait_for_function("frontier.chart.layout.font.color === theme('--ink')")
+    until(page, f"theme('--ink') !== '{before}'")
+    until(page, "frontier.chart.layout.font.color === theme('--ink')")
     watched.context.close()
     assert watched.complaints == []
 
@@ -374,7 +385,8 @@ def live(scored: Outcome, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     content |= {"devices": [], "high": {}}
     (folder / "specification.json").write_text(json.dumps(content), encoding="utf-8")
     Study(folder / "study.db", scored.task.space, scored.run.objectives)
-    server = open_server(Contents(folder, Source.of(Run(folder)).contents), "live", 0)
+    contents = Contents(folder, Source.of(Run(folder)).contents, rest=0)
+    server = open_server(contents, "live", 0)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}/", folder
@@ -402,13 +414,13 @@ def test_a_live_run_is_followed_and_the_selection_stays(
     page.goto(address)
     expect(page.locator("#live")).to_contain_text("Waiting for the first evaluation")
     add(folder, scored, [0.5, 0.6, 0.7], 1)
-    page.wait_for_function("report.count === 3")
+    until(page, "report.count === 3")
     expect(page.locator("#live")).to_contain_text("Following the run")
     page.wait_for_selector("#chart .point")
     page.evaluate("frontier.select(2)")
     chosen = selected(page)
     add(folder, scored, [0.8, 0.9], 2)
-    page.wait_for_function("report.count === 5")
+    until(page, "report.count === 5")
     assert selected(page) == chosen
     assert page.evaluate("frontier.after") == 5
 
