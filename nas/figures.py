@@ -129,12 +129,16 @@ def frontier(run: Run, x: str = "macs", y: str | None = None) -> go.Figure:
 def progress(found: Progress | Run, *, against: str = "evaluations") -> go.Figure:
     """The hypervolume against `evaluations` or against `hours`."""
     reached = _progress_of(found) if isinstance(found, Run) else found
-    by_time = against == "hours"
-    figure = _figure(
-        "hours since the first evaluation began" if by_time else "evaluations", "hypervolume"
-    )
+    x: Sequence[float | None] = reached.evaluations
+    words = "evaluations"
+    if against == "hours":
+        short = max((h for h in reached.hours if h is not None), default=0.0) < 1
+        x = [None if h is None else h * (60 if short else 1) for h in reached.hours]
+        words = f"{'minutes' if short else 'hours'} since the first evaluation began"
+    figure = _figure(words, "hypervolume")
+    figure.update_yaxes(rangemode="nonnegative")
     figure.add_scatter(
-        x=reached.hours if by_time else reached.evaluations,
+        x=x,
         y=reached.hypervolumes,
         mode="lines",
         line={"shape": "hv", "color": LIGHT["accent"], "width": 2},
@@ -219,6 +223,7 @@ def relaxation(
             col=1,
         )
     figure.update_yaxes(title_text="λ", row=len(costs) + 1, col=1)
+    figure.update_yaxes(rangemode="nonnegative")
     figure.update_xaxes(title_text="step", row=len(costs) + 1, col=1)
     _style(figure, 180 + 180 * len(costs))
     return figure

@@ -259,15 +259,16 @@ def test_the_keyboard_alone_is_enough(opened: Page) -> None:
     opened.keyboard.press("Home")
     members = opened.evaluate("frontier.members.map(i => report.ids[i])")
     assert selected(opened) == members[0]
-    for arch in members[1:3]:
+    assert len(members) > 2
+    for arch in members[1:]:
         opened.keyboard.press("ArrowRight")
         assert selected(opened) == arch
         expect(opened.locator("#said")).to_contain_text(f"Selected {arch}")
     while opened.evaluate("document.activeElement.closest('#list') === null"):
         opened.keyboard.press("Tab")
-    opened.keyboard.press("ArrowDown")
-    assert selected(opened) == members[3]
-    assert members[3][:8] in opened.evaluate("document.activeElement.textContent")
+    opened.keyboard.press("ArrowUp")
+    assert selected(opened) == members[-2]
+    assert members[-2][:8] in opened.evaluate("document.activeElement.textContent")
     opened.keyboard.press("Home")
     opened.keyboard.press("Enter")
     while opened.evaluate("document.activeElement.id") != "pin":

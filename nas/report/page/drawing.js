@@ -74,7 +74,6 @@ function graph(blocks, label) {
   const input = { x: (WIDTH + LEFT) / 2, y: 16, row: -1 };
   parts.nodes += `<text x="${input.x}" y="${input.y + 4}" text-anchor="middle" class="block">input ` +
     `${shape(blocks[0].ops[0].in[0])}</text>`;
-  const order = new Map(blocks.map((b, i) => [b.name, i]));
   const places = {};
   let top = 44;
   for (const shelf of shelves.filter(Boolean)) {
@@ -82,14 +81,11 @@ function graph(blocks, label) {
     const cell = Math.min(300, (WIDTH - LEFT - 24) / columns);
     const tallest = Math.max(...shelf.map(rowsOf));
     let left = LEFT + (WIDTH - LEFT - 24 - cell * columns) / 2;
-    const names = [...new Set(shelf.map((b) => b.name))];
+    const name = shelf.length === 1 ? shelf[0].name : common(shelf.map((b) => b.name));
     parts.bands += `<rect class="band" x="0" y="${top - 6}" width="${WIDTH}" height="${tallest * ROW}" rx="6"/>`;
-    if (names.length === 1) {
-      parts.nodes += `<text class="block" x="8" y="${top + 12}">${escaped(names[0])}</text>`;
-    }
+    parts.nodes += `<text class="block" x="8" y="${top + 12}">${escaped(name)}</text>`;
     for (const block of shelf) {
       const middle = left + cell * columnsOf(block) / 2;
-      if (names.length > 1) left += 0;
       places[block.name] = block.ops.map((op, i) => ({
         x: middle + block.template.x[i] * cell, y: top + block.template.y[i] * ROW + 10, width: cell - 12,
       }));
@@ -111,6 +107,13 @@ function graph(blocks, label) {
   });
   return `<svg viewBox="0 0 ${WIDTH} ${top}" role="img" aria-label="${escaped(label)}" ` +
     `xmlns="http://www.w3.org/2000/svg">${parts.bands}${parts.edges}${parts.nodes}</svg>`;
+}
+
+// The words that names begin with alike: `stage0_cell0` of two of its edges.
+function common(names) {
+  const words = names.map((name) => name.split("_"));
+  const alike = words[0].findIndex((word, at) => words.some((other) => other[at] !== word));
+  return words[0].slice(0, alike < 0 ? undefined : alike).join("_");
 }
 
 function edge(from, to) {
