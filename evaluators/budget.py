@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.costs import Costs, CostTables
-from evaluators.nearest import nearest_row
 from evaluators.sizes import format_size
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import Rows
@@ -164,6 +163,8 @@ class BudgetedSpace:
     def _least_violating(self) -> npt.NDArray[np.uint8]:
         """The row nearest to the budget; over the whole space where that is possible."""
         if not any(metric in self.tables.columns for metric in self.budget.metrics):
+            from evaluators.nearest import nearest_row  # brings half a second of scipy
+
             return nearest_row(self.tables, self.budget.high, self.budget.low)
         # Published measurements are no sums, but spaces that have been measured are small.
         if self.space.size <= ENUMERABLE:

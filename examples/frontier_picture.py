@@ -17,7 +17,7 @@ def main(folder: str, picture: str) -> None:
     """Draw every evaluated architecture, the frontier, the winner and the budget."""
     run = nas.Run(folder)
     done = [e for e in run.evaluations() if e.error is None]
-    front, winner = run.frontier(done), run.find("best")
+    front, winner = run.front(done), run.find("best")
     figure, axes = plt.subplots(figsize=(7, 4), dpi=150)
     macs = [e.metrics["macs"] / 1e3 for e in done]
     accuracy = [100 * e.metrics["accuracy"] for e in done]

@@ -98,6 +98,7 @@ def frontier(
     sort: Annotated[str | None, typer.Option(help="Metric to sort by, such as greenscore.")] = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print only CSV.")] = False,
+    parquet: Annotated[Path | None, typer.Option(help="Also write it to a Parquet file.")] = None,
 ) -> None:
     """Print the frontier of a run: the architectures that no other one dominates."""
     from evaluators.sizes import parse_size
@@ -112,6 +113,7 @@ def frontier(
         sort=sort,
         as_json=as_json,
         as_csv=as_csv,
+        parquet=parquet,
     )
 
 
@@ -146,6 +148,38 @@ def show(
     from nas.show import print_architecture
 
     print_architecture(run, arch, as_json=as_json)
+
+
+@app.command()
+def diff(
+    run: RunFolder,
+    first: Annotated[str, typer.Argument(help="Id (a prefix will do), 'best' or 'knee'.")],
+    second: Annotated[str, typer.Argument(help="The one to hold against it.")],
+    as_json: Json = False,
+) -> None:
+    """Print what differs between two architectures, layer by layer, and what that costs."""
+    from nas.show_diff import print_difference
+
+    print_difference(run, first, second, as_json=as_json)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option(help="[default: RUN/report.html]")] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="Price the networks on this device too, repeatable."),
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Follow a run that goes on, in a browser.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Of --serve; 0: any.", min=0, max=65535)] = 8765,
+) -> None:
+    """Write a run as one page that opens offline: frontier, networks, how the search went."""
+    from nas.report.command import report_and_print
+
+    report_and_print(run, out=out, devices=device or (), live=serve, port=port)
 
 
 @app.command()

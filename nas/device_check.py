@@ -145,35 +145,12 @@ def _print(table: MeasuredTable, found: Quality, flops: Quality, noisy: int) -> 
 
 
 def _page(table: MeasuredTable, found: Quality) -> str:
-    import plotly.graph_objects as go
+    from nas.figures import latency_check
 
-    measured = [network.ms for network in table.checked]
-    predicted = [network.predicted_ms or 0.0 for network in table.checked]
-    ends = [min(measured + predicted) * 0.95, max(measured + predicted) * 1.05]
-    figure = go.Figure()
-    for factor, label in ((0.9, "±10 %"), (1.1, None)):
-        figure.add_scatter(
-            x=ends,
-            y=[factor * end for end in ends],
-            mode="lines",
-            line={"dash": "dot", "color": "#888"},
-            name=label,
-            showlegend=label is not None,
-        )
-    figure.add_scatter(
-        x=measured,
-        y=predicted,
-        mode="markers",
-        marker={"size": 9, "color": "#2563eb"},
-        name="unseen networks",
-        text=[f"{format_size(network.macs)} FLOPs" for network in table.checked],
-        hovertemplate="measured %{x:.3f} ms<br>predicted %{y:.3f} ms<br>%{text}<extra></extra>",
-    )
+    figure = latency_check(table)
     figure.update_layout(
         title=f"{table.device}, {table.space}, {table.setting}<br><sub>"
         f"{checked_words(found)}</sub>",
-        xaxis_title="measured milliseconds",
-        yaxis_title="predicted milliseconds",
-        template="plotly_white",
+        margin={"t": 90},
     )
     return str(figure.to_html(include_plotlyjs=True, full_html=True))

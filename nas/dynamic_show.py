@@ -38,7 +38,7 @@ def export_dynamic_and_print(
     from nas.task import Task
 
     run = Run(folder)
-    front = run.frontier()
+    front = run.front()
     if not front:
         raise UserError(f"{folder} has no evaluated architecture within its budget yet")
     if "accuracy" not in front[0].metrics:

@@ -14,10 +14,10 @@ from evaluators.budget import ENERGY, LATENCY
 from evaluators.costs import METRICS
 from evaluators.sizes import format_metric
 from nas import run as runs
+from nas.evaluation import Evaluation
 from nas.frontier import Objective, is_cost
 from nas.frontier import knee as knee_of
 from nas.run import Run
-from nas.study import Evaluation
 
 FRONTIER_ROWS = 20
 
@@ -62,7 +62,7 @@ def print_table(
         "loss": "validation\nloss",
     }
     for name in names:
-        table.add_column(headers.get(name) or _on_device(name), justify="right", overflow="fold")
+        table.add_column(headers.get(name) or on_device(name), justify="right", overflow="fold")
     table.add_column("", no_wrap=True)
     shown = _spread(front, FRONTIER_ROWS, keep=[e for e in (knee, marked) if e is not None])
     for evaluation in shown:
@@ -78,7 +78,7 @@ def print_table(
         console.print(f"{len(shown)} of {len(front)}; all: nas frontier {run.folder} --csv")
 
 
-def _on_device(name: str) -> str:
+def on_device(name: str) -> str:
     """`latency_ms_V100` is `ms on V100`."""
     for prefix, unit in ((LATENCY, "ms"), (ENERGY, "mJ")):
         if name.startswith(prefix):

@@ -18,9 +18,9 @@ from evaluators.budget import ENERGY, LATENCY
 from evaluators.energy import JOULES_PER_KWH
 from evaluators.sizes import format_metric
 from hardware_profiles.grid import load_region
+from nas.evaluation import Evaluation
 from nas.frontier import Objective, objective
 from nas.run import Run
-from nas.study import Evaluation
 from nas.task import GREENSCORE, Task
 from search_spaces.errors import UserError
 
@@ -78,6 +78,11 @@ class Standing:
     micrograms: float | None
 
 
+def micrograms(millijoules: float, grams: float) -> float:
+    """CO2e of an inference in micrograms, on a grid of so many grams a kWh."""
+    return MICROGRAMS * grams * millijoules / 1e3 / JOULES_PER_KWH
+
+
 def standings(task: Task, evaluations: Sequence[Evaluation]) -> list[Standing]:
     """Every feasible network, the greenest first.
 
@@ -98,9 +103,7 @@ def standings(task: Task, evaluations: Sequence[Evaluation]) -> list[Standing]:
             e,
             int(places["accuracy"][i]),
             int(places[GREENSCORE][i]),
-            None
-            if energy is None
-            else MICROGRAMS * grams * e.metrics[energy] / 1e3 / JOULES_PER_KWH,
+            None if energy is None else micrograms(e.metrics[energy], grams),
         )
         for i, e in enumerate(known)
     ]

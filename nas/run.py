@@ -17,17 +17,22 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from evaluators.budget import Budget, shown
 from nas import frontier as f
 from nas import specification as spec
+from nas.evaluation import Evaluation
 from nas.specification import Specification
-from nas.study import Evaluation, read_evaluations
+from nas.study_file import read_evaluations
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
 
 
 class Run:
@@ -85,9 +90,31 @@ class Run:
         """Every evaluation so far, failed ones too, oldest first."""
         return read_evaluations(self.study_path)
 
-    def frontier(self, evaluations: Sequence[Evaluation] | None = None) -> list[Evaluation]:
-        """The non-dominated evaluations, by the last objective ascending."""
+    def front(self, evaluations: Sequence[Evaluation] | None = None) -> list[Evaluation]:
+        """The non-dominated evaluations, by MACs ascending."""
         return frontier(self.evaluations() if evaluations is None else evaluations, self.objectives)
+
+    def frontier(self) -> pd.DataFrame:
+        """The frontier as a pandas frame: a row an architecture, cheapest first; see `frame`."""
+        return self.frame(self.front())
+
+    def frame(self, evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+        """Evaluations as a pandas frame, with the run's knee and winner marked.
+
+        Columns are the metrics, `knee`, `winner` and the choices; the index is `id`.
+        """
+        from nas.frames import frame  # pandas takes longer to import than a study to read
+
+        front, summary = self.front(), self.summary()
+        at = f.knee(values(front, self.objectives), self.objectives) if front else None
+        winner = summary["winner"]["id"] if summary else None
+        return frame(evaluations, knee=None if at is None else front[at], winner=winner)
+
+    def figure(self) -> go.Figure:
+        """The frontier as a plotly figure, which Jupyter shows by itself; more in `nas.figures`."""
+        from nas.figures import frontier as drawn
+
+        return drawn(self)
 
     def best_in_bins(
         self, bins: int, evaluations: Sequence[Evaluation] | None = None
@@ -114,7 +141,7 @@ class Run:
             winner = next((e for e in done if e.arch.id == won), None)
             return winner or best([e for e in done if e.feasible], self.objectives)
         if name == "knee":
-            front = self.frontier(done)
+            front = self.front(done)
             return front[f.knee(values(front, self.objectives), self.objectives)]
         matches = {e.arch.id: e for e in done if e.arch.id.startswith(name)}
         if len(matches) > 1:

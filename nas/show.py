@@ -19,11 +19,11 @@ from rich.table import Table
 from evaluators.costs import CONVENTION, METRICS, block_costs
 from evaluators.sizes import format_metric, format_size
 from nas import run as runs
+from nas.evaluation import Evaluation
 from nas.frontier import is_cost
 from nas.frontier_table import cell, print_table
 from nas.run import Run
 from nas.specification import Specification
-from nas.study import Evaluation
 from search_spaces.errors import UserError, unknown
 
 
@@ -174,6 +174,7 @@ def print_frontier(
     sort: str | None = None,
     as_json: bool,
     as_csv: bool,
+    parquet: Path | None = None,
 ) -> None:
     """`nas frontier`; with `bins`, the best in each range of FLOPs instead.
 
@@ -197,6 +198,10 @@ def print_frontier(
     if sort is not None:
         front = _sorted(front, sort)
     rows = [{"id": e.arch.id, **_whole(e.metrics), "choices": dict(e.arch)} for e in front]
+    if parquet is not None:
+        from nas.frames import write_parquet  # pandas takes long to import
+
+        write_parquet(run.frame(front), parquet)
     if as_json:
         _print_json(rows)
     elif as_csv:

@@ -49,7 +49,7 @@ def train_and_print(
     from nas.cluster import check_reachable
 
     run = Run(folder)
-    found = run.frontier() if frontier else [run.find(name) for name in names]
+    found = run.front() if frontier else [run.find(name) for name in names]
     archs = list(dict.fromkeys(evaluation.arch for evaluation in found))
     if not archs:
         raise UserError(f"{folder} has no evaluated architecture within its budget yet")

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evaluators.greenscore import DEFAULT_EXPONENT
 from search_spaces.errors import UserError, unknown
 
+VERSION = 1
+"""The format of runs that this program writes; it reads all up to it."""
+
 Sampling = Literal["flops", "uniform", "attentive"]
 """Which subnets a supernet trains on: evenly over the range of MACs within the budget, uniformly
 over the choices there, or the best and the worst of their MACs."""
@@ -92,7 +95,8 @@ class Specification(BaseModel):
     calibration_images: int = Field(512, ge=1)
     seed: int = Field(0, ge=0)
     device: str = "cpu"
-    version: int = 1
+    version: int = VERSION
+    """Of the run's format; see `VERSION`."""
 
 
 SEARCH_FIELDS = (
@@ -161,6 +165,12 @@ def read(path: Path) -> Specification:
         raise UserError(f"cannot read {path}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}, expected a JSON object")
+    version = values.get("version", VERSION)
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
+        raise UserError(
+            f"{path} is of version {version}, and this program reads up to {VERSION}: the program "
+            "that wrote it, or a later one, can (pip install --upgrade budget-nas)"
+        )
     return make(values)
 
 

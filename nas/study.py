@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +18,17 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from nas.evaluation import Evaluation
 from nas.frontier import Objective
+from nas.study_file import STUDY_NAME, read_evaluations
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import write_atomically
 from search_spaces.space import SearchSpace
 
-STUDY_NAME = "search"
+__all__ = ["STUDY_NAME", "Evaluation", "Study", "read_evaluations", "read_with_optuna"]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is known of one evaluated architecture.
-
-    `metrics` has its costs and what the evaluator said; `error` is the reason when it failed;
-    `violation` is how far it turned out to be outside bounds that nothing could tell before, as a
-    sum of relative excesses; `sampler` is what the strategy wants to find again on resuming.
-    """
-
-    arch: Architecture
-    metrics: dict[str, float]
-    seconds: float = 0.0
-    error: str | None = None
-    sampler: dict[str, Any] = field(default_factory=dict)
-    violation: float = 0.0
-
-    @property
-    def feasible(self) -> bool:
-        """Whether it succeeded and is within every bound."""
-        return self.error is None and self.violation == 0
 
 
 class Study:
@@ -147,14 +126,12 @@ class Study:
         return [_evaluation(t) for t in trials if t.state.is_finished() and "arch" in t.user_attrs]
 
 
-def read_evaluations(storage: Path | str) -> list[Evaluation]:
-    """All recorded evaluations of a study, without knowing its space.
+def read_with_optuna(storage: Path | str) -> list[Evaluation]:
+    """The same as `read_evaluations`, by Optuna itself: of any storage that it knows.
 
     Raises:
         UserError: if there is no study or it cannot be read.
     """
-    if isinstance(storage, Path) and not storage.exists():
-        raise UserError(f"no study at {storage}")
     try:
         study = optuna.load_study(storage=_url(storage), study_name=STUDY_NAME)
         trials = study.get_trials(deepcopy=False)
@@ -172,6 +149,7 @@ def _evaluation(trial: FrozenTrial) -> Evaluation:
         attributes.get("error"),
         attributes["sampler"],
         trial.constraints.get("budget", 0.0),
+        None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
     )
 
 

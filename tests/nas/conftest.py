@@ -44,3 +44,30 @@ def folder(tmp_path: Path) -> Path:
 def copied(finished: Outcome, tmp_path: Path) -> Path:
     """The small search in a run folder of one's own."""
     return Path(shutil.copytree(finished.run.folder, tmp_path / "copied"))
+
+
+OWN_EVALUATOR = '''
+def score(arch):
+    """Large is accurate; one stem fails, with words that a page must not take for its own."""
+    if arch["stem_width"] == 8 and arch["stage0_depth"] == 2:
+        raise ValueError("no </script><script>alert('<b>here</b>')</script> today")
+    size = sum(value for value in arch.values() if not isinstance(value, (str, bool)))
+    return {"accuracy": 1 - 30 / size, "slowness": size / 100}
+'''
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A search scored by a function, with failures and a device. Tests only read it."""
+    place = tmp_path_factory.mktemp("scored")
+    (place / "own.py").write_text(OWN_EVALUATOR, encoding="utf-8")
+    specification = make(
+        {
+            "space": "mobilenet-tiny",
+            "evaluator": f"{place / 'own.py'}:score",
+            "high": {"macs": 600_000, "slowness": 2.0},
+            "devices": ["V100"],
+            "trials": 40,
+        }
+    )
+    return search(specification, place / "run <b>&amp;</b>")

@@ -36,7 +36,7 @@ def test_a_run_is_exported_and_its_subnets_are_listed_and_scored(
     folder = finished.run.folder
     export_dynamic_and_print(folder, out, overwrite=False, quiet=True, as_json=True)
     told = json.loads(capsys.readouterr().out)
-    front = {e.arch.id: e for e in finished.run.frontier()}
+    front = {e.arch.id: e for e in finished.run.front()}
     listed = {s["id"]: s for s in told["subnets"]}
     assert told["range"] > 20
     assert front.keys() <= listed.keys()

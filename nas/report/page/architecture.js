@@ -1,0 +1,138 @@
+// The selected architecture: its metrics, its choices, its pictures, and how to take it away.
+"use strict";
+
+// Choices by stage, those alike told together: `stage2: depth 2, kernel 3 · 5`.
+function choicesByStage(report, index) {
+  const stages = new Map();
+  report.choices.forEach((choice, column) => {
+    const value = report.option(index, column);
+    if (value === undefined) return;
+    const words = choice.name.split("_");
+    const stage = words.length > 1 ? words[0] : "network";
+    const kind = words.length > 1 ? words[words.length - 1] : choice.name;
+    if (!stages.has(stage)) stages.set(stage, new Map());
+    const kinds = stages.get(stage);
+    kinds.set(kind, [...(kinds.get(kind) || []), value]);
+  });
+  return [...stages].map(([stage, kinds]) => [
+    stage, [...kinds].map(([kind, values]) => `${kind} ${values.join(" · ")}`).join(", "),
+  ]);
+}
+
+function command(text) {
+  const code = make("code", { tabindex: 0 }, text);
+  const button = make("button", { type: "button" }, "Copy");
+  button.addEventListener("click", async () => {
+    const done = await copied(text, code);
+    button.textContent = done ? "Copied" : "Selected";
+    say(done ? "Command copied" : "Command selected");
+    setTimeout(() => { button.textContent = "Copy"; }, 1600);
+  });
+  return make("div", { class: "command" }, code, button);
+}
+
+async function copied(text, code) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // Not every browser lets a file write to the clipboard.
+    getSelection().selectAllChildren(code);
+    return document.execCommand("copy");
+  }
+}
+
+const quoted = (text) => (/^[\w./~-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`);
+
+class ArchitectureView {
+  constructor(body, actions) {
+    this.body = body;
+    this.actions = actions;
+  }
+
+  show(report, index, frontier) {
+    this.body.replaceChildren();
+    if (index < 0) {
+      this.body.append(make("p", { class: "hint" },
+        "Select a point of the chart or a row of the list: its network is shown here."));
+      return;
+    }
+    const id = report.ids[index];
+    const at = frontier.members.indexOf(index);
+    const place = at >= 0 ? `${at + 1} of ${frontier.members.length} on the frontier` : "not on the frontier";
+    const step = (by, words) => make("button", {
+      type: "button", disabled: at < 0 || !(at + by in frontier.members),
+      onclick: () => this.actions.select(frontier.members[at + by]),
+    }, words);
+    const pinned = frontier.pinned === index;
+    this.body.append(make("div", { class: "head" },
+      make("h3", { class: "mono" }, id),
+      index === report.knee ? make("span", { class: "badge" }, "knee") : null,
+      index === report.winner ? make("span", { class: "badge" }, "winner") : null,
+      make("span", { class: "hint" },
+        `${place}, evaluation ${report.numbers[index] + 1}` +
+        (report.feasible[index] ? "" : ", outside the budget")),
+      make("div", { class: "steps" }, step(-1, "← Previous"), step(1, "Next →"),
+        make("button", { type: "button", id: "pin", "aria-pressed": pinned, onclick: () => this.actions.pin(index) },
+          pinned ? "Pinned for comparison" : "Pin for comparison"))));
+    this.body.append(make("dl", { class: "metrics" }, report.metrics.map((m) => make("div", {},
+      make("dt", {}, m.label), make("dd", {}, shown(m, report.columns[m.name][index]))))));
+    const folder = quoted(report.run.folder);
+    this.body.append(make("h3", {}, "Take it away"),
+      command(`nas export ${folder} --arch ${id} --out ${quoted(`${report.run.name}-${id}`)}`));
+    const blocks = report.blocks(index);
+    if (!blocks) {
+      this.body.append(make("p", { class: "hint" },
+        `The space could not be made here, so its layers are not shown: ${report.told.missing}`),
+      this.choices(report, index));
+    } else {
+      this.pictures(report, index, blocks);
+    }
+  }
+
+  pictures(report, index, blocks) {
+    const id = report.ids[index];
+    const total = blocks.reduce((sum, b) => sum + b.costs.macs, 0) || 1;
+    const canvas = make("div", { class: "figure" });
+    const drawn = make("div", { class: "graph", tabindex: 0, role: "group", "aria-label": "Network, op by op" });
+    this.body.append(make("h3", {}, "Stages"), strip(blocks));
+    this.body.append(make("div", { class: "two" },
+      make("div", { class: "panel" }, make("h3", {}, "Network, op by op"),
+        make("p", {}, "Blue ops multiply; dashed ones join; orange lines go around. Shapes are of one sample."), drawn),
+      make("div", { class: "panel" }, make("h3", {}, "Compute by layer"),
+        make("p", {}, "Width is FLOPs: stages, blocks, ops. A click looks into one."), canvas,
+        make("details", { ontoggle: (event) => this.layers(event.target, blocks, total) },
+          make("summary", {}, "Layers as a table"), make("div", { class: "wide", tabindex: 0 })),
+        this.choices(report, index))));
+    const ops = blocks.reduce((sum, b) => sum + b.ops.length, 0);
+    // The metrics are there at once; the pictures follow when the browser has shown them.
+    this.wanted = index;
+    later(() => {
+      if (this.wanted !== index || !drawn.isConnected) return;
+      drawn.innerHTML = graph(blocks, `Graph of ${ops} ops in ${blocks.length} blocks of ${id}`);
+      later(() => {
+        if (this.wanted === index && canvas.isConnected) icicle(canvas, blocks, id);
+      });
+    });
+  }
+
+  choices(report, index) {
+    return make("div", {}, make("h3", {}, "Choices"),
+      make("div", { class: "wide", tabindex: 0 }, table(["part", "choices"], choicesByStage(report, index))));
+  }
+
+  layers(details, blocks, total) {
+    const place = details.querySelector(".wide");
+    if (!details.open || place.firstChild) return;
+    const rows = blocks.flatMap((block) => block.ops.map((op) => [
+      block.name, op.name, `${op.kind} ${op.detail}`.trim(), shape(op.out), op.macs.toLocaleString("en"),
+      `${(100 * op.macs / total).toFixed(1)} %`, op.params.toLocaleString("en"),
+    ]));
+    place.append(table(["block", "op", "kind", "output", "FLOPs", "share", "parameters"], rows));
+  }
+}
+
+// After the browser has drawn what it has.
+function later(work) {
+  requestAnimationFrame(() => setTimeout(work, 0));
+}

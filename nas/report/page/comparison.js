@@ -1,0 +1,141 @@
+// Two architectures side by side: what differs, layer by layer, and what each difference costs.
+"use strict";
+
+const COSTS = [["macs", "FLOPs", MACS], ["params", "parameters", MACS], ["memory", "memory", BYTES]];
+
+class ComparisonView {
+  constructor(body, actions) {
+    this.body = body;
+    this.actions = actions;
+  }
+
+  show(report, first, second) {
+    this.body.replaceChildren();
+    if (first < 0 || second < 0 || first === second) {
+      this.body.append(make("p", { class: "hint" }, first < 0
+        ? "Pin an architecture, then select another one: the two are shown side by side here."
+        : `${report.ids[first]} is pinned. Select another architecture to compare it with.`));
+      if (first >= 0) this.body.append(this.unpin());
+      return;
+    }
+    const [a, b] = [report.ids[first], report.ids[second]];
+    this.body.append(make("div", { class: "head" },
+      make("h3", {}, make("span", { class: "mono" }, a), " and ", make("span", { class: "mono" }, b)),
+      make("div", { class: "steps" },
+        make("button", { type: "button", onclick: () => this.actions.swap() }, "Swap"), this.unpin())));
+    this.body.append(make("div", { class: "two" },
+      make("div", { class: "panel wide", tabindex: 0 }, make("h3", {}, "Metrics"), this.metrics(report, first, second)),
+      make("div", { class: "panel wide", tabindex: 0 }, make("h3", {}, "Choices that differ"), this.choices(report, first, second))));
+    const [left, right] = [report.blocks(first), report.blocks(second)];
+    if (left && right) {
+      this.body.append(make("div", { class: "panel across wide", tabindex: 0 },
+        make("h3", {}, "What differs, layer by layer, and what it costs"),
+        make("p", {}, `Differences are those of ${b} against ${a}. FLOPs and parameters add up to the ` +
+          "whole difference; memory is each block's own peak."),
+        this.layers(report, left, right, a, b)));
+    }
+    this.body.append(make("div", {}, make("h3", {}, "The same in a terminal"),
+      command(`nas diff ${quoted(report.run.folder)} ${a} ${b}`)));
+  }
+
+  unpin() {
+    return make("button", { type: "button", onclick: () => this.actions.pin(-1) }, "Unpin");
+  }
+
+  metrics(report, first, second) {
+    const rows = report.metrics.map((m) => {
+      const [from, to] = [report.columns[m.name][first], report.columns[m.name][second]];
+      return make("tr", {}, make("th", { scope: "row" }, m.label),
+        make("td", { class: "n" }, shown(m, from)), make("td", { class: "n" }, shown(m, to)),
+        make("td", { class: `n ${to === from ? "" : (to < from) === m.less ? "less" : "more"}` },
+          signed(m, to - from), m.style === "share" || !from || to === from ? "" : ` (${percent(to / from - 1)})`));
+    });
+    return headed(["metric", report.ids[first].slice(0, 8), report.ids[second].slice(0, 8), "difference"], rows);
+  }
+
+  choices(report, first, second) {
+    const rows = [];
+    report.choices.forEach((choice, column) => {
+      const [from, to] = [report.option(first, column), report.option(second, column)];
+      if (from !== to) {
+        rows.push(make("tr", {}, make("th", { scope: "row" }, choice.name),
+          make("td", {}, from === undefined ? "not there" : String(from)),
+          make("td", {}, to === undefined ? "not there" : String(to))));
+      }
+    });
+    return headed(["choice", report.ids[first].slice(0, 8), report.ids[second].slice(0, 8)], rows);
+  }
+
+  layers(report, left, right, a, b) {
+    const costs = [...COSTS, ...Object.keys(report.networks.forms.costs)
+      .filter((name) => !COSTS.some(([known]) => known === name))
+      .map((name) => [name, report.byName[name] ? report.byName[name].label : name, NUMBER])];
+    const names = [...new Set([...left, ...right].map((block) => block.name))];
+    const order = new Map(report.networks.blocks.map((block, i) => [block.name, i]));
+    names.sort((m, n) => order.get(m) - order.get(n));
+    const of = (blocks) => new Map(blocks.map((block) => [block.name, block]));
+    const [from, to] = [of(left), of(right)];
+    const differing = names.filter((n) => !from.has(n) || !to.has(n) || from.get(n).form !== to.get(n).form);
+    const cost = (block, name) => (block ? block.costs[name] : 0);
+    const widest = Math.max(1, ...differing.map((n) => Math.abs(cost(to.get(n), "macs") - cost(from.get(n), "macs"))));
+    const rows = differing.map((name) => {
+      const [x, y] = [from.get(name), to.get(name)];
+      return make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, opsThatDiffer(x, y)),
+        costs.map(([key, , metric]) => {
+          const difference = cost(y, key) - cost(x, key);
+          const cell = make("td", { class: `n ${sense(difference)}` }, signed(metric, difference));
+          if (key === "macs" && difference) {
+            const bar = make("span", { class: `bar ${sense(difference)}`, "aria-hidden": true });
+            bar.style.width = `${100 * Math.abs(difference) / widest}%`;
+            cell.append(bar);
+          }
+          return cell;
+        }));
+    });
+    const total = (key) => names.reduce((sum, n) => sum + cost(to.get(n), key) - cost(from.get(n), key), 0);
+    rows.push(make("tr", { class: "total" }, make("th", { scope: "row" }, "all layers"),
+      make("td", {}, `${differing.length} of ${names.length} blocks differ`),
+      costs.map(([key, , metric]) => make("td", { class: `n ${key === "memory" ? "" : sense(total(key))}` },
+        key === "memory" ? "" : signed(metric, total(key))))));
+    return headed(["block", `from ${a.slice(0, 8)} to ${b.slice(0, 8)}`, ...costs.map(([, label]) => label)], rows);
+  }
+}
+
+function sense(difference) {
+  return difference === 0 ? "" : difference < 0 ? "less" : "more";
+}
+
+function percent(share) {
+  return `${share > 0 ? "+" : "−"}${Math.abs(100 * share).toFixed(1)} %`;
+}
+
+function headed(head, rows) {
+  return make("table", {},
+    make("thead", {}, make("tr", {}, head.map((text) => make("th", { scope: "col" }, text)))),
+    make("tbody", {}, rows));
+}
+
+const inWords = (op) => `${op.kind} ${op.detail}`.trim();
+const passes = (op) => `${shape(op.in[0])} → ${shape(op.out)}`;
+
+// What is not the same within a block; ops that only follow their neighbours are left out.
+function opsThatDiffer(first, second) {
+  if (!first) return `new: ${second.ops.length} ops, to ${shape(outputOf(second))}`;
+  if (!second) return `gone: ${first.ops.length} ops, to ${shape(outputOf(first))}`;
+  const of = (block) => new Map(block.ops.map((op) => [op.name, op]));
+  const [before, after] = [of(first), of(second)];
+  const only = (here, there) => [...here.keys()].filter((name) => !there.has(name)).join(", ");
+  const told = [];
+  if (only(after, before)) told.push(`new: ${only(after, before)}`);
+  if (only(before, after)) told.push(`gone: ${only(before, after)}`);
+  for (const [name, x] of before) {
+    const y = after.get(name);
+    if (!y) continue;
+    if (inWords(x) !== inWords(y)) {
+      told.push(`${name}: ${inWords(x)} ${passes(x)} becomes ${inWords(y)} ${passes(y)}`);
+    } else if ((x.macs || y.macs) && passes(x) !== passes(y)) {
+      told.push(`${name}, ${inWords(x)}: ${passes(x)} becomes ${passes(y)}`);
+    }
+  }
+  return make("ul", { class: "ops" }, (told.length ? told : ["other shapes"]).map((text) => make("li", {}, text)));
+}
