@@ -267,23 +267,39 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     arch: ArchName = "best",
     formats: Annotated[
-        str, typer.Option("--format", help="Comma-separated: safetensors,onnx.")
+        str, typer.Option("--format", help="Comma-separated: safetensors,onnx,pt2,python.")
     ] = "safetensors,onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="The ONNX file in eight bits too, its accuracy measured.")
+    ] = False,
+    all_frontier: Annotated[
+        bool, typer.Option("--all-frontier", help="Every network of the frontier, a folder each.")
+    ] = False,
     dynamic: Annotated[
         bool,
         typer.Option("--dynamic", help="One network of all the frontier's, switched as it runs."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet")] = False,
 ) -> None:
-    """Export a trained architecture, or one with its inherited weights if it was not trained."""
+    """Export a trained architecture, or one with its inherited weights if it was not trained.
+
+    With a model card and an efficiency record; all files are loaded and compared in a new process.
+    """
     if dynamic:
         from nas.dynamic_show import export_dynamic_and_print
 
         export_dynamic_and_print(run, out, overwrite=overwrite)
         return
-    from nas.show import export_and_print
+    from nas.show_export import export_and_print, export_frontier_and_print
 
-    export_and_print(run, arch, out, formats=formats.split(","), overwrite=overwrite)
+    names = [name for name in formats.split(",") if name]
+    if all_frontier:
+        export_frontier_and_print(
+            run, out, formats=names, int8=int8, overwrite=overwrite, quiet=quiet
+        )
+        return
+    export_and_print(run, arch, out, formats=names, int8=int8, overwrite=overwrite, quiet=quiet)
 
 
 @app.command()
