@@ -11,8 +11,7 @@ from rich.console import Console
 
 from evaluators.sizes import format_metric
 from nas import run as runs
-from nas.export import check_formats
-from nas.exports.taken import Taken, source_of, sources_of, take
+from nas.exports.taken import Taken, check_asked, source_of, sources_of, take
 from nas.progress import Live, Quiet
 from nas.run import Run
 from nas.task import Task
@@ -33,7 +32,7 @@ def export_and_print(
     quiet: bool = False,
 ) -> None:
     """`nas export RUN --arch ID`."""
-    check_formats(formats)
+    check_asked(formats, int8=int8)
     refuse_full(out, overwrite=overwrite)
     run = Run(folder)
     task = Task(run.specification, run.folder)
@@ -56,7 +55,7 @@ def export_frontier_and_print(
 
     Interrupted, the same command goes on: what the index has in these formats is there already.
     """
-    check_formats(formats)
+    check_asked(formats, int8=int8)
     run = Run(folder)
     task = Task(run.specification, run.folder)
     evaluations = run.evaluations()

@@ -19,6 +19,10 @@ Distillation = Literal["soft", "alpha"]
 """How a subnet learns from the largest: by cross-entropy, or by the adaptive α-divergence."""
 
 
+VERSION = 1
+"""Of the form of runs and of their settings."""
+
+
 class Specification(BaseModel):
     """What to search for and how. Counts are plain numbers; `None` means the default.
 
@@ -92,7 +96,7 @@ class Specification(BaseModel):
     calibration_images: int = Field(512, ge=1)
     seed: int = Field(0, ge=0)
     device: str = "cpu"
-    version: int = 1
+    version: int = VERSION
 
 
 SEARCH_FIELDS = (
@@ -161,6 +165,11 @@ def read(path: Path) -> Specification:
         raise UserError(f"cannot read {path}: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}, expected a JSON object")
+    if values.get("version", VERSION) != VERSION:
+        raise UserError(
+            f"{path} is of version {values['version']}, and this budget-nas reads version "
+            f"{VERSION}: use the one that wrote it"
+        )
     return make(values)
 
 

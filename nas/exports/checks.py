@@ -32,7 +32,7 @@ BATCHES = (1, 3)
 
 FILES = {"onnx": onnx_file.FILE, "pt2": pt2_file.FILE, "python": python_source.FILE}
 
-MINUTES = 10
+MINUTES = 30
 
 
 def samples(network: nn.Module, blocks: Blocks) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -118,15 +118,20 @@ def in_a_fresh_process(
         file = Path(scratch) / "plan.json"
         file.write_text(json.dumps(plan), encoding="utf-8")
         environment = {**os.environ, "HF_MODULES_CACHE": scratch, "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(
-            [sys.executable, "-I", str(Path(fresh_process.__file__)), str(file)],
-            cwd=scratch,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60 * MINUTES,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", str(Path(fresh_process.__file__)), str(file)],
+                cwd=scratch,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60 * MINUTES,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise UserError(
+                f"export failed its check: loading it takes more than {MINUTES} minutes"
+            ) from None
     lines = done.stdout.splitlines()
     try:
         result: dict[str, Any] = json.loads(lines[-1])

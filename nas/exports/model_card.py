@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from evaluators.data import HUB_NAMES
 from evaluators.sizes import format_metric, format_size
 from nas.exports import hugging_face, onnx_file, picture, pt2_file, python_source, quantised
 from nas.exports.efficiency import EfficiencyRecord, Measured, Result
@@ -18,8 +20,6 @@ from nas.exports.facts import Facts
 FILE = "README.md"
 
 GRAMS = 1e3
-
-HUB = "/"
 
 
 def write(
@@ -61,8 +61,9 @@ def _metadata(
     if kind is not None:
         lines.append(f"pipeline_tag: {kind}")
     lines.append("tags:\n- neural-architecture-search\n- budget-nas")
-    if HUB in facts.data and not facts.data.startswith((".", "/")):
-        lines.append(f"datasets:\n- {json.dumps(facts.data)}")
+    hub = HUB_NAMES.get(facts.data, facts.data)
+    if "/" in hub and not Path(hub).exists():
+        lines.append(f"datasets:\n- {json.dumps(hub)}")
     if facts.results:
         lines.append(f"metrics:\n- {facts.results[0].metric}")
     if facts.footprint is not None:

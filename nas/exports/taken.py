@@ -67,6 +67,17 @@ class Taken:
     notes: list[str] = field(default_factory=list)
 
 
+def check_asked(formats: Sequence[str], *, int8: bool) -> None:
+    """Say before anything is loaded what cannot be.
+
+    Raises:
+        UserError: for an unknown format, or `int8` without `onnx`.
+    """
+    check_formats(formats)
+    if int8 and "onnx" not in formats:
+        raise UserError("--int8 is made of the ONNX file: expected onnx in --format")
+
+
 def source_of(run: Run, task: Task, name: str) -> Source:
     """The network of an architecture, trained if the run has trained it.
 
@@ -117,19 +128,17 @@ def take(
     """Write a network with its card and its record, all checked in a fresh process.
 
     Raises:
-        UserError: for what `nas.export.export` refuses, `int8` without `onnx`, and for whatever
-            does not load, differs or counts otherwise.
+        UserError: for what `check_asked` and `nas.export.export` refuse, and for whatever does
+            not load, differs or counts otherwise.
     """
-    check_formats(formats)
-    if int8 and "onnx" not in formats:
-        raise UserError("--int8 is made of the ONNX file: expected onnx in --format")
+    check_asked(formats, int8=int8)
     taken = Taken(folder, source.evaluation.arch.id, source.weights)
 
     def finish(network: nn.Module, blocks: Blocks, config: dict[str, Any], place: Path) -> None:
         exits = isinstance(network, ExitNetwork)
         kind = None if exits else hugging_face.kind_of(blocks)
         if "safetensors" in formats:
-            kind = _hugging_face(kind, blocks, config, place, taken.notes)
+            kind = add_hugging_face(kind, blocks, config, place, taken.notes)
         else:
             kind = None
         taken.checked = checks.in_a_fresh_process(
@@ -175,7 +184,7 @@ def take(
     return taken
 
 
-def _hugging_face(
+def add_hugging_face(
     kind: hugging_face.Kind | None,
     blocks: Blocks,
     config: dict[str, Any],
