@@ -140,7 +140,7 @@ def _module(kind: Kind, blocks: Blocks) -> str:
     if kind == "text-generation":
         loss = "F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())"
     return f'''\
-"""`transformers.{AUTO[kind]}.from_pretrained(FOLDER, trust_remote_code=True)`."""
+"""For `{AUTO[kind]}.from_pretrained(FOLDER, trust_remote_code=True)`."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,14 @@ def laid_out(
     return network, kind
 
 
-@pytest.fixture
-def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where transformers keeps the code of models: here, and nowhere else."""
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where transformers keeps the code of models: one place of this file's, and nowhere else."""
     import transformers.dynamic_module_utils as dynamic
 
-    monkeypatch.setattr(dynamic, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(dynamic, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        yield
 
 
 @pytest.mark.parametrize("kind", ["images", "sentences", "text", "tied"])
@@ -87,7 +90,7 @@ def test_from_pretrained_gives_the_same(kind: str, tmp_path: Path, modules: None
     assert torch.equal(given.logits, expected)
     assert given.loss is None
     labels = x if kind in ("text", "tied") else torch.tensor([1, 3])
-    assert float(model(x, labels=labels).loss) > 0
+    assert model(x, labels=labels).loss.item() > 0
     names = {name for name, _ in network.named_parameters()}
     assert {name for name, _ in model.named_parameters()} == names
 
