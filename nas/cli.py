@@ -16,6 +16,7 @@ import typer
 from nas import device_command
 from nas.carbon_command import carbon
 from nas.dynamic_command import adapt, dynamic
+from nas.export_command import compare, curves, export
 from nas.options import Json, crew_of
 from nas.search_command import search
 from search_spaces.errors import UserError
@@ -40,7 +41,6 @@ EXIT_ALL_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
-ArchName = Annotated[str, typer.Option(help="Id (a prefix will do), 'best' or 'knee'.")]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -81,6 +81,9 @@ app.command()(search)
 app.command()(carbon)
 app.command()(dynamic)
 app.command()(adapt)
+app.command()(export)
+app.command()(compare)
+app.command()(curves)
 app.add_typer(device_command.app)
 
 
@@ -293,31 +296,6 @@ def fidelity(
         quiet=quiet,
         as_json=as_json,
     )
-
-
-@app.command()
-def export(
-    run: RunFolder,
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    arch: ArchName = "best",
-    formats: Annotated[
-        str, typer.Option("--format", help="Comma-separated: safetensors,onnx.")
-    ] = "safetensors,onnx",
-    dynamic: Annotated[
-        bool,
-        typer.Option("--dynamic", help="One network of all the frontier's, switched as it runs."),
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
-) -> None:
-    """Export a trained architecture, or one with its inherited weights if it was not trained."""
-    if dynamic:
-        from nas.dynamic_show import export_dynamic_and_print
-
-        export_dynamic_and_print(run, out, overwrite=overwrite)
-        return
-    from nas.show import export_and_print
-
-    export_and_print(run, arch, out, formats=formats.split(","), overwrite=overwrite)
 
 
 @app.command()

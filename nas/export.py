@@ -1,22 +1,18 @@
 """Taking a network away: files that run without the search, each checked before it is kept.
 
-`model.safetensors` with `config.json` is loaded back by `load`; `model.onnx` runs in onnxruntime
-at any batch size. Everything is written to a temporary folder and checked there; a failed check
-leaves nothing behind.
+`model.safetensors` with `config.json` is loaded back by `load`; `model.onnx` runs in onnxruntime,
+`model.pt2` in torch, both at any batch size; `network.py` is the network in plain PyTorch. How each
+is written is in `nas/exports`. Everything is written to a temporary folder and checked there; a
+failed check leaves nothing behind.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -25,19 +21,20 @@ from torch import nn
 from evaluators.costs import CONVENTION, CostTables
 from evaluators.dataset import Data
 from evaluators.gated_costs import network_costs
+from nas.exports import checks, onnx_file, pt2_file, python_source
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 from search_spaces.exit_network import ExitNetwork, network_from_json
 from search_spaces.files import refuse_full, write_folder
 from search_spaces.modules import Network
-from search_spaces.onnx_writer import inputs_of
 from search_spaces.serial import Blocks, blocks_from_json, blocks_to_json
-from search_spaces.token_ops import Embedding
 
-FORMATS = ("safetensors", "onnx")
+FORMATS = ("safetensors", "onnx", "pt2", "python")
+DEFAULT_FORMATS = ("safetensors", "onnx")
 FORMAT_VERSION = 1
-TOLERANCE = 1e-4
-CHECKED_BATCHES = (1, 3)
+
+Finish = Callable[[nn.Module, Blocks, dict[str, Any], Path], None]
+"""`(network, blocks, description, folder)`: adds to the folder that was written, and checks it."""
 
 
 def export(
@@ -47,11 +44,12 @@ def export(
     data: Data,
     folder: Path,
     *,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     metrics: dict[str, Any] | None = None,
     overwrite: bool = False,
     blocks: Blocks | None = None,
     cut: Mapping[str, Any] | None = None,
+    finish: Finish | None = None,
 ) -> Path:
     """Write a network to `folder` in the given formats, checked, whole or not at all.
 
@@ -61,18 +59,20 @@ def export(
         cut: what is known of the cut, for `config.json`; `architecture` there is then what it was
             cut from, and `network` and `costs` are the cut network's.
         metrics: what is known of the network beside its costs (test accuracy).
+        finish: in place of the quick check in this process.
 
     Raises:
-        UserError: for an unknown format, early exits as ONNX, a folder that is not empty, a failed
-            check, or a place that cannot be written.
+        UserError: for an unknown format, early exits in a format that has none, a folder that is
+            not empty, a failed check, or a place that cannot be written.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise unknown("export format", name, FORMATS)
+    check_formats(formats)
     exits = network.exits_to_json() if isinstance(network, ExitNetwork) else None
-    if exits is not None and "onnx" in formats:
+    if exits is not None and set(formats) != {"safetensors"}:
         # Where a sample leaves depends on what is computed, which a graph of ops does not.
-        raise UserError("a network with early exits is not written as onnx: expected safetensors")
+        other = next(name for name in formats if name != "safetensors")
+        raise UserError(
+            f"a network with early exits is not written as {other}: expected safetensors"
+        )
     refuse_full(folder, overwrite=overwrite)
     network = network.to("cpu").eval()
     config = _config(arch, tables, data, metrics or {})
@@ -81,17 +81,54 @@ def export(
         config["cut"] = dict(cut or {})
     if exits is not None:
         config["exits"] = exits
+    made = blocks or tables.space.ops(arch)
 
     def fill(place: Path) -> None:
         if "safetensors" in formats:
-            _write_safetensors(network, config, place)
+            write_config(config, place)
             for name, text in data.files.items():
                 (place / name).write_text(text, encoding="utf-8")
+        if "safetensors" in formats or "python" in formats:
+            _write_weights(network, place)
         if "onnx" in formats:
-            _write_onnx(network, blocks or tables.space.ops(arch), place)
+            onnx_file.write(network, made, place / onnx_file.FILE)
+        if "pt2" in formats:
+            pt2_file.write(network, made, place / pt2_file.FILE)
+        if "python" in formats:
+            write_source(made, config, place)
+        if finish is None:
+            checks.in_this_process(network, made, place, formats)
+        else:
+            finish(network, made, config, place)
 
     write_folder(folder, fill, overwrite=overwrite)
     return folder
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise a `UserError` for a format that is not known, or none at all."""
+    if not formats:
+        raise UserError(f"no export format: expected some of {', '.join(FORMATS)}")
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("export format", name, FORMATS)
+
+
+def write_config(config: Mapping[str, Any], place: Path) -> None:
+    """Write what is known of a network beside its weights."""
+    (place / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def write_source(blocks: Blocks, config: Mapping[str, Any], place: Path) -> None:
+    """Write the network in plain PyTorch.
+
+    Raises:
+        UserError: for an op type that cannot be written.
+    """
+    about = python_source.described(config)
+    own = [f"Network {config['architecture']['id']} of the space {config['space']}."]
+    text = python_source.write_python(blocks, about, own)
+    (place / python_source.FILE).write_text(text, encoding="utf-8")
 
 
 def load(folder: Path | str) -> Network:
@@ -148,56 +185,8 @@ def _config(
     }
 
 
-def _write_safetensors(network: nn.Module, config: dict[str, Any], place: Path) -> None:
+def _write_weights(network: nn.Module, place: Path) -> None:
     tied = network.tied_weights if isinstance(network, Network) else {}
     state = network.state_dict()
     weights = {name: tensor.contiguous() for name, tensor in state.items() if name not in tied}
     (place / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
-    (place / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    x = _example(blocks_from_json(config["network"]), 2)
-    with torch.no_grad():
-        difference = float((load(place)(x) - network(x)).abs().max())
-    if difference > TOLERANCE:
-        raise UserError(f"export failed its check: loaded outputs differ by {difference:.2g}")
-
-
-def _write_onnx(network: nn.Module, blocks: Blocks, place: Path) -> None:
-    import onnxruntime
-
-    name = "tokens" if inputs_of(blocks)["input"].ids else "images"
-    path = place / "model.onnx"
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
-            network,
-            (_example(blocks, 2),),
-            path,
-            input_names=[name],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for batch in CHECKED_BATCHES:
-        x = _example(blocks, batch)
-        (given,) = session.run(None, {name: x.numpy()})
-        with torch.no_grad():
-            expected = network(x).numpy()
-        difference = float(np.abs(np.asarray(given) - expected).max())
-        if difference > TOLERANCE:
-            raise UserError(
-                f"export failed its check: ONNX outputs differ by {difference:.2g} at batch {batch}"
-            )
-
-
-def _example(blocks: Blocks, batch: int) -> torch.Tensor:
-    """Random inputs of a network: noise, or ids that all of its embeddings have."""
-    generator = torch.Generator().manual_seed(batch)
-    taken = inputs_of(blocks)["input"]
-    if not taken.ids:
-        return torch.randn(batch, *taken.shape, generator=generator)
-    ids = [op.vocabulary for _, ops in blocks for op in ops if isinstance(op, Embedding)]
-    return torch.randint(min(ids), (batch, *taken.shape), generator=generator)

@@ -20,6 +20,7 @@ from evaluators.zero_cost_proxies import PROXIES
 from hardware_profiles.grid import load_region
 from nas.alternation import Relaxation
 from nas.crew import ALONE, Crew
+from nas.curves import Curve
 from nas.data_parallel import train_together
 from nas.exit_winner import check_training
 from nas.fresh import FreshWeights, Weights, inherited_from
@@ -219,7 +220,7 @@ def inherited_evaluator(
             workers=crew.workers,
             address=crew.address,
             device=task.specification.device,
-            on_step=on_step,
+            on_step=Curve(run.supernet_curve, training.recipe, on_step),
             say=reporter.note,
         )
     assert isinstance(supernet, Supernet)

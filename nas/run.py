@@ -2,6 +2,7 @@
 
 specification.json  what was asked for
 supernet.pt         the supernet's checkpoint, whole when its step is the last
+supernet.jsonl      its learning curve
 relaxation.pt       the same where `darts` relaxes it, with the probabilities of all options
 relaxation.jsonl    what was expected and paid at each step of that
 study.db            every evaluation (Optuna, SQLite)
@@ -57,6 +58,11 @@ class Run:
     def supernet_checkpoint(self) -> Path:
         """The supernet's weights and its training's state."""
         return self.folder / "supernet.pt"
+
+    @property
+    def supernet_curve(self) -> Path:
+        """What the supernet's loss did, as JSON lines."""
+        return self.supernet_checkpoint.with_suffix(".jsonl")
 
     @property
     def trajectory(self) -> Path:

@@ -311,38 +311,3 @@ def replace_field(specification: Specification, **changes: Any) -> Specification
     from nas import specification as spec
 
     return spec.make({**specification.model_dump(), **changes})
-
-
-def export_and_print(
-    folder: Path, name: str, out: Path, *, formats: Sequence[str], overwrite: bool
-) -> None:
-    """`nas export`."""
-    from torch import nn
-
-    from nas.export import export
-    from nas.preparation import starting_weights
-    from nas.task import Task
-    from nas.winner import trained_already
-
-    run = Run(folder)
-    arch = run.find(name).arch
-    task = Task(run.specification, run.folder)
-    trained = trained_already(run, arch)
-    network: nn.Module
-    if trained is not None:
-        network, metrics, source = trained, trained.config["metrics"], "trained"
-    else:
-        start = starting_weights(task, run, _errors(quiet=True))
-        source = "inherited" if task.kind == "supernet" else "untrained"
-        network, metrics = start.recalibrated(arch), {}
-    export(
-        network,
-        arch,
-        task.tables,
-        task.data,
-        out,
-        formats=formats,
-        metrics=metrics,
-        overwrite=overwrite,
-    )
-    _out().print(f"{arch.id} with {source} weights in {out}: {', '.join(formats)}, checked")

@@ -169,12 +169,15 @@ def test_export_keeps_a_trained_network_and_refuses_a_full_folder(
     assert "trained weights" in capsys.readouterr().out
     config = json.loads((out / "config.json").read_text())
     assert config["metrics"]["test_accuracy"] == finished.summary["winner"]["test_accuracy"]
-    assert {p.name for p in out.iterdir()} == {"config.json", "model.safetensors", "model.onnx"}
+    about = {"README.md", "architecture.svg", "efficiency.json"}
+    hub = {"modeling_network.py", "network.py", "preprocessor_config.json"}
+    files = {"config.json", "model.safetensors", "model.onnx"}
+    assert {p.name for p in out.iterdir()} == files | about | hub
     assert run("export", str(copied), "--arch", "best", "--out", str(out)) == 2
     assert "is not empty" in capsys.readouterr().err
     assert run("export", str(copied), "--arch", "best", "--out", str(out), "--overwrite",
                "--format", "onnx") == 0  # fmt: skip
-    assert [p.name for p in out.iterdir()] == ["model.onnx"]
+    assert {p.name for p in out.iterdir()} == {"model.onnx", *about}
     assert run("export", str(copied), "--out", str(tmp_path / "x"), "--format", "onx") == 2
     assert "did you mean 'onnx'?" in capsys.readouterr().err
 

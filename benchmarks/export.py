@@ -1,0 +1,139 @@
+"""How long an export takes, and how fast its ONNX file is beside the one of torch's own exporter.
+
+    python benchmarks/export.py
+
+For each space one random network with random weights: all four formats written, loaded in a fresh
+process and compared; then its `model.onnx` and what `torch.onnx.export(network)` writes, timed in
+turns in onnxruntime on one thread, sample after sample.
+"""
+
+from __future__ import annotations
+
+import os
+
+for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import argparse
+import contextlib
+import io
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from report import emit
+
+from evaluators.costs import CostTables
+from evaluators.data import ImageData, Split
+from evaluators.interval import of_statistic
+from nas.export import FORMATS, export
+from nas.exports import checks, hugging_face, onnx_file
+from nas.exports.onnx_network import OnnxNetwork
+from nas.exports.taken import add_hugging_face
+from search_spaces.catalogue import load_space
+from search_spaces.modules import build
+from search_spaces.serial import Blocks
+
+
+def images(size: int, classes: int) -> ImageData:
+    """A few images of noise: their normalisation and classes are part of an export."""
+    few = Split(
+        torch.randint(0, 256, (classes, 3, size, size), dtype=torch.uint8), torch.arange(classes)
+    )
+    names = tuple(f"class {index}" for index in range(classes))
+    half = (0.5,) * 3
+    return ImageData("noise", few, few, few, names, half, half, ())
+
+
+def main() -> None:
+    """Print seconds and ratios for each space."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--spaces", nargs="+", default=["mobilenet-imagenet", "vit-imagenet"])
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    rows = [measured(name, arguments) for name in arguments.spaces]
+    emit("export", rows, vars(arguments), arguments.json)
+
+
+def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one space."""
+    torch.manual_seed(arguments.seed)
+    space = load_space(name)
+    (arch,) = space.decode(space.canonical(space.sample(1, arguments.seed)))
+    shape = space.input_shape(arch)
+    data = images(shape[-1], space.ops(arch)[-1][1][-1].out_shape[0])
+    network = build(space, arch).eval()
+    tables = CostTables(space)
+    checked: dict[str, Any] = {}
+
+    def finish(net: torch.nn.Module, blocks: Blocks, config: dict[str, Any], place: Path) -> None:
+        notes: list[str] = []
+        kind = add_hugging_face(hugging_face.kind_of(blocks), blocks, config, place, notes)
+        assert kind is not None, notes
+        auto = hugging_face.AUTO[kind]
+        checked.update(
+            checks.in_a_fresh_process(net, blocks, place, FORMATS, costs=config["costs"], auto=auto)
+        )
+
+    with tempfile.TemporaryDirectory() as folder:
+        out, traced = Path(folder) / "out", Path(folder) / "traced.onnx"
+        start = time.perf_counter()
+        export(network, arch, tables, data, out, formats=FORMATS, finish=finish)
+        seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network, (torch.randn(2, *shape),), traced, verbose=False, external_data=False
+            )
+        traced_seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        onnx_file.write(network, space.ops(arch), Path(folder) / "again.onnx")
+        onnx_seconds = time.perf_counter() - start
+        ours, theirs = OnnxNetwork(out / onnx_file.FILE, 1), OnnxNetwork(traced, 1)
+        times = paired(ours, theirs, shape, arguments.pairs)
+    ratio = float(np.median(times[0] / times[1]))
+    low, high = of_statistic(lambda a, b: float(np.median(a / b)), *times, seed=arguments.seed)
+    return {
+        "space": name,
+        "MFLOPs": round(tables.cost(arch)["macs"] / 1e6),
+        "formats": len(checked["checked"]),
+        "export s": round(seconds, 1),
+        "of it the fresh process": round(checked["seconds"], 1),
+        "onnx s": round(onnx_seconds, 2),
+        "torch's onnx s": round(traced_seconds, 1),
+        "ms": round(1e3 * float(np.median(times[0])), 3),
+        "torch's ms": round(1e3 * float(np.median(times[1])), 3),
+        "ratio": round(ratio, 3),
+        "95 %": f"{low:.3f} to {high:.3f}",
+    }
+
+
+def paired(
+    ours: OnnxNetwork, theirs: OnnxNetwork, shape: tuple[int, ...], pairs: int
+) -> list[np.ndarray]:
+    """Seconds of one sample of each in turns, `(pairs,)` each; who is first changes."""
+    # torch's example makes a file for two samples at a time.
+    batches = [1, theirs.session.get_inputs()[0].shape[0]]
+    batch = batches[1] if isinstance(batches[1], int) else 1
+    x = torch.randn(batch, *shape)
+    times: list[list[float]] = [[], []]
+    for _ in range(5):
+        ours(x), theirs(x)
+    for pair in range(pairs):
+        for which in (0, 1) if pair % 2 else (1, 0):
+            network = (ours, theirs)[which]
+            start = time.perf_counter()
+            network(x)
+            times[which].append(time.perf_counter() - start)
+    return [np.array(values) for values in times]
+
+
+if __name__ == "__main__":
+    main()

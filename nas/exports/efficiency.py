@@ -1,0 +1,166 @@
+"""The efficiency record: what a network costs and reaches, so that two teams' compare.
+
+One JSON file with a published schema, `efficiency.schema.json` beside this module: how compute was
+counted, how it was measured (scenario, percentiles, queries, hardware), energy, carbon. Scenarios
+are in the manner of MLPerf Inference (Reddi et al., "MLPerf inference benchmark", 2020): one sample
+after another with the 90th percentile of latency, and all samples at once with a throughput. They
+are no MLPerf results, which need that benchmark's data, rules and review.
+
+Knows the form. Does not measure (`timing.py`) nor compare (`nas/compare.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from search_spaces.errors import UserError
+
+FILE = "efficiency.json"
+SCHEMA = Path(__file__).with_name("efficiency.schema.json")
+MANNER = "in the manner of MLPerf Inference's scenarios; not an MLPerf result"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Convention(_Part):
+    """What is counted, and what a FLOP is taken to be."""
+
+    flops_per_mac: int = Field(1, ge=1, le=2)
+    """1 where a FLOP is a multiply-accumulate, as in the papers of architecture search."""
+    text: str
+
+
+class Counts(_Part):
+    """Of one sample."""
+
+    macs: int = Field(ge=0)
+    params: int = Field(ge=0)
+    activation_bytes: int = Field(ge=0)
+    input_shape: list[int]
+    convention: Convention
+
+
+class Result(_Part):
+    """What a network reaches, on what."""
+
+    task: str
+    data: str
+    split: str
+    samples: int = Field(ge=1)
+    unit: str
+    metric: str
+    value: float
+    interval_95: tuple[float, float] | None = None
+    precision: Literal["fp32", "int8"] = "fp32"
+
+
+class Hardware(_Part):
+    """Where something ran."""
+
+    processor: str
+    cores: int = Field(ge=1)
+    memory_gib: float
+    system: str
+
+
+class Measured(_Part):
+    """A timed scenario."""
+
+    scenario: Literal["single stream", "offline"]
+    manner: str = MANNER
+    file: str
+    runtime: str
+    precision: Literal["fp32", "int8"]
+    hardware: Hardware
+    threads: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    queries: int = Field(ge=1)
+    """Runs that were timed, of `batch` samples each."""
+    seconds: float = Field(gt=0)
+    p50_ms: float = Field(gt=0)
+    p90_ms: float = Field(gt=0)
+    p99_ms: float = Field(gt=0)
+    samples_per_second: float = Field(gt=0)
+
+
+class Estimated(_Part):
+    """What a table or a datasheet says of a device, for one sample."""
+
+    device: str
+    latency_ms: float | None = None
+    energy_mj: float | None = None
+    source: str
+
+
+class Footprint(_Part):
+    """Energy and carbon of what made the network."""
+
+    covers: str
+    kwh: float = Field(ge=0)
+    kg_co2e: float = Field(ge=0)
+    kg_co2e_low: float = Field(ge=0)
+    kg_co2e_high: float = Field(ge=0)
+    region: str
+    measured_by: str
+
+
+class EfficiencyRecord(_Part):
+    """An efficiency record, version 1."""
+
+    record: Literal["efficiency"] = "efficiency"
+    version: Literal[1] = 1
+    name: str
+    space: str
+    architecture: str
+    made: str
+    """A date, as ISO 8601 has it."""
+    counts: Counts
+    results: list[Result]
+    measured: list[Measured]
+    estimated: list[Estimated]
+    footprint: Footprint | None = None
+    greenscore: float | None = None
+    greenscore_formula: str | None = None
+    versions: dict[str, str]
+
+
+def schema() -> dict[str, Any]:
+    """The published schema, made from the form."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **EfficiencyRecord.model_json_schema(mode="validation"),
+    }
+
+
+def read_record(place: Path | str) -> EfficiencyRecord:
+    """Read a record, or that of an exported folder.
+
+    Raises:
+        UserError: if there is none, or it is not one of this version.
+    """
+    path = Path(place)
+    path = path / FILE if path.is_dir() else path
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no efficiency record at {path}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict) or content.get("record") != "efficiency":
+        raise UserError(f"{path} is no efficiency record: expected one of `nas export`")
+    if content.get("version") != 1:
+        raise UserError(
+            f"{path} is an efficiency record of version {content.get('version')}, not 1"
+        )
+    try:
+        return EfficiencyRecord.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path} is no valid efficiency record: {name}: {first['msg']}") from error

@@ -1,0 +1,138 @@
+"""The `onnx` format: written from the ops, norms folded into convolutions, for any batch size.
+
+The same file that the latency tables time, so what was searched for is what runs. Written directly,
+in a fraction of a second; a network with an op of the user's own, which has no rule, is traced by
+torch instead. Does not know runtimes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from search_spaces.errors import UserError
+from search_spaces.onnx_rules import RULES
+from search_spaces.onnx_writer import inputs_of, write_onnx
+from search_spaces.serial import Blocks
+
+FILE = "model.onnx"
+OUTPUT = "logits"
+MOST_BYTES = 2**31 - 2**20
+"""Of one ONNX file: its format counts its bytes in 31 bits."""
+
+
+def input_name(blocks: Blocks) -> str:
+    """What the model's input is called."""
+    return "tokens" if inputs_of(blocks)["input"].ids else "images"
+
+
+def write(network: nn.Module, blocks: Blocks, path: Path) -> None:
+    """Write a network as `path`.
+
+    Raises:
+        UserError: for one of more bytes than the format holds.
+    """
+    state = network.state_dict()
+    if sum(tensor.nbytes for tensor in state.values()) > MOST_BYTES:
+        raise UserError(
+            "the network has more than 2 GB of weights, which one ONNX file cannot hold"
+        )
+    if any(type(op) not in RULES for _, ops in blocks for op in ops):
+        _trace(network, blocks, path)
+        return
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+    model = folded(write_onnx(blocks, weights))
+    _rename(model, {"input": input_name(blocks), "output": OUTPUT})
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def folded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with each batch norm that alone reads a convolution folded into it; in place.
+
+    Runtimes do the same when they load a file; done here, all of them get it, and quantisation
+    sees the weights that run (Jacob et al., 2018, section 3.2).
+    """
+    graph = model.graph
+    made = {node.output[0]: node for node in graph.node}
+    readers = Counter(name for node in graph.node for name in node.input)
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    gone = []
+    for norm in graph.node:
+        if norm.op_type != "BatchNormalization":
+            continue
+        conv = made.get(norm.input[0])
+        if conv is None or conv.op_type != "Conv" or readers[conv.output[0]] != 1:
+            continue
+        weight, *bias = (numpy_helper.to_array(values[name]) for name in conv.input[1:])
+        scale, shift, mean, variance = (
+            numpy_helper.to_array(values[name]).astype(np.float64) for name in norm.input[1:]
+        )
+        epsilon = next(a.f for a in norm.attribute if a.name == "epsilon")
+        factor = scale / np.sqrt(variance + epsilon)
+        moved = shift + ((bias[0] if bias else 0.0) - mean) * factor
+        scaled = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        for name, value in ((conv.input[1], scaled), (f"{conv.input[1]}.shift", moved)):
+            values[name] = numpy_helper.from_array(value.astype(np.float32), name)
+        del conv.input[2:]
+        conv.input.append(f"{conv.input[1]}.shift")
+        conv.output[0] = norm.output[0]
+        gone.append(norm)
+    for norm in gone:
+        graph.node.remove(norm)
+    read = {name for node in graph.node for name in node.input}
+    del graph.initializer[:]
+    graph.initializer.extend(tensor for name, tensor in values.items() if name in read)
+    return model
+
+
+def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
+    """Give a model's inputs and outputs other names, in place."""
+    graph = model.graph
+    for value in (*graph.input, *graph.output):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        for names_of in (node.input, node.output):
+            for index, name in enumerate(names_of):
+                names_of[index] = names.get(name, name)
+
+
+def _trace(network: nn.Module, blocks: Blocks, path: Path) -> None:
+    """What torch's own exporter makes of it."""
+    x = example(blocks, 2)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            network,
+            (x,),
+            path,
+            input_names=[input_name(blocks)],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def example(blocks: Blocks, batch: int) -> torch.Tensor:
+    """Random inputs of a network: noise, or ids that all of its embeddings have."""
+    from search_spaces.token_ops import Embedding
+
+    generator = torch.Generator().manual_seed(batch)
+    taken = inputs_of(blocks)["input"]
+    if not taken.ids:
+        return torch.randn(batch, *taken.shape, generator=generator)
+    ids = [op.vocabulary for _, ops in blocks for op in ops if isinstance(op, Embedding)]
+    return torch.randint(min(ids), (batch, *taken.shape), generator=generator)

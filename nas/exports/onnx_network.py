@@ -1,0 +1,37 @@
+"""An ONNX file as a module, so that data score it like any network.
+
+Knows onnxruntime. Does not know what wrote the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+
+def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Open a file on the processor; 0 threads are as many as there are cores."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxNetwork(nn.Module):
+    """Runs a file that has one input and one output."""
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        super().__init__()
+        self.session = session(path, threads)
+        (self.taken,) = (value.name for value in self.session.get_inputs())
+        # By their parameters networks tell which device they are on.
+        self.place = nn.Parameter(torch.empty(0), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, ...)` to what the file gives."""
+        given = np.ascontiguousarray(x.detach().cpu().numpy())
+        return torch.from_numpy(np.asarray(self.session.run(None, {self.taken: given})[0]))

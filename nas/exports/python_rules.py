@@ -1,0 +1,236 @@
+"""How each op type is written as plain PyTorch: a module that is made, or an expression.
+
+Knows the names in torch and in `plain_parts.py`. Does not know blocks. A user's own op type joins
+by an entry in `RULES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from search_spaces import ops as o
+from search_spaces import token_ops as t
+
+REQUIRED = object()
+
+
+class Code(str):
+    """A value that stands in the source as it is."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A setting of an op. Ops that differ only in values are written by one class.
+
+    Args:
+        role: what a block's class calls it where its blocks differ in it.
+        value: a number, a name in quotes, or `Code`.
+        keyword: empty for a positional argument.
+        default: left out where it is this everywhere.
+    """
+
+    role: str
+    value: Any = field(compare=False)
+    keyword: str = ""
+    default: object = field(default=REQUIRED, compare=False)
+
+
+@dataclass(frozen=True)
+class Written:
+    """An op as source.
+
+    Args:
+        made: the module's class, where there is one; it is called with what the op reads.
+        text: otherwise an expression, with `{0}`, `{1}` for what the op reads and `{role}` for
+            arguments that it names itself.
+        arguments: of the class, or of the expression.
+        atomic: whether the expression needs no parentheses in another one.
+        light: whether it may share a line with what it reads: norms, activations, shapes.
+    """
+
+    made: str = ""
+    text: str = ""
+    arguments: tuple[Argument, ...] = ()
+    atomic: bool = True
+    light: bool = False
+
+
+Rule = Callable[[Any], Written]
+
+
+def _conv(op: o.Conv2d) -> Written:
+    arguments = (
+        Argument("in_channels", op.inputs[0].shape[0]),
+        Argument("channels", op.out_shape[0]),
+        Argument("kernel", op.kernel),
+        Argument("stride", op.stride, "stride", 1),
+        Argument("padding", op.padding, "padding", 0),
+        Argument("dilation", op.dilation, "dilation", 1),
+        Argument("groups", op.groups, "groups", 1),
+        Argument("bias", op.bias, "bias", True),
+    )
+    return Written("nn.Conv2d", arguments=arguments)
+
+
+def _linear(op: o.Linear | t.TiedLinear) -> Written:
+    arguments = (
+        Argument("in_features", op.inputs[0].shape[-1]),
+        Argument("features", op.out_shape[-1]),
+        Argument("bias", isinstance(op, o.Linear) and op.bias, "bias", True),
+    )
+    return Written("nn.Linear", arguments=arguments)
+
+
+def _norm(kind: str, axis: int, **settings: float) -> Rule:
+    def rule(op: o.Op) -> Written:
+        given = [Argument(name, value, name) for name, value in settings.items()]
+        role = "channels" if axis == 0 else "width"
+        return Written(kind, arguments=(Argument(role, op.out_shape[axis]), *given), light=True)
+
+    return rule
+
+
+def _activation(op: o.Activation) -> Written:
+    place = "torch" if op.function in ("sigmoid", "tanh") else "F"
+    function = Argument("activation", Code(f"{place}.{op.function}"))
+    return Written(text="{activation}({0})", arguments=(function,), light=True)
+
+
+def _pool(function: str) -> Rule:
+    def rule(op: o.MaxPool2d | o.AvgPool2d) -> Written:
+        arguments = (
+            Argument("kernel", op.kernel),
+            Argument("stride", op.stride),
+            Argument("padding", op.padding, "padding", 0),
+            Argument("ceil", op.ceil, "ceil_mode", False),
+            *(
+                # Only where there is padding does it matter.
+                [Argument("count_include_pad", False, "count_include_pad", True)]
+                if function == "F.avg_pool2d" and (op.padding or op.ceil)
+                else []
+            ),
+        )
+        return Written(text=f"{function}({{0}}, ...)", arguments=arguments, light=True)
+
+    return rule
+
+
+def _plain(text: str, *, atomic: bool = True, light: bool = True) -> Rule:
+    return lambda op: Written(text=text, atomic=atomic, light=light)
+
+
+def _joined(sign: str) -> Rule:
+    def rule(op: o.Op) -> Written:
+        text = f" {sign} ".join(f"{{{index}}}" for index in range(len(op.inputs)))
+        return Written(text=text, atomic=False)
+
+    return rule
+
+
+def _concat(op: o.Concat) -> Written:
+    read = ", ".join(f"{{{index}}}" for index in range(len(op.inputs)))
+    return Written(text=f"torch.cat([{read}], dim=1)")
+
+
+def _zero(op: o.Zero) -> Written:
+    sizes = [Argument(f"size{index}", size) for index, size in enumerate(op.out_shape)]
+    return Written(text="zeros({0}, ...)", arguments=tuple(sizes))
+
+
+def _attention(op: o.Attention) -> Written:
+    parts = len(op.inputs) - isinstance(op, t.MaskedAttention)
+    read = "*{0}.chunk(3, dim=2)" if parts == 1 else "{0}, {1}, {2}"
+    arguments = [
+        Argument("heads", op.heads),
+        Argument("kv_heads", op.kv_heads, "kv_heads", 0),
+        Argument("causal", op.causal, "causal", False),
+    ]
+    seen = ""
+    if isinstance(op, t.MaskedAttention):
+        arguments.append(Argument("padding", op.padding))
+        seen = f", seen=({{{parts}}} != {{padding}})[:, None, None, :]"
+    return Written(text=f"attention({read}, ...{seen})", arguments=tuple(arguments))
+
+
+def _keep_tokens(op: t.KeepTokens) -> Written:
+    attended = len(op.inputs) - 1 - (op.padding is not None)
+    read = "*{1}.chunk(3, dim=2)[:2]" if attended == 1 else "{1}, {2}"
+    arguments = [
+        Argument("kept", op.out_shape[0]),
+        Argument("heads", op.heads),
+        Argument("by_all", op.judges == "all", "by_all", False),
+    ]
+    filling = ""
+    if op.padding is not None:
+        arguments.append(Argument("padding", op.padding))
+        filling = f", filling={{{attended + 1}}} == {{padding}}"
+    return Written(text=f"keep_tokens({{0}}, {read}, ...{filling})", arguments=tuple(arguments))
+
+
+def _relative_attention(op: t.RelativeAttention) -> Written:
+    arguments = (
+        Argument("heads", op.heads),
+        Argument("distance", op.distance),
+        Argument("head_width", op.out_shape[-1] // op.heads),
+    )
+    return Written("RelativeAttention", arguments=arguments)
+
+
+def _table(kind: str, *roles: str) -> Rule:
+    """A module over one learnt tensor, of whose shape it takes the last sizes."""
+
+    def rule(op: o.Op) -> Written:
+        (shape,) = op.parameter_shapes.values()
+        sizes = shape[-len(roles) :]
+        arguments = [Argument(role, size) for role, size in zip(roles, sizes, strict=True)]
+        return Written(kind, arguments=tuple(arguments), light=kind != "nn.Embedding")
+
+    return rule
+
+
+RULES: dict[type[o.Op], Rule] = {
+    o.Conv2d: _conv,
+    o.Linear: _linear,
+    t.TiedLinear: _linear,
+    o.BatchNorm2d: _norm("nn.BatchNorm2d", 0),
+    o.LayerNorm: _norm("nn.LayerNorm", -1),
+    t.RMSNorm: _norm("nn.RMSNorm", -1, eps=1e-6),
+    o.Activation: _activation,
+    o.MaxPool2d: _pool("F.max_pool2d"),
+    o.AvgPool2d: _pool("F.avg_pool2d"),
+    o.GlobalPool: _plain("{0}.mean(dim=(2, 3))"),
+    o.Concat: _concat,
+    o.ChannelShuffle: lambda op: Written(
+        text="channel_shuffle({0}, ...)", arguments=(Argument("groups", op.groups),), light=True
+    ),
+    o.Crop: _plain("{0}[:, :, 1:, 1:]"),
+    o.Identity: _plain("{0}"),
+    o.Zero: _zero,
+    o.Scale: _plain("{0} * {1}[:, :, None, None]", atomic=False),
+    o.Add: _joined("+"),
+    o.Multiply: _joined("*"),
+    o.Attention: _attention,
+    t.MaskedAttention: _attention,
+    t.RelativeAttention: _relative_attention,
+    t.Embedding: _table("nn.Embedding", "vocabulary", "width"),
+    t.TokenIds: _plain("{0}"),
+    t.Rotary: lambda op: Written(
+        text="rotary({0}, ...)", arguments=(Argument("heads", op.heads),), light=True
+    ),
+    t.TokenType: _table("TokenType", "types", "width"),
+    t.Bias: _table("Bias", "features"),
+    t.ToTokens: _plain("{0}.flatten(2).transpose(1, 2)"),
+    t.ClassToken: _table("ClassToken", "width"),
+    t.PositionEmbedding: _table("PositionEmbedding", "positions", "width"),
+    t.FirstToken: _plain("{0}[:, 0]"),
+    t.MeanToken: _plain("{0}.mean(dim=1)"),
+    t.KeepTokens: _keep_tokens,
+    t.FirstIds: lambda op: Written(
+        text="{0}[:, :{count}]", arguments=(Argument("count", op.out_shape[0]),)
+    ),
+}
+"""How each op type is written; `...` in a text is where its arguments stand."""

@@ -1,0 +1,83 @@
+"""`nas curves`: a run's curves, for TensorBoard and MLflow."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import RecordWriter
+
+from nas.cli import main
+from nas.curve_logs import curves_of, scalars
+from nas.engine import Outcome
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    return int(end.value.code or 0)
+
+
+def events(file: Path) -> list[tuple[int, str, float]]:
+    """`(step, tag, value)` of an event file: records of a length, two checksums and a message."""
+    content, place, found = file.read_bytes(), 0, []
+    while place < len(content):
+        size = int.from_bytes(content[place : place + 8], "little")
+        event = Event.FromString(content[place + 12 : place + 12 + size])
+        found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
+        place += 16 + size
+    return found
+
+
+def test_tensorboard_gets_every_point(
+    finished: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert RecordWriter is not None
+    curves = curves_of(finished.run)
+    assert "supernet" in curves
+    assert any(name.startswith("trained/") for name in curves)
+    logs = tmp_path / "logs"
+    for _ in range(2):  # the second time in place of the first
+        assert run("curves", str(finished.run.folder), "--tensorboard", str(logs)) == 0
+    for name, points in curves.items():
+        (file,) = (logs / name).glob("events.out.tfevents.*")
+        written = events(file)
+        expected = list(scalars(points))
+        assert [(s, n) for s, n, _ in written] == [(s, n) for s, n, _ in expected]
+        assert [v for *_, v in written] == pytest.approx([v for *_, v in expected], rel=1e-5)
+    capsys.readouterr()
+    assert run("curves", str(finished.run.folder), "--json") == 0
+    assert json.loads(capsys.readouterr().out) == curves
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mlflow") is not None, reason="mlflow is installed")
+def test_without_mlflow_the_command_that_installs_it_is_told(
+    finished: Outcome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("curves", str(finished.run.folder), "--mlflow", "sqlite:///x.db") == 2
+    error = capsys.readouterr().err
+    assert "mlflow is not installed: pip install 'budget-nas[mlflow]'" in error
+    assert error.count("\n") == 1
+
+
+def test_mlflow_gets_every_point(finished: Outcome, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert run("curves", str(finished.run.folder), "--mlflow", uri) == 0
+    client = mlflow.tracking.MlflowClient(tracking_uri=uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
+    logged = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
+    curves = curves_of(finished.run)
+    assert logged.keys() == curves.keys()
+    history = client.get_metric_history(logged["supernet"].info.run_id, "loss")
+    assert [m.step for m in history] == [p["step"] for p in curves["supernet"]]
+
+
+def test_a_run_of_another_version_says_so(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copied / "specification.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 9}))
+    assert run("curves", str(copied)) == 2
+    assert "is of version 9, and this budget-nas reads version 1" in capsys.readouterr().err
