@@ -164,7 +164,8 @@ def load_space(
     shape = {argument: given[argument] for argument in SHAPES[samples]}
     if ":" in name:
         ten = {"classes": classes or 10} if samples == "images" else {}
-        return _from_file(name, **shape | ten)
+        known = {argument: value for argument, value in shape.items() if value is not None}
+        return _from_file(name, **known | ten)
     name, rates = _without_rates(name)
     if samples != "images":
         return (TEXT_SPACES | SENTENCE_SPACES)[name](**shape, **rates)
@@ -217,7 +218,7 @@ def load_object(reference: str) -> Any:
     return getattr(module, name)
 
 
-def _from_file(reference: str, **shape: int | None) -> SearchSpace:
+def _from_file(reference: str, **shape: int) -> SearchSpace:
     found = load_object(reference)
     try:
         space = found if isinstance(found, SearchSpace) else found(**shape)

@@ -28,6 +28,9 @@ number = 3
 def gives_a_number(**shape):
     return 3
 
+def small(image_size=8, channels=1, classes=10):
+    return make(image_size=image_size, channels=channels, classes=classes)
+
 def fails(**shape):
     raise RuntimeError("no luck")
 """
@@ -54,6 +57,11 @@ def test_named_spaces_load_under_their_name(name: str) -> None:
     ten = name.endswith(small) and not name.startswith("autoformer")
     assert classes_of(space) == (10 if ten else 1000)
     assert space.input_shape(space.largest)[0] == 3
+
+
+def test_without_data_a_space_of_ones_own_has_its_own_image_size(own: Path) -> None:
+    space = load_space(f"{own}:small")
+    assert space.input_shape(space.largest)[1:] == (8, 8)
 
 
 def test_every_family_has_every_preset() -> None:
