@@ -4,7 +4,7 @@
 
 A network of the mobilenet-cifar space is trained twice, for as long, from the same weights, by the
 same loop and recipe: alone, which is the peer, and together with its exits. Thresholds are found on
-the validation images for the accuracy that may be lost there; all accuracies in the table, and the
+the validation images for each accuracy that may be lost there; all accuracies in the table, and the
 mean FLOPs, are of the test images. Time is of whole batches of test images, with exits and without
 by turns, the ratio taken pair by pair; batch norms are folded into convolutions on both sides, as
 any runtime does, and the settings have the same of the network as it was trained. `--keep DIR`
@@ -28,7 +28,7 @@ from evaluators.data import load_data
 from evaluators.exit_accuracy import outcomes
 from evaluators.exit_costs import ExitCosts
 from evaluators.exit_timing import Saving, time_saved
-from evaluators.thresholds import NEVER, operate, within_loss
+from evaluators.thresholds import operate, within_loss
 from nas.early_exit import train_jointly
 from nas.fit import recipe_for
 from nas.training import train
@@ -53,7 +53,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder or file of CIFAR-10 as parquet")
     parser.add_argument("--epochs", type=float, default=7.0)
     parser.add_argument("--exits", type=int, default=2)
-    parser.add_argument("--loss", type=float, default=0.5, help="points of validation accuracy")
+    parser.add_argument(
+        "--losses", type=float, nargs="+", default=[0.25, 0.5, 1.0], help="validation points"
+    )
     parser.add_argument("--batch", type=int, default=64, help="of the timed inference")
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -76,6 +78,7 @@ def main() -> None:
     seconds = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
+        kept = (folder / "joint.pt").exists()
         batches, seed = data.batches("train"), arguments.seed
         started = time.process_time()
         train(peer, batches, recipe, shape, seed=seed, checkpoint=folder / "peer.pt")
@@ -85,74 +88,55 @@ def main() -> None:
         seconds["joint"] = time.process_time() - started
 
     said = outcomes(joint, data, "validation", shape)
-    joint.set_thresholds(within_loss(said, costs, arguments.loss / 100))
     tested = outcomes(joint, data, "test", shape)
-    operation = operate(tested, joint.thresholds, costs)
-    light = folded(joint)
-    # What is timed is what was counted: it leaves early by itself and labels the same.
-    assert abs(data.score(light, "test", shape)["accuracy"] - operation.accuracy) < 0.001
     parts = [p for p in data.test.images.split(arguments.batch) if len(p) == arguments.batch]
     inputs = [batch for part in parts for batch in data.inputs(part, shape, torch.device("cpu"))]
-    timed = {
-        "folded": time_saved(light, inputs, pairs=arguments.pairs),
-        "as trained": time_saved(joint, inputs, pairs=arguments.pairs),
-    }
-    peer_accuracy = data.score(peer, "test", shape)["accuracy"]
     rows = [
-        _row("trained alone", peer_accuracy, costs.whole, costs.whole, None, exits=False),
         _row(
-            "with exits, run whole",
-            tested.whole,
-            costs.whole,
-            costs.whole,
-            timed["folded"],
-            exits=False,
+            "trained alone", data.score(peer, "test", shape)["accuracy"], costs.whole, costs.whole
         ),
-        _row(
-            "with exits",
-            operation.accuracy,
-            operation.macs,
-            costs.whole,
-            timed["folded"],
-            exits=True,
-        ),
+        _row("with exits, run whole", tested.whole, costs.whole, costs.whole),
     ]
-    validation = operate(said, joint.thresholds, costs)
-    used = [threshold < NEVER for threshold in joint.thresholds]
+    details = {}
+    for loss in arguments.losses:
+        joint.set_thresholds(within_loss(said, costs, loss / 100))
+        operation = operate(tested, joint.thresholds, costs)
+        light = folded(joint)
+        # What is timed is what was counted: it leaves early by itself and labels the same.
+        assert abs(data.score(light, "test", shape)["accuracy"] - operation.accuracy) < 0.001
+        timed = time_saved(light, inputs, pairs=arguments.pairs)
+        trained = time_saved(joint, inputs, pairs=arguments.pairs)
+        name = f"exits that lose {loss:g} in validation"
+        rows.append(_row(name, operation.accuracy, operation.macs, costs.whole, timed))
+        details[f"{loss:g}"] = {
+            "rates": operation.rates,
+            "validation accuracy": round(operate(said, joint.thresholds, costs).accuracy, 4),
+            "timing": {"folded": asdict(timed), "as trained": asdict(trained)},
+        }
     extra = {
-        "exits": {
-            name: {"threshold": threshold if on else None, "rate": rate, "macs": int(macs)}
-            for name, threshold, on, rate, macs in zip(
-                joint.exits,
-                joint.thresholds,
-                used,
-                operation.rates,
-                costs.leaving(used),
-                strict=False,
-            )
-        },
+        "exits": list(joint.exits),
         "accuracy of each exit": [round(float(a), 4) for a in tested.right.mean(axis=0)],
-        "validation accuracy": [round(said.whole, 4), round(validation.accuracy, 4)],
-        "validation MACs saved": round(1 - validation.macs / costs.whole, 4),
-        "timing": {name: asdict(saving) for name, saving in timed.items()},
-        "processor seconds of training": {k: round(v) for k, v in seconds.items()},
+        "validation accuracy run whole": round(said.whole, 4),
+        "by loss": details,
         "test images": len(data.test),
     }
+    if not kept:
+        extra["processor seconds of training"] = {k: round(v) for k, v in seconds.items()}
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items()}
     emit("early_exit", rows, {**settings, **extra}, arguments.json)
 
 
 def _row(
-    name: str, accuracy: float, macs: float, whole: int, timed: Saving | None, *, exits: bool
+    name: str, accuracy: float, macs: float, whole: int, timed: Saving | None = None
 ) -> dict[str, Any]:
-    milliseconds = None if timed is None else (timed.exits_ms if exits else timed.whole_ms)
     return {
         "network": name,
         "test accuracy": round(accuracy, 4),
         "mean MACs": round(macs),
         "MACs saved": f"{1 - macs / whole:.1%}",
-        "ms a batch": "" if milliseconds is None else f"{milliseconds:.2f}",
-        "time saved": f"{1 - timed.ratio:.1%}" if timed is not None and exits else "",
+        "ms a batch": "" if timed is None else f"{timed.exits_ms:.2f}",
+        "whole": "" if timed is None else f"{timed.whole_ms:.2f}",
+        "time saved": "" if timed is None else f"{1 - timed.ratio:.1%}",
     }
 
 

@@ -87,8 +87,9 @@ def main() -> None:
         "of FLOPs alone there": [round(part["tau_of_flops"], 2) for part in result["bins"]],
         "verdict": verdict(result),
         "minutes": round((time.monotonic() - started) / 60, 1),
-        "processor minutes": round((_processor_seconds() - used) / 60, 1),
     }
+    if not arguments.workers:  # those of Ray's workers are not this process's to know
+        settings["processor minutes"] = round((_processor_seconds() - used) / 60, 1)
     del settings["run"]
     rows = [
         {

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40, help="of each training")
     parser.add_argument("--batch", type=int, default=128, help="of all workers together")
-    parser.add_argument("--candidates", type=int, default=12, help="of each round")
+    parser.add_argument("--candidates", type=int, default=40, help="of each round")
     parser.add_argument("--images", type=int, default=2000, help="that score a candidate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=["supernet", "network", "candidates"])
