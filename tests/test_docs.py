@@ -25,6 +25,7 @@ from nas.cli import app
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+OTHERS = ("cat", "head", "ls", "python")
 FENCE = re.compile(
     r"(?:<!-- (?P<note>.*?) -->\n)?```(?P<language>\w+)(?: title=\"(?P<title>.*?)\")?\n"
     r"(?P<text>.*?)```",
@@ -92,7 +93,7 @@ def test_commands_are_ours_with_options_that_exist(page: str) -> None:
         if snippet.language == "bash":
             assert snippet.note in (None, "exits with 2", "read, not run")
             for command in snippet.commands:
-                assert ours(command) or command.split()[0] in ("cat", "head", "ls", "python"), command
+                assert ours(command) or command.split()[0] in OTHERS, command
 
 
 def test_a_command_with_an_option_that_is_none_of_ours_is_noticed() -> None:

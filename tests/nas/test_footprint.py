@@ -213,9 +213,16 @@ def test_a_folder_that_is_gone_is_one_remark(tmp_path: Path) -> None:
 
 
 def wait_for_the_process_to_end() -> None:
-    """All children of this process that measure."""
+    """All children of this process that measure; a browser's driver may be another child."""
     me = psutil.Process()
-    wait_for(lambda: not [c for c in me.children() if c.status() != psutil.STATUS_ZOMBIE])
+
+    def measures(child: psutil.Process) -> bool:
+        try:
+            return any("footprint_process" in word for word in child.cmdline())
+        except psutil.Error:  # it has ended meanwhile, or is a zombie
+            return False
+
+    wait_for(lambda: not any(map(measures, me.children())))
 
 
 def test_a_search_quicker_than_the_tracker_does_not_wait_for_it(tmp_path: Path) -> None:
