@@ -37,7 +37,7 @@ from nas.frontier import objective
 from nas.relaxation import relax
 from nas.specification import make
 from nas.strategies import Candidates, Strategy, make_strategy
-from nas.study import Evaluation
+from nas.evaluation import Evaluation
 from nas.supernet import Supernet
 from nas.supernet_training import Draw, sandwich
 from nas.task import Task

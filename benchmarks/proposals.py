@@ -25,7 +25,7 @@ from evaluators.costs import CostTables
 from nas.frontier import objective
 from nas.strategies import Candidates, make_strategy
 from nas.strategies.evolution import EvolutionStrategy
-from nas.study import Evaluation
+from nas.evaluation import Evaluation
 from search_spaces.catalogue import load_space
 from search_spaces.ops import Op
 from search_spaces.space import Rows

@@ -33,7 +33,7 @@ from evaluators.costs import CostTables
 from evaluators.table import read_table
 from nas import frontier as f
 from nas.strategies import Candidates, make_strategy
-from nas.study import Evaluation
+from nas.evaluation import Evaluation
 from search_spaces.catalogue import load_space
 
 OBJECTIVES = (f.objective("accuracy"), f.objective("macs"))

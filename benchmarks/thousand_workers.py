@@ -33,7 +33,8 @@ from nas.progress import Live
 from nas.ray_workers import RayWorkers
 from nas.specification import make
 from nas.strategies import Candidates, make_strategy
-from nas.study import Evaluation, Study
+from nas.evaluation import Evaluation
+from nas.study import Study
 from nas.task import Task
 from nas.workers import Ended
 from search_spaces.architecture import Architecture

@@ -17,7 +17,7 @@ from nas import device_command
 from nas.carbon_command import carbon
 from nas.dynamic_command import adapt, dynamic
 from nas.export_command import compare, curves, export
-from nas.options import Json, crew_of
+from nas.options import Json, RunFolder, crew_of
 from nas.search_command import search
 from search_spaces.errors import UserError
 
@@ -39,8 +39,6 @@ UsageProblem: type[Exception] = next(
 EXIT_USER_ERROR = 2
 EXIT_ALL_FAILED = 1
 EXIT_INTERRUPTED = 130
-
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 
 
 def main(arguments: list[str] | None = None) -> None:

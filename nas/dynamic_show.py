@@ -19,7 +19,7 @@ from nas.dynamic import DynamicNetwork
 from nas.dynamic_export import save_dynamic
 from nas.dynamic_files import Subnet
 from nas.frontier_table import cell
-from nas.progress import Live, Quiet
+from nas.progress import Quiet, reporter_for
 from nas.run import Run
 from search_spaces.errors import UserError
 
@@ -55,7 +55,7 @@ def export_dynamic_and_print(
     archs = [*(e.arch for e in front), *(a for a, ok in zip(resized, admitted, strict=True) if ok)]
     start = starting_weights(task, run, Quiet())
     assert isinstance(start, InheritedAccuracy)
-    reporter = Quiet() if quiet else Live(Console(stderr=True))
+    reporter = reporter_for(quiet=quiet)
     with reporter.stage(f"exporting to {out}"):
         saved = save_dynamic(
             start,

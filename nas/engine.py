@@ -22,6 +22,7 @@ from nas import run as runs
 from nas import specification as spec
 from nas.cluster import check_reachable, gpus_for, ray_session
 from nas.crew import ALONE, Crew
+from nas.evaluation import Evaluation
 from nas.exit_winner import raced_exits, train_exits
 from nas.fresh import FreshWeights, Weights
 from nas.frontier import knee
@@ -31,7 +32,7 @@ from nas.run import Run
 from nas.specification import Specification
 from nas.strategies import Strategy
 from nas.strategies.candidates import Row
-from nas.study import Evaluation, Study
+from nas.study import Study
 from nas.task import DEVICES, Task
 from nas.winner import finalists, first_of, race, raced, train_winner
 from nas.winners import train_ahead

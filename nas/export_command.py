@@ -10,10 +10,7 @@ from typing import Annotated
 
 import typer
 
-from nas.options import Json
-
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
-ArchName = Annotated[str, typer.Option(help="Id (a prefix will do), 'best' or 'knee'.")]
+from nas.options import ArchName, Json, RunFolder
 
 
 def export(

@@ -6,6 +6,7 @@ Does not know what they mean.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,8 @@ import typer
 from nas.crew import Crew
 from search_spaces.errors import UserError
 
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+ArchName = Annotated[str, typer.Option(help="Id (a prefix will do), 'best' or 'knee'.")]
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 
 

@@ -20,8 +20,8 @@ from rich.progress import (
 
 from evaluators.sizes import format_metric, format_size
 from nas import run as runs
+from nas.evaluation import Evaluation
 from nas.frontier import Objective
-from nas.study import Evaluation
 
 OnStep = Callable[[int, int, float], None]
 ShowEvaluations = Callable[[Sequence[Evaluation], Sequence[Objective], dict[str, float], str], None]
@@ -187,3 +187,8 @@ def _note(
         f"best {first.metric} {shown} at {format_size(top.metrics['macs'])} FLOPs, "
         f"hypervolume {volume:.4f}" + (f", {failed} failed" if failed else "")
     )
+
+
+def reporter_for(*, quiet: bool) -> Reporter:
+    """What a command shows on standard error, or nothing."""
+    return Quiet() if quiet else Live(Console(stderr=True))

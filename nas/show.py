@@ -31,12 +31,6 @@ def _out() -> Console:
     return Console(highlight=False)
 
 
-def _errors(quiet: bool) -> Any:
-    from nas.progress import Live, Quiet
-
-    return Quiet() if quiet else Live(Console(stderr=True))
-
-
 def _print_json(content: Any) -> None:
     print(json.dumps(content, indent=2))
 
@@ -99,6 +93,7 @@ def search_and_print(
 ) -> int:
     """`nas search`; returns the exit code."""
     from nas.engine import AllFailed, NothingFeasible, search
+    from nas.progress import reporter_for
     from nas.winner import in_words
 
     try:
@@ -108,7 +103,7 @@ def search_and_print(
             workers=workers,
             ray_address=ray_address,
             resume=resume,
-            reporter=_errors(quiet),
+            reporter=reporter_for(quiet=quiet),
         )
     except AllFailed as failure:
         print(f"nas: every evaluation failed; the first one: {failure}", file=sys.stderr)

@@ -16,7 +16,7 @@ from evaluators.exit_accuracy import AVERAGE
 from evaluators.sizes import format_size
 from nas import run as runs
 from nas.crew import ALONE, Crew
-from nas.progress import Live, Quiet
+from nas.progress import reporter_for
 from nas.run import Run
 from nas.show_train import check_empty, task_with
 from nas.winner import in_words
@@ -56,7 +56,7 @@ def train_exits_and_print(
     check_training(task.specification)
     place = out or run.folder / "trained" / f"{arch.id}-exits-{points:g}"
     check_empty(place)
-    reporter = Quiet() if quiet else Live(Console(stderr=True))
+    reporter = reporter_for(quiet=quiet)
     with runs.lock(run.folder):
         start = starting_weights(task, run, reporter, crew)
         report = train_exits(task, run, start, arch, points, place, reporter, crew)

@@ -12,7 +12,7 @@ from rich.console import Console
 from evaluators.sizes import format_metric
 from nas import run as runs
 from nas.exports.taken import Taken, check_asked, source_of, sources_of, take
-from nas.progress import Live, Quiet
+from nas.progress import reporter_for
 from nas.run import Run
 from nas.task import Task
 from search_spaces.errors import UserError
@@ -37,7 +37,7 @@ def export_and_print(
     run = Run(folder)
     task = Task(run.specification, run.folder)
     source = source_of(run, task, name)
-    with _reporter(quiet).stage(f"exporting {source.evaluation.arch.id}"):
+    with reporter_for(quiet=quiet).stage(f"exporting {source.evaluation.arch.id}"):
         taken = take(run, task, source, out, formats=formats, int8=int8, overwrite=overwrite)
     _print(taken)
 
@@ -72,7 +72,7 @@ def export_frontier_and_print(
     }  # fmt: skip
     entries = [entry for entry in known if entry["id"] in there & front.keys()]
     missing = [e for name, e in front.items() if name not in there]
-    reporter = _reporter(quiet)
+    reporter = reporter_for(quiet=quiet)
     for number, source in enumerate(sources_of(run, task, missing), start=1):
         identity = source.evaluation.arch.id
         with reporter.stage(f"exporting {identity}, {number} of {len(missing)}"):
@@ -114,10 +114,6 @@ def _index(out: Path, *, overwrite: bool) -> list[dict[str, Any]]:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {out / INDEX}: {error}") from error
-
-
-def _reporter(quiet: bool) -> Any:
-    return Quiet() if quiet else Live(Console(stderr=True))
 
 
 def _print(taken: Taken) -> None:

@@ -14,7 +14,7 @@ from evaluators.inherited import InheritedAccuracy
 from evaluators.sizes import format_metric, format_size
 from nas import run as runs
 from nas.crew import Crew
-from nas.progress import Live, Quiet
+from nas.progress import reporter_for
 from nas.run import Run
 from search_spaces.errors import UserError
 
@@ -47,7 +47,7 @@ def fidelity_and_print(
         )
     if crew.address is not None:
         check_reachable(crew.address)
-    reporter = Quiet() if quiet else Live(Console(stderr=True))
+    reporter = reporter_for(quiet=quiet)
     with runs.lock(folder):
         evaluator = starting_weights(task, run, reporter, crew)
         assert isinstance(evaluator, InheritedAccuracy)

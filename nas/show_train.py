@@ -15,7 +15,7 @@ from evaluators.sizes import format_size
 from nas import run as runs
 from nas.crew import Crew
 from nas.flops_aware import Aim
-from nas.progress import Live, Quiet
+from nas.progress import reporter_for
 from nas.run import Run
 from nas.selection import FULL
 from nas.show import replace_field
@@ -95,7 +95,7 @@ def _train_and_print(
     from nas.winner import in_words, train_winner
     from nas.winners import train_winners
 
-    reporter = Quiet() if quiet else Live(Console(stderr=True))
+    reporter = reporter_for(quiet=quiet)
     with runs.lock(run.folder), footprint.measured(run.folder, task.specification.region):
         start = starting_weights(task, run, reporter, crew)
         if len(places) == 1:
@@ -141,7 +141,7 @@ def _cut_and_print(
     aim.check(task.space.ops(arch))
     place = out or run.folder / "trained" / f"{arch.id}-{aim}"
     check_empty(place)
-    reporter = Quiet() if quiet else Live(Console(stderr=True))
+    reporter = reporter_for(quiet=quiet)
     with runs.lock(run.folder):
         start = starting_weights(task, run, reporter)
         report = train_within(task, run, start, arch, aim, place, reporter)

@@ -20,13 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nas.evaluation import Evaluation
 from nas.frontier import Objective
-from nas.study_file import STUDY_NAME, read_evaluations
+from nas.study_file import STUDY_NAME
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import write_atomically
 from search_spaces.space import SearchSpace
-
-__all__ = ["STUDY_NAME", "Evaluation", "Study", "read_evaluations", "read_with_optuna"]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

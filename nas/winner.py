@@ -27,6 +27,7 @@ from nas import run as runs
 from nas.crew import ALONE, Crew
 from nas.curves import Curve
 from nas.data_parallel import train_together
+from nas.evaluation import Evaluation
 from nas.export import export, load
 from nas.flops_aware import Aim, shrink
 from nas.fresh import FreshWeights, Weights
@@ -35,7 +36,6 @@ from nas.progress import Reporter
 from nas.remote_training import Training, steps_of
 from nas.run import Run
 from nas.sparsity import accuracies
-from nas.study import Evaluation
 from nas.task import Task
 from nas.trainings import NetworkTraining
 from search_spaces.architecture import Architecture

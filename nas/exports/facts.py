@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.budget import ENERGY, LATENCY
+from evaluators.dataset import Data
 from evaluators.interval import of_share
 from hardware_profiles.machine import describe
+from nas.evaluation import Evaluation
 from nas.exports.efficiency import Estimated, Footprint, Result
 from nas.footprint_process import FILE
 from nas.run import Run
-from nas.study import Evaluation
 from nas.task import GREENSCORE, Task
 from search_spaces.errors import UserError
 
@@ -86,14 +87,17 @@ def gather(
     )
 
 
+def task_name(data: Data) -> str:
+    """What networks of the data are for, in Hugging Face's words."""
+    names = {"images": "image classification", "sentences": "text classification"}
+    return names.get(data.unit, "text generation")
+
+
 def _results(task: Task, evaluation: Evaluation, config: Mapping[str, Any]) -> list[Result]:
     """Scores of these weights: on the test part, or as the search scored what they inherit."""
     data, metrics = task.data, config["metrics"]
-    kind = {"images": "image classification", "sentences": "text classification"}.get(
-        data.unit, "text generation"
-    )
     common: dict[str, Any] = {
-        "task": kind,
+        "task": task_name(data),
         "data": data.name,
         "unit": data.unit,
         "metric": data.metric,

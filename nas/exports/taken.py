@@ -6,7 +6,7 @@ the timing, the record, the card. Whatever fails leaves nothing behind. Knows ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from evaluators.interval import of_share
+from nas.evaluation import Evaluation
 from nas.export import check_formats, export, load, write_config, write_source
 from nas.exports import (
     checks,
@@ -28,11 +29,10 @@ from nas.exports import (
     timing,
 )
 from nas.exports.efficiency import Convention, Counts, EfficiencyRecord, Measured, Result
-from nas.exports.facts import Facts, gather
+from nas.exports.facts import Facts, gather, task_name
 from nas.preparation import starting_weights
 from nas.progress import Quiet
 from nas.run import Run
-from nas.study import Evaluation
 from nas.task import Task
 from nas.winner import trained_already
 from search_spaces.errors import UserError
@@ -96,23 +96,21 @@ def source_of(run: Run, task: Task, name: str) -> Source:
             metrics = network.config["metrics"]
             return Source(evaluation, network, "trained", metrics, network.config["cut"], blocks)
         name = evaluation.arch.id
-    return sources_of(run, task, [run.find(name)])[0]
+    return next(sources_of(run, task, [run.find(name)]))
 
 
-def sources_of(run: Run, task: Task, evaluations: Sequence[Evaluation]) -> list[Source]:
-    """The networks of evaluations; the supernet is loaded once, if any needs it."""
+def sources_of(run: Run, task: Task, evaluations: Sequence[Evaluation]) -> Iterator[Source]:
+    """The networks of evaluations, one at a time; the supernet is loaded once, if any needs it."""
     start = None
-    sources = []
     for evaluation in evaluations:
         trained = trained_already(run, evaluation.arch)
         if trained is not None:
-            sources.append(Source(evaluation, trained, "trained", trained.config["metrics"]))
+            yield Source(evaluation, trained, "trained", trained.config["metrics"])
             continue
         if start is None:
             start = starting_weights(task, run, Quiet())
         weights = "inherited" if task.kind == "supernet" else "untrained"
-        sources.append(Source(evaluation, start.recalibrated(evaluation.arch), weights))
-    return sources
+        yield Source(evaluation, start.recalibrated(evaluation.arch), weights)
 
 
 def take(
@@ -225,10 +223,9 @@ def _eight_bits(task: Task, config: Mapping[str, Any], blocks: Blocks, place: Pa
     quantised.write(source, target, data, shape, name, seed=task.specification.seed)
     scores = quantised.scores({"fp32": source, "int8": target}, data, shape)
     extent = data.extent("test")
-    task_name = "image classification" if data.unit == "images" else f"on {data.unit}"
     return [
         Result(
-            task=task_name,
+            task=task_name(data),
             data=data.name,
             split="test",
             samples=extent,

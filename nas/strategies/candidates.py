@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.budget import BudgetedSpace
-from nas.study import Evaluation
+from nas.evaluation import Evaluation
 from search_spaces.space import Rows
 
 Row = npt.NDArray[np.uint8]

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from evaluators.budget import Budget
 from evaluators.distribution import draw_rows, log_probabilities
 from evaluators.nearest import most_probable_row
+from nas.evaluation import Evaluation
 from nas.strategies.candidates import Candidates, Row
-from nas.study import Evaluation
 from search_spaces.space import Rows
 
 SHARES = (1.0, 1.0, 1.0, 0.85, 0.7, 0.55, 0.4, 0.3, 0.2)

@@ -21,11 +21,11 @@ from scipy.stats import norm
 from evaluators.budget import Budget
 from evaluators.predictor import LEAST, Predictor, Quality
 from evaluators.proxy_features import ProxyFeatures
+from nas.evaluation import Evaluation
 from nas.frontier import Objective
 from nas.strategies.candidates import Candidates, Row
 from nas.strategies.improvement import Stairs, log_improvement
 from nas.strategies.population import Population
-from nas.study import Evaluation
 from search_spaces.space import Rows
 
 STARTUP = 12

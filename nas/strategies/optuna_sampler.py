@@ -20,9 +20,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.evaluation import Evaluation
 from nas.frontier import Objective
 from nas.strategies.candidates import Candidates, Row
-from nas.study import Evaluation
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import Choice, SearchSpace
 

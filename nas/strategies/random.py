@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from nas.evaluation import Evaluation
 from nas.strategies.candidates import Candidates, Row
-from nas.study import Evaluation
 
 
 class RandomStrategy:

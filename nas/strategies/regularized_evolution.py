@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nas.evaluation import Evaluation
 from nas.frontier import Objective
 from nas.strategies.candidates import Candidates, Row
-from nas.study import Evaluation
 
 POPULATION = 20
 TOURNAMENT = 5

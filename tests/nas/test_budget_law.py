@@ -10,9 +10,9 @@ import pytest
 from evaluators.budget import Budget, BudgetedSpace
 from evaluators.costs import METRICS, CostTables
 from nas import run as runs
+from nas.evaluation import Evaluation
 from nas.frontier import objective
 from nas.strategies import STRATEGIES, Candidates, make_strategy
-from nas.study import Evaluation
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

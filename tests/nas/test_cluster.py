@@ -25,10 +25,10 @@ from nas import specification as spec
 from nas.cluster import check_reachable, ray_session
 from nas.data_parallel import train_together
 from nas.engine import search
+from nas.evaluation import Evaluation
 from nas.progress import OnStep, Quiet, ShowEvaluations
 from nas.remote_training import steps_done, steps_of
 from nas.run import Run
-from nas.study import Evaluation
 from nas.task import Task
 from nas.trainings import SupernetTraining
 from nas.workers import open_workers

@@ -12,9 +12,9 @@ from evaluators.budget import Budget, BudgetedSpace
 from evaluators.costs import CostTables
 from evaluators.distribution import log_probabilities
 from evaluators.nearest import most_probable_row
+from nas.evaluation import Evaluation
 from nas.strategies.candidates import Candidates
 from nas.strategies.darts import DartsStrategy
-from nas.study import Evaluation
 from search_spaces.catalogue import load_space
 from search_spaces.space import Rows
 

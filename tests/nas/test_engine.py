@@ -17,7 +17,7 @@ import nas
 from nas.engine import AllFailed, Outcome, search
 from nas.run import Run
 from nas.specification import Specification, make
-from nas.study import read_evaluations
+from nas.study_file import read_evaluations
 from nas.winner import finalists
 from search_spaces.errors import UserError
 

@@ -14,7 +14,8 @@ from nas import figures
 from nas.cli import main
 from nas.difference import changes, difference
 from nas.engine import Outcome
-from nas.study import read_evaluations, read_with_optuna
+from nas.study import read_with_optuna
+from nas.study_file import read_evaluations
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

@@ -12,10 +12,10 @@ from evaluators.budget import Budget, BudgetedSpace
 from evaluators.costs import CostTables
 from evaluators.proxy_features import ProxyFeatures
 from evaluators.zero_cost import ZeroCost
+from nas.evaluation import Evaluation
 from nas.frontier import Objective, objective
 from nas.strategies import Candidates, Strategy, make_strategy
 from nas.strategies.optuna_sampler import SAMPLERS, OptunaStrategy, sampler_name
-from nas.study import Evaluation
 from search_spaces.architecture import Architecture
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space

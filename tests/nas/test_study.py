@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from nas.evaluation import Evaluation
 from nas.frontier import objective
-from nas.study import Evaluation, Study, read_evaluations
+from nas.study import Study
+from nas.study_file import read_evaluations
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

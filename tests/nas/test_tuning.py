@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from nas import specification as spec
 from nas.asha import FrontierASHA, shortfalls
 from nas.cluster import ray_session
+from nas.evaluation import Evaluation
 from nas.from_scratch import FromScratch, Report, rung_steps
 from nas.run import Run
 from nas.strategies import Candidates, make_strategy
-from nas.study import Evaluation, Study
+from nas.study import Study
 from nas.task import Task
 from nas.tuning import TuneWorkers, open_tuning
 from nas.workers import ATTEMPTS, Ended, OutOfTime
