@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from nas.curves import read_curve
 from nas.run import Run
 from search_spaces.errors import UserError
 
@@ -37,16 +38,12 @@ def curves_of(run: Run) -> dict[str, list[dict[str, Any]]]:
     found = {}
     files = [run.supernet_curve, run.trajectory, *sorted((run.folder / "trained").glob("*.jsonl"))]
     for path in files:
-        if not path.is_file():
-            continue
-        name = str(path.relative_to(run.folder).with_suffix(""))
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            points = [json.loads(line) for line in lines if line.strip()]
+            points = read_curve(path)
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {path}: {error}") from error
         if points:
-            found[name] = points
+            found[str(path.relative_to(run.folder).with_suffix(""))] = points
     return found
 
 

@@ -20,12 +20,12 @@ from plotly.subplots import make_subplots
 from evaluators.budget import shown
 from evaluators.sizes import format_size
 from hardware_profiles.measured import MeasuredTable
+from nas import history as told
 from nas import run as runs
 from nas.frontier import is_cost, knee
 from nas.frontier import objective as objective_of
-from nas.report import progress as told
-from nas.report.labels import label
-from nas.report.progress import Progress
+from nas.history import Progress
+from nas.labels import label
 from nas.run import Run
 from search_spaces.errors import unknown
 

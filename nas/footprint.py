@@ -23,9 +23,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hardware_profiles.grid import Region, load_region
 from nas.footprint_process import FILE, READY
@@ -119,17 +120,37 @@ def _killed(process: subprocess.Popen[bytes], remark: str) -> str:
     return remark
 
 
+def read(folder: Path) -> dict[str, Any] | None:
+    """`sessions` and `totals` of a run's file; None where there is none, or none that is whole."""
+    try:
+        content: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        sessions, _ = content["sessions"], content["totals"]
+        return content if all(isinstance(session, dict) for session in sessions) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def places(sessions: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Whose grids the sessions drew on, and what measured them; each once."""
+    regions, by = (
+        dict.fromkeys(str(session[name]) for session in sessions)
+        for name in ("region", "measured_by")
+    )
+    return ", ".join(regions), "; ".join(by)
+
+
 def summary(folder: Path) -> str | None:
     """What a run has taken so far, in one line with its range; None where nothing is known."""
+    content = read(folder)
+    if content is None:
+        return None
     try:
-        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        sessions, all_of = content["sessions"], content["totals"]
-        regions = ", ".join(dict.fromkeys(session["region"] for session in sessions))
-        by = "; ".join(dict.fromkeys(session["measured_by"] for session in sessions))
+        all_of = content["totals"]
+        regions, by = places(content["sessions"])
         grams, low, high = (1e3 * all_of[name] for name in ("kg", "kg_low", "kg_high"))
         return (
             f"{1e3 * all_of['kwh']:.3g} Wh and {grams:.3g} g CO2e ({low:.3g} to {high:.3g}, grid "
             f"{regions}), by codecarbon: {by}"
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None

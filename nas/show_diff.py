@@ -13,7 +13,7 @@ from evaluators.costs import CONVENTION, METRICS
 from nas.difference import Difference, changes, difference
 from nas.evaluation import Evaluation
 from nas.frontier_table import cell, on_device
-from nas.report.labels import label
+from nas.labels import label
 from nas.run import Run
 from search_spaces.errors import UserError
 

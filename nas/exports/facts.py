@@ -5,7 +5,6 @@ Gathers. Does not write, and does not measure anything.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from evaluators.budget import ENERGY, LATENCY
 from evaluators.dataset import Data
 from evaluators.interval import of_share
 from hardware_profiles.machine import describe
+from nas import footprint
 from nas.evaluation import Evaluation
 from nas.exports.efficiency import Estimated, Footprint, Result
-from nas.footprint_process import FILE
 from nas.run import Run
 from nas.task import GREENSCORE, Task
 from search_spaces.errors import UserError
@@ -151,9 +150,12 @@ def _greenscore(task: Task, config: Mapping[str, Any], evaluation: Evaluation) -
 
 def read_footprint(folder: Path, region: str) -> Footprint | None:
     """What the run has taken, as codecarbon measured it; None where nothing is known."""
+    content = footprint.read(folder)
+    if content is None:
+        return None
     try:
-        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        total, sessions = content["totals"], content["sessions"]
+        total = content["totals"]
+        regions, by = footprint.places(content["sessions"])
         return Footprint(
             covers="the whole run: supernet, search and trainings, on this run's machines that "
             "were measured",
@@ -161,11 +163,10 @@ def read_footprint(folder: Path, region: str) -> Footprint | None:
             kg_co2e=total["kg"],
             kg_co2e_low=total["kg_low"],
             kg_co2e_high=total["kg_high"],
-            region=", ".join(dict.fromkeys(s["region"] for s in sessions)) or region,
-            measured_by="codecarbon: "
-            + "; ".join(dict.fromkeys(s["measured_by"] for s in sessions)),
+            region=regions or region,
+            measured_by=f"codecarbon: {by}",
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

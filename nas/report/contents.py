@@ -21,13 +21,13 @@ from nas import figures
 from nas import run as runs
 from nas.evaluation import Evaluation
 from nas.frontier import is_cost, knee
+from nas.history import hours_of, largest_costs
+from nas.labels import CARBON, label, style
 from nas.leaderboard import micrograms, priced, task_of
 from nas.report.choices import Chosen, axes, frequencies, importance
-from nas.report.labels import CARBON, label, style
 from nas.report.networks import Networks
 from nas.report.packed import packed
 from nas.report.panels import on_choices, on_progress, on_trust
-from nas.report.progress import hours_of, largest_costs
 from nas.report.published import published
 from nas.run import Run
 from nas.task import Task

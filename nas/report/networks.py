@@ -8,15 +8,14 @@ what was evaluated how.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
 from evaluators.costs import Price, block_costs
+from nas.op_words import detail, kind
 from nas.report.packed import packed
 from search_spaces.ops import Op
 from search_spaces.space import Block, Rows, SearchSpace
@@ -26,12 +25,6 @@ OFF = 0xFFFFFFFF
 
 INPUT = -1
 """Stands for what the block before gives, as the source of an edge."""
-
-UNSAID = ("name", "inputs", "out_shape", "padding", "bias", "parts")
-"""Fields of ops that are not told of them."""
-
-ALWAYS = ("kernel", "function")
-"""Fields that are told where they are as usual too."""
 
 
 class Networks:
@@ -155,30 +148,3 @@ def _op(op: Op) -> dict[str, Any]:
         "macs": op.macs,
         "params": op.params,
     }
-
-
-def kind(op: Op) -> str:
-    """The type of an op in words: `batch norm`."""
-    words = re.findall(r"[A-Z][a-z]*", type(op).__name__.removesuffix("2d"))
-    return " ".join(words).lower()
-
-
-def detail(op: Op) -> str:
-    """What else is to be known of an op: `3×3, stride 2, depthwise`."""
-    parts = []
-    for item in fields(op):
-        value = getattr(op, item.name)
-        default = None if item.default is MISSING else item.default
-        if item.name in UNSAID or (value == default and item.name not in ALWAYS):
-            continue
-        if item.name == "kernel":
-            parts.append(f"{value}×{value}")
-        elif item.name == "groups" and value == op.inputs[0].shape[0]:
-            parts.append("depthwise")
-        elif item.name == "function":
-            parts.append(str(value))
-        elif value is True:
-            parts.append(item.name)
-        else:
-            parts.append(f"{item.name.replace('_', ' ')} {value}")
-    return ", ".join(parts)

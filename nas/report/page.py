@@ -57,4 +57,4 @@ def embedded(contents: dict[str, Any]) -> str:
 
 
 def _part(name: str) -> str:
-    return files("nas.report").joinpath("page", name).read_text(encoding="utf-8")
+    return files("nas.report").joinpath("assets", name).read_text(encoding="utf-8")

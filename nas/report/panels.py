@@ -14,12 +14,12 @@ from typing import Any
 from evaluators.sizes import format_metric
 from evaluators.targets import Target
 from nas import figures, footprint
+from nas import history as told
 from nas.evaluation import Evaluation
 from nas.frontier import Objective
-from nas.report import progress as told
+from nas.labels import label
 from nas.report import trust
 from nas.report.choices import LEAST, SAMPLE, Chosen
-from nas.report.labels import label
 from nas.run import Run
 
 ROWS = 12
@@ -236,7 +236,7 @@ def _footprint(run: Run) -> Panel:
             f"{1e3 * session.get('kg', 0.0):.3g}",
             f"{1e3 * session.get('kg_low', 0.0):.3g} to {1e3 * session.get('kg_high', 0.0):.3g}",
         ]
-        for session in told.sessions(run.folder)
+        for session in (footprint.read(run.folder) or {}).get("sessions", [])
     ]
     head = ("session began", "minutes", "Wh", "g CO2e", "range")
     return Panel("footprint", title, f"{words}.", table=(head, rows))

@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluators.targets import Target
 from hardware_profiles.measured import MeasuredLatency, MeasuredTable
-from nas.report.progress import json_of
+from nas.history import json_of
 from nas.run import Run
 from nas.scoring import kind_of
 

@@ -18,12 +18,12 @@ from nas.cli import main
 from nas.engine import Outcome
 from nas.evaluation import Evaluation
 from nas.frontier import objective
+from nas.history import failures, largest_costs, predictor, progress
 from nas.report.choices import ABSENT, Chosen, axes, frequencies, importance
 from nas.report.command import report_and_print
 from nas.report.contents import Source
 from nas.report.networks import INPUT, OFF, Networks, template
 from nas.report.page import embedded, page
-from nas.report.progress import failures, largest_costs, predictor, progress
 from nas.report.published import published
 from nas.run import Run
 from nas.specification import make

@@ -120,13 +120,6 @@ def curves(run: Run) -> dict[str, list[dict[str, Any]]]:
     return told
 
 
-def sessions(folder: Path) -> list[dict[str, Any]]:
-    """What the search took each time that it went on; see `nas.footprint`."""
-    content = json_of(folder / "footprint.json")
-    found = content.get("sessions", []) if isinstance(content, dict) else []
-    return [session for session in found if isinstance(session, dict)]
-
-
 def json_of(path: Path) -> Any:
     """The content of a JSON file; None where there is none, or half of one."""
     try:
