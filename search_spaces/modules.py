@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,15 @@ from search_spaces import token_ops as t
 from search_spaces.architecture import Value
 from search_spaces.attention import AttentionModule, MaskedAttentionModule, RotaryModule
 from search_spaces.keep_tokens import FirstIdsModule, KeepTokensModule
+from search_spaces.plain_parts import (
+    Bias,
+    ClassToken,
+    PositionEmbedding,
+    RelativeAttention,
+    TokenType,
+    channel_shuffle,
+    zeros,
+)
 from search_spaces.space import SearchSpace
 
 
@@ -27,58 +37,13 @@ class _Concat(nn.Module):
         return torch.cat(inputs, dim=1)
 
 
-class _ChannelShuffle(nn.Module):
-    def __init__(self, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
-
-
 class _Zero(nn.Module):
     def __init__(self, shape: o.Shape) -> None:
         super().__init__()
         self.shape = shape
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(x.shape[0], *self.shape)
-
-
-class _ClassToken(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, width), std=0.02))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1)
-
-
-class _PositionEmbedding(nn.Module):
-    def __init__(self, shape: o.Shape) -> None:
-        super().__init__()
-        self.embedding = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.embedding[:, : x.shape[1]]
-
-
-class _TokenType(nn.Module):
-    def __init__(self, types: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(nn.init.normal_(torch.empty(types, width), std=0.02))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.weight[0]
-
-
-class _Bias(nn.Module):
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias
+        return zeros(x, *self.shape)
 
 
 class _TiedLinear(nn.Module):
@@ -90,51 +55,6 @@ class _TiedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight)
-
-
-class _RelativeAttention(nn.Module):
-    key_down: Tensor
-    key_across: Tensor
-    value_down: Tensor
-    value_across: Tensor
-
-    def __init__(self, op: t.RelativeAttention) -> None:
-        super().__init__()
-        self.heads, self.distance = op.heads, op.distance
-        for name, shape in op.parameter_shapes.items():
-            table = nn.init.trunc_normal_(torch.empty(shape), std=0.02)
-            self.register_parameter(name, nn.Parameter(table))
-
-    def forward(self, qkv: Tensor) -> Tensor:
-        """`(batch, tokens, 3 * width)` to `(batch, tokens, width)`."""
-        batch, tokens, width = qkv.shape
-        head_width = width // 3 // self.heads
-        q, k, v = qkv.reshape(batch, tokens, 3, self.heads, head_width).permute(2, 0, 3, 1, 4)
-        down, across = self._places(tokens, qkv.device)
-        of_keys = self.key_down[down] + self.key_across[across]
-        of_values = self.value_down[down] + self.value_across[across]
-        # Tokens first, so that each query's product with its own row of positions is one of many.
-        by_token = q.permute(2, 0, 1, 3).reshape(tokens, batch * self.heads, head_width)
-        scores = q @ k.transpose(-1, -2)
-        positions = by_token @ of_keys.transpose(1, 2)
-        scores = scores + positions.reshape(tokens, batch, self.heads, tokens).permute(1, 2, 0, 3)
-        weights = (scores * head_width**-0.5).softmax(dim=-1)
-        mixed = weights @ v
-        by_token = weights.permute(2, 0, 1, 3).reshape(tokens, batch * self.heads, tokens)
-        positions = by_token @ of_values
-        mixed = mixed + positions.reshape(tokens, batch, self.heads, head_width).permute(1, 2, 0, 3)
-        return mixed.transpose(1, 2).reshape(batch, tokens, width // 3)
-
-    def _places(self, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """For each pair of tokens the rows of the tables, `(tokens, tokens)`; 0 with the class."""
-        side = round((tokens - 1) ** 0.5)
-        index = torch.arange(tokens - 1, device=device)
-        places = []
-        for coordinate in (index // side, index % side):
-            apart = coordinate[None] - coordinate[:, None]
-            apart = apart.clamp(-self.distance, self.distance) + self.distance + 1
-            places.append(F.pad(apart, (1, 0, 1, 0)))
-        return places[0], places[1]
 
 
 class _Function(nn.Module):
@@ -204,6 +124,28 @@ def _embedding(op: t.Embedding) -> nn.Module:
     return table
 
 
+def _learnt(module: nn.Module) -> nn.Module:
+    """A module whose parameters are drawn from a truncated normal distribution."""
+    for parameter in module.parameters():
+        nn.init.trunc_normal_(parameter, std=0.02)
+    return module
+
+
+def _token_type(op: t.TokenType) -> nn.Module:
+    module = TokenType(op.types, op.out_shape[-1])
+    nn.init.normal_(module.weight, std=0.02)
+    return module
+
+
+def _position_embedding(op: t.PositionEmbedding) -> nn.Module:
+    _, positions, width = op.parameter_shapes["embedding"]
+    return _learnt(PositionEmbedding(positions, width))
+
+
+def _relative_attention(op: t.RelativeAttention) -> nn.Module:
+    return _learnt(RelativeAttention(op.heads, op.distance, op.out_shape[-1] // op.heads))
+
+
 MODULES: dict[type[o.Op], Callable[[Any], nn.Module]] = {
     o.Conv2d: _conv,
     o.Linear: _linear,
@@ -212,13 +154,13 @@ MODULES: dict[type[o.Op], Callable[[Any], nn.Module]] = {
     t.TokenIds: lambda op: nn.Identity(),
     t.Embedding: _embedding,
     t.RMSNorm: lambda op: nn.RMSNorm(op.out_shape[-1], eps=1e-6),
-    t.Rotary: lambda op: RotaryModule(op.heads, op.out_shape[-1]),
+    t.Rotary: lambda op: RotaryModule(op.heads),
     o.MaxPool2d: lambda op: nn.MaxPool2d(op.kernel, op.stride, op.padding, ceil_mode=op.ceil),
     o.AvgPool2d: lambda op: nn.AvgPool2d(
         op.kernel, op.stride, op.padding, ceil_mode=op.ceil, count_include_pad=False
     ),
     o.Concat: lambda op: _Concat(),
-    o.ChannelShuffle: lambda op: _ChannelShuffle(op.groups),
+    o.ChannelShuffle: lambda op: _Function(partial(channel_shuffle, groups=op.groups)),
     o.Crop: lambda op: _Function(_crop),
     o.Identity: lambda op: nn.Identity(),
     o.Zero: lambda op: _Zero(op.out_shape),
@@ -231,11 +173,11 @@ MODULES: dict[type[o.Op], Callable[[Any], nn.Module]] = {
     o.Scale: lambda op: _Function(_scale),
     o.Add: lambda op: _Function(torch.add),
     t.ToTokens: lambda op: _Function(_to_tokens),
-    t.ClassToken: lambda op: _ClassToken(op.out_shape[-1]),
-    t.PositionEmbedding: lambda op: _PositionEmbedding(op.parameter_shapes["embedding"]),
-    t.RelativeAttention: _RelativeAttention,
-    t.TokenType: lambda op: _TokenType(op.types, op.out_shape[-1]),
-    t.Bias: lambda op: _Bias(op.out_shape[-1]),
+    t.ClassToken: lambda op: _learnt(ClassToken(op.out_shape[-1])),
+    t.PositionEmbedding: _position_embedding,
+    t.RelativeAttention: _relative_attention,
+    t.TokenType: _token_type,
+    t.Bias: lambda op: Bias(op.out_shape[-1]),
     t.TiedLinear: lambda op: _TiedLinear(op.parameter_shapes["weight"]),
     t.FirstToken: lambda op: _Function(_first_token),
     t.KeepTokens: KeepTokensModule,

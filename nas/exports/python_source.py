@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.exports import plain_parts
 from nas.exports.network_class import NetworkClass
 from nas.exports.source_text import folded, literal
+from search_spaces import plain_parts
 from search_spaces.modules import ties
 from search_spaces.onnx_writer import inputs_of
 from search_spaces.serial import Blocks

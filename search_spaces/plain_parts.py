@@ -1,8 +1,7 @@
-"""What torch has no module for, as it is copied into the `python` format.
+"""What torch has no module for, alike in our networks and in the `python` format of an export.
 
-Only what a network needs is copied, word for word, so everything here stands alone: torch, and
-the module's own names in order. The arithmetic is that of `search_spaces.modules`; a test holds
-the two together.
+What an exported network needs is copied into it, word for word, so everything here stands alone:
+torch, and the module's own names in order. Weights begin at zero; `modules.py` draws them.
 """
 
 from __future__ import annotations
@@ -169,6 +168,7 @@ class RelativeAttention(nn.Module):
         down, across = self.places(tokens, qkv.device)
         of_keys = self.key_down[down] + self.key_across[across]
         of_values = self.value_down[down] + self.value_across[across]
+        # Tokens first, so that each query's product with its own row of positions is one of many.
         by_token = q.permute(2, 0, 1, 3).reshape(tokens, batch * heads, head_width)
         positions = (by_token @ of_keys.transpose(1, 2)).reshape(tokens, batch, heads, tokens)
         scores = q @ k.transpose(-1, -2) + positions.permute(1, 2, 0, 3)
