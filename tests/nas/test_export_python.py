@@ -96,17 +96,8 @@ def test_padding_tells_attention_and_pruning_what_to_leave_out() -> None:
     check(space.ops(space.largest))
 
 
-def test_grouped_queries_rotations_and_gates() -> None:
-    """A block of `gpt-llama`, whose networks are of 1.5 billion parameters and more."""
-    build = BlockBuilder(12, 32)
-    x = build.rms_norm("norm", build.input)
-    q, k, v = (build.linear(n, x, w, bias=False) for n, w in (("q", 32), ("k", 16), ("v", 16)))
-    q, k = build.rotary("q_rotary", q, 4), build.rotary("k_rotary", k, 2)
-    mixed = build.grouped_attention("attention", q, k, v, heads=4, kv_heads=2, causal=True)
-    x = build.add("residual", build.linear("out", mixed, 32, bias=False), build.input)
-    gate = build.activation("gate", build.linear("gated", x, 64, bias=False), "silu")
-    build.linear("down", build.multiply("product", gate, build.linear("up", x, 64)), 32)
-    check([("block", build.ops)])
+def test_grouped_queries_rotations_and_gates(llama_ops: tuple[Op, ...]) -> None:
+    check([("block", llama_ops)])
 
 
 def test_tied_weights_load_from_a_file_that_has_them_once(tmp_path: Path) -> None:
