@@ -153,9 +153,10 @@ class ImageData:
         split = self.part(part)
         return split.images, split.labels
 
-    def calibration(self, count: int, seed: int) -> Tensor:
-        """Random training images `(n, channels, height, width)` uint8."""
-        return self.train.images[drawn(len(self.train), count, seed)]
+    def calibration(self, count: int, seed: int, part: Part = "train") -> Tensor:
+        """Random images of a part `(n, channels, height, width)` uint8."""
+        images = self.part(part).images
+        return images[drawn(len(images), count, seed)]
 
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
         """Normalised images `(batch, *shape)` float32."""

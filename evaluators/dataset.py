@@ -118,8 +118,8 @@ class Data(Protocol):
         """
         ...
 
-    def calibration(self, count: int, seed: int) -> Tensor:
-        """At most so many training samples, as the data keep them."""
+    def calibration(self, count: int, seed: int, part: Part = "train") -> Tensor:
+        """At most so many samples of a part, drawn at random, as the data keep them."""
         ...
 
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:

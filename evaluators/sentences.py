@@ -140,9 +140,10 @@ class SentenceData:
         sentences = self.part(part)
         return sentences.ids, sentences.labels
 
-    def calibration(self, count: int, seed: int) -> Tensor:
-        """Ids of random training sentences `(n, sequence)` int32."""
-        return self.train.ids[drawn(len(self.train), count, seed)]
+    def calibration(self, count: int, seed: int, part: Part = "train") -> Tensor:
+        """Ids of random sentences of a part `(n, sequence)` int32."""
+        ids = self.part(part).ids
+        return ids[drawn(len(ids), count, seed)]
 
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
         """Their first tokens `(batch, *shape)` int64."""

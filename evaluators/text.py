@@ -144,9 +144,9 @@ class TextData:
         """
         raise UserError(f"{self.name} has {self.samples}, and no labels")
 
-    def calibration(self, count: int, seed: int) -> Tensor:
-        """Random windows of the training part `(n, context)` int32."""
-        windows = Windows(self.name, self.train, self.context)
+    def calibration(self, count: int, seed: int, part: Part = "train") -> Tensor:
+        """Random windows of a part `(n, context)` int32."""
+        windows = Windows(self.name, self.part(part), self.context)
         return windows.at(drawn(len(windows), count, seed) * self.context)[:, :-1]
 
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:

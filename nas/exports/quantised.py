@@ -12,7 +12,6 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +40,14 @@ def write(source: Path, target: Path, data: Data, shape: Shape, name: str, *, se
         quantize_static,
     )
 
-    # Whatever the data are: their validation part in the place of the one that calibrates.
-    validation: Any = replace(data, train=data.part("validation"))  # type: ignore[type-var, attr-defined]
-    samples = validation.calibration(SAMPLES, seed)
+    samples = data.calibration(SAMPLES, seed, "validation")
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.batches = self._batches()
 
         def _batches(self) -> Iterator[dict[str, Any]]:
-            for inputs in validation.inputs(samples, shape, torch.device("cpu")):
+            for inputs in data.inputs(samples, shape, torch.device("cpu")):
                 for part in inputs.contiguous().split(BATCH):
                     yield {name: part.numpy()}
 
