@@ -143,8 +143,7 @@ def _activation(g: Graph, op: o.Activation, at: str, x: list[str]) -> str:
 
 
 def _global_pool(g: Graph, op: o.GlobalPool, at: str, x: list[str]) -> str:
-    # Not a mean over two axes: runtimes keep their own layout of images through this operator.
-    return g.node("Flatten", g.node("GlobalAveragePool", *x))
+    return g.node("ReduceMean", *x, g.whole(2, 3), keepdims=0)
 
 
 def _pool(kind: str, **attributes: Any) -> Rule:
@@ -200,8 +199,7 @@ def _class_token(g: Graph, op: t.ClassToken, at: str, x: list[str]) -> str:
 
 
 def _scale(g: Graph, op: o.Scale, at: str, x: list[str]) -> str:
-    factors = g.node("Reshape", x[1], g.whole(0, op.out_shape[0], 1, 1))
-    return g.node("Mul", x[0], factors)
+    return g.node("Mul", x[0], g.node("Unsqueeze", x[1], g.whole(2, 3)))
 
 
 def _to_tokens(g: Graph, op: t.ToTokens, at: str, x: list[str]) -> str:
