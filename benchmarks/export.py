@@ -33,13 +33,16 @@ from report import emit
 from evaluators.costs import CostTables
 from evaluators.data import ImageData, Split
 from evaluators.interval import of_statistic
-from nas.export import FORMATS, export
+from nas.export import export
 from nas.exports import checks, hugging_face, onnx_file
 from nas.exports.onnx_network import OnnxNetwork
 from nas.exports.taken import add_hugging_face
 from search_spaces.catalogue import load_space
 from search_spaces.modules import build
 from search_spaces.serial import Blocks
+
+
+FORMATS = ("safetensors", "onnx", "pt2", "python")
 
 
 def images(size: int, classes: int) -> ImageData:

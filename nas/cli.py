@@ -17,7 +17,7 @@ from nas import device_command
 from nas.carbon_command import carbon
 from nas.dynamic_command import adapt, dynamic
 from nas.export_command import compare, curves, export
-from nas.options import Json, RunFolder, crew_of
+from nas.options import Json, Mlflow, RunFolder, crew_of
 from nas.search_command import search
 from search_spaces.errors import UserError
 
@@ -220,6 +220,7 @@ def train(
         typer.Option(help="Ray workers: they share one training, or train one each.", min=0),
     ] = 0,
     ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT.")] = None,
+    mlflow: Mlflow = None,
     quiet: Annotated[bool, typer.Option("--quiet")] = False,
     as_json: Json = False,
 ) -> None:
@@ -229,6 +230,7 @@ def train(
     smaller network is trained on and exported. With --early-exit its easy images leave early.
     """
     from evaluators.sizes import parse_size
+    from nas.curve_logs import logged_to
 
     names = arch or ["best"]
     crew = crew_of(workers, ray_address)
@@ -240,31 +242,33 @@ def train(
             raise UserError("--early-exit and --target-flops are two networks: train one at a time")
         if len(names) > 1 or frontier:
             raise UserError("--early-exit trains one architecture at a time")
-        train_exits_and_print(
+        with logged_to(mlflow, run):
+            train_exits_and_print(
+                run,
+                names[0],
+                out,
+                points=early_exit,
+                settings=settings,
+                crew=crew,
+                quiet=quiet,
+                as_json=as_json,
+            )
+        return
+    from nas.show_train import train_and_print
+
+    with logged_to(mlflow, run):
+        train_and_print(
             run,
-            names[0],
+            names,
             out,
-            points=early_exit,
+            frontier=frontier,
             settings=settings,
+            target=parse_size(target_flops) if target_flops is not None else None,
+            penalty=flops_penalty,
             crew=crew,
             quiet=quiet,
             as_json=as_json,
         )
-        return
-    from nas.show_train import train_and_print
-
-    train_and_print(
-        run,
-        names,
-        out,
-        frontier=frontier,
-        settings=settings,
-        target=parse_size(target_flops) if target_flops is not None else None,
-        penalty=flops_penalty,
-        crew=crew,
-        quiet=quiet,
-        as_json=as_json,
-    )
 
 
 @app.command()

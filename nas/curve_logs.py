@@ -2,31 +2,45 @@
 
 A run keeps its curves as JSON lines (`nas/curves.py`): the supernet's, those of networks that
 trained alone, and what a relaxation expected and paid. TensorBoard's files are written by
-tensorboardX; MLflow is an extra. Does not train.
+tensorboardX; what MLflow takes is in `nas/mlflow_log.py`. Does not train.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from nas.curves import read_curve
+from nas.curves import Points, read_curve, scalars
 from nas.run import Run
 from search_spaces.errors import UserError
 
-Points = Sequence[Mapping[str, Any]]
 
-NOT_SCALARS = ("step", "steps")
+@contextmanager
+def logged_to(mlflow: str | None, folder: Path) -> Iterator[None]:
+    """Log the curves of the run in `folder` to an MLflow that is asked beforehand, if to one.
 
-MLFLOW = "pip install 'budget-nas[mlflow]'"
+    Raises:
+        UserError: if it cannot be used, before anything is done; and if it no longer can
+            afterwards, when the run is whole.
+    """
+    if mlflow is None:
+        yield
+        return
+    from nas.mlflow_log import MlflowLog
 
-BATCH = 1000
-"""Metrics that MLflow takes at a time."""
+    log = MlflowLog(mlflow)
+    yield
+    run = Run(folder)
+    try:
+        log.add(run, curves_of(run))
+    except UserError as error:
+        raise UserError(f"{error}; nas curves {folder} --mlflow {mlflow} tries again") from error
 
 
 def curves_of(run: Run) -> dict[str, list[dict[str, Any]]]:
@@ -47,15 +61,6 @@ def curves_of(run: Run) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def scalars(points: Points) -> Iterator[tuple[int, str, float]]:
-    """`(step, name, value)` of every number of a curve."""
-    for index, point in enumerate(points):
-        step = int(point.get("step", index))
-        for name, value in point.items():
-            if name not in NOT_SCALARS and isinstance(value, int | float):
-                yield step, name, float(value)
-
-
 def to_tensorboard(curves: Mapping[str, Points], folder: Path) -> None:
     """Write each curve as an event file in a folder of its name, in place of one there before."""
     from tensorboardX import SummaryWriter
@@ -69,36 +74,6 @@ def to_tensorboard(curves: Mapping[str, Points], folder: Path) -> None:
                 writer.add_scalar(scalar, value, step)
 
 
-def to_mlflow(
-    curves: Mapping[str, Points], uri: str, experiment: str, settings: Mapping[str, Any]
-) -> None:
-    """Log each curve as a run of one experiment.
-
-    Raises:
-        UserError: if mlflow is not installed, or the server cannot be reached.
-    """
-    try:
-        from mlflow.entities import Metric, Param
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
-    except ModuleNotFoundError:
-        raise UserError(f"mlflow is not installed: {MLFLOW}") from None
-    params = [Param(name, str(value)) for name, value in settings.items()]
-    try:
-        client = MlflowClient(tracking_uri=uri)
-        known = client.get_experiment_by_name(experiment)
-        identity = known.experiment_id if known else client.create_experiment(experiment)
-        for name, points in curves.items():
-            logged = client.create_run(identity, run_name=name)
-            metrics = [Metric(n, value, 0, step) for step, n, value in scalars(points)]
-            client.log_batch(logged.info.run_id, params=params)
-            for start in range(0, len(metrics), BATCH):
-                client.log_batch(logged.info.run_id, metrics=metrics[start : start + BATCH])
-            client.set_terminated(logged.info.run_id)
-    except (MlflowException, OSError) as error:
-        raise UserError(f"MLflow at {uri}: {' '.join(str(error).split())[:200]}") from error
-
-
 def curves_and_print(
     folder: Path, *, tensorboard: Path | None, mlflow: str | None, as_json: bool
 ) -> None:
@@ -110,8 +85,9 @@ def curves_and_print(
     if tensorboard is not None:
         to_tensorboard(curves, tensorboard)
     if mlflow is not None:
-        settings = run.specification.model_dump(mode="json", exclude_defaults=True)
-        to_mlflow(curves, mlflow, run.folder.resolve().name, settings)
+        from nas.mlflow_log import MlflowLog
+
+        MlflowLog(mlflow).add(run, curves)
     if as_json:
         print(json.dumps(curves))
         return

@@ -76,7 +76,7 @@ def train_exits(
     shape = task.space.input_shape(arch)
     said = outcomes(network, data, "validation", shape)
     network.set_thresholds(thresholds_for(said, costs, points, ceiling))
-    report = _report(task, arch, network, costs, said)
+    report = {"points": points, **_report(task, arch, network, costs, said)}
     with reporter.stage(f"exporting to {folder}"):
         export(
             network,

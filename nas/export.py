@@ -1,9 +1,9 @@
 """Taking a network away: files that run without the search, each checked before it is kept.
 
 `model.safetensors` with `config.json` is loaded back by `load`; `model.onnx` runs in onnxruntime,
-`model.pt2` in torch, both at any batch size; `network.py` is the network in plain PyTorch. How each
-is written is in `nas/exports`. Everything is written to a temporary folder and checked there; a
-failed check leaves nothing behind.
+`model.pt2` in torch, both at any batch size; `network.py` is the network in plain PyTorch;
+`model.pte` runs in ExecuTorch. How each is written is in `nas/exports`. Everything is written to a
+temporary folder and checked there; a failed check leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from torch import nn
 from evaluators.costs import CONVENTION, CostTables
 from evaluators.dataset import Data
 from evaluators.gated_costs import network_costs
-from nas.exports import checks, onnx_file, pt2_file, python_source
+from nas.exports import checks, executorch_file, onnx_file, pt2_file, python_source
+from nas.exports.formats import FILES
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 from search_spaces.exit_network import ExitNetwork, network_from_json
@@ -29,7 +30,7 @@ from search_spaces.files import refuse_full, write_folder
 from search_spaces.modules import Network
 from search_spaces.serial import Blocks, blocks_from_json, blocks_to_json
 
-FORMATS = ("safetensors", "onnx", "pt2", "python")
+FORMATS = tuple(FILES)
 DEFAULT_FORMATS = ("safetensors", "onnx")
 FORMAT_VERSION = 1
 
@@ -94,6 +95,8 @@ def export(
             onnx_file.write(network, made, place / onnx_file.FILE)
         if "pt2" in formats:
             pt2_file.write(network, made, place / pt2_file.FILE)
+        if "executorch" in formats:
+            executorch_file.write(network, made, place / executorch_file.FILE)
         if "python" in formats:
             write_source(made, config, place)
         if finish is None:
@@ -106,12 +109,14 @@ def export(
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raise a `UserError` for a format that is not known, or none at all."""
+    """Raise a `UserError` for a format that is not known, one whose extra lacks, or none at all."""
     if not formats:
         raise UserError(f"no export format: expected some of {', '.join(FORMATS)}")
     for name in formats:
         if name not in FORMATS:
             raise unknown("export format", name, FORMATS)
+    if "executorch" in formats:
+        executorch_file.check_installed()
 
 
 def write_config(config: Mapping[str, Any], place: Path) -> None:

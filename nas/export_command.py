@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from nas.options import ArchName, Json, RunFolder
+from nas.options import ArchName, Json, Mlflow, RunFolder
 
 
 def export(
@@ -18,7 +18,8 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     arch: ArchName = "best",
     formats: Annotated[
-        str, typer.Option("--format", help="Comma-separated: safetensors,onnx,pt2,python.")
+        str,
+        typer.Option("--format", help="Comma-separated: safetensors,onnx,pt2,python,executorch."),
     ] = "safetensors,onnx",
     int8: Annotated[
         bool, typer.Option("--int8", help="The ONNX file in eight bits too, its accuracy measured.")
@@ -69,9 +70,7 @@ def curves(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder to write TensorBoard's event files to.")
     ] = None,
-    mlflow: Annotated[
-        str | None, typer.Option(help="Tracking URI of MLflow, an extra: budget-nas[mlflow].")
-    ] = None,
+    mlflow: Mlflow = None,
     as_json: Json = False,
 ) -> None:
     """List a run's learning curves; write them for TensorBoard, log them to MLflow."""

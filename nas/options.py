@@ -16,6 +16,12 @@ from search_spaces.errors import UserError
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
 ArchName = Annotated[str, typer.Option(help="Id (a prefix will do), 'best' or 'knee'.")]
+Mlflow = Annotated[
+    str | None,
+    typer.Option(
+        help="Log the learning curves there, to MLflow: http://HOST:PORT, sqlite:///FILE."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 
 

@@ -12,6 +12,7 @@ import typer
 
 from nas.options import (
     Json,
+    Mlflow,
     bounds_of,
     comma_separated,
     crew_of,
@@ -190,6 +191,7 @@ def search(
     config: Annotated[
         Path | None, typer.Option(help="JSON file of settings; options override it.")
     ] = None,
+    mlflow: Mlflow = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
     json_output: Json = False,
 ) -> None:
@@ -264,17 +266,20 @@ def search(
         return
     if resume and out is None:
         raise UserError("--resume needs --out DIR, the run to go on with")
+    from nas.curve_logs import logged_to
     from nas.show import search_and_print
 
-    code = search_and_print(
-        specification,
-        out or _new_folder(specification),
-        workers=workers,
-        ray_address=ray_address,
-        resume=resume,
-        quiet=quiet,
-        as_json=json_output,
-    )
+    folder = out or _new_folder(specification)
+    with logged_to(mlflow, folder):
+        code = search_and_print(
+            specification,
+            folder,
+            workers=workers,
+            ray_address=ray_address,
+            resume=resume,
+            quiet=quiet,
+            as_json=json_output,
+        )
     raise typer.Exit(code)
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.exports import fresh_process, onnx_file, pt2_file, python_source
+from nas.exports import fresh_process, onnx_file
+from nas.exports.formats import FILES
 from search_spaces.errors import UserError
 from search_spaces.ops import Zero
 from search_spaces.serial import Blocks
@@ -29,8 +30,6 @@ TOLERANCE = 1e-4
 """Of outputs, as a share of the largest where that is above one."""
 
 BATCHES = (1, 3)
-
-FILES = {"onnx": onnx_file.FILE, "pt2": pt2_file.FILE, "python": python_source.FILE}
 
 MINUTES = 30
 

@@ -30,9 +30,12 @@ class Facts:
 
     run: str
     """The run's folder."""
-    trained_alone: bool
-    """Whether `nas train` made it; otherwise the search itself did."""
     identity: str
+    """Of the architecture."""
+    name: str
+    """What `nas export --arch` takes it by."""
+    training: str | None
+    """The options with which `nas train` made it; None if the search itself did."""
     source: str
     """Where its weights come from: `trained`, `inherited` or `untrained`."""
     data: str
@@ -56,21 +59,25 @@ def gather(
     evaluation: Evaluation,
     config: Mapping[str, Any],
     source: str,
+    name: str,
 ) -> Facts:
     """The facts of a network that is being exported.
 
     Args:
         config: the description that goes into its folder.
+        name: the architecture's id, or the folder in `RUN/trained` that the network is from.
     """
     data = task.data
     specification = run.specification
     changed = specification.model_dump(mode="json", exclude_defaults=True)
     changed = {"space": specification.space, "seed": specification.seed, **changed}
     score = _greenscore(task, config, evaluation)
+    made = (run.folder / "trained" / name / "config.json").is_file()
     return Facts(
         run=run.folder.name,
-        trained_alone=(run.folder / "trained" / evaluation.arch.id / "config.json").is_file(),
         identity=evaluation.arch.id,
+        name=name,
+        training=_training(config) if made else None,
         source=source,
         data=data.name,
         parts={part: data.extent(part) for part in ("train", "validation", "test")},
@@ -84,6 +91,16 @@ def gather(
         greenscore_formula=None if score is None else str(task.green),
         versions=versions(),
     )
+
+
+def _training(config: Mapping[str, Any]) -> str:
+    """The options of `nas train` for a network cut to a target, or with early exits."""
+    cut, points = config.get("cut"), config["metrics"].get("points")
+    if cut is not None and cut["target"] is not None:
+        return f" --target-flops {cut['target']}"
+    if cut is not None:
+        return f" --flops-penalty {cut['penalty']:g}"
+    return "" if points is None else f" --early-exit {points:g}"
 
 
 def task_name(data: Data) -> str:

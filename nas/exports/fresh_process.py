@@ -98,6 +98,8 @@ def check(plan: Mapping[str, Any]) -> dict[str, Any]:
             compare("onnx", _onnx(folder / plan["files"]["onnx"]))
         if "pt2" in formats:
             compare("pt2", torch.export.load(folder / plan["files"]["pt2"]).module())
+        if "executorch" in formats:
+            compare("executorch", _executorch(folder / plan["files"]["executorch"]))
         if plan["transformers"] is not None:
             networks["transformers"] = _pretrained(folder, plan["transformers"])
             compare("transformers", lambda x: networks["transformers"](x).logits)
@@ -137,6 +139,19 @@ def _onnx(path: Path) -> Callable[[Any], Any]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (taken,) = session.get_inputs()
     return lambda x: torch.from_numpy(session.run(None, {taken.name: x.numpy()})[0])
+
+
+def _executorch(path: Path) -> Callable[[Any], Any]:
+    import torch
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(path)
+
+    def run(x: Any) -> Any:
+        method = program.load_method("forward")  # which the program keeps
+        return torch.cat([method.execute([sample])[0] for sample in x.split(1)])
+
+    return run
 
 
 def _pretrained(folder: Path, auto: str) -> Any:

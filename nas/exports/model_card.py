@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.data import HUB_NAMES
+from evaluators.exit_accuracy import AVERAGE
 from evaluators.sizes import format_metric, format_size
-from nas.exports import hugging_face, onnx_file, picture, pt2_file, python_source, quantised
+from nas.exports import (
+    executorch_file,
+    hugging_face,
+    onnx_file,
+    picture,
+    pt2_file,
+    python_source,
+    quantised,
+)
 from nas.exports.efficiency import EfficiencyRecord, Measured, Result
 from nas.exports.facts import Facts
+from nas.exports.formats import FILES
 
 FILE = "README.md"
 
@@ -41,6 +51,7 @@ def write(
         _opening(facts, config),
         f"![The blocks in order, as wide as they are costly]({picture.FILE})",
         _counts(config),
+        _exits(config),
         _scores(facts.results),
         _latency(record),
         _use(files, kind, config),
@@ -91,9 +102,10 @@ def _metadata(
 def _opening(facts: Facts, config: Mapping[str, Any]) -> str:
     size = "x".join(map(str, config["input_shape"]))
     shape = f"{size} token ids" if len(config["input_shape"]) == 1 else f"images of {size}"
-    cut = ", cut to fewer FLOPs" if "cut" in config else ""
+    how = ", cut to fewer FLOPs" if "cut" in config else ""
+    how = ", with early exits" if "exits" in config else how
     return (
-        f"A network found by budget-nas in its space `{config['space']}`{cut}, with {facts.source} "
+        f"A network found by budget-nas in its space `{config['space']}`{how}, with {facts.source} "
         f"weights. It takes {shape}."
     )
 
@@ -106,6 +118,29 @@ def _counts(config: Mapping[str, Any]) -> str:
         ("peak of activations", format_size(costs["memory"], "B")),
     ]
     return f"## Counts\n\n{_table(('', 'one sample'), rows)}\n\n{config['convention']}"
+
+
+def _exits(config: Mapping[str, Any]) -> str:
+    """Where samples leave, as it was on the test part."""
+    metrics = config["metrics"]
+    if "exits" not in config or AVERAGE not in metrics:
+        return ""
+    rows = [
+        (
+            place["after"],
+            "never" if place["threshold"] is None else f"{place['threshold']:.1%}",
+            f"{place['rate']:.1%}",
+            f"{place['macs']:,}",
+        )
+        for place in metrics["exits"]
+    ]
+    end = metrics["end"]
+    rows.append(("the end", "", f"{end['rate']:.1%}", f"{end['macs']:,}"))
+    heads = ("leaves after", "from margin", "share of the test part", "FLOPs")
+    return (
+        f"## Early exits\n\n{metrics[AVERAGE]:,.0f} FLOPs in the mean, the exits' heads among them; "
+        f"the counts above are of the network without them.\n\n{_table(heads, rows)}"
+    )
 
 
 def _scores(results: Sequence[Result]) -> str:
@@ -185,6 +220,12 @@ def _use(files: Sequence[str], kind: hugging_face.Kind | None, config: Mapping[s
         )
     if pt2_file.FILE in files:
         lines.append(f'import torch\n\nnetwork = torch.export.load("{pt2_file.FILE}").module()')
+    if executorch_file.FILE in files:
+        lines.append(
+            "from executorch.runtime import Runtime  # one sample at a time\n\n"
+            f'program = Runtime.get().load_program("{executorch_file.FILE}")\n'
+            '(logits,) = program.load_method("forward").execute([sample])'
+        )
     for name in (onnx_file.FILE, quantised.FILE):
         if name in files:
             taken = "images" if "mean" in config else "tokens"
@@ -233,19 +274,15 @@ def _footprint(facts: Facts) -> str:
 
 
 def _commands(facts: Facts, files: Sequence[str]) -> str:
-    names = {
-        "config.json": "safetensors",
-        onnx_file.FILE: "onnx",
-        pt2_file.FILE: "pt2",
-    }
-    formats = [label for name, label in names.items() if name in files]
-    formats += ["python"] if python_source.FILE in files else []
+    formats = [label for label, name in FILES.items() if name in files]
     int8 = " --int8" if quantised.FILE in files else ""
-    trained = f"nas train {facts.run} --arch {facts.identity}\n" if facts.trained_alone else ""
+    trained = ""
+    if facts.training is not None:
+        trained = f"nas train {facts.run} --arch {facts.identity}{facts.training}\n"
     settings = json.dumps(facts.settings, indent=1)
     return (
         "## The commands that made it\n\n```\nnas search --config search.json --out "
-        f"{facts.run}\n{trained}nas export {facts.run} --arch {facts.identity} --format "
+        f"{facts.run}\n{trained}nas export {facts.run} --arch {facts.name} --format "
         f"{','.join(formats)}{int8} --out FOLDER\n```\n\n`search.json`:\n\n```json\n{settings}\n```"
     )
 

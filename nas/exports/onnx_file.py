@@ -7,10 +7,6 @@ torch instead. Does not know runtimes.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +16,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from nas.exports.quiet import quietly
 from search_spaces.errors import UserError
 from search_spaces.onnx_rules import RULES
 from search_spaces.onnx_writer import inputs_of, write_onnx
@@ -110,9 +107,7 @@ def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
 def _trace(network: nn.Module, blocks: Blocks, path: Path) -> None:
     """What torch's own exporter makes of it."""
     x = example(blocks, 2)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with quietly():
         torch.onnx.export(
             network,
             (x,),

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from nas.exports.onnx_file import example
+from nas.exports.quiet import quietly
 from search_spaces.serial import Blocks
 
 FILE = "model.pt2"
@@ -20,9 +19,7 @@ FILE = "model.pt2"
 
 def write(network: nn.Module, blocks: Blocks, path: Path) -> None:
     """Write a network in evaluation mode as `path`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.export").setLevel(logging.ERROR)
+    with quietly():
         # Of one sample it would take the batch for a constant.
         program = torch.export.export(
             network, (example(blocks, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},)

@@ -8,9 +8,6 @@ products would overflow otherwise. What it does to accuracy is measured, not ass
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import torch
 
 from evaluators.dataset import Data
 from nas.exports.onnx_network import OnnxNetwork
+from nas.exports.quiet import quietly
 from search_spaces.ops import Shape
 
 FILE = "model.int8.onnx"
@@ -54,7 +52,7 @@ def write(source: Path, target: Path, data: Data, shape: Shape, name: str, *, se
         def get_next(self) -> dict[str, Any] | None:
             return next(self.batches, None)
 
-    with _quiet():
+    with quietly():
         quantize_static(
             source,
             target,
@@ -74,15 +72,3 @@ def scores(files: dict[str, Path], data: Data, shape: Shape) -> dict[str, float]
         name: data.score(OnnxNetwork(path), "test", shape)[data.metric]
         for name, path in files.items()
     }
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Advice on preparing a model, which has been done, is not for the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)

@@ -52,6 +52,8 @@ class Source:
     metrics: dict[str, Any] = field(default_factory=dict)
     cut: Mapping[str, Any] | None = None
     blocks: Blocks | None = None
+    folder: str | None = None
+    """In `RUN/trained`, where it was asked for by that."""
 
 
 @dataclass
@@ -82,7 +84,8 @@ def source_of(run: Run, task: Task, name: str) -> Source:
     """The network of an architecture, trained if the run has trained it.
 
     Args:
-        name: `best`, `knee`, the beginning of an id, or a folder in `RUN/trained`: a cut network.
+        name: `best`, `knee`, the beginning of an id, or a folder in `RUN/trained`: a
+            network cut to a target, or one with early exits.
 
     Raises:
         UserError: for a name that fits none, or several.
@@ -90,12 +93,11 @@ def source_of(run: Run, task: Task, name: str) -> Source:
     place = run.folder / "trained" / name
     if name and "/" not in name and (place / "config.json").is_file():
         network = load(place)
-        evaluation = run.find(network.config["architecture"]["id"])
-        if "cut" in network.config:
-            blocks = blocks_from_json(network.config["network"])
-            metrics = network.config["metrics"]
-            return Source(evaluation, network, "trained", metrics, network.config["cut"], blocks)
-        name = evaluation.arch.id
+        config = network.config
+        evaluation = run.find(config["architecture"]["id"])
+        cut = config.get("cut")
+        blocks = None if cut is None else blocks_from_json(config["network"])
+        return Source(evaluation, network, "trained", config["metrics"], cut, blocks, name)
     return next(sources_of(run, task, [run.find(name)]))
 
 
@@ -150,7 +152,14 @@ def take(
         )["checked"]
         if kind is not None and not checks.has_transformers():
             taken.notes.append("from_pretrained is not checked: pip install transformers")
-        facts = gather(run, task, source.evaluation, config, source.weights)
+        facts = gather(
+            run,
+            task,
+            source.evaluation,
+            config,
+            source.weights,
+            source.folder or source.evaluation.arch.id,
+        )
         measured = _timed(network, blocks, formats, place)
         if int8:
             others = [r for r in facts.results if r.split != "test"]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import RecordWriter
 
 from nas.cli import main
-from nas.curve_logs import curves_of, scalars
+from nas.curve_logs import curves_of
+from nas.curves import scalars
 from nas.engine import Outcome
+from nas.run import Run
 
 
 def run(*arguments: str) -> int:
@@ -53,27 +56,54 @@ def test_tensorboard_gets_every_point(
     assert json.loads(capsys.readouterr().out) == curves
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mlflow") is not None, reason="mlflow is installed")
 def test_without_mlflow_the_command_that_installs_it_is_told(
-    finished: Outcome, capsys: pytest.CaptureFixture[str]
+    finished: Outcome, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run("curves", str(finished.run.folder), "--mlflow", "sqlite:///x.db") == 2
-    error = capsys.readouterr().err
-    assert "mlflow is not installed: pip install 'budget-nas[mlflow]'" in error
-    assert error.count("\n") == 1
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mlflow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not there
+    folder = str(finished.run.folder)
+    for command in ("curves", "train"):
+        assert run(command, folder, "--mlflow", "sqlite:///x.db") == 2
+        error = capsys.readouterr().err
+        assert "mlflow is not installed: pip install 'budget-nas[mlflow]'" in error
+        assert error.count("\n") == 1
 
 
-def test_mlflow_gets_every_point(finished: Outcome, tmp_path: Path) -> None:
-    mlflow = pytest.importorskip("mlflow")
+def test_mlflow_gets_every_point_once(finished: Outcome, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    assert run("curves", str(finished.run.folder), "--mlflow", uri) == 0
-    client = mlflow.tracking.MlflowClient(tracking_uri=uri)
+    for _ in range(2):  # the second time in place of the first
+        assert run("curves", str(finished.run.folder), "--mlflow", uri) == 0
+    client = MlflowClient(tracking_uri=uri)
     (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
-    logged = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
+    found = client.search_runs([experiment.experiment_id])
+    logged = {r.info.run_name: r for r in found}
     curves = curves_of(finished.run)
+    assert len(found) == len(curves)
     assert logged.keys() == curves.keys()
     history = client.get_metric_history(logged["supernet"].info.run_id, "loss")
     assert [m.step for m in history] == [p["step"] for p in curves["supernet"]]
+
+
+def test_training_logs_to_mlflow(copied: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert run("train", str(copied), "--epochs", "0.5", "--quiet", "--mlflow", uri) == 0
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name(copied.resolve().name)
+    names = {r.info.run_name for r in client.search_runs([experiment.experiment_id])}
+    assert names == curves_of(Run(copied)).keys()
+
+
+def test_an_mlflow_that_does_not_answer_is_told_before_anything_is_spent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    nowhere = "http://127.0.0.1:9"
+    assert run("search", "--data", "digits", "--out", str(out), "--mlflow", nowhere) == 2
+    error = capsys.readouterr().err
+    assert f"MLflow at {nowhere}" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
 
 
 def test_a_run_of_another_version_says_so(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
