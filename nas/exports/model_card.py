@@ -138,7 +138,7 @@ def _exits(config: Mapping[str, Any]) -> str:
     rows.append(("the end", "", f"{end['rate']:.1%}", f"{end['macs']:,}"))
     heads = ("leaves after", "from margin", "share of the test part", "FLOPs")
     return (
-        f"## Early exits\n\n{metrics[AVERAGE]:,.0f} FLOPs in the mean, the exits' heads among them; "
+        f"## Early exits\n\n{metrics[AVERAGE]:,.0f} FLOPs in the mean, with the exits' heads; "
         f"the counts above are of the network without them.\n\n{_table(heads, rows)}"
     )
 
