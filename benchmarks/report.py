@@ -35,8 +35,9 @@ def emit(
         rows: one mapping a line of the table, all with the same keys.
         settings: what the figures depend on, the seed among it.
     """
-    settings = {key: value for key, value in settings.items() if key != "json"}
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    settings = {key: _anywhere(value) for key, value in settings.items() if key != "json"}
+    given = [str(_anywhere(argument)) for argument in sys.argv[1:]]
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *given])
     console = Console(width=WIDTH)
     table = Table(title=name, title_justify="left")
     for key in rows[0]:
@@ -59,6 +60,13 @@ def emit(
     path = path or RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _anywhere(value: object) -> object:
+    """A setting as it is; of a place on this machine only whether it is a folder or a file."""
+    if isinstance(value, str | Path) and Path(value).is_absolute():
+        return "DIR" if Path(value).is_dir() else "FILE"
+    return value
 
 
 def _is_number(value: object) -> bool:

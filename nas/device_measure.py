@@ -240,6 +240,6 @@ def _print(table: MeasuredTable, space: SearchSpace, path: Path, *, as_json: boo
             )
     if (found := table.agreement) is not None:
         console.print(checked_words(found))
-    console.print(
-        f"table in {path}; check it: nas device check {table.device} --space {space.name}"
-    )
+    among_the_users = path == table_path(table.device, space.name, "measured")
+    known_as = table.device if among_the_users else path
+    console.print(f"table in {path}; check it: nas device check {known_as} --space {space.name}")

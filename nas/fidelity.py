@@ -12,6 +12,7 @@ on. Does not print (`show_fidelity.py`).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,13 +169,14 @@ def report(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
         "metric": metric,
         "architectures": list(rows),
         "epochs": rows[0]["epochs"],
-        "tau": _tau(inherited, alone),
-        "interval": list(of_statistic(_tau, inherited, alone)),
-        "tau_of_flops": _tau(macs, alone),
-        "interval_of_flops": list(of_statistic(_tau, macs, alone)),
-        "gain_over_flops": list(
-            of_statistic(lambda i, m, a: _tau(i, a) - _tau(m, a), inherited, macs, alone)
-        ),
+        "tau": _known(_tau(inherited, alone)),
+        "interval": [_known(end) for end in of_statistic(_tau, inherited, alone)],
+        "tau_of_flops": _known(_tau(macs, alone)),
+        "interval_of_flops": [_known(end) for end in of_statistic(_tau, macs, alone)],
+        "gain_over_flops": [
+            _known(end)
+            for end in of_statistic(lambda i, m, a: _tau(i, a) - _tau(m, a), inherited, macs, alone)
+        ],
         "regret": float(alone.max() - alone[best].max()),
         "bins": [
             {
@@ -183,12 +185,17 @@ def report(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
                 "architectures": len(part),
                 "inherited": float(sign * inherited[part].mean()),
                 "alone": float(sign * alone[part].mean()),
-                "tau": _tau(inherited[part], alone[part]),
-                "tau_of_flops": _tau(macs[part], alone[part]),
+                "tau": _known(_tau(inherited[part], alone[part])),
+                "tau_of_flops": _known(_tau(macs[part], alone[part])),
             }
             for part in np.array_split(np.arange(len(rows)), min(BINS, len(rows) // LEAST) or 1)
         ],
     }
+
+
+def _known(value: float) -> float | None:
+    """None for what does not exist, such as τ of scores that are all alike: JSON has no NaN."""
+    return value if math.isfinite(value) else None
 
 
 def _tau(a: Any, b: Any) -> float:

@@ -95,12 +95,16 @@ def hypervolume(
 
 
 def knee(values: npt.ArrayLike, objectives: Sequence[Objective]) -> int:
-    """Index of the frontier's knee: the point farthest below the plane through its extremes.
+    """Index of the frontier's knee: the point farthest below the line through its extremes.
 
     With each objective scaled to the frontier's own range, that is the least sum (Das, "On
-    characterizing the 'knee' of the Pareto curve", 1999, for two objectives).
+    characterizing the 'knee' of the Pareto curve", 1999, for two objectives). Several costs, which
+    mostly rise together, weigh as much as one, and so do several gains: else the cheapest would be
+    the knee of most frontiers with two costs.
     """
     points = minimised(values, objectives)
     low, high = points.min(axis=0), points.max(axis=0)
     scaled = (points - low) / np.where(high > low, high - low, 1.0)
-    return int(scaled.sum(axis=1).argmin())
+    gains = np.array([objective.maximise for objective in objectives])
+    weights = np.where(gains, 1.0 / max(1, gains.sum()), 1.0 / max(1, (~gains).sum()))
+    return int((scaled @ weights).argmin())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -80,33 +81,45 @@ def print_fidelity(result: dict[str, Any], folder: Path) -> None:
             str(part["architectures"]),
             format_metric(metric, part["inherited"]),
             format_metric(metric, part["alone"]),
-            f"{part['tau']:.2f}",
-            f"{part['tau_of_flops']:.2f}",
+            shown(part["tau"]),
+            shown(part["tau_of_flops"]),
         )
     table.add_row(
         "all",
         str(len(rows)),
         format_metric(metric, sum(r["inherited"] for r in rows) / len(rows)),
         format_metric(metric, sum(r["alone"] for r in rows) / len(rows)),
-        f"{result['tau']:.2f}",
-        f"{result['tau_of_flops']:.2f}",
+        shown(result["tau"]),
+        shown(result["tau_of_flops"]),
     )
     console.print(table)
     low, high = result["interval"]
     console.print(
-        f"Kendall's τ {result['tau']:.2f} (95 % interval {low:.2f} to {high:.2f}) of inherited "
-        f"against stand-alone {metric}, {len(rows)} architectures, {result['epochs']:g} epochs each"
+        f"Kendall's τ {shown(result['tau'])} (95 % interval {shown(low)} to {shown(high)}) of "
+        f"inherited against stand-alone {metric}, {len(rows)} architectures, "
+        f"{result['epochs']:g} epochs each"
     )
-    gain = result["gain_over_flops"]
-    console.print(f"over FLOPs alone it gains {gain[0]:+.2f} to {gain[1]:+.2f}")
+    least, most = result["gain_over_flops"]
+    if least is not None and most is not None:
+        console.print(f"over FLOPs alone it gains {least:+.2f} to {most:+.2f}")
     console.print(verdict(result))
     console.print(f"[dim]{CONVENTION}[/]", highlight=False)
+
+
+def shown(statistic: float | None) -> str:
+    """A statistic, or that it does not exist."""
+    return "unknown" if statistic is None or isnan(statistic) else f"{statistic:.2f}"
 
 
 def verdict(result: dict[str, Any]) -> str:
     """What a user may make of it, in a line."""
     low, _ = result["interval"]
     tau = result["tau"]
+    if tau is None or low is None or isnan(low):
+        return (
+            "its order is unknown: among these architectures scores are alike, inherited or alone; "
+            "train them for longer (--epochs)"
+        )
     regret = (
         f"{100 * result['regret']:.2f} points"
         if result["metric"] == "accuracy"

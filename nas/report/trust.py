@@ -30,15 +30,15 @@ def fidelity(run: Run) -> tuple[dict[str, Any] | None, str]:
             "Not known yet whether the supernet orders architectures as training each alone "
             f"would: {words} nas fidelity {run.folder}"
         )
-    from nas.show_fidelity import verdict
+    from nas.show_fidelity import shown, verdict
 
     low, high = result["interval"]
     words = verdict(result)
     return result, (
-        f"Kendall's τ {result['tau']:.2f} (95 % interval {low:.2f} to {high:.2f}) between "
+        f"Kendall's τ {shown(result['tau'])} (95 % interval {shown(low)} to {shown(high)}) between "
         f"inherited and stand-alone {result['metric']} of {len(result['architectures'])} "
         "architectures; "
-        f"FLOPs alone reach {result['tau_of_flops']:.2f}. {words[0].upper()}{words[1:]}."
+        f"FLOPs alone: {shown(result['tau_of_flops'])}. {words[0].upper()}{words[1:]}."
     )
 
 

@@ -14,7 +14,7 @@ from scipy.stats import kendalltau
 from nas.cli import main
 from nas.engine import Outcome
 from nas.fidelity import FILE, StandAlone, report, representatives
-from nas.show_fidelity import verdict
+from nas.show_fidelity import print_fidelity, verdict
 from nas.specification import make
 from nas.task import Task
 from search_spaces.architecture import Architecture
@@ -117,3 +117,11 @@ def test_too_few_architectures_are_one_line(
 ) -> None:
     assert run("fidelity", str(finished.run.folder), "--architectures", "2") == 2
     assert "2 architectures have no order to speak of" in capsys.readouterr().err
+
+
+def test_where_nothing_was_learnt_the_order_is_unknown_and_json_stays_json() -> None:
+    result = report(rows([0.3, 0.2, 0.4, 0.25, 0.5], [0.1] * 5), "accuracy")
+    assert result["tau"] is None
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert "its order is unknown" in verdict(result)
+    print_fidelity(result, Path("run"))

@@ -103,6 +103,13 @@ def test_a_knee_of_three_objectives() -> None:
     assert knee(front, objectives) == 3
 
 
+def test_a_cost_that_is_told_twice_does_not_move_the_knee() -> None:
+    front = [[0.2, 1.0], [0.75, 4.0], [0.8, 6.0], [0.82, 10.0]]
+    twice = [[accuracy, macs, macs / 30] for accuracy, macs in front]
+    objectives = (*PAIR, objective("latency_ms_here"))
+    assert knee(twice, objectives) == knee(front, PAIR) == 1
+
+
 def test_knee_is_where_more_cost_stops_paying() -> None:
     front = [[0.5, 1.0], [0.9, 2.0], [0.92, 6.0], [0.93, 10.0]]
     assert knee(front, PAIR) == 1

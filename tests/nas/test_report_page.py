@@ -20,6 +20,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from evaluators.costs import CostTables
+from nas.cli import main
 from nas.engine import Outcome
 from nas.evaluation import Evaluation
 from nas.report.contents import Source
@@ -305,6 +306,43 @@ def test_every_panel_is_drawn_when_it_is_seen(opened: Page) -> None:
         expect(figures.nth(at).locator("svg.main-svg").first).to_be_attached()
     opened.locator("#parallel").scroll_into_view_if_needed()
     expect(opened.locator("#parallel svg.main-svg").first).to_be_attached()
+
+
+@pytest.mark.slow
+def test_a_relaxation_a_fidelity_and_a_checked_table_are_drawn(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run that had them, from the commands that make them; nothing is made up."""
+    monkeypatch.chdir(tmp_path)
+    quick = ("--supernet-epochs", "1", "--train-epochs", "0.5", "--finalists", "1", "--quiet")
+    tiny = ("--space", "mobilenet-tiny")
+    for command in (
+        ("device", "measure", "--name", "here", *tiny, "--budget", "5s", "--out", "here.json"),
+        ("device", "check", "here.json", *tiny, "--networks", "4"),
+        ("search", *tiny, "--data", "digits", "--strategy", "darts",
+         "--max-flops", "400k", "--device", "here.json", "--trials", "4", "--out", "run", *quick),
+        ("fidelity", "run", "--architectures", "4", "--epochs", "0.5", "--quiet"),
+        ("report", "run"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as end:
+            main(list(command))
+        assert not end.value.code, command
+    page = watched.open(tmp_path / "run" / "report.html")
+    fidelity = json.loads((tmp_path / "run" / "fidelity.json").read_text())
+    steps = len((tmp_path / "run" / "relaxation.jsonl").read_text().splitlines())
+    for panel, traces, points in (
+        ("#progress-relaxation", 2, steps),
+        ("#trust-fidelity", 1, len(fidelity["architectures"])),
+        ("#trust-latency-0", 1, 4),
+    ):
+        drawn = page.locator(f"{panel} .figure")
+        drawn.scroll_into_view_if_needed()
+        expect(drawn.locator("svg.main-svg").first).to_be_attached()
+        data = page.evaluate("id => document.querySelector(id).data.map(d => d.x.length)",
+                             f"{panel} .figure")  # fmt: skip
+        assert data.count(points) >= traces, (panel, data)
+    expect(page.locator("#trust-fidelity p")).to_contain_text("Kendall's τ")
+    expect(page.locator("#trust-latency-0 p")).to_contain_text("of 4 unseen networks")
 
 
 def test_text_of_the_run_is_text(opened: Page) -> None:
