@@ -28,14 +28,11 @@ def print_table(
     console: Console,
     front: Sequence[Evaluation],
     run: Run,
-    marked: Evaluation | None = None,
-    mark: str = "winner",
     objectives: Sequence[Objective] | None = None,
 ) -> None:
     """Print a frontier for people: what was scored first, then what it costs.
 
     Args:
-        marked: an evaluation that `mark` is written beside.
         objectives: what the frontier is of; the run's by default.
     """
     objectives = run.objectives if objectives is None else objectives
@@ -64,12 +61,14 @@ def print_table(
     for name in names:
         table.add_column(headers.get(name) or on_device(name), justify="right", overflow="fold")
     table.add_column("", no_wrap=True)
-    shown = _spread(front, FRONTIER_ROWS, keep=[e for e in (knee, marked) if e is not None])
+    summary = run.summary()
+    won = summary["winner"]["id"] if summary is not None else None
+    # Without data nothing was trained.
+    mark = "winner" if summary is not None and summary["data"] is not None else "best"
+    shown = _spread(front, FRONTIER_ROWS, keep=[e for e in front if e is knee or e.arch.id == won])
     for evaluation in shown:
-        note = []
-        if marked is not None and evaluation.arch == marked.arch:
-            note.append(mark)
-        if evaluation.arch == knee.arch:
+        note = [mark] if evaluation.arch.id == won else []
+        if evaluation is knee:
             note.append("knee")
         cells = [cell(name, evaluation.metrics.get(name)) for name in names]
         table.add_row(evaluation.arch.id, *cells, ", ".join(note))

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+NAMED = 8
+"""Most architectures that an error names."""
+
+
 class Run:
     """A run folder, opened for reading.
 
@@ -151,7 +155,8 @@ class Run:
             return front[f.knee(values(front, self.objectives), self.objectives)]
         matches = {e.arch.id: e for e in done if e.arch.id.startswith(name)}
         if len(matches) > 1:
-            raise UserError(f"'{name}' fits {len(matches)} architectures: {', '.join(matches)}")
+            some = ", ".join(list(matches)[:NAMED]) + (", ..." if len(matches) > NAMED else "")
+            raise UserError(f"'{name}' fits {len(matches)} architectures: {some}")
         if not matches:
             raise UserError(
                 f"no architecture '{name}' in {self.folder}: expected best, knee or the "

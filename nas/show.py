@@ -116,8 +116,7 @@ def search_and_print(
         _print_json({**summary, "footprint": outcome.footprint})
         return 0
     console = _out()
-    mark = "winner" if outcome.task.trains else "best"
-    print_table(console, outcome.frontier, outcome.run, outcome.winner, mark)
+    print_table(console, outcome.frontier, outcome.run)
     if specification.bins:
         _print_bins(console, outcome.run, specification.bins)
     winner = summary["winner"]
@@ -206,7 +205,8 @@ def print_frontier(
         writer.writerows(rows)
     else:
         if not front:
-            raise UserError(f"{folder} has no evaluated architecture in that range yet")
+            where = "" if max_macs is None else " in that range"
+            raise UserError(f"{folder} has no evaluated architecture{where} yet")
         print_table(_out(), front, run, objectives=objectives)
         for note in notes:
             _out().print(note, soft_wrap=True, markup=False)

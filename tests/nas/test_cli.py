@@ -128,6 +128,8 @@ def test_frontier_as_table_json_and_csv_hold_the_same(
     assert run("frontier", folder) == 0
     table = capsys.readouterr().out
     assert all(row["id"] in table for row in rows)
+    (marked,) = (line for line in table.splitlines() if "winner" in line)
+    assert finished.winner.arch.id in marked
     bound = rows[0]["macs"]
     assert run("frontier", folder, "--json", "--max-flops", str(int(bound))) == 0
     assert [r["id"] for r in json.loads(capsys.readouterr().out)] == [rows[0]["id"]]
