@@ -10,13 +10,16 @@ from typing import Annotated
 
 import typer
 
-from nas.options import ArchName, Json, Mlflow, RunFolder
+from nas.options import Json, Mlflow, RunFolder
 
 
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    arch: ArchName = "best",
+    arch: Annotated[
+        str,
+        typer.Option(help="Id (a prefix will do), 'best', 'knee', or a folder in RUN/trained."),
+    ] = "best",
     formats: Annotated[
         str,
         typer.Option("--format", help="Comma-separated: safetensors,onnx,pt2,python,executorch."),

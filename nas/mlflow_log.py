@@ -39,6 +39,8 @@ class MlflowLog:
     """
 
     def __init__(self, uri: str) -> None:
+        if not uri:
+            raise UserError("--mlflow has no URI: expected http://HOST:PORT, sqlite:///FILE, ...")
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
         try:

@@ -15,7 +15,6 @@ from nas.crew import Crew
 from search_spaces.errors import UserError
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
-ArchName = Annotated[str, typer.Option(help="Id (a prefix will do), 'best' or 'knee'.")]
 Mlflow = Annotated[
     str | None,
     typer.Option(
