@@ -102,7 +102,9 @@ def changes(block: BlockDifference) -> list[str]:
         other = after.get(name)
         if other is None or op == other:
             continue
-        if words(op) != words(other):
+        if words(op) != words(other) and shapes(op) == shapes(other):
+            told.append(f"{name}: {words(op)} becomes {words(other)}, {shapes(op)}")
+        elif words(op) != words(other):
             told.append(f"{name}: {words(op)} {shapes(op)} becomes {words(other)} {shapes(other)}")
         elif op.macs or other.macs:
             told.append(f"{name}, {words(op)}: {shapes(op)} becomes {shapes(other)}")

@@ -114,4 +114,5 @@ def told(metric: str) -> bool:
 def _signed(metric: str, gap: float) -> str:
     if gap == 0:
         return "0"
-    return ("+" if gap > 0 else "-") + cell(metric, abs(gap))
+    # Of two percentages the difference is in points.
+    return ("+" if gap > 0 else "-") + cell(metric, abs(gap)).replace("%", " points")

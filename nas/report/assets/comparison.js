@@ -131,7 +131,9 @@ function opsThatDiffer(first, second) {
   for (const [name, x] of before) {
     const y = after.get(name);
     if (!y) continue;
-    if (inWords(x) !== inWords(y)) {
+    if (inWords(x) !== inWords(y) && passes(x) === passes(y)) {
+      told.push(`${name}: ${inWords(x)} becomes ${inWords(y)}, ${passes(x)}`);
+    } else if (inWords(x) !== inWords(y)) {
       told.push(`${name}: ${inWords(x)} ${passes(x)} becomes ${inWords(y)} ${passes(y)}`);
     } else if ((x.macs || y.macs) && passes(x) !== passes(y)) {
       told.push(`${name}, ${inWords(x)}: ${passes(x)} becomes ${passes(y)}`);
