@@ -112,7 +112,7 @@ def in_a_fresh_process(
             "space": space if space is not None and ":" in space else None,
             # By path: this package need not be installed.
             "root": str(Path(__file__).parents[2]),
-            "path": [entry for entry in map(os.path.abspath, sys.path) if Path(entry).exists()],
+            "path": [entry for entry in map(os.path.abspath, sys.path) if _is_shared(Path(entry))],
         }
         file = Path(scratch) / "plan.json"
         file.write_text(json.dumps(plan), encoding="utf-8")
@@ -140,6 +140,11 @@ def in_a_fresh_process(
     if "error" in result:
         raise UserError(f"export failed its check: {result['error']}")
     return result
+
+
+def _is_shared(entry: Path) -> bool:
+    """Whether a place of modules is for any process: not where transformers puts networks' code."""
+    return entry.exists() and not (entry / "transformers_modules").exists()
 
 
 def has_transformers() -> bool:

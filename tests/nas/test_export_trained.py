@@ -48,6 +48,18 @@ def test_a_cut_network_is_exported_by_its_folder(copied: Path, winner: str, tmp_
     assert f"nas export copied --arch {place.name} --format" in card
 
 
+def test_code_that_this_process_has_from_other_networks_is_not_taken_for_its_own(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As transformers leaves it after from_pretrained: a package on the path."""
+    cache = tmp_path / "modules"
+    (cache / "transformers_modules").mkdir(parents=True)
+    (cache / "transformers_modules" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(cache)
+    options = ("--out", str(tmp_path / "out"), "--format", "safetensors", "--quiet")
+    assert run("export", str(copied), *options) == 0
+
+
 def test_a_network_with_exits_is_exported_by_its_folder(
     copied: Path, winner: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

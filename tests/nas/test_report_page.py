@@ -502,7 +502,12 @@ def test_ctrl_c_ends_the_server_cleanly(live: tuple[str, Path]) -> None:
     _, folder = live
     command = [sys.executable, "-m", "nas.cli", "report", str(folder), "--serve", "--port", "0"]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        # As in a terminal: what a shell starts behind itself ignores Ctrl-C, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         told = process.stderr.readline()
