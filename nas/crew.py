@@ -12,5 +12,13 @@ class Crew:
     workers: int = 0
     address: str | None = None
 
+    @property
+    def trainers(self) -> int:
+        """How many workers train; 0: this process.
+
+        One worker on this machine would train no faster, and takes a dozen seconds to start.
+        """
+        return 0 if self.workers == 1 and self.address is None else self.workers
+
 
 ALONE = Crew()

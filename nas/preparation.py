@@ -217,7 +217,7 @@ def inherited_evaluator(
         supernet = train_together(
             training,
             run.supernet_checkpoint,
-            workers=crew.workers,
+            workers=crew.trainers,
             address=crew.address,
             device=task.specification.device,
             on_step=Curve(run.supernet_curve, training.recipe, on_step),

@@ -273,7 +273,7 @@ def trained(
         return train_together(
             training,
             checkpoint,
-            workers=crew.workers,
+            workers=crew.trainers,
             address=crew.address,
             device=task.specification.device,
             on_step=Curve(checkpoint.with_suffix(".jsonl"), training.recipe, on_step),

@@ -66,7 +66,7 @@ def train_ahead(
 
     Whoever trains them afterwards finds each training done.
     """
-    if not crew.workers or epochs == 0:
+    if not crew.trainers or epochs == 0:
         return
     batches = task.data.only(part).batches(part)
     trainings: dict[str, Training] = {
@@ -81,7 +81,7 @@ def train_ahead(
         train_at_once(
             trainings,
             files,
-            workers=crew.workers,
+            workers=crew.trainers,
             address=crew.address,
             device=task.specification.device,
             on_step=on_step,

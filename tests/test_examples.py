@@ -15,6 +15,7 @@ from search_spaces.catalogue import load_space
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_own_space_is_counted_searched_and_pictured(tmp_path: Path) -> None:
     space = load_space(f"{ROOT / 'examples' / 'own_space.py'}:plain", image_size=8, channels=1)
     assert space.size == 16

@@ -43,6 +43,7 @@ def cluster() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_three_workers_train_a_supernet_as_one_process_does(cluster: None) -> None:
     """No batch norm, and a batch that three do not share evenly: means weigh every sample alike."""
     training = supernet_training("vit-tiny")

@@ -74,6 +74,7 @@ def test_another_space_runtime_or_setting_is_refused(capsys: pytest.CaptureFixtu
     assert "no measured table" in refused(capsys, "device", "check", "toaster")
 
 
+@pytest.mark.slow
 def test_a_board_is_measured_by_a_script_of_its_own(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -118,7 +118,7 @@ def test_resume_with_more_trials_goes_on(quick: Specification, folder: Path) -> 
     assert len(set(after)) == 12
 
 
-@pytest.mark.parametrize("after", [0, 3])
+@pytest.mark.parametrize("after", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_resume_after_kill_loses_nothing_and_evaluates_nothing_twice(
     folder: Path, after: int
 ) -> None:
@@ -232,6 +232,7 @@ def test_a_transformer_is_searched_trained_and_exported(quick: Specification, fo
     assert (folder / "winner" / "model.onnx").exists()
 
 
+@pytest.mark.slow
 def test_darts_ends_with_what_uses_the_whole_budget_and_shows_its_prices(
     quick: Specification, folder: Path
 ) -> None:

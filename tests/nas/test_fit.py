@@ -234,6 +234,7 @@ def test_each_step_runs_the_largest_the_smallest_and_random_subnets(data: ImageD
     assert all(g is not None for g in gradients)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_of_the_smallest_subnet(data: ImageData) -> None:
     """In-place distillation must teach it: it never sees a label."""
     torch.manual_seed(0)

@@ -154,6 +154,7 @@ def test_a_resumed_sampler_draws_the_same() -> None:
         assert drawn[0] == drawn[1]
 
 
+@pytest.mark.slow
 def test_a_training_with_everything_on_learns() -> None:
     data = load_data("digits")
     torch.manual_seed(0)

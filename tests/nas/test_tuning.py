@@ -111,6 +111,7 @@ def search(folder: Path, trials: int, **settings: Any) -> list[Evaluation]:
 # How candidates train
 
 
+@pytest.mark.slow
 def test_a_search_stops_some_early_and_resumes_without_evaluating_anything_twice(
     cluster: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
