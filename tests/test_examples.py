@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from evaluators.costs import CostTables
 from nas.engine import search
 from nas.specification import make
