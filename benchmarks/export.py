@@ -18,11 +18,8 @@ for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
 import argparse
-import contextlib
-import io
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +33,7 @@ from evaluators.interval import of_statistic
 from nas.export import export
 from nas.exports import checks, hugging_face, onnx_file
 from nas.exports.onnx_network import OnnxNetwork
+from nas.exports.quiet import quietly
 from nas.exports.taken import add_hugging_face
 from search_spaces.catalogue import load_space
 from search_spaces.modules import build
@@ -97,8 +95,7 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         export(network, arch, tables, data, out, formats=FORMATS, finish=finish)
         seconds = time.perf_counter() - start
         start = time.perf_counter()
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with quietly():
             torch.onnx.export(
                 network,
                 (torch.randn(2, *shape),),

@@ -176,6 +176,21 @@ def with_heads(network: torch.nn.Module, task: Task, arch: Architecture) -> Exit
         return with_exits(network, blocks, exits_of(blocks))
 
 
+def leaving(report: dict[str, Any]) -> list[tuple[str, str, str, int]]:
+    """Where samples leave, from a report: after what, from which margin, how many, its MACs."""
+    rows = [
+        (
+            place["after"],
+            "never" if place["threshold"] is None else f"{place['threshold']:.1%}",
+            f"{place['rate']:.1%}",
+            place["macs"],
+        )
+        for place in report["exits"]
+    ]
+    end = report["end"]
+    return [*rows, ("the end", "", f"{end['rate']:.1%}", end["macs"])]
+
+
 def _report(
     task: Task, arch: Architecture, network: ExitNetwork, costs: ExitCosts, said: Outcomes
 ) -> dict[str, Any]:

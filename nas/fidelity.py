@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,13 +170,10 @@ def report(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
         "architectures": list(rows),
         "epochs": rows[0]["epochs"],
         "tau": _known(_tau(inherited, alone)),
-        "interval": [_known(end) for end in of_statistic(_tau, inherited, alone)],
+        "interval": _ends(_tau, inherited, alone),
         "tau_of_flops": _known(_tau(macs, alone)),
-        "interval_of_flops": [_known(end) for end in of_statistic(_tau, macs, alone)],
-        "gain_over_flops": [
-            _known(end)
-            for end in of_statistic(lambda i, m, a: _tau(i, a) - _tau(m, a), inherited, macs, alone)
-        ],
+        "interval_of_flops": _ends(_tau, macs, alone),
+        "gain_over_flops": _ends(lambda i, m, a: _tau(i, a) - _tau(m, a), inherited, macs, alone),
         "regret": float(alone.max() - alone[best].max()),
         "bins": [
             {
@@ -196,6 +193,11 @@ def report(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
 def _known(value: float) -> float | None:
     """None for what does not exist, such as τ of scores that are all alike: JSON has no NaN."""
     return value if math.isfinite(value) else None
+
+
+def _ends(statistic: Callable[..., float], *columns: Any) -> list[float | None]:
+    """The interval of a statistic."""
+    return [_known(end) for end in of_statistic(statistic, *columns)]
 
 
 def _tau(a: Any, b: Any) -> float:

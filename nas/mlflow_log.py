@@ -12,9 +12,7 @@ from typing import TypeVar
 
 from nas.curves import Points, scalars
 from nas.run import Run
-from search_spaces.errors import UserError
-
-INSTALL = "pip install 'budget-nas[mlflow]'"
+from search_spaces.errors import UserError, not_installed
 
 BATCH = 1000
 """Metrics that MLflow takes at a time."""
@@ -46,7 +44,7 @@ class MlflowLog:
         try:
             from mlflow.tracking import MlflowClient
         except ModuleNotFoundError:
-            raise UserError(f"mlflow is not installed: {INSTALL}") from None
+            raise not_installed("mlflow") from None
         self.uri = uri
         self._client = self._told(lambda: MlflowClient(tracking_uri=uri))
         self._told(lambda: self._client.search_experiments(max_results=1))

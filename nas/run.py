@@ -115,10 +115,9 @@ class Run:
         """
         from nas.frames import frame  # pandas takes longer to import than a study to read
 
-        front, summary = self.front(), self.summary()
+        front = self.front()
         at = f.knee(values(front, self.objectives), self.objectives) if front else None
-        winner = summary["winner"]["id"] if summary else None
-        return frame(evaluations, knee=None if at is None else front[at], winner=winner)
+        return frame(evaluations, knee=None if at is None else front[at], winner=self.winner)
 
     def figure(self) -> go.Figure:
         """The frontier as a plotly figure, which Jupyter shows by itself; more in `nas.figures`."""
@@ -146,8 +145,7 @@ class Run:
         if name in ("best", "knee") and not any(e.feasible for e in done):
             raise UserError(nothing_feasible(done, self.budget))
         if name == "best":
-            summary = self.summary()
-            won = summary["winner"]["id"] if summary else None
+            won = self.winner
             winner = next((e for e in done if e.arch.id == won), None)
             return winner or best([e for e in done if e.feasible], self.objectives)
         if name == "knee":
@@ -163,6 +161,12 @@ class Run:
                 "beginning of an id from `nas frontier`"
             )
         return next(iter(matches.values()))
+
+    @property
+    def winner(self) -> str | None:
+        """The id of the architecture that the run ended with; None while it has not ended."""
+        summary = self.summary()
+        return summary["winner"]["id"] if summary else None
 
     def summary(self) -> dict[str, Any] | None:
         """What came out of the run; None while it has not ended."""

@@ -70,15 +70,14 @@ def print_exits(
     if as_json:
         print(json.dumps({"id": name, **report, "folder": str(folder)}, indent=2))
         return
+    from nas.exit_winner import leaving
+
     console = Console(highlight=False)
     table = Table(title=f"{name}, early exits", title_justify="left")
     for header in ("leaves after", "from margin", f"test {data.unit}", "FLOPs"):
         table.add_column(header, justify="left" if header == "leaves after" else "right")
-    for place in report["exits"]:
-        sure = "never" if place["threshold"] is None else f"{place['threshold']:.1%}"
-        table.add_row(place["after"], sure, f"{place['rate']:.1%}", format_size(place["macs"]))
-    end = report["end"]
-    table.add_row("the end", "", f"{end['rate']:.1%}", format_size(end["macs"]))
+    for *cells, macs in leaving(report):
+        table.add_row(*cells, format_size(macs))
     console.print(table)
     timed = report["time_saving"]
     console.print(f"{in_words(data, report)}; {report['whole_test_accuracy']:.2%} without exits")

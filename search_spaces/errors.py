@@ -14,6 +14,11 @@ class UserError(Exception):
     """Something the user gave cannot be used; the message is one line that says what and why."""
 
 
+def not_installed(package: str) -> UserError:
+    """Return the error for a package that is missing, an extra of the same name."""
+    return UserError(f"{package} is not installed: pip install 'budget-nas[{package}]'")
+
+
 def unknown(kind: str, given: str, known: Iterable[str]) -> UserError:
     """Return the error for a name outside a closed set, with the nearest known name."""
     names = sorted(known)

@@ -14,17 +14,16 @@ from torch import nn
 
 from nas.exports.onnx_file import example
 from nas.exports.quiet import quietly
-from search_spaces.errors import UserError
+from search_spaces.errors import UserError, not_installed
 from search_spaces.serial import Blocks
 
 FILE = "model.pte"
-INSTALL = "pip install 'budget-nas[executorch]'"
 
 
 def check_installed() -> None:
     """Raise a `UserError` that says how ExecuTorch is installed, where it is not."""
     if find_spec("executorch") is None:
-        raise UserError(f"executorch is not installed: {INSTALL}")
+        raise not_installed("executorch")
 
 
 def write(network: nn.Module, blocks: Blocks, path: Path) -> None:

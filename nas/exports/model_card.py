@@ -14,6 +14,7 @@ from typing import Any
 from evaluators.data import HUB_NAMES
 from evaluators.exit_accuracy import AVERAGE
 from evaluators.sizes import format_metric, format_size
+from nas.exit_winner import leaving
 from nas.exports import (
     executorch_file,
     hugging_face,
@@ -125,17 +126,7 @@ def _exits(config: Mapping[str, Any]) -> str:
     metrics = config["metrics"]
     if "exits" not in config or AVERAGE not in metrics:
         return ""
-    rows = [
-        (
-            place["after"],
-            "never" if place["threshold"] is None else f"{place['threshold']:.1%}",
-            f"{place['rate']:.1%}",
-            f"{place['macs']:,}",
-        )
-        for place in metrics["exits"]
-    ]
-    end = metrics["end"]
-    rows.append(("the end", "", f"{end['rate']:.1%}", f"{end['macs']:,}"))
+    rows = [(*cells, f"{macs:,}") for *cells, macs in leaving(metrics)]
     heads = ("leaves after", "from margin", "share of the test part", "FLOPs")
     return (
         f"## Early exits\n\n{metrics[AVERAGE]:,.0f} FLOPs in the mean, with the exits' heads; "

@@ -157,8 +157,7 @@ class Source:
 
     def _marked(self, done: Sequence[Evaluation], front: npt.NDArray[np.bool_]) -> dict[str, int]:
         """Indices of the winner and the knee, -1 where there is none."""
-        summary = self.run.summary()
-        won = summary["winner"]["id"] if summary else None
+        won = self.run.winner
         winner = next((i for i, e in enumerate(done) if e.arch.id == won), -1) if won else -1
         places = np.flatnonzero(front).tolist()
         if not places:
