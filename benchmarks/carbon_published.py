@@ -18,12 +18,24 @@ from pathlib import Path
 
 from report import emit
 
-from evaluators.carbon import PUE, at_the_meter, carbon, given_intensity, intensity_of, pue_of
-from evaluators.energy import TRAINING_PASSES, device_hours, per_operation, training_energy
-from evaluators.uncertainty import Estimate, Factor, given
+from evaluators.footprint.carbon import (
+    PUE,
+    at_the_meter,
+    carbon,
+    given_intensity,
+    intensity_of,
+    pue_of,
+)
+from evaluators.footprint.energy import (
+    TRAINING_PASSES,
+    device_hours,
+    per_operation,
+    training_energy,
+)
+from evaluators.footprint.uncertainty import Estimate, Factor, given
 from hardware_profiles.device import load_device
-from hardware_profiles.grid import load_region
-from nas.carbon_show import number
+from hardware_profiles.electricity.grid import load_region
+from nas.commands.show.carbon import number
 
 RESNET50_MACS = 4_089_184_256
 IMAGENET_IMAGES = 1_281_167

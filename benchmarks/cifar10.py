@@ -29,19 +29,19 @@ from mobilenetv2 import at_budget, macs
 from report import emit  # first: it sets how threads wait, before torch is imported
 from rich.console import Console
 
-from evaluators.batches import ImageBatches
+from evaluators.data.batches import ImageBatches
 from evaluators.sizes import parse_size
-from nas.dry_run import plan
-from nas.engine import search
-from nas.preparation import inherited_evaluator
-from nas.fit import recipe_for
+from nas.engine.dry_run import plan
+from nas.engine.search import search
+from nas.engine.preparation import inherited_evaluator
+from nas.training.loop import recipe_for
 from nas.progress import Live
-from nas.specification import Specification, make
-from nas.task import Task
-from nas.training import train
-from nas.winner import finalists, race, raced, train_winner
+from nas.run.specification import Specification, make
+from nas.engine.task import Task
+from nas.training.network import train
+from nas.engine.winner import finalists, race, raced, train_winner
 from search_spaces.architecture import Architecture
-from search_spaces.modules import channels_last
+from search_spaces.networks.modules import channels_last
 
 SUPERNET_SHARE = 0.2
 TIMED_IMAGES = 6400

@@ -38,12 +38,12 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import CostTables
-from nas.counting import print_counts
+from evaluators.costs.tables import CostTables
+from nas.commands.profile.count import print_counts
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
-from search_spaces.mobilenet import divisible
-from search_spaces.modules import build
+from search_spaces.spaces.mobilenet import divisible
+from search_spaces.networks.modules import build
 from search_spaces.ops import Conv2d
 
 SPACE = "ofa-mbv3"

@@ -27,23 +27,23 @@ import numpy as np
 import torch
 from report import emit  # first: it sets how threads wait, before torch is imported
 
-from evaluators.batches import ImageBatches
-from evaluators.inherited import InheritedAccuracy
+from evaluators.data.batches import ImageBatches
+from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.sizes import parse_size
-from nas.alternation import Relaxation
-from nas.fit import fit, recipe_for
-from nas.fresh import inherited_from
-from nas.frontier import objective
-from nas.relaxation import relax
-from nas.specification import make
+from nas.supernet.alternation import Relaxation
+from nas.training.loop import fit, recipe_for
+from nas.engine.starting_weights import inherited_from
+from nas.run.objectives import objective
+from nas.supernet.relaxation import relax
+from nas.run.specification import make
 from nas.strategies import Candidates, Strategy, make_strategy
-from nas.evaluation import Evaluation
-from nas.supernet import Supernet
-from nas.supernet_training import Draw, sandwich
-from nas.task import Task
-from nas.training import train
+from nas.run.evaluation import Evaluation
+from nas.supernet.shared_weights import Supernet
+from nas.supernet.sandwich import Draw, sandwich
+from nas.engine.task import Task
+from nas.training.network import train
 from search_spaces.architecture import Architecture
-from search_spaces.modules import build, channels_last
+from search_spaces.networks.modules import build, channels_last
 
 WARM_SHARE = 0.25
 SEARCH_SHARE = 0.35

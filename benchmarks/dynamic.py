@@ -25,11 +25,11 @@ from report import emit  # before torch: it sets how threads wait
 import torch
 from torch import Tensor
 
-from evaluators.costs import CostTables
-from hardware_profiles.standalone import interruptions
-from nas.dynamic import DynamicNetwork, measured
-from nas.dynamic_files import Subnet
-from nas.supernet import Supernet
+from evaluators.costs.tables import CostTables
+from hardware_profiles.measuring.standalone import interruptions
+from nas.dynamic.network import DynamicNetwork, measured
+from nas.dynamic.files import Subnet
+from nas.supernet.shared_weights import Supernet
 from search_spaces.catalogue import load_space
 
 SPACES = ("mobilenet-cifar", "vit-cifar", "mobilenet-imagenet")

@@ -24,19 +24,19 @@ from report import emit  # before torch: it sets how threads wait
 
 import torch
 
-from evaluators.data import load_data
-from evaluators.exit_accuracy import outcomes
-from evaluators.exit_costs import ExitCosts
-from evaluators.exit_timing import Saving, time_saved
-from evaluators.thresholds import operate, within_loss
-from nas.early_exit import train_jointly
-from nas.fit import recipe_for
-from nas.training import train
+from evaluators.data.images import load_data
+from evaluators.accuracy.exit_accuracy import outcomes
+from evaluators.costs.exit_costs import ExitCosts
+from evaluators.accuracy.exit_timing import Saving, time_saved
+from evaluators.accuracy.thresholds import operate, within_loss
+from nas.training.exits import train_jointly
+from nas.training.loop import recipe_for
+from nas.training.network import train
 from search_spaces.catalogue import load_space
-from search_spaces.exit_network import ExitNetwork
-from search_spaces.exits import exits_of
-from search_spaces.folding import folded
-from search_spaces.modules import Network, channels_last
+from search_spaces.exits.network import ExitNetwork
+from search_spaces.exits.heads import exits_of
+from search_spaces.networks.folding import folded
+from search_spaces.networks.modules import Network, channels_last
 from search_spaces.space import SearchSpace
 
 STAGES: dict[str, tuple[Any, ...]] = {

@@ -27,16 +27,17 @@ import numpy as np
 import torch
 from report import emit
 
-from evaluators.costs import CostTables
-from evaluators.data import ImageData, Split
-from evaluators.interval import of_statistic
-from nas.export import export
-from nas.exports import checks, hugging_face, onnx_file
+from evaluators.costs.tables import CostTables
+from evaluators.data.images import ImageData, Split
+from evaluators.accuracy.interval import of_statistic
+from nas.exports.writing import export
+from nas.exports import checks, onnx_file
+from nas.exports.source import hugging_face
 from nas.exports.onnx_network import OnnxNetwork
 from nas.exports.quiet import quietly
-from nas.exports.taken import add_hugging_face
+from nas.release.bundle import add_hugging_face
 from search_spaces.catalogue import load_space
-from search_spaces.modules import build
+from search_spaces.networks.modules import build
 from search_spaces.serial import Blocks
 
 

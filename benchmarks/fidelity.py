@@ -22,14 +22,14 @@ from report import emit  # before torch: it sets how threads wait
 import torch
 from rich.console import Console
 
-from nas import specification as spec
-from nas.crew import Crew
-from nas.fidelity import measure
-from nas.preparation import inherited_evaluator
+from nas.run import specification as spec
+from nas.workers.resources import Crew
+from nas.engine.fidelity import measure
+from nas.engine.preparation import inherited_evaluator
 from nas.progress import Live
-from nas.run import Run
-from nas.show_fidelity import verdict
-from nas.task import Task
+from nas.run.folder import Run
+from nas.commands.show.fidelity import verdict
+from nas.engine.task import Task
 
 
 def main() -> None:

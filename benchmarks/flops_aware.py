@@ -21,17 +21,17 @@ from report import emit  # before torch: it sets how threads wait
 
 import torch
 
-from evaluators.accuracy import accuracy, calibration_batches, recalibrate
-from evaluators.data import ImageData, load_data
-from evaluators.gated_costs import GatedMacs, network_costs
-from nas.fit import Recipe, recipe_for
-from nas.flops_aware import Aim, shrink
-from nas.training import train
+from evaluators.accuracy.recalibration import accuracy, calibration_batches, recalibrate
+from evaluators.data.images import ImageData, load_data
+from evaluators.costs.gated_costs import GatedMacs, network_costs
+from nas.training.loop import Recipe, recipe_for
+from nas.pruning.flops_aware import Aim, shrink
+from nas.training.network import train
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
-from search_spaces.cutting import Kept, cut_ops
-from search_spaces.features import Features, analyse
-from search_spaces.modules import Network, channels_last
+from search_spaces.cutting.cut_ops import Kept, cut_ops
+from search_spaces.cutting.tied_features import Features, analyse
+from search_spaces.networks.modules import Network, channels_last
 from search_spaces.serial import Blocks
 from search_spaces.space import SearchSpace
 

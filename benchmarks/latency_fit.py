@@ -32,12 +32,12 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Wh
 from sklearn.linear_model import LinearRegression
 from threadpoolctl import threadpool_limits
 
-from evaluators.budget import LATENCY
-from evaluators.costs import CostTables
-from evaluators.table import read_table
-from hardware_profiles.fitted import fit_latency
-from hardware_profiles.informative import informative
-from nas.device_fit import POOL
+from evaluators.costs.budget import LATENCY
+from evaluators.costs.tables import CostTables
+from evaluators.accuracy.published_table import read_table
+from hardware_profiles.fitting.fitted import fit_latency
+from hardware_profiles.fitting.informative import informative
+from nas.commands.devices.fit import POOL
 from search_spaces.catalogue import load_space
 from search_spaces.space import Rows, SearchSpace
 

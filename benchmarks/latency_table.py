@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 from report import emit
 
-from hardware_profiles.agreement import quality
+from hardware_profiles.latency.agreement import quality
 from hardware_profiles.detected import this_machine
-from hardware_profiles.measured import read_measured
-from hardware_profiles.measuring import blocks_of
-from hardware_profiles.roofline import Roofline
-from nas.device_check import check_and_print
-from nas.device_measure import Asked, measure_and_print
+from hardware_profiles.latency.measured import read_measured
+from hardware_profiles.measuring.this_machine import blocks_of
+from hardware_profiles.latency.roofline import Roofline
+from nas.commands.devices.check import check_and_print
+from nas.commands.devices.measure import Asked, measure_and_print
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ by the same code as the networks of the search.
 
 from __future__ import annotations
 
-from search_spaces.mobilenet import inverted_residual
-from search_spaces.modules import Network
+from search_spaces.spaces.mobilenet import inverted_residual
+from search_spaces.networks.modules import Network
 from search_spaces.builder import BlockBuilder
 from search_spaces.ops import Op, strided
 

@@ -22,9 +22,9 @@ from report import emit  # before torch: it sets how threads wait
 import numpy as np
 import torch
 
-from evaluators.monitor import ComputeMonitor
+from evaluators.counting.monitor import ComputeMonitor
 from search_spaces.catalogue import load_space
-from search_spaces.modules import build, channels_last
+from search_spaces.networks.modules import build, channels_last
 
 BATCH = 32
 

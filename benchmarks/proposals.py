@@ -20,12 +20,12 @@ import numpy as np
 import optuna
 from report import emit
 
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import CostTables
-from nas.frontier import objective
+from evaluators.costs.budget import Budget, BudgetedSpace
+from evaluators.costs.tables import CostTables
+from nas.run.objectives import objective
 from nas.strategies import Candidates, make_strategy
 from nas.strategies.evolution import EvolutionStrategy
-from nas.evaluation import Evaluation
+from nas.run.evaluation import Evaluation
 from search_spaces.catalogue import load_space
 from search_spaces.ops import Op
 from search_spaces.space import Rows

@@ -21,21 +21,21 @@ from report import emit
 
 import torch
 
-from evaluators.batches import Batches, ImageBatches
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import CostTables
-from evaluators.data import ImageData, Split
-from evaluators.inherited import InheritedAccuracy
-from nas.cluster import ray_session
-from nas.data_parallel import train_together
-from nas.fit import Recipe
-from nas.ray_workers import RayWorkers
-from nas.remote_training import Training, steps_of
-from nas.supernet import Supernet
-from nas.trainings import NetworkTraining, SupernetTraining
+from evaluators.data.batches import Batches, ImageBatches
+from evaluators.costs.budget import Budget, BudgetedSpace
+from evaluators.costs.tables import CostTables
+from evaluators.data.images import ImageData, Split
+from evaluators.accuracy.inherited import InheritedAccuracy
+from nas.workers.cluster import ray_session
+from nas.workers.data_parallel import train_together
+from nas.training.loop import Recipe
+from nas.workers.actors import RayWorkers
+from nas.workers.remote import Training, steps_of
+from nas.supernet.shared_weights import Supernet
+from nas.supernet.job import NetworkTraining, SupernetTraining
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
-from search_spaces.modules import build, channels_last
+from search_spaces.networks.modules import build, channels_last
 
 CLASSES = 10
 

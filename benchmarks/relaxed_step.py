@@ -22,16 +22,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from evaluators.augmentation import Augmentation
-from evaluators.budget import Budget
-from evaluators.costs import CostTables
-from evaluators.data import ImageData, Split
-from nas.alternation import Alternation, Relaxation
-from nas.fit import make_optimizer, recipe_for
-from nas.supernet import Supernet
-from nas.supernet_training import uniform_draw
+from evaluators.data.augmentation import Augmentation
+from evaluators.costs.budget import Budget
+from evaluators.costs.tables import CostTables
+from evaluators.data.images import ImageData, Split
+from nas.supernet.alternation import Alternation, Relaxation
+from nas.training.loop import make_optimizer, recipe_for
+from nas.supernet.shared_weights import Supernet
+from nas.supernet.sandwich import uniform_draw
 from search_spaces.catalogue import load_space
-from search_spaces.modules import build, channels_last
+from search_spaces.networks.modules import build, channels_last
 
 CASES = (("mobilenet-cifar", 64), ("vit-tiny", 64), ("nasbench201", 64))
 STEPS = 10_000

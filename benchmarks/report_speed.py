@@ -31,10 +31,10 @@ from report import emit
 
 import numpy as np
 
-from evaluators.costs import CostTables
-from nas import specification as spec
-from nas.frontier import objective
-from nas.study import Study
+from evaluators.costs.tables import CostTables
+from nas.run import specification as spec
+from nas.run.objectives import objective
+from nas.run.study import Study
 from search_spaces.catalogue import load_space
 
 FRONTIER_CLICKS, OTHER_CLICKS = 15, 15

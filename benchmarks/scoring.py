@@ -23,9 +23,9 @@ import torch
 from report import emit
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import CostTables
+from evaluators.costs.tables import CostTables
 from search_spaces.catalogue import load_space
-from search_spaces.modules import build
+from search_spaces.networks.modules import build
 
 SPACES = ("mobilenet-imagenet", "mobilenet-cifar", "mobilenet-tiny", "vit-imagenet", "vit-cifar")
 

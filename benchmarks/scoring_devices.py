@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from report import emit
 
-from evaluators.costs import CostTables
-from evaluators.targets import device_tables, find_target
+from evaluators.costs.tables import CostTables
+from evaluators.device_prices import device_tables, find_target
 from search_spaces.catalogue import load_space
 
 SPACES = ("mobilenet-imagenet", "mobilenet-cifar", "vit-imagenet", "ofa-mbv3")

@@ -28,12 +28,12 @@ import numpy as np
 import optuna
 from report import emit
 
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import CostTables
-from evaluators.table import read_table
-from nas import frontier as f
+from evaluators.costs.budget import Budget, BudgetedSpace
+from evaluators.costs.tables import CostTables
+from evaluators.accuracy.published_table import read_table
+from nas.run import objectives as f
 from nas.strategies import Candidates, make_strategy
-from nas.evaluation import Evaluation
+from nas.run.evaluation import Evaluation
 from search_spaces.catalogue import load_space
 
 OBJECTIVES = (f.objective("accuracy"), f.objective("macs"))

@@ -22,21 +22,21 @@ from report import emit  # before torch: it sets how threads wait
 import torch
 from rich.console import Console
 
-from evaluators.accuracy import recalibrate
-from evaluators.inherited import InheritedAccuracy
+from evaluators.accuracy.recalibration import recalibrate
+from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.sizes import parse_size
-from nas import specification as spec
-from nas.data_parallel import train_together
-from nas.preparation import inherited_evaluator
+from nas.run import specification as spec
+from nas.workers.data_parallel import train_together
+from nas.engine.preparation import inherited_evaluator
 from nas.progress import Live
-from nas.remote_training import steps_of
-from nas.run import Run
-from nas.task import Task
-from nas.training import train
-from nas.trainings import SupernetTraining
-from nas.winner import FINE_TUNING_RATE
+from nas.workers.remote import steps_of
+from nas.run.folder import Run
+from nas.engine.task import Task
+from nas.training.network import train
+from nas.supernet.job import SupernetTraining
+from nas.engine.winner import FINE_TUNING_RATE
 from search_spaces.architecture import Architecture
-from search_spaces.modules import build, channels_last
+from search_spaces.networks.modules import build, channels_last
 
 CANDIDATES = 12
 TIMED_STEPS = 40

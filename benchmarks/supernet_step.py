@@ -21,10 +21,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nas.fit import make_optimizer, recipe_for
-from nas.supernet import Supernet
+from nas.training.loop import make_optimizer, recipe_for
+from nas.supernet.shared_weights import Supernet
 from search_spaces.catalogue import load_space
-from search_spaces.modules import build, channels_last
+from search_spaces.networks.modules import build, channels_last
 
 CASES = (("mobilenet-tiny", 64), ("mobilenet-cifar", 64), ("vit-tiny", 64))
 

@@ -24,15 +24,15 @@ import torch
 from report import emit  # first: it sets how threads wait, before torch is imported
 from rich.console import Console
 
-from evaluators.costs import CostTables
+from evaluators.costs.tables import CostTables
 from evaluators.sizes import parse_size
-from nas.engine import search
+from nas.engine.search import search
 from nas.progress import Live
-from nas.specification import make
-from nas.task import Task
-from nas.training import train
-from search_spaces.gpt import Preset, decoder
-from search_spaces.modules import build
+from nas.run.specification import make
+from nas.engine.task import Task
+from nas.training.network import train
+from search_spaces.spaces.gpt import Preset, decoder
+from search_spaces.networks.modules import build
 from search_spaces.space import SearchSpace
 
 CONTEXT, DEPTH, HEAD_WIDTH = 64, 4, 32

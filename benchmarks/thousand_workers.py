@@ -27,16 +27,16 @@ import numpy as np
 from report import emit
 from rich.console import Console
 
-from nas.cluster import ray_session
-from nas.engine import _evaluate, _judged
+from nas.workers.cluster import ray_session
+from nas.engine.search import _evaluate, _judged
 from nas.progress import Live
-from nas.ray_workers import RayWorkers
-from nas.specification import make
+from nas.workers.actors import RayWorkers
+from nas.run.specification import make
 from nas.strategies import Candidates, make_strategy
-from nas.evaluation import Evaluation
-from nas.study import Study
-from nas.task import Task
-from nas.workers import Ended
+from nas.run.evaluation import Evaluation
+from nas.run.study import Study
+from nas.engine.task import Task
+from nas.workers.pool import Ended
 from search_spaces.architecture import Architecture
 
 EVALUATOR = Path(__file__).parents[1] / "examples" / "own_evaluator.py"

@@ -28,20 +28,20 @@ from report import emit  # before torch: it sets how threads wait
 import torch
 from torch import Tensor, nn
 
-from evaluators.accuracy import accuracy
-from evaluators.batches import ImageBatches
-from evaluators.data import ImageData, Split, load_data
-from hardware_profiles.runtimes import runner
-from nas.fit import fit, recipe_for
-from nas.supernet import Supernet
-from nas.supernet_training import sandwich
-from nas.training import train
+from evaluators.accuracy.recalibration import accuracy
+from evaluators.data.batches import ImageBatches
+from evaluators.data.images import ImageData, Split, load_data
+from hardware_profiles.measuring.runtimes import runner
+from nas.training.loop import fit, recipe_for
+from nas.supernet.shared_weights import Supernet
+from nas.supernet.sandwich import sandwich
+from nas.training.network import train
 from search_spaces.architecture import Architecture, Value
-from search_spaces.bert import bert
-from search_spaces.keep_tokens import KeepTokensModule
-from search_spaces.modules import build
+from search_spaces.spaces.bert import bert
+from search_spaces.networks.keep_tokens import KeepTokensModule
+from search_spaces.networks.modules import build
 from search_spaces.space import Choice, SearchSpace
-from search_spaces.vit import vit
+from search_spaces.spaces.vit import vit
 
 RATES = (1.0, 0.7, 0.5)
 ROUNDS = {1: 11, 16: 3, 64: 3}

@@ -25,20 +25,26 @@ from report import emit  # before torch: it sets how threads wait
 import torch
 from rich.console import Console
 
-from evaluators.batches import ImageBatches
-from evaluators.costs import CostTables
-from evaluators.data import ImageData, load_data
-from evaluators.inherited import InheritedAccuracy
-from nas.adaptive_resolution import AdaptiveResolution, at_resolutions, calibrate, look, score
-from nas.dynamic import DynamicNetwork
-from nas.dynamic_export import save_dynamic
-from nas.fit import fit, recipe_for
+from evaluators.data.batches import ImageBatches
+from evaluators.costs.tables import CostTables
+from evaluators.data.images import ImageData, load_data
+from evaluators.accuracy.inherited import InheritedAccuracy
+from nas.dynamic.adaptive_resolution import (
+    AdaptiveResolution,
+    at_resolutions,
+    calibrate,
+    look,
+    score,
+)
+from nas.dynamic.network import DynamicNetwork
+from nas.dynamic.saving import save_dynamic
+from nas.training.loop import fit, recipe_for
 from nas.progress import Live
-from nas.supernet import Supernet
-from nas.supernet_training import sandwich
+from nas.supernet.shared_weights import Supernet
+from nas.supernet.sandwich import sandwich
 from search_spaces.architecture import Architecture, Value
 from search_spaces.catalogue import load_space
-from search_spaces.modules import channels_last
+from search_spaces.networks.modules import channels_last
 from search_spaces.space import Choice, SearchSpace
 
 FIXED: dict[str, dict[str, tuple[Value, ...] | None]] = {

@@ -26,14 +26,14 @@ import pyarrow.parquet as pq
 import torch
 from scipy.stats import kendalltau, spearmanr
 
-from evaluators.costs import CostTables
-from evaluators.data import load_data
-from evaluators.predictor import Predictor
-from evaluators.proxy_features import ProxyFeatures
-from evaluators.zero_cost import ZeroCost
-from evaluators.zero_cost_proxies import PROXIES
+from evaluators.costs.tables import CostTables
+from evaluators.data.images import load_data
+from evaluators.prediction.predictor import Predictor
+from evaluators.prediction.proxy_features import ProxyFeatures
+from evaluators.accuracy.zero_cost import ZeroCost
+from evaluators.accuracy.zero_cost_proxies import PROXIES
 from search_spaces.architecture import Architecture
-from search_spaces.cells import nasbench201
+from search_spaces.spaces.nasbench201 import nasbench201
 from search_spaces.space import Rows
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nas.ray_settings import apply
+from nas.workers.ray_settings import apply
 
 if TYPE_CHECKING:
-    from nas.engine import search
-    from nas.export import load
-    from nas.run import Run
+    from nas.engine.search import search
+    from nas.exports.writing import load
+    from nas.run.folder import Run
 
 __all__ = ["Run", "load", "search"]
 
 apply()
 
-_HOMES = {"load": "nas.export", "Run": "nas.run", "search": "nas.engine"}
+_HOMES = {"load": "nas.exports.writing", "Run": "nas.run.folder", "search": "nas.engine.search"}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,12 +13,12 @@ from typing import Annotated
 
 import typer
 
-from nas import device_command
-from nas.carbon_command import carbon
-from nas.dynamic_command import adapt, dynamic
-from nas.export_command import compare, curves, export
-from nas.options import Json, Mlflow, RunFolder, crew_of
-from nas.search_command import search
+from nas.commands import device as device_command
+from nas.commands.carbon import carbon
+from nas.commands.dynamic import adapt, dynamic
+from nas.commands.export import compare, curves, export
+from nas.commands.options import Json, Mlflow, RunFolder, crew_of
+from nas.commands.search import search
 from search_spaces.errors import UserError
 
 app = typer.Typer(
@@ -103,7 +103,7 @@ def frontier(
 ) -> None:
     """Print the frontier of a run: the architectures that no other one dominates."""
     from evaluators.sizes import parse_size
-    from nas.show import print_frontier
+    from nas.commands.show.search import print_frontier
 
     bound = parse_size(max_flops) if max_flops else None
     print_frontier(
@@ -131,8 +131,8 @@ def leaderboard(
     as_json: Json = False,
 ) -> None:
     """Rank a run's networks by accuracy and by GreenScore, side by side."""
-    from nas.leaderboard import print_leaderboard
-    from nas.options import exponents
+    from nas.commands.options import exponents
+    from nas.commands.show.leaderboard import print_leaderboard
 
     print_leaderboard(
         run, devices=device or (), exponents=exponents(green), region=region, as_json=as_json
@@ -146,7 +146,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print one architecture of a run: its choices and its cost block by block."""
-    from nas.show import print_architecture
+    from nas.commands.show.search import print_architecture
 
     print_architecture(run, arch, as_json=as_json)
 
@@ -159,7 +159,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Print what differs between two architectures, layer by layer, and what that costs."""
-    from nas.show_diff import print_difference
+    from nas.commands.show.difference import print_difference
 
     print_difference(run, first, second, as_json=as_json)
 
@@ -230,7 +230,7 @@ def train(
     smaller network is trained on and exported. With --early-exit its easy images leave early.
     """
     from evaluators.sizes import parse_size
-    from nas.curve_logs import logged_to
+    from nas.commands.show.curves import logged_to
 
     names = arch or ["best"]
     crew = crew_of(workers, ray_address)
@@ -254,7 +254,7 @@ def train(
                 as_json=as_json,
             )
         return
-    from nas.show_train import train_and_print
+    from nas.commands.show.training import train_and_print
 
     with logged_to(mlflow, run):
         train_and_print(
@@ -288,7 +288,7 @@ def fidelity(
     as_json: Json = False,
 ) -> None:
     """Whether a run's supernet can be trusted: its order against that of networks trained alone."""
-    from nas.show_fidelity import fidelity_and_print
+    from nas.commands.show.fidelity import fidelity_and_print
 
     fidelity_and_print(
         run,
@@ -309,7 +309,7 @@ def count(
     ] = False,
 ) -> None:
     """Count MACs, parameters and peak memory of architectures, a line for each line of a file."""
-    from nas.counting import print_counts
+    from nas.commands.profile.count import print_counts
 
     print_counts(space, archs, as_json=as_json)
 
@@ -338,7 +338,7 @@ def profile(
     json_output: Json = False,
 ) -> None:
     """Show where a network's compute, parameters and time go, and what could be cheaper."""
-    from nas.profiling import profile_and_print
+    from nas.commands.profile.network import profile_and_print
 
     profile_and_print(
         target,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluators.costs import METRICS, Price, block_costs
-from nas.op_words import detail, kind
+from evaluators.costs.tables import METRICS, Price, block_costs
+from nas.report.op_words import detail, kind
 from search_spaces.architecture import Architecture, Value
 from search_spaces.ops import Op
 from search_spaces.space import SearchSpace

@@ -19,9 +19,9 @@ from rich.progress import (
 )
 
 from evaluators.sizes import format_metric, format_size
-from nas import run as runs
-from nas.evaluation import Evaluation
-from nas.frontier import Objective
+from nas.run import folder as runs
+from nas.run.evaluation import Evaluation
+from nas.run.objectives import Objective
 
 OnStep = Callable[[int, int, float], None]
 ShowEvaluations = Callable[[Sequence[Evaluation], Sequence[Objective], dict[str, float], str], None]

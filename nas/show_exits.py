@@ -10,16 +10,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from evaluators.costs import CONVENTION
-from evaluators.dataset import Data
-from evaluators.exit_accuracy import AVERAGE
+from evaluators.accuracy.exit_accuracy import AVERAGE
+from evaluators.costs.tables import CONVENTION
+from evaluators.data.dataset import Data
 from evaluators.sizes import format_size
-from nas import run as runs
-from nas.crew import ALONE, Crew
+from nas.commands.show.training import check_empty, task_with
+from nas.engine.winner import in_words
 from nas.progress import reporter_for
-from nas.run import Run
-from nas.show_train import check_empty, task_with
-from nas.winner import in_words
+from nas.run import folder as runs
+from nas.run.folder import Run
+from nas.workers.resources import ALONE, Crew
 from search_spaces.errors import UserError
 
 
@@ -39,10 +39,10 @@ def train_exits_and_print(
     Args:
         settings: of the run's specification, to be used instead of its own; None for its own.
     """
-    from evaluators.exit_accuracy import exit_costs
-    from nas.exit_winner import check, check_training, train_exits
-    from nas.preparation import starting_weights
-    from search_spaces.exits import EXITS
+    from evaluators.accuracy.exit_accuracy import exit_costs
+    from nas.engine.exit_winner import check, check_training, train_exits
+    from nas.engine.preparation import starting_weights
+    from search_spaces.exits.heads import EXITS
 
     run = Run(folder)
     arch = run.find(name).arch
@@ -70,7 +70,7 @@ def print_exits(
     if as_json:
         print(json.dumps({"id": name, **report, "folder": str(folder)}, indent=2))
         return
-    from nas.exit_winner import leaving
+    from nas.engine.exit_winner import leaving
 
     console = Console(highlight=False)
     table = Table(title=f"{name}, early exits", title_justify="left")

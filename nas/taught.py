@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from evaluators.fitting import cross_entropy, fitted
-from nas.distillation import soft_cross_entropy
-from nas.fit import Backward, Recipe
-from nas.training import Runs
+from evaluators.data.scoring import cross_entropy, fitted
+from nas.training.distillation import soft_cross_entropy
+from nas.training.loop import Backward, Recipe
+from nas.training.network import Runs
 from search_spaces.ops import Shape
 
 TEACHER_SHARE = 0.5

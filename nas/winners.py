@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluators.dataset import Part
-from nas.crew import ALONE, Crew
-from nas.fresh import Weights
+from evaluators.data.dataset import Part
+from nas.engine.starting_weights import Weights
+from nas.engine.task import Task
+from nas.engine.winner import fine_tuning, train_winner
 from nas.progress import Reporter
-from nas.remote_training import Training, steps_of
-from nas.run import Run
-from nas.task import Task
-from nas.trials import train_at_once
-from nas.winner import fine_tuning, train_winner
+from nas.run.folder import Run
+from nas.workers.remote import Training, steps_of
+from nas.workers.resources import ALONE, Crew
+from nas.workers.side_by_side import train_at_once
 from search_spaces.architecture import Architecture
 
 

@@ -14,22 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from search_spaces.attentivenas import attentivenas
-from search_spaces.autoformer import PRESETS as AUTOFORMER_PRESETS
-from search_spaces.autoformer import autoformer
-from search_spaces.bert import bert
-from search_spaces.cells import nasbench201
-from search_spaces.darts import darts
 from search_spaces.errors import UserError, unknown
-from search_spaces.fbnet import fbnet
-from search_spaces.gpt import gpt
-from search_spaces.macro import macro
-from search_spaces.mobilenet import mobilenet
-from search_spaces.ofa import ofa_mbv3, ofa_proxyless
-from search_spaces.resnet import ofa_resnet50, resnet
 from search_spaces.space import SearchSpace
-from search_spaces.token_pruning import KEEP_RATES, Rates, parse_rates
-from search_spaces.vit import vit
+from search_spaces.spaces.attentivenas import attentivenas
+from search_spaces.spaces.autoformer import PRESETS as AUTOFORMER_PRESETS
+from search_spaces.spaces.autoformer import autoformer
+from search_spaces.spaces.bert import bert
+from search_spaces.spaces.darts import darts
+from search_spaces.spaces.fbnet import fbnet
+from search_spaces.spaces.gpt import gpt
+from search_spaces.spaces.macro import macro
+from search_spaces.spaces.mobilenet import mobilenet
+from search_spaces.spaces.nasbench201 import nasbench201
+from search_spaces.spaces.ofa import ofa_mbv3, ofa_proxyless
+from search_spaces.spaces.resnet import ofa_resnet50, resnet
+from search_spaces.spaces.token_pruning import KEEP_RATES, Rates, parse_rates
+from search_spaces.spaces.vit import vit
 
 FAMILIES: dict[str, Callable[..., SearchSpace]] = {
     "mobilenet": mobilenet,

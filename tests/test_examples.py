@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.costs import CostTables
-from nas.engine import search
-from nas.specification import make
+from evaluators.costs.tables import CostTables
+from nas.engine.search import search
+from nas.run.specification import make
 from search_spaces.catalogue import load_space
 
 ROOT = Path(__file__).parents[1]

@@ -53,8 +53,8 @@ def in_this_process(
     Raises:
         UserError: where they differ.
     """
-    from nas.export import load
     from nas.exports.onnx_network import OnnxNetwork
+    from nas.exports.writing import load
 
     runs: dict[str, Any] = {}
     if "safetensors" in formats:

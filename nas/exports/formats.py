@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nas.exports import executorch_file, onnx_file, pt2_file, python_source
+from nas.exports import executorch_file, onnx_file, pt2_file
+from nas.exports.source import python_source
 
 FILES = {
     # model.safetensors is beside network.py as well.

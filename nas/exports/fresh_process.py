@@ -112,7 +112,7 @@ def check(plan: Mapping[str, Any]) -> dict[str, Any]:
 
         load_object(plan["space"])  # op types of the user's own
     if "safetensors" in formats:
-        from nas.export import load
+        from nas.exports.writing import load
 
         networks["safetensors"] = load(folder)
         with torch.inference_mode():
@@ -166,8 +166,8 @@ def _counts(
     plan: Mapping[str, Any], networks: Mapping[str, Any], x: Any, folder: Path
 ) -> dict[str, dict[str, int]]:
     """MACs and parameters of each network that was loaded, held against what is said of it."""
-    from evaluators.onnx_counter import count_onnx
-    from evaluators.torch_counter import count_module
+    from evaluators.counting.onnx_counter import count_onnx
+    from evaluators.counting.torch_counter import count_module
 
     expected = plan["costs"]
     counts: dict[str, dict[str, int]] = {}

@@ -18,8 +18,8 @@ from torch import nn
 
 from nas.exports.quiet import quietly
 from search_spaces.errors import UserError
-from search_spaces.onnx_rules import RULES
-from search_spaces.onnx_writer import inputs_of, write_onnx
+from search_spaces.onnx.rules import RULES
+from search_spaces.onnx.writer import inputs_of, write_onnx
 from search_spaces.serial import Blocks
 
 FILE = "model.onnx"

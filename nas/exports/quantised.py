@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from evaluators.dataset import Data
+from evaluators.data.dataset import Data
 from nas.exports.onnx_network import OnnxNetwork
 from nas.exports.quiet import quietly
 from search_spaces.ops import Shape

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.evaluation import Evaluation
-from nas.frontier import Objective
+from nas.run.evaluation import Evaluation
+from nas.run.objectives import Objective
 from search_spaces.architecture import Value
 from search_spaces.space import Choice, Rows, SearchSpace
 

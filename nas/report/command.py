@@ -10,7 +10,7 @@ from pathlib import Path
 from nas.report.contents import Source
 from nas.report.page import page
 from nas.report.server import PORT, Contents, serve
-from nas.run import Run
+from nas.run.folder import Run
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
 

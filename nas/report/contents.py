@@ -13,24 +13,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.budget import ENERGY, Budget
-from evaluators.costs import CONVENTION
-from evaluators.targets import Target
-from hardware_profiles.grid import load_region
-from nas import figures
-from nas import run as runs
-from nas.evaluation import Evaluation
-from nas.frontier import is_cost, knee
-from nas.history import hours_of, largest_costs
-from nas.labels import CARBON, label, style
-from nas.leaderboard import micrograms, priced, task_of
+from evaluators.costs.budget import ENERGY, Budget
+from evaluators.costs.tables import CONVENTION
+from evaluators.device_prices import Target
+from evaluators.metrics import CARBON, label, style
+from hardware_profiles.electricity.grid import load_region
+from nas.commands.show.leaderboard import micrograms, priced, task_of
+from nas.engine.task import Task
+from nas.report import figures
 from nas.report.choices import Chosen, axes, frequencies, importance
 from nas.report.networks import Networks
 from nas.report.packed import packed
 from nas.report.panels import on_choices, on_progress, on_trust
 from nas.report.published import published
-from nas.run import Run
-from nas.task import Task
+from nas.run import folder as runs
+from nas.run.evaluation import Evaluation
+from nas.run.folder import Run
+from nas.run.history import hours_of, largest_costs
+from nas.run.objectives import is_cost, knee
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
 

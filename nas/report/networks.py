@@ -14,8 +14,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from evaluators.costs import Price, block_costs
-from nas.op_words import detail, kind
+from evaluators.costs.tables import Price, block_costs
+from nas.report.op_words import detail, kind
 from nas.report.packed import packed
 from search_spaces.ops import Op
 from search_spaces.space import Block, Rows, SearchSpace

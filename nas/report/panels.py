@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluators.device_prices import Target
+from evaluators.metrics import label
 from evaluators.sizes import format_metric
-from evaluators.targets import Target
-from nas import figures, footprint
-from nas import history as told
-from nas.evaluation import Evaluation
-from nas.frontier import Objective
-from nas.labels import label
-from nas.report import trust
+from nas.report import figures, trust
 from nas.report.choices import LEAST, SAMPLE, Chosen
-from nas.run import Run
+from nas.run import footprint
+from nas.run import history as told
+from nas.run.evaluation import Evaluation
+from nas.run.folder import Run
+from nas.run.objectives import Objective
 
 ROWS = 12
 """Of a table that stands for a curve."""

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nas.specification import Specification
+from nas.run.specification import Specification
 
 FILE = Path(__file__).with_name("published_networks.json")
 

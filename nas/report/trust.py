@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from evaluators.targets import Target
-from hardware_profiles.measured import MeasuredLatency, MeasuredTable
-from nas.history import json_of
-from nas.run import Run
-from nas.scoring import kind_of
+from evaluators.device_prices import Target
+from hardware_profiles.latency.measured import MeasuredLatency, MeasuredTable
+from nas.engine.evaluator_kinds import kind_of
+from nas.run.folder import Run
+from nas.run.history import json_of
 
 
 def fidelity(run: Run) -> tuple[dict[str, Any] | None, str]:
@@ -30,7 +30,7 @@ def fidelity(run: Run) -> tuple[dict[str, Any] | None, str]:
             "Not known yet whether the supernet orders architectures as training each alone "
             f"would: {words} nas fidelity {run.folder}"
         )
-    from nas.show_fidelity import shown, verdict
+    from nas.commands.show.fidelity import shown, verdict
 
     low, high = result["interval"]
     words = verdict(result)

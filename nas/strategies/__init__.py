@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluators.budget import Budget
-from evaluators.distribution import Probabilities
-from evaluators.proxy_features import ProxyFeatures
-from nas.frontier import Objective
+from evaluators.costs.budget import Budget
+from evaluators.costs.distribution import Probabilities
+from evaluators.prediction.proxy_features import ProxyFeatures
+from nas.run.objectives import Objective
 from nas.strategies.candidates import Candidates, Strategy
 from nas.strategies.random import RandomStrategy
 from search_spaces.errors import UserError, unknown

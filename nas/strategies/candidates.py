@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.budget import BudgetedSpace
-from nas.evaluation import Evaluation
+from evaluators.costs.budget import BudgetedSpace
+from nas.run.evaluation import Evaluation
 from search_spaces.space import Rows
 
 Row = npt.NDArray[np.uint8]

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.budget import Budget
-from evaluators.distribution import draw_rows, log_probabilities
-from evaluators.nearest import most_probable_row
-from nas.evaluation import Evaluation
+from evaluators.costs.budget import Budget
+from evaluators.costs.distribution import draw_rows, log_probabilities
+from evaluators.costs.nearest import most_probable_row
+from nas.run.evaluation import Evaluation
 from nas.strategies.candidates import Candidates, Row
 from search_spaces.space import Rows
 

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from evaluators.budget import Budget
-from evaluators.predictor import LEAST, Predictor, Quality
-from evaluators.proxy_features import ProxyFeatures
-from nas.evaluation import Evaluation
-from nas.frontier import Objective
+from evaluators.costs.budget import Budget
+from evaluators.prediction.predictor import LEAST, Predictor, Quality
+from evaluators.prediction.proxy_features import ProxyFeatures
+from nas.run.evaluation import Evaluation
+from nas.run.objectives import Objective
 from nas.strategies.candidates import Candidates, Row
 from nas.strategies.improvement import Stairs, log_improvement
 from nas.strategies.population import Population

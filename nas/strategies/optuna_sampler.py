@@ -20,8 +20,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.evaluation import Evaluation
-from nas.frontier import Objective
+from nas.run.evaluation import Evaluation
+from nas.run.objectives import Objective
 from nas.strategies.candidates import Candidates, Row
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import Choice, SearchSpace

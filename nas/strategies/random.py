@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.evaluation import Evaluation
+from nas.run.evaluation import Evaluation
 from nas.strategies.candidates import Candidates, Row
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.evaluation import Evaluation
-from nas.frontier import Objective
+from nas.run.evaluation import Evaluation
+from nas.run.objectives import Objective
 from nas.strategies.candidates import Candidates, Row
 
 POPULATION = 20

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from evaluators.costs import CostTables
+from evaluators.costs.tables import CostTables
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.ops import Op

@@ -8,11 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from evaluators.accuracy import SCORING_BATCH, accuracy, calibration_batches, recalibrate
-from evaluators.augmentation import Normalisation, prepare
-from evaluators.data import ImageData, Split
-from evaluators.inherited import InheritedAccuracy
-from nas.supernet import Supernet
+from evaluators.accuracy.inherited import InheritedAccuracy
+from evaluators.accuracy.recalibration import (
+    SCORING_BATCH,
+    accuracy,
+    calibration_batches,
+    recalibrate,
+)
+from evaluators.data.augmentation import Normalisation, prepare
+from evaluators.data.images import ImageData, Split
+from nas.supernet.shared_weights import Supernet
 from search_spaces.catalogue import load_space
 
 PLAIN = Normalisation((0.0,), (1.0,))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluators.augmentation import Augmentation, Normalisation, augment, mix, prepare, resize
-from evaluators.batches import epoch_order, training_batch
+from evaluators.data.augmentation import Augmentation, Normalisation, augment, mix, prepare, resize
+from evaluators.data.batches import epoch_order, training_batch
 from search_spaces.errors import UserError
 
 CROP, FLIP = Augmentation(crop=True), Augmentation(flip=True)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import METRICS, CostTables
+from evaluators.costs.budget import Budget, BudgetedSpace
+from evaluators.costs.tables import METRICS, CostTables
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import (
+from evaluators.costs.tables import (
     BYTES_PER_ACTIVATION,
     CHUNK,
     METRICS,
@@ -24,7 +24,7 @@ from evaluators.costs import (
 from search_spaces.architecture import Architecture
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SPACES, load_space
-from search_spaces.modules import build
+from search_spaces.networks.modules import build
 from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace
 

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evaluators.data import ImageData, Split, load_data, subset
-from evaluators.held_out import stratified
+from evaluators.data.held_out import stratified
+from evaluators.data.images import ImageData, Split, load_data, subset
 from search_spaces.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

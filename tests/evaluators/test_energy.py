@@ -10,21 +10,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluators.carbon import PUE, at_the_meter, carbon, given_intensity, intensity_of, pue_of, sci
-from evaluators.costs import CostTables
-from evaluators.energy import (
+from evaluators.costs.tables import CostTables
+from evaluators.footprint.carbon import (
+    PUE,
+    at_the_meter,
+    carbon,
+    given_intensity,
+    intensity_of,
+    pue_of,
+    sci,
+)
+from evaluators.footprint.energy import (
     energy_price,
     inference_energy,
     per_operation,
     training_energy,
 )
-from evaluators.power import LOAD, precision_of
-from evaluators.uncertainty import Estimate, Factor, total
-from evaluators.uncertainty import given as given_factor
+from evaluators.footprint.power import LOAD, precision_of
+from evaluators.footprint.uncertainty import Estimate, Factor, total
+from evaluators.footprint.uncertainty import given as given_factor
 from hardware_profiles.device import Device, Figure, device_names, load_device
-from hardware_profiles.grid import load_region
-from hardware_profiles.roofline import Roofline
-from hardware_profiles.traffic import ops_bytes
+from hardware_profiles.electricity.grid import load_region
+from hardware_profiles.latency.roofline import Roofline
+from hardware_profiles.latency.traffic import ops_bytes
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.ops import Op

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.data import ImageData, load_data
-from evaluators.exit_accuracy import (
+from evaluators.accuracy.exit_accuracy import (
     AVERAGE,
     ExitAccuracy,
     crossed,
@@ -18,15 +17,16 @@ from evaluators.exit_accuracy import (
     outcomes,
     recalibrate_exits,
 )
-from evaluators.exit_costs import ExitCosts
-from evaluators.exit_timing import TRIES, WARM_UP, time_saved
+from evaluators.accuracy.exit_timing import TRIES, WARM_UP, time_saved
+from evaluators.accuracy.thresholds import Outcomes, operate, within_loss
+from evaluators.costs.exit_costs import ExitCosts
+from evaluators.data.images import ImageData, load_data
 from evaluators.sizes import format_metric
-from evaluators.thresholds import Outcomes, operate, within_loss
-from nas.exit_supernet import ExitSupernet
-from nas.frontier import is_cost
+from nas.run.objectives import is_cost
+from nas.supernet.exit_supernet import ExitSupernet
 from search_spaces.catalogue import load_space
-from search_spaces.exit_network import ExitNetwork, confidence
-from search_spaces.exits import exits_of
+from search_spaces.exits.heads import exits_of
+from search_spaces.exits.network import ExitNetwork, confidence
 
 
 @cache

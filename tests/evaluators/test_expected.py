@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evaluators.costs import CostTables
-from evaluators.expected import ExpectedCosts
+from evaluators.costs.expected import ExpectedCosts
+from evaluators.costs.tables import CostTables
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.space import Rows, SearchSpace

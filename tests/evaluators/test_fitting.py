@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from evaluators.augmentation import resize
-from evaluators.fitting import cross_entropy, fitted
+from evaluators.data.augmentation import resize
+from evaluators.data.scoring import cross_entropy, fitted
 
 
 def test_images_are_resized_and_token_sequences_cut() -> None:

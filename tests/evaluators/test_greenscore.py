@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.greenscore import GreenScore
+from evaluators.footprint.greenscore import GreenScore
 from search_spaces.errors import UserError
 
 REFERENCE = GreenScore("three networks", macs_max=1e9, co2_max=2.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from evaluators.interval import of_mean, of_share, of_statistic
+from evaluators.accuracy.interval import of_mean, of_share, of_statistic
 
 
 @pytest.mark.parametrize(("share", "n"), [(0.9, 1000), (0.5, 100), (0.98, 5000)])

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evaluators.counts import Count
-from evaluators.keras_counter import count_keras
-from evaluators.onnx_counter import count_onnx
-from evaluators.torch_counter import count_module
+from evaluators.counting.counts import Count
+from evaluators.counting.keras_counter import count_keras
+from evaluators.counting.onnx_counter import count_onnx
+from evaluators.counting.torch_counter import count_module
 from search_spaces.errors import UserError
 
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None

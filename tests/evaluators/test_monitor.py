@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from evaluators import monitor as monitors
-from evaluators.monitor import ComputeMonitor
-from evaluators.torch_counter import count_module
+from evaluators.counting import monitor as monitors
+from evaluators.counting.monitor import ComputeMonitor
+from evaluators.counting.torch_counter import count_module
 
 
 def network() -> nn.Module:

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import CostTables
-from evaluators.torch_counter import count_module
-from evaluators.without_memory import without_memory
-from nas.supernet import Supernet
+from evaluators.costs.tables import CostTables
+from evaluators.counting.torch_counter import count_module
+from evaluators.counting.without_memory import without_memory
+from nas.supernet.shared_weights import Supernet
 from search_spaces import ops as o
 from search_spaces import token_ops as t
 from search_spaces.catalogue import SENTENCE_SPACES, SPACES, TEXT_SPACES, load_space
 from search_spaces.errors import UserError
-from search_spaces.modules import BlockModule, build
+from search_spaces.networks.modules import BlockModule, build
 from search_spaces.reading import read_rows
 from search_spaces.space import SearchSpace
 
@@ -359,7 +359,7 @@ def test_subnets_compute_what_their_extracted_networks_do(name: str) -> None:
 
 
 def test_a_tied_head_shares_the_weight_of_its_embedding() -> None:
-    from search_spaces.gpt import gpt
+    from search_spaces.spaces.gpt import gpt
 
     space = gpt(vocabulary=100)
     arch = smallest_input(space, space.smallest)

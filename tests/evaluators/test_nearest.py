@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from evaluators.costs import CostTables
-from evaluators.distribution import log_probabilities
-from evaluators.nearest import most_probable_row
+from evaluators.costs.distribution import log_probabilities
+from evaluators.costs.nearest import most_probable_row
+from evaluators.costs.tables import CostTables
 from search_spaces.space import Rows
 
 Tables = Callable[[str], CostTables]

@@ -16,13 +16,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evaluators.counts import Count
-from evaluators.einsum import einsum_macs
-from evaluators.onnx_counter import count_onnx
-from evaluators.torch_counter import count_module
+from evaluators.counting.counts import Count
+from evaluators.counting.einsum import einsum_macs
+from evaluators.counting.onnx_counter import count_onnx
+from evaluators.counting.torch_counter import count_module
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-from search_spaces.modules import build
+from search_spaces.networks.modules import build
 
 
 def exported(network: nn.Module, path: Path, *inputs: Tensor, dynamic: bool = False) -> Path:

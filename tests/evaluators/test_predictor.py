@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from evaluators.costs import CostTables
-from evaluators.features import Features
-from evaluators.predictor import LEAST, Predictor
-from evaluators.surrogates import GaussianProcess, Surrogate, Trees
+from evaluators.costs.tables import CostTables
+from evaluators.prediction.features import Features
+from evaluators.prediction.predictor import LEAST, Predictor
+from evaluators.prediction.surrogates import GaussianProcess, Surrogate, Trees
 from search_spaces.catalogue import load_space
 
 SPACES = ("mobilenet-cifar", "vit-cifar", "nasbench201", "macro")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from evaluators.costs import CostTables
-from evaluators.features import Features
-from evaluators.predictor import Predictor
-from evaluators.proxy_features import FARTHEST, ProxyFeatures
-from evaluators.zero_cost import ZeroCost
+from evaluators.accuracy.zero_cost import ZeroCost
+from evaluators.costs.tables import CostTables
+from evaluators.prediction.features import Features
+from evaluators.prediction.predictor import Predictor
+from evaluators.prediction.proxy_features import FARTHEST, ProxyFeatures
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.space import SearchSpace

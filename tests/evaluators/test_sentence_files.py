@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
-from evaluators.sentence_files import LONGEST, load_sentences
-from evaluators.sentences import Sentences
+from evaluators.data.sentence_files import LONGEST, load_sentences
+from evaluators.data.sentences import Sentences
 from search_spaces.errors import UserError
 
 ROWS = [(f"this is number {i} and it is {'good' if i % 2 else 'bad'}", i % 2) for i in range(60)]

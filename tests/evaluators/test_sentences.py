@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluators.accuracy import SCORING_BATCH
-from evaluators.dataset import Data
-from evaluators.sentences import SentenceData, Sentences
-from search_spaces.bert import bert
+from evaluators.accuracy.recalibration import SCORING_BATCH
+from evaluators.data.dataset import Data
+from evaluators.data.sentences import SentenceData, Sentences
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
+from search_spaces.spaces.bert import bert
 
 CPU = torch.device("cpu")
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import CostTables
-from evaluators.table import PublishedTable, read_table
+from evaluators.accuracy.published_table import PublishedTable, read_table
+from evaluators.costs.budget import Budget, BudgetedSpace
+from evaluators.costs.tables import CostTables
 from search_spaces.catalogue import load_space
-from search_spaces.cells import EDGES, OPERATIONS
 from search_spaces.errors import UserError
+from search_spaces.spaces.nasbench201 import EDGES, OPERATIONS
 
 SPACE = load_space("nasbench201")
 ROWS = SPACE.sample(400, seed=0)

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from evaluators.dataset import Data
-from evaluators.text import SCORED_TOKENS, TextData, Vocabulary, Windows, loss
+from evaluators.data.dataset import Data
+from evaluators.data.text import SCORED_TOKENS, TextData, Vocabulary, Windows, loss
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-from search_spaces.gpt import Preset, decoder
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.gpt import Preset, decoder
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluators.exit_costs import ExitCosts
-from evaluators.thresholds import NEVER, Outcomes, operate, within_budget, within_loss
+from evaluators.accuracy.thresholds import NEVER, Outcomes, operate, within_budget, within_loss
+from evaluators.costs.exit_costs import ExitCosts
 from search_spaces.errors import UserError
 
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.counts import Count
-from evaluators.torch_counter import count_module
-from evaluators.without_memory import without_memory
+from evaluators.counting.counts import Count
+from evaluators.counting.torch_counter import count_module
+from evaluators.counting.without_memory import without_memory
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-from search_spaces.modules import build
+from search_spaces.networks.modules import build
 
 
 class Calls(nn.Module):

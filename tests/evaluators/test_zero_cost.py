@@ -12,9 +12,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from evaluators.data import load_data
-from evaluators.zero_cost import ZeroCost
-from evaluators.zero_cost_proxies import (
+from evaluators.accuracy.zero_cost import ZeroCost
+from evaluators.accuracy.zero_cost_proxies import (
     LEAST,
     MOST,
     PROXIES,
@@ -25,10 +24,11 @@ from evaluators.zero_cost_proxies import (
     synflow,
     zico,
 )
+from evaluators.data.images import load_data
 from search_spaces.catalogue import load_space
-from search_spaces.cells import nasbench201
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.nasbench201 import nasbench201
 
 TABLE = (
     Path(__file__).resolve().parents[3]

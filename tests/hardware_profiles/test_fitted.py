@@ -12,14 +12,14 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import spearmanr
 
-from evaluators.costs import CostTables
-from evaluators.table import read_table
-from hardware_profiles.agreement import quality
-from hardware_profiles.fitted import FittedLatency, fit_latency, load_fitted
-from hardware_profiles.informative import informative
-from hardware_profiles.kernel_features import kernel_features, kind_of
-from hardware_profiles.latency import Latency
-from hardware_profiles.live_ops import live_ops
+from evaluators.accuracy.published_table import read_table
+from evaluators.costs.tables import CostTables
+from hardware_profiles.fitting.fitted import FittedLatency, fit_latency, load_fitted
+from hardware_profiles.fitting.informative import informative
+from hardware_profiles.latency.agreement import quality
+from hardware_profiles.latency.kernel_features import kernel_features, kind_of
+from hardware_profiles.latency.live_ops import live_ops
+from hardware_profiles.latency.protocol import Latency
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError

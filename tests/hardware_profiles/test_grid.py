@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from hardware_profiles.cloud_places import PLACES
-from hardware_profiles.country_codes import ALPHA_2
-from hardware_profiles.grid import (
+from hardware_profiles.electricity.cloud_places import PLACES
+from hardware_profiles.electricity.country_codes import ALPHA_2
+from hardware_profiles.electricity.grid import (
     RANGE,
     Region,
     _data_folder,

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardware_profiles import standalone
-from hardware_profiles.correction import Correction, Sample, fit_correction
-from hardware_profiles.forms import form_of
-from hardware_profiles.measured import (
+from hardware_profiles.latency.correction import Correction, Sample, fit_correction
+from hardware_profiles.latency.forms import form_of
+from hardware_profiles.latency.measured import (
     MeasuredLatency,
     MeasuredTable,
     megabytes,
@@ -20,7 +19,8 @@ from hardware_profiles.measured import (
     work_of,
     write_measured,
 )
-from hardware_profiles.measuring import Setting, new_table, planned, with_blocks
+from hardware_profiles.measuring import standalone
+from hardware_profiles.measuring.this_machine import Setting, new_table, planned, with_blocks
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError

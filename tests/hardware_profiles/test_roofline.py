@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from evaluators.costs import CostTables
-from evaluators.table import read_table
+from evaluators.accuracy.published_table import read_table
+from evaluators.costs.tables import CostTables
 from hardware_profiles.device import Device, Figure, load_device
-from hardware_profiles.latency import Latency
-from hardware_profiles.roofline import BYTES, SHARES, Roofline
-from hardware_profiles.traffic import kernels, ops_bytes
+from hardware_profiles.latency.protocol import Latency
+from hardware_profiles.latency.roofline import BYTES, SHARES, Roofline
+from hardware_profiles.latency.traffic import kernels, ops_bytes
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SENTENCE_SPACES, SPACES, TEXT_SPACES, load_space
 from search_spaces.errors import UserError

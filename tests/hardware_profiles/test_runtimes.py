@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hardware_profiles.measuring import Setting, planned
-from hardware_profiles.runtimes import check_runtime, runner
+from hardware_profiles.measuring.runtimes import check_runtime, runner
+from hardware_profiles.measuring.this_machine import Setting, planned
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

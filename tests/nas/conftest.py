@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nas.engine import Outcome, search
-from nas.specification import Specification, make
+from nas.engine.search import Outcome, search
+from nas.run.specification import Specification, make
 
 QUICK: dict[str, Any] = {
     "space": "mobilenet-tiny",

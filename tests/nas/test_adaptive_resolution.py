@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import CostTables
-from evaluators.data import ImageData, load_data
-from evaluators.inherited import InheritedAccuracy
-from nas.adaptive_resolution import (
+from evaluators.accuracy.inherited import InheritedAccuracy
+from evaluators.costs.tables import CostTables
+from evaluators.data.images import ImageData, load_data
+from nas.dynamic.adaptive_resolution import (
     AdaptiveResolution,
     Seen,
     at_resolutions,
@@ -24,10 +24,10 @@ from nas.adaptive_resolution import (
     look,
     score,
 )
-from nas.dynamic import DynamicNetwork
-from nas.dynamic_export import save_dynamic
-from nas.resolution_rule import Ladder, Rule, features, ladders, reaching, within
-from nas.supernet import Supernet
+from nas.dynamic.network import DynamicNetwork
+from nas.dynamic.resolution_rule import Ladder, Rule, features, ladders, reaching, within
+from nas.dynamic.saving import save_dynamic
+from nas.supernet.shared_weights import Supernet
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

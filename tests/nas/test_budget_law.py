@@ -7,11 +7,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import METRICS, CostTables
-from nas import run as runs
-from nas.evaluation import Evaluation
-from nas.frontier import objective
+from evaluators.costs.budget import Budget, BudgetedSpace
+from evaluators.costs.tables import METRICS, CostTables
+from nas.run import folder as runs
+from nas.run.evaluation import Evaluation
+from nas.run.objectives import objective
 from nas.strategies import STRATEGIES, Candidates, make_strategy
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError

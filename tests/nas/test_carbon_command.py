@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hardware_profiles.device import load_device
-from hardware_profiles.grid import load_region
-from nas.carbon_show import Workload, estimate, number, quantity, shown
+from hardware_profiles.electricity.grid import load_region
 from nas.cli import main
+from nas.commands.show.carbon import Workload, estimate, number, quantity, shown
 
 EXACT = ("--host-watts", "0", "--pue", "1", "--intensity", "400")
 

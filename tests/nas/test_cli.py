@@ -15,9 +15,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from nas.cli import main
-from nas.engine import Outcome
-from nas.search_command import _new_folder
-from nas.specification import make
+from nas.commands.search import _new_folder
+from nas.engine.search import Outcome
+from nas.run.specification import make
 from search_spaces.catalogue import load_space
 
 
@@ -196,7 +196,7 @@ def test_train_takes_any_architecture_of_the_run(
 
 
 def test_count_answers_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from evaluators.costs import CostTables
+    from evaluators.costs.tables import CostTables
 
     space = load_space("mobilenet-cifar")
     archs = space.decode(space.sample(20, seed=3))

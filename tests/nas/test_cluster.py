@@ -21,17 +21,17 @@ from typing import Any
 import pytest
 import torch
 
-from nas import specification as spec
-from nas.cluster import check_reachable, ray_session
-from nas.data_parallel import train_together
-from nas.engine import search
-from nas.evaluation import Evaluation
+from nas.engine.search import search
+from nas.engine.task import Task
 from nas.progress import OnStep, Quiet, ShowEvaluations
-from nas.remote_training import steps_done, steps_of
-from nas.run import Run
-from nas.task import Task
-from nas.trainings import SupernetTraining
-from nas.workers import open_workers
+from nas.run import specification as spec
+from nas.run.evaluation import Evaluation
+from nas.run.folder import Run
+from nas.supernet.job import SupernetTraining
+from nas.workers.cluster import check_reachable, ray_session
+from nas.workers.data_parallel import train_together
+from nas.workers.pool import open_workers
+from nas.workers.remote import steps_done, steps_of
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
@@ -253,7 +253,7 @@ def listening(answer: bytes | None) -> Iterator[str]:
 def test_who_listens_without_being_a_cluster_is_told_from_one(
     monkeypatch: pytest.MonkeyPatch, answer: bytes | None, told: str
 ) -> None:
-    monkeypatch.setattr("nas.cluster.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("nas.workers.cluster.CONNECT_SECONDS", 0.3)
     with listening(answer) as address, pytest.raises(UserError, match=told):
         check_reachable(address)
 

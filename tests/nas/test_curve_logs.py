@@ -12,10 +12,10 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import RecordWriter
 
 from nas.cli import main
-from nas.curve_logs import curves_of
-from nas.curves import scalars
-from nas.engine import Outcome
-from nas.run import Run
+from nas.commands.show.curves import curves_of
+from nas.engine.search import Outcome
+from nas.run.folder import Run
+from nas.training.curve import scalars
 
 
 def run(*arguments: str) -> int:

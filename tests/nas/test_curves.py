@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.curves import Curve, read_curve
-from nas.fit import Recipe
+from nas.training.curve import Curve, read_curve
+from nas.training.loop import Recipe
 
 RECIPE = Recipe(epochs=1)
 

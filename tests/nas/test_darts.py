@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import CostTables
-from evaluators.distribution import log_probabilities
-from evaluators.nearest import most_probable_row
-from nas.evaluation import Evaluation
+from evaluators.costs.budget import Budget, BudgetedSpace
+from evaluators.costs.distribution import log_probabilities
+from evaluators.costs.nearest import most_probable_row
+from evaluators.costs.tables import CostTables
+from nas.run.evaluation import Evaluation
 from nas.strategies.candidates import Candidates
 from nas.strategies.darts import DartsStrategy
 from search_spaces.catalogue import load_space

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 import torch
 
-from evaluators.batches import Batches
-from nas import specification as spec
-from nas.cluster import ray_session
-from nas.crew import ALONE, Crew
-from nas.data_parallel import _trainer, train_together
-from nas.engine import Outcome
-from nas.fit import Recipe
+from evaluators.data.batches import Batches
+from nas.engine.search import Outcome
+from nas.engine.task import Task
 from nas.progress import Quiet
-from nas.remote_training import Fitting, steps_done, steps_of
-from nas.supernet import Supernet
-from nas.task import Task
-from nas.trainings import SupernetTraining
-from nas.trials import train_at_once
+from nas.run import specification as spec
+from nas.supernet.job import SupernetTraining
+from nas.supernet.shared_weights import Supernet
+from nas.training.loop import Recipe
 from nas.winners import train_winners
+from nas.workers.cluster import ray_session
+from nas.workers.data_parallel import _trainer, train_together
+from nas.workers.remote import Fitting, steps_done, steps_of
+from nas.workers.resources import ALONE, Crew
+from nas.workers.side_by_side import train_at_once
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
 
@@ -146,8 +146,8 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(
 def test_winners_trained_at_once_are_those_trained_one_after_the_other(
     cluster: None, finished: Outcome, copied: Path, tmp_path: Path
 ) -> None:
-    from nas.preparation import starting_weights
-    from nas.run import Run
+    from nas.engine.preparation import starting_weights
+    from nas.run.folder import Run
 
     task, run = finished.task, Run(copied)
     start = starting_weights(task, run, Quiet())

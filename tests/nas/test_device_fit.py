@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluators.costs import CostTables
-from hardware_profiles.fitted import load_fitted
+from evaluators.costs.tables import CostTables
+from hardware_profiles.fitting.fitted import load_fitted
 from hardware_profiles.latencies import find_latency
 from nas.cli import main
 from search_spaces.catalogue import load_space

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hardware_profiles import standalone
 from hardware_profiles.latencies import find_latency, table_path
-from hardware_profiles.measured import read_measured
+from hardware_profiles.latency.measured import read_measured
+from hardware_profiles.measuring import standalone
 from nas.cli import main
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.energy import JOULES_PER_KWH
-from evaluators.targets import device_tables, find_target, load_target
+from evaluators.costs.budget import Budget, BudgetedSpace
+from evaluators.device_prices import device_tables, find_target, load_target
+from evaluators.footprint.energy import JOULES_PER_KWH
 from hardware_profiles.device import load_device
-from hardware_profiles.fitted import fit_latency
-from hardware_profiles.grid import load_region
+from hardware_profiles.electricity.grid import load_region
+from hardware_profiles.fitting.fitted import fit_latency
 from hardware_profiles.latencies import table_path
-from hardware_profiles.roofline import Roofline
+from hardware_profiles.latency.roofline import Roofline
 from nas.cli import main
-from nas.engine import Outcome, search
-from nas.run import Run
-from nas.specification import make
+from nas.engine.search import Outcome, search
+from nas.run.folder import Run
+from nas.run.specification import make
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

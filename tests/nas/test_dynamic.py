@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from evaluators.costs import CostTables
-from evaluators.data import ImageData, load_data
-from evaluators.inherited import InheritedAccuracy
-from nas import dynamic_export
-from nas.dynamic import DynamicNetwork
-from nas.dynamic_export import save_dynamic
-from nas.dynamic_files import CONFIG, WEIGHTS
-from nas.supernet import Supernet
+from evaluators.accuracy.inherited import InheritedAccuracy
+from evaluators.costs.tables import CostTables
+from evaluators.data.images import ImageData, load_data
+from nas.dynamic import saving as dynamic_export
+from nas.dynamic.files import CONFIG, WEIGHTS
+from nas.dynamic.network import DynamicNetwork
+from nas.dynamic.saving import save_dynamic
+from nas.supernet.shared_weights import Supernet
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError

@@ -9,12 +9,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from evaluators.costs import CostTables
-from nas import dynamic_command
-from nas.adaptive_resolution import at_resolutions
-from nas.dynamic import DynamicNetwork
-from nas.dynamic_show import export_dynamic_and_print
-from nas.engine import Outcome
+from evaluators.costs.tables import CostTables
+from nas.commands import dynamic as dynamic_command
+from nas.commands.show.dynamic import export_dynamic_and_print
+from nas.dynamic.adaptive_resolution import at_resolutions
+from nas.dynamic.network import DynamicNetwork
+from nas.engine.search import Outcome
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

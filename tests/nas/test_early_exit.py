@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from evaluators.batches import ImageBatches
-from evaluators.data import ImageData, load_data, subset
-from evaluators.exit_accuracy import outcomes, recalibrate_exits
-from evaluators.exit_costs import ExitCosts
-from evaluators.thresholds import operate, within_budget, within_loss
-from nas.checkpoint import read_checkpoint
-from nas.early_exit import Joint, joint_loss, train_jointly
-from nas.fit import recipe_for
+from evaluators.accuracy.exit_accuracy import outcomes, recalibrate_exits
+from evaluators.accuracy.thresholds import operate, within_budget, within_loss
+from evaluators.costs.exit_costs import ExitCosts
+from evaluators.data.batches import ImageBatches
+from evaluators.data.images import ImageData, load_data, subset
+from nas.training.checkpoint import read_checkpoint
+from nas.training.exits import Joint, joint_loss, train_jointly
+from nas.training.loop import recipe_for
 from search_spaces.catalogue import load_space
-from search_spaces.exit_network import ExitNetwork
-from search_spaces.exits import exits_of
+from search_spaces.exits.heads import exits_of
+from search_spaces.exits.network import ExitNetwork
 from search_spaces.ops import Shape
 from search_spaces.serial import Blocks
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import nas
-from nas.engine import AllFailed, Outcome, search
-from nas.run import Run
-from nas.specification import Specification, make
-from nas.study_file import read_evaluations
-from nas.winner import finalists
+from nas.engine.search import AllFailed, Outcome, search
+from nas.engine.winner import finalists
+from nas.run.folder import Run
+from nas.run.specification import Specification, make
+from nas.run.study_sqlite import read_evaluations
 from search_spaces.errors import UserError
 
 
@@ -71,7 +71,7 @@ def test_the_winner_loads_back_with_one_call(finished: Outcome) -> None:
 
 
 def test_the_winner_loaded_back_scores_what_the_summary_says(finished: Outcome) -> None:
-    from evaluators.accuracy import accuracy
+    from evaluators.accuracy.recalibration import accuracy
 
     network = nas.load(finished.run.folder / "winner")
     data = finished.task.data
@@ -185,7 +185,7 @@ def test_a_corrupt_supernet_checkpoint_is_named(quick: Specification, folder: Pa
 
 
 def test_two_searches_cannot_share_a_folder(quick: Specification, folder: Path) -> None:
-    from nas.run import lock
+    from nas.run.folder import lock
 
     search(quick, folder)
     with (
@@ -206,7 +206,7 @@ def test_a_budget_that_admits_few_is_searched_within_it(quick: Specification, fo
 def test_a_search_whose_evaluations_all_fail_says_the_first_reason(
     quick: Specification, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evaluators.inherited import InheritedAccuracy
+    from evaluators.accuracy.inherited import InheritedAccuracy
 
     def fails(self: InheritedAccuracy, arch: object) -> dict[str, float]:
         raise ValueError("no such luck")

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from evaluators.batches import ImageBatches
-from evaluators.data import load_data, subset
-from evaluators.fitting import fitted
-from nas.exit_supernet import ExitSupernet, exit_sandwich
-from nas.fit import Recipe, fit, recipe_for
-from nas.supernet import Supernet
+from evaluators.data.batches import ImageBatches
+from evaluators.data.images import load_data, subset
+from evaluators.data.scoring import fitted
+from nas.supernet.exit_supernet import ExitSupernet, exit_sandwich
+from nas.supernet.shared_weights import Supernet
+from nas.training.loop import Recipe, fit, recipe_for
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-from search_spaces.exits import exit_name, exits_of
+from search_spaces.exits.heads import exit_name, exits_of
 
 SPACES = ["mobilenet-tiny", "vit-tiny"]
 

@@ -11,22 +11,22 @@ import pytest
 import torch
 
 import nas
-from evaluators.accuracy import accuracy
-from evaluators.augmentation import prepare
-from evaluators.data import ImageData
-from evaluators.exit_accuracy import AVERAGE, ExitAccuracy, exit_costs
-from evaluators.exit_costs import ExitCosts
-from evaluators.thresholds import Outcomes, operate
-from nas.engine import Outcome
-from nas.exit_supernet import ExitSupernet
-from nas.exit_winner import check, raced_exits, thresholds_for, train_exits
+from evaluators.accuracy.exit_accuracy import AVERAGE, ExitAccuracy, exit_costs
+from evaluators.accuracy.recalibration import accuracy
+from evaluators.accuracy.thresholds import Outcomes, operate
+from evaluators.costs.exit_costs import ExitCosts
+from evaluators.data.augmentation import prepare
+from evaluators.data.images import ImageData
+from nas.commands.show.search import replace_field
+from nas.engine.exit_winner import check, raced_exits, thresholds_for, train_exits
+from nas.engine.search import Outcome
+from nas.engine.task import Task
 from nas.progress import Quiet
-from nas.run import Run
-from nas.show import replace_field
+from nas.run.folder import Run
 from nas.show_exits import print_exits, train_exits_and_print
-from nas.task import Task
+from nas.supernet.exit_supernet import ExitSupernet
 from search_spaces.errors import UserError
-from search_spaces.exit_network import ExitNetwork
+from search_spaces.exits.network import ExitNetwork
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_the_report_is_what_the_exported_network_does(
 def test_a_network_with_exits_is_not_written_as_onnx(
     finished: Outcome, trained: tuple[Path, Any, str], tmp_path: Path
 ) -> None:
-    from nas.export import export
+    from nas.exports.writing import export
 
     task, network = finished.task, nas.load(trained[0])
     with pytest.raises(UserError, match="not written as onnx"):

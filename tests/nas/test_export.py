@@ -14,16 +14,18 @@ import onnxruntime
 import pytest
 import torch
 
-import nas.exports.taken as taken_module
-from evaluators.onnx_counter import count_onnx
+import nas.release.bundle as taken_module
+from evaluators.counting.onnx_counter import count_onnx
 from nas.cli import main
-from nas.engine import Outcome
-from nas.export import export, load
-from nas.exports import checks, onnx_file, picture, python_source
-from nas.exports.efficiency import SCHEMA, read_record, schema
+from nas.engine.search import Outcome
+from nas.exports import checks, onnx_file
+from nas.exports.source import python_source
+from nas.exports.writing import export, load
+from nas.release import picture
+from nas.release.efficiency import SCHEMA, read_record, schema
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-from search_spaces.modules import Network, build
+from search_spaces.networks.modules import Network, build
 
 ALL = "safetensors,onnx,pt2,python"
 
@@ -189,11 +191,11 @@ def test_the_frontier_goes_to_folders_and_an_interrupted_export_goes_on(
         done.append(arguments[2].evaluation.arch.id)
         return true(*arguments, **options)
 
-    monkeypatch.setattr("nas.show_export.take", counted)
+    monkeypatch.setattr("nas.commands.show.export.take", counted)
     if len(ids) > 1:
         assert run(*command) == 2
         assert [p.name for p in out.iterdir() if p.is_dir()] == done
-    monkeypatch.setattr("nas.show_export.take", true)
+    monkeypatch.setattr("nas.commands.show.export.take", true)
     kept = {p: p.stat().st_mtime_ns for p in out.rglob("model.onnx")} if out.exists() else {}
     capsys.readouterr()
     assert run(*command) == 0
@@ -264,8 +266,8 @@ def test_the_file_for_onnx_has_no_norm_that_a_convolution_could_take(
 
 def test_a_network_of_ones_own_op_is_traced(tmp_path: Path) -> None:
     """It has no rule for ONNX; torch's exporter writes what its module does."""
-    from search_spaces import modules
     from search_spaces.builder import BlockBuilder
+    from search_spaces.networks import modules
     from search_spaces.ops import Op
 
     class Halved(Op):

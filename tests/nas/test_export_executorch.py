@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from nas.cli import main
-from nas.engine import Outcome
+from nas.engine.search import Outcome
 from nas.exports import checks, executorch_file
-from search_spaces.bert import bert
 from search_spaces.catalogue import load_space
-from search_spaces.modules import build
+from search_spaces.networks.modules import build
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.bert import bert
 
 
 def space_of(kind: str) -> SearchSpace:

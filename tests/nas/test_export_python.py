@@ -13,18 +13,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from evaluators.torch_counter import count_module
-from nas.exports.python_rules import RULES
-from nas.exports.python_source import tied_names, write_python
+from evaluators.counting.torch_counter import count_module
+from nas.exports.source.python_rules import RULES
+from nas.exports.source.python_source import tied_names, write_python
 from search_spaces.architecture import Architecture
-from search_spaces.bert import bert
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SENTENCE_SPACES, SPACES, TEXT_SPACES, load_space
 from search_spaces.errors import UserError
-from search_spaces.modules import MODULES, Network
-from search_spaces.onnx_writer import inputs_of
+from search_spaces.networks.modules import MODULES, Network
+from search_spaces.onnx.writer import inputs_of
 from search_spaces.ops import Op
 from search_spaces.serial import Blocks
+from search_spaces.spaces.bert import bert
 
 ROOT = Path(__file__).parents[2]
 LARGE = ("autoformer-small", "autoformer-base", "gpt", "bert", "ofa-resnet50", "bert-pruned")

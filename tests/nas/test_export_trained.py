@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from nas.cli import main
-from nas.export import load
-from nas.exports.efficiency import read_record
-from search_spaces.exit_network import ExitNetwork
+from nas.exports.writing import load
+from nas.release.efficiency import read_record
+from search_spaces.exits.network import ExitNetwork
 
 
 def run(*arguments: str) -> int:

@@ -12,11 +12,11 @@ import pytest
 from scipy.stats import kendalltau
 
 from nas.cli import main
-from nas.engine import Outcome
-from nas.fidelity import FILE, StandAlone, report, representatives
-from nas.show_fidelity import print_fidelity, verdict
-from nas.specification import make
-from nas.task import Task
+from nas.commands.show.fidelity import print_fidelity, verdict
+from nas.engine.fidelity import FILE, StandAlone, report, representatives
+from nas.engine.search import Outcome
+from nas.engine.task import Task
+from nas.run.specification import make
 from search_spaces.architecture import Architecture
 
 

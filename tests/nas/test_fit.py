@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.batches import ImageBatches, training_batch
-from evaluators.data import ImageData, load_data, subset
-from nas.checkpoint import read_checkpoint
-from nas.fit import Recipe, fit, recipe_for
-from nas.guard import ROLLBACKS
-from nas.supernet import Supernet
-from nas.supernet_training import sandwich
+from evaluators.data.batches import ImageBatches, training_batch
+from evaluators.data.images import ImageData, load_data, subset
+from nas.supernet.sandwich import sandwich
+from nas.supernet.shared_weights import Supernet
+from nas.training.checkpoint import read_checkpoint
+from nas.training.divergence import ROLLBACKS
+from nas.training.loop import Recipe, fit, recipe_for
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
@@ -241,7 +241,7 @@ def test_training_lowers_the_loss_of_the_smallest_subnet(data: ImageData) -> Non
     supernet = Supernet(load_space("mobilenet-tiny", image_size=8, channels=1))
     recipe = recipe_for(supernet.space, 4.0)
     fit(supernet, ImageBatches.of(data), recipe, sandwich(supernet, recipe, seed=0), seed=0)
-    from evaluators.inherited import InheritedAccuracy
+    from evaluators.accuracy.inherited import InheritedAccuracy
 
     evaluator = InheritedAccuracy(supernet, data, data.train.images[:256])
     assert evaluator(supernet.space.smallest)["accuracy"] > 0.25

@@ -9,20 +9,20 @@ import pytest
 import torch
 
 import nas
-from evaluators.accuracy import accuracy
-from evaluators.data import ImageData, load_data, subset
-from evaluators.gated_costs import GatedMacs
-from evaluators.torch_counter import count_module
-from nas.checkpoint import read_checkpoint, write
+from evaluators.accuracy.recalibration import accuracy
+from evaluators.costs.gated_costs import GatedMacs
+from evaluators.counting.torch_counter import count_module
+from evaluators.data.images import ImageData, load_data, subset
 from nas.cli import main
-from nas.engine import Outcome
-from nas.fit import recipe_for
-from nas.flops_aware import Aim, Shrunk, shrink
-from nas.show_train import print_cut
+from nas.commands.show.training import print_cut
+from nas.engine.search import Outcome
+from nas.pruning.flops_aware import Aim, Shrunk, shrink
+from nas.training.checkpoint import read_checkpoint, write
+from nas.training.loop import recipe_for
 from search_spaces.catalogue import load_space
+from search_spaces.cutting.tied_features import analyse
 from search_spaces.errors import UserError
-from search_spaces.features import analyse
-from search_spaces.modules import build
+from search_spaces.networks.modules import build
 from search_spaces.serial import Blocks
 
 
@@ -112,8 +112,8 @@ def test_a_killed_training_resumes_to_the_same_network(
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("nas.fit.write", save_and_die)
-        patched.setattr("nas.fit.time.monotonic", iter(range(0, 10**9, 1000)).__next__)
+        patched.setattr("nas.training.loop.write", save_and_die)
+        patched.setattr("nas.training.loop.time.monotonic", iter(range(0, 10**9, 1000)).__next__)
         with pytest.raises(Killed):
             shrunk(data, "mobilenet-tiny", aim, tmp_path / "run")
     resumed = shrunk(data, "mobilenet-tiny", aim, tmp_path / "run")

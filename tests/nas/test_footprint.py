@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
-from hardware_profiles.grid import load_region
-from nas import footprint, footprint_process
-from nas.footprint import measured, summary
-from nas.footprint_process import FILE, Recorder
+from hardware_profiles.electricity.grid import load_region
+from nas.run import footprint, footprint_process
+from nas.run.footprint import measured, summary
+from nas.run.footprint_process import FILE, Recorder
 from search_spaces.errors import UserError
 
 PATIENCE = 60.0

@@ -9,13 +9,13 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from evaluators.costs import CostTables
-from nas import figures
+from evaluators.costs.tables import CostTables
 from nas.cli import main
 from nas.difference import changes, difference
-from nas.engine import Outcome
-from nas.study import read_with_optuna
-from nas.study_file import read_evaluations
+from nas.engine.search import Outcome
+from nas.report import figures
+from nas.run.study import read_with_optuna
+from nas.run.study_sqlite import read_evaluations
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nas.frontier import hypervolume, knee, nondominated, objective
+from nas.run.objectives import hypervolume, knee, nondominated, objective
 
 PAIR = (objective("accuracy"), objective("macs"))
 

@@ -11,19 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluators.gated_costs import GatedMacs, network_costs
-from evaluators.torch_counter import count_module
-from nas.gates import GatedNetwork, drawn, open_probability, typical
-from nas.selection import above, within
+from evaluators.costs.gated_costs import GatedMacs, network_costs
+from evaluators.counting.torch_counter import count_module
+from nas.pruning.gates import GatedNetwork, drawn, open_probability, typical
+from nas.pruning.knapsack import above, within
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
-from search_spaces.cut_weights import cut
-from search_spaces.cutting import Kept, cut_ops
-from search_spaces.features import Features, analyse
-from search_spaces.modules import Network
+from search_spaces.cutting.cut_ops import Kept, cut_ops
+from search_spaces.cutting.cut_weights import cut
+from search_spaces.cutting.tied_features import Features, analyse
+from search_spaces.networks.modules import Network
 from search_spaces.serial import Blocks
 from search_spaces.space import SearchSpace
-from search_spaces.vit import classifier, encoder_block
+from search_spaces.spaces.vit import classifier, encoder_block
 
 OWN = f"{Path(__file__).parents[2] / 'examples' / 'own_space.py'}:plain"
 SPACES = ("mobilenet-tiny", "vit-tiny", "nasbench201", "ofa-resnet50", OWN)

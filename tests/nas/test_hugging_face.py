@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from nas.exports import hugging_face, python_source
+from nas.exports.source import hugging_face, python_source
 from search_spaces.architecture import Architecture
-from search_spaces.bert import bert
 from search_spaces.catalogue import load_space
-from search_spaces.gpt import PRESETS, decoder
-from search_spaces.modules import Network
+from search_spaces.networks.modules import Network
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.bert import bert
+from search_spaces.spaces.gpt import PRESETS, decoder
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

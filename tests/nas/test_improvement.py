@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.frontier import hypervolume, objective
+from nas.run.objectives import hypervolume, objective
 from nas.strategies.improvement import Stairs, log_improvement
 
 

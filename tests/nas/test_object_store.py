@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from evaluators.data import load_data
-from nas.object_store import Apart
+from evaluators.data.images import load_data
+from nas.workers.object_store import Apart
 from search_spaces.catalogue import load_space
-from search_spaces.modules import build, channels_last
+from search_spaces.networks.modules import build, channels_last
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import CostTables
+from evaluators.costs.budget import Budget, BudgetedSpace
+from evaluators.costs.tables import CostTables
 from nas.strategies.candidates import Candidates
 from nas.strategies.population import Population, unique
 from search_spaces.catalogue import load_space

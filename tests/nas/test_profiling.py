@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluators.hints import hints
-from evaluators.torch_counter import count_module
-from evaluators.torch_profile import profile_module
+from evaluators.counting.hints import hints
+from evaluators.counting.torch_counter import count_module
+from evaluators.counting.torch_profile import profile_module
 from nas.cli import main
-from nas.profiling import Input, parse_input
+from nas.commands.profile.network import Input, parse_input
 from search_spaces.errors import UserError
 
 NETWORKS = """

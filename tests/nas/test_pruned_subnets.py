@@ -15,26 +15,26 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluators.costs import CostTables
-from evaluators.data import load_data
-from evaluators.gated_costs import GatedMacs
-from evaluators.onnx_counter import count_onnx
-from nas.export import export, load
-from nas.fit import Recipe
-from nas.gates import GatedNetwork
-from nas.relaxed import RelaxedSupernet
-from nas.supernet import Supernet
-from nas.supernet_training import sandwich
+from evaluators.costs.gated_costs import GatedMacs
+from evaluators.costs.tables import CostTables
+from evaluators.counting.onnx_counter import count_onnx
+from evaluators.data.images import load_data
+from nas.exports.writing import export, load
+from nas.pruning.gates import GatedNetwork
+from nas.supernet.relaxed import RelaxedSupernet
+from nas.supernet.sandwich import sandwich
+from nas.supernet.shared_weights import Supernet
+from nas.training.loop import Recipe
 from search_spaces.architecture import Architecture
-from search_spaces.bert import bert
-from search_spaces.cut_weights import cut
-from search_spaces.cutting import Kept, cut_ops
-from search_spaces.features import analyse
-from search_spaces.modules import Network
+from search_spaces.cutting.cut_ops import Kept, cut_ops
+from search_spaces.cutting.cut_weights import cut
+from search_spaces.cutting.tied_features import analyse
+from search_spaces.networks.modules import Network
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.bert import bert
+from search_spaces.spaces.token_pruning import KEEP_RATES
+from search_spaces.spaces.vit import vit
 from search_spaces.token_ops import KeepTokens
-from search_spaces.token_pruning import KEEP_RATES
-from search_spaces.vit import vit
 
 SEEDS = st.integers(0, 2**32 - 1)
 NAMES = ("vit", "bert", "padded")

@@ -11,16 +11,16 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from evaluators.budget import Budget
-from evaluators.costs import CostTables
-from evaluators.data import ImageData, Split, load_data, subset
-from evaluators.nearest import most_probable_row
-from nas.alternation import Point, Relaxation, entropy
-from nas.fit import recipe_for
-from nas.lagrangian import DualPrice, FixedPrice
-from nas.relaxation import halves, relax, relaxed_evaluator
-from nas.supernet import Supernet
-from nas.supernet_training import uniform_draw
+from evaluators.costs.budget import Budget
+from evaluators.costs.nearest import most_probable_row
+from evaluators.costs.tables import CostTables
+from evaluators.data.images import ImageData, Split, load_data, subset
+from nas.supernet.alternation import Point, Relaxation, entropy
+from nas.supernet.lagrangian import DualPrice, FixedPrice
+from nas.supernet.relaxation import halves, relax, relaxed_evaluator
+from nas.supernet.sandwich import uniform_draw
+from nas.supernet.shared_weights import Supernet
+from nas.training.loop import recipe_for
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
@@ -97,7 +97,7 @@ def run(
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after each step, as if each took a minute."""
-    monkeypatch.setattr("nas.relaxation.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("nas.supernet.relaxation.CHECKPOINT_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("every_step")
@@ -303,10 +303,10 @@ def test_entropy_is_a_share() -> None:
 
 
 def test_a_run_keeps_its_relaxation_and_takes_it_up_again(tmp_path: Path) -> None:
-    from nas import specification as spec
+    from nas.engine.task import Task
     from nas.progress import Quiet
-    from nas.run import Run
-    from nas.task import Task
+    from nas.run import specification as spec
+    from nas.run.folder import Run
 
     specification = spec.make(
         {

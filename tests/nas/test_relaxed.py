@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas.masks import analysed
-from nas.relaxed import RelaxedSupernet
-from nas.supernet import Supernet
+from nas.supernet.masks import analysed
+from nas.supernet.relaxed import RelaxedSupernet
+from nas.supernet.shared_weights import Supernet
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.ops import AvgPool2d, Op

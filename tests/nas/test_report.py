@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluators.costs import CostTables, block_costs
-from nas import run as runs
+from evaluators.costs.tables import CostTables, block_costs
 from nas.cli import main
-from nas.engine import Outcome
-from nas.evaluation import Evaluation
-from nas.frontier import objective
-from nas.history import failures, largest_costs, predictor, progress
+from nas.engine.search import Outcome
 from nas.report.choices import ABSENT, Chosen, axes, frequencies, importance
 from nas.report.command import report_and_print
 from nas.report.contents import Source
 from nas.report.networks import INPUT, OFF, Networks, template
 from nas.report.page import embedded, page
 from nas.report.published import published
-from nas.run import Run
-from nas.specification import make
-from nas.study import Study
+from nas.run import folder as runs
+from nas.run.evaluation import Evaluation
+from nas.run.folder import Run
+from nas.run.history import failures, largest_costs, predictor, progress
+from nas.run.objectives import objective
+from nas.run.specification import make
+from nas.run.study import Study
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.space import Choice

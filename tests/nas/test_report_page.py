@@ -19,15 +19,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from evaluators.costs import CostTables
+from evaluators.costs.tables import CostTables
 from nas.cli import main
-from nas.engine import Outcome
-from nas.evaluation import Evaluation
+from nas.engine.search import Outcome
 from nas.report.contents import Source
 from nas.report.page import page as whole_page
 from nas.report.server import Contents, open_server
-from nas.run import Run
-from nas.study import Study
+from nas.run.evaluation import Evaluation
+from nas.run.folder import Run
+from nas.run.study import Study
 from search_spaces.errors import UserError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -173,8 +173,8 @@ def test_layers_add_up_to_the_networks_flops_in_the_browser_too(
 
 
 def test_other_axes_have_another_frontier(opened: Page, scored: Outcome) -> None:
-    from nas import run as runs
-    from nas.frontier import objective
+    from nas.run import folder as runs
+    from nas.run.objectives import objective
 
     done = [e for e in scored.run.evaluations() if e.error is None]
     for x, y in (("params", "accuracy"), ("latency_ms_V100", "accuracy"), ("macs", "greenscore"),
@@ -196,7 +196,7 @@ def test_other_axes_have_another_frontier(opened: Page, scored: Outcome) -> None
 
 
 def test_the_slider_shows_the_frontier_as_it_was(opened: Page, scored: Outcome) -> None:
-    from nas import run as runs
+    from nas.run import folder as runs
 
     evaluations = scored.run.evaluations()
     for count in (3, 15, len(evaluations)):

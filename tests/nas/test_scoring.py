@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from nas.cli import main
-from nas.engine import AllFailed, NothingFeasible, Outcome, search
-from nas.run import Run
-from nas.scoring import kind_of
-from nas.specification import make
+from nas.engine.evaluator_kinds import kind_of
+from nas.engine.search import AllFailed, NothingFeasible, Outcome, search
+from nas.run.folder import Run
+from nas.run.specification import make
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

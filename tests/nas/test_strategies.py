@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import CostTables
-from evaluators.proxy_features import ProxyFeatures
-from evaluators.zero_cost import ZeroCost
-from nas.evaluation import Evaluation
-from nas.frontier import Objective, objective
+from evaluators.accuracy.zero_cost import ZeroCost
+from evaluators.costs.budget import Budget, BudgetedSpace
+from evaluators.costs.tables import CostTables
+from evaluators.prediction.proxy_features import ProxyFeatures
+from nas.run.evaluation import Evaluation
+from nas.run.objectives import Objective, objective
 from nas.strategies import Candidates, Strategy, make_strategy
 from nas.strategies.optuna_sampler import SAMPLERS, OptunaStrategy, sampler_name
 from search_spaces.architecture import Architecture

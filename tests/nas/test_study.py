@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from nas.evaluation import Evaluation
-from nas.frontier import objective
-from nas.study import Study
-from nas.study_file import read_evaluations
+from nas.run.evaluation import Evaluation
+from nas.run.objectives import objective
+from nas.run.study import Study
+from nas.run.study_sqlite import read_evaluations
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.supernet import Supernet
+from nas.supernet.shared_weights import Supernet
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
-from search_spaces.modules import build
+from search_spaces.networks.modules import build
 from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace
 

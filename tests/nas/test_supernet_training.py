@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from evaluators.batches import ImageBatches
-from evaluators.budget import Budget, BudgetedSpace
-from evaluators.costs import CostTables
-from evaluators.data import load_data
-from nas.attentive import POOL, REFIT, Attentive
-from nas.distillation import CLIP, adaptive_divergence, soft_cross_entropy
-from nas.fit import Recipe, fit, recipe_for
-from nas.supernet import Supernet
-from nas.supernet_training import sandwich
-from nas.widening import Widening
+from evaluators.costs.budget import Budget, BudgetedSpace
+from evaluators.costs.tables import CostTables
+from evaluators.data.batches import ImageBatches
+from evaluators.data.images import load_data
+from nas.supernet.attentive import POOL, REFIT, Attentive
+from nas.supernet.sandwich import sandwich
+from nas.supernet.shared_weights import Supernet
+from nas.supernet.widening import Widening
+from nas.training.distillation import CLIP, adaptive_divergence, soft_cross_entropy
+from nas.training.loop import Recipe, fit, recipe_for
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 

@@ -15,19 +15,19 @@ import torch
 from tokenizers import Tokenizer
 
 import nas
-from evaluators.sentences import SentenceData
-from evaluators.text import TextData
-from nas import specification as spec
-from nas.asha import FrontierASHA
+from evaluators.data.sentences import SentenceData
+from evaluators.data.text import TextData
 from nas.cli import main
-from nas.dry_run import plan
-from nas.engine import Outcome, search
-from nas.fresh import fresh_supernet, inherited_from
-from nas.from_scratch import FromScratch
-from nas.frontier import Objective
-from nas.run import Run
-from nas.task import Task
-from nas.workers import SharedEvaluator
+from nas.engine.dry_run import plan
+from nas.engine.search import Outcome, search
+from nas.engine.starting_weights import fresh_supernet, inherited_from
+from nas.engine.task import Task
+from nas.run import specification as spec
+from nas.run.folder import Run
+from nas.run.objectives import Objective
+from nas.workers.pool import SharedEvaluator
+from nas.workers.tune.from_scratch import FromScratch
+from nas.workers.tune.frontier_asha import FrontierASHA
 from search_spaces.catalogue import samples_of
 from search_spaces.errors import UserError
 

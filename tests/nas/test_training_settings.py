@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from nas.cli import main
-from nas.curves import read_curve
-from nas.engine import Outcome, search
-from nas.specification import make
-from nas.task import Task
+from nas.engine.search import Outcome, search
+from nas.engine.task import Task
+from nas.run.specification import make
+from nas.training.curve import read_curve
 from search_spaces.errors import UserError
 
 QUICK: dict[str, Any] = {

@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas import specification as spec
-from nas.asha import FrontierASHA, shortfalls
-from nas.cluster import ray_session
-from nas.evaluation import Evaluation
-from nas.from_scratch import FromScratch, Report, rung_steps
-from nas.run import Run
+from nas.engine.task import Task
+from nas.run import specification as spec
+from nas.run.evaluation import Evaluation
+from nas.run.folder import Run
+from nas.run.study import Study
 from nas.strategies import Candidates, make_strategy
-from nas.study import Study
-from nas.task import Task
-from nas.tuning import TuneWorkers, open_tuning
-from nas.workers import ATTEMPTS, Ended, OutOfTime
+from nas.workers.cluster import ray_session
+from nas.workers.pool import ATTEMPTS, Ended, OutOfTime
+from nas.workers.tune.from_scratch import FromScratch, Report, rung_steps
+from nas.workers.tune.frontier_asha import FrontierASHA, shortfalls
+from nas.workers.tune.tune_workers import TuneWorkers, open_tuning
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from nas.cluster import ray_session
-from nas.engine import Outcome, search
-from nas.preparation import inherited_evaluator
+from nas.engine.preparation import inherited_evaluator
+from nas.engine.search import Outcome, search
 from nas.progress import Quiet
-from nas.ray_workers import RayWorkers
-from nas.specification import Specification
-from nas.workers import ATTEMPTS, InProcess, evaluate, open_workers
+from nas.run.specification import Specification
+from nas.workers.actors import RayWorkers
+from nas.workers.cluster import ray_session
+from nas.workers.pool import ATTEMPTS, InProcess, evaluate, open_workers
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 

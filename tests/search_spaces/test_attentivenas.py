@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import CostTables
-from nas.supernet import Supernet
+from evaluators.costs.tables import CostTables
+from nas.supernet.shared_weights import Supernet
 from search_spaces.architecture import Architecture
-from search_spaces.attentivenas import attentivenas
 from search_spaces.errors import UserError
-from search_spaces.mobilenet import divisible
-from search_spaces.modules import build
+from search_spaces.networks.modules import build
 from search_spaces.ops import Conv2d
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.attentivenas import attentivenas
+from search_spaces.spaces.mobilenet import divisible
 
 KEYS = ("resolution", "width", "kernel_size", "expand_ratio", "depth")
 ONES = (1, 4, 4, 4, 4, 6, 6)

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import CostTables
-from nas.supernet import Supernet
+from evaluators.costs.tables import CostTables
+from nas.supernet.shared_weights import Supernet
 from search_spaces.architecture import Architecture
-from search_spaces.autoformer import HEAD_WIDTH, PRESETS, autoformer
 from search_spaces.errors import UserError
-from search_spaces.modules import Network, build
+from search_spaces.networks.modules import Network, build
 from search_spaces.reading import read_rows
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.autoformer import HEAD_WIDTH, PRESETS, autoformer
 
 DISTANCE = 14
 SEEDS = st.integers(0, 2**32 - 1)

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import CostTables
-from nas.supernet import Supernet
+from evaluators.costs.tables import CostTables
+from nas.supernet.shared_weights import Supernet
 from search_spaces.architecture import Architecture
-from search_spaces.bert import PRESETS, bert
 from search_spaces.errors import UserError
-from search_spaces.modules import Network, build
-from search_spaces.onnx_writer import write_onnx
+from search_spaces.networks.modules import Network, build
+from search_spaces.onnx.writer import write_onnx
 from search_spaces.serial import blocks_from_json, blocks_to_json
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.bert import PRESETS, bert
 
 ENCODER, POOLER, WORD_HEAD = 11_173_625_856, 589_824, 3_075_932_160
 """MACs of BERT-base at 128 tokens."""

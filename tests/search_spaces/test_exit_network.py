@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.exit_costs import ExitCosts
-from search_spaces.bert import bert
+from evaluators.costs.exit_costs import ExitCosts
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-from search_spaces.exit_network import ExitNetwork, confidence, network_from_json, with_exits
-from search_spaces.exits import exits_of
-from search_spaces.modules import Network, channels_last
+from search_spaces.exits.heads import exits_of
+from search_spaces.exits.network import ExitNetwork, confidence, network_from_json, with_exits
+from search_spaces.networks.modules import Network, channels_last
 from search_spaces.serial import Blocks
+from search_spaces.spaces.bert import bert
 
 NETWORKS = ("mobilenet-tiny", "vit-tiny", "bert", "crossing")
 CLASSES = 5

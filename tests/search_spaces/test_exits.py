@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-from search_spaces.exits import exit_block, exit_ops, exits_of, places
-from search_spaces.modules import BlockModule
+from search_spaces.exits.heads import exit_block, exit_ops, exits_of, places
+from search_spaces.networks.modules import BlockModule
 from search_spaces.serial import Blocks
 from search_spaces.token_ops import FirstToken
 

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import CostTables
-from nas.supernet import Supernet
+from evaluators.costs.tables import CostTables
+from nas.supernet.shared_weights import Supernet
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
-from search_spaces.fbnet import fbnet
-from search_spaces.modules import MODULES, build
+from search_spaces.networks.modules import MODULES, build
 from search_spaces.ops import ChannelShuffle
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.fbnet import fbnet
 
 # FBNet-A as the authors released it (mobile-vision, `fbnet_a`): a block for each of 22 layers.
 FBNET_A = [

@@ -7,11 +7,11 @@ import pytest
 
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
-from search_spaces.cutting import Kept, cut_ops
-from search_spaces.features import Features, analyse
-from search_spaces.mobilenet import inverted_residual
+from search_spaces.cutting.cut_ops import Kept, cut_ops
+from search_spaces.cutting.tied_features import Features, analyse
 from search_spaces.ops import Activation, ChannelShuffle
-from search_spaces.vit import classifier, encoder_block
+from search_spaces.spaces.mobilenet import inverted_residual
+from search_spaces.spaces.vit import classifier, encoder_block
 
 
 def image_network(build: BlockBuilder, classes: int = 3) -> Features:

@@ -10,10 +10,10 @@ from torch import nn
 
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
-from search_spaces.exit_network import ExitNetwork
-from search_spaces.exits import exits_of
-from search_spaces.folding import folded
-from search_spaces.modules import BlockModule, Network, build
+from search_spaces.exits.heads import exits_of
+from search_spaces.exits.network import ExitNetwork
+from search_spaces.networks.folding import folded
+from search_spaces.networks.modules import BlockModule, Network, build
 
 
 def unsettled(network: nn.Module) -> nn.Module:

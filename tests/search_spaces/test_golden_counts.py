@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from evaluators.costs import CostTables
+from evaluators.costs.tables import CostTables
 from search_spaces.catalogue import load_space
 from search_spaces.ops import Op
-from search_spaces.vit import classifier, encoder_block, patch_embedding
+from search_spaces.spaces.vit import classifier, encoder_block, patch_embedding
 
 DEPTHS = (1, 2, 3, 4, 3, 3, 1)
 WIDTHS = (16, 24, 32, 64, 96, 160, 320)

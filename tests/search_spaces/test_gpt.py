@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import CostTables
-from nas.supernet import Supernet
+from evaluators.costs.tables import CostTables
+from nas.supernet.shared_weights import Supernet
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
-from search_spaces.gpt import PRESETS, gpt
-from search_spaces.modules import Network, build
+from search_spaces.networks.modules import Network, build
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.gpt import PRESETS, gpt
 
 SEEDS = st.integers(0, 2**32 - 1)
 

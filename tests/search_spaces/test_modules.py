@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SPACES, load_space
-from search_spaces.modules import MODULES, BlockModule, Network, build, channels_last
+from search_spaces.networks.modules import MODULES, BlockModule, Network, build, channels_last
 from search_spaces.ops import Op, Zero
-from search_spaces.vit import classifier, encoder_block, patch_embedding
+from search_spaces.spaces.vit import classifier, encoder_block, patch_embedding
 
 BATCH = 2
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import CostTables
-from nas.supernet import Supernet
+from evaluators.costs.tables import CostTables
+from nas.supernet.shared_weights import Supernet
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
-from search_spaces.modules import build
-from search_spaces.ofa import ofa_mbv3, ofa_proxyless
+from search_spaces.networks.modules import build
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.ofa import ofa_mbv3, ofa_proxyless
 
 Make = Callable[..., SearchSpace]
 WIDTHS: list[tuple[Make, float]] = [(ofa_mbv3, 1.0), (ofa_mbv3, 1.2), (ofa_proxyless, 1.3)]

@@ -15,9 +15,9 @@ from torch import nn
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SENTENCE_SPACES, SPACES, TEXT_SPACES, load_space
 from search_spaces.errors import UserError
-from search_spaces.modules import MODULES, Network, build
-from search_spaces.onnx_rules import RULES
-from search_spaces.onnx_writer import inputs_of, write_onnx
+from search_spaces.networks.modules import MODULES, Network, build
+from search_spaces.onnx.rules import RULES
+from search_spaces.onnx.writer import inputs_of, write_onnx
 from search_spaces.ops import Op
 
 LARGE = ("autoformer-small", "autoformer-base", "gpt", "bert", "ofa-resnet50")

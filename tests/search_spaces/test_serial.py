@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SPACES, load_space
 from search_spaces.errors import UserError
-from search_spaces.modules import Network
+from search_spaces.networks.modules import Network
 from search_spaces.serial import blocks_from_json, blocks_to_json
 
 

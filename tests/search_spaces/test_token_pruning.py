@@ -15,24 +15,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs import CostTables
-from evaluators.torch_counter import count_module
+from evaluators.costs.tables import CostTables
+from evaluators.counting.torch_counter import count_module
 from hardware_profiles.device import load_device
-from hardware_profiles.roofline import Roofline
-from hardware_profiles.traffic import kernels
+from hardware_profiles.latency.roofline import Roofline
+from hardware_profiles.latency.traffic import kernels
 from search_spaces.architecture import Architecture
-from search_spaces.bert import bert
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import PRUNED, load_space, samples_of
 from search_spaces.errors import UserError
-from search_spaces.keep_tokens import KeepTokensModule
-from search_spaces.modules import BlockModule, Network, build
-from search_spaces.onnx_writer import write_onnx
+from search_spaces.networks.keep_tokens import KeepTokensModule
+from search_spaces.networks.modules import BlockModule, Network, build
+from search_spaces.onnx.writer import write_onnx
 from search_spaces.ops import Op
 from search_spaces.serial import blocks_from_json, blocks_to_json
 from search_spaces.space import SearchSpace
-from search_spaces.token_ops import Judges, KeepTokens
-from search_spaces.token_pruning import (
+from search_spaces.spaces.bert import bert
+from search_spaces.spaces.token_pruning import (
     KEEP_RATES,
     keep_places,
     kept_tokens,
@@ -40,7 +39,8 @@ from search_spaces.token_pruning import (
     parse_rates,
     pruned_name,
 )
-from search_spaces.vit import vit
+from search_spaces.spaces.vit import vit
+from search_spaces.token_ops import Judges, KeepTokens
 
 RATES = st.decimals("0.01", "1", places=2).map(float)
 BATCH = 3

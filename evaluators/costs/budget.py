@@ -1,0 +1,263 @@
+"""Budgets: hard ceilings (and floors) on costs, and what of a space lies within them.
+
+Knows how to filter rows, to draw random ones within the budget however rare they are, and to
+find the smallest reachable value. Does not know accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluators.costs.tables import Costs, CostTables
+from evaluators.sizes import format_size
+from search_spaces.errors import UserError, unknown
+from search_spaces.space import Rows
+
+WORDS = {"macs": "FLOPs", "params": "parameters", "memory": "bytes of memory"}
+"""The word for each metric in messages to people."""
+
+LATENCY = "latency_ms_"
+"""How the names of latencies begin, in milliseconds; the device's name follows."""
+
+ENERGY = "energy_mj_"
+"""How the names of energies begin, in millijoules an inference; the device's name follows."""
+
+ENUMERABLE = 2_000_000
+"""Architectures that are looked at one by one where no program finds the nearest."""
+
+BATCH = 65_536
+MAX_BATCHES = 16
+
+SPREAD_POOL = 64
+"""Rows drawn for each one that `spread` keeps."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Upper and lower bounds by metric, both inclusive.
+
+    Counts are whole numbers; bounds of priced metrics are in their own units.
+
+    Raises:
+        UserError: for a ceiling that is not positive, or a floor above its ceiling.
+    """
+
+    high: Mapping[str, float]
+    low: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for metric in self.high:
+            if self.high[metric] <= 0:
+                raise UserError(f"the budget of {word(metric)} must be above 0")
+        for metric in self.low:
+            if self.low[metric] > self.high.get(metric, np.inf):
+                low, high = shown(metric, self.low[metric]), shown(metric, self.high[metric])
+                raise UserError(f"contradictory budget: minimum {low} is above maximum {high}")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric with a bound, those with a ceiling first."""
+        return (*self.high, *(m for m in self.low if m not in self.high))
+
+    def only(self, metric: str) -> Budget:
+        """The bounds on one metric."""
+        high, low = (
+            {name: bound for name, bound in bounds.items() if name == metric}
+            for bounds in (self.high, self.low)
+        )
+        return Budget(high, low)
+
+    def used(self, costs: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
+        """Share of the budget that costs use: the largest quotient of a cost and its ceiling.
+
+        1 where there is no ceiling.
+        """
+        shares = [np.asarray(costs[m], dtype=np.float64) / b for m, b in self.high.items()]
+        return np.max(shares, axis=0) if shares else np.ones(np.shape(next(iter(costs.values()))))
+
+    def violation(self, costs: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
+        """How far outside the bounds, as a sum of relative excesses; 0 exactly within."""
+        shape = np.shape(next(iter(costs.values())))
+        total = np.zeros(shape)
+        for metric, bound in self.high.items():
+            total += np.maximum(0.0, np.asarray(costs[metric]) / bound - 1)
+        for metric, bound in self.low.items():
+            if bound > 0:
+                total += np.maximum(0.0, 1 - np.asarray(costs[metric]) / bound)
+        return total
+
+    def admits(self, costs: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.bool_]:
+        """Which candidates are within all bounds; computed on integers, so exact."""
+        shape = np.shape(next(iter(costs.values())))
+        within = np.ones(shape, dtype=bool)
+        for metric, bound in self.high.items():
+            within &= np.asarray(costs[metric]) <= bound
+        for metric, bound in self.low.items():
+            within &= np.asarray(costs[metric]) >= bound
+        return within
+
+    def __str__(self) -> str:
+        parts = [f"at most {shown(m, v)}" for m, v in self.high.items()]
+        parts += [f"at least {shown(m, v)}" for m, v in self.low.items()]
+        return ", ".join(parts) or "no budget"
+
+
+def word(metric: str) -> str:
+    """What people call a metric."""
+    return WORDS.get(metric, metric)
+
+
+def shown(metric: str, value: float, *, exact: bool = False) -> str:
+    """A value with its unit, for messages."""
+    if metric.startswith(LATENCY):
+        return f"{value:.4g} ms on {metric.removeprefix(LATENCY)}"
+    if metric not in WORDS:
+        return f"{value:.4g} {metric}"
+    return f"{int(value):,} {WORDS[metric]}" if exact else f"{format_size(value)} {WORDS[metric]}"
+
+
+class BudgetedSpace:
+    """A space, its cost tables and a budget: the part of the space that may be proposed.
+
+    Raises:
+        UserError: for a bound on a metric that the tables lack, and if no architecture is within
+            the budget; the message has the nearest reachable values.
+    """
+
+    def __init__(self, tables: CostTables, budget: Budget) -> None:
+        self.space = tables.space
+        self.tables = tables
+        self.budget = budget
+        for metric in budget.metrics:
+            if metric not in tables.metrics:
+                raise unknown("metric", metric, tables.metrics)
+        nearest = self._descend(np.zeros(len(self.space.choices), dtype=np.uint8))
+        if not self.admits(nearest[None])[0]:
+            # Several bounds can stop a descent where another row would do: look at all of them.
+            nearest = self._least_violating()
+        if not self.admits(nearest[None])[0]:
+            best = {m: v[0] for m, v in tables.score(nearest[None], budget.metrics).items()}
+            reached = ", ".join(shown(m, best[m], exact=True) for m in budget.metrics)
+            raise UserError(
+                f"no architecture of {self.space.name} has {budget}: the nearest one has {reached}"
+            )
+        self.nearest = nearest
+        """`(choices,)` uint8: a row within the budget."""
+
+    def admits(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Which rows are within the budget."""
+        return self.budget.admits(self._bounded(rows))
+
+    def violation(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """How far each row is outside the budget; see `Budget.violation`."""
+        return self.budget.violation(self._bounded(rows))
+
+    def _bounded(self, rows: Rows) -> Costs:
+        """The costs that have a bound (of MACs, where none has)."""
+        return self.tables.score(rows, self.budget.metrics or ("macs",))
+
+    def _least_violating(self) -> npt.NDArray[np.uint8]:
+        """The row nearest to the budget; over the whole space where that is possible."""
+        if not any(metric in self.tables.columns for metric in self.budget.metrics):
+            from evaluators.costs.nearest import nearest_row  # brings half a second of scipy
+
+            return nearest_row(self.tables, self.budget.high, self.budget.low)
+        # Published measurements are no sums, but spaces that have been measured are small.
+        if self.space.size <= ENUMERABLE:
+            rows = self.space.enumerate()
+        else:
+            rows = self.space.sample(ENUMERABLE, 0)
+        return np.asarray(rows[int(self.violation(rows).argmin())])
+
+    def _descend(self, start: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The least violating row that changes of one choice at a time reach."""
+        row = self.space.canonical(start[None])[0]
+        violation = float(self.violation(row[None])[0])
+        while violation > 0:
+            rows = self.space.canonical(self.neighbours(row))
+            violations = self.violation(rows)
+            best = int(violations.argmin())
+            if violations[best] >= violation:
+                break
+            row, violation = rows[best], float(violations[best])
+        return row
+
+    def mend(
+        self, row: npt.NDArray[np.uint8], rng: np.random.Generator
+    ) -> npt.NDArray[np.uint8] | None:
+        """Bring a row `(choices,)` into the budget by random changes that each bring it nearer.
+
+        Returns None if it ends where no single change brings it nearer.
+        """
+        violation = float(self.violation(row[None])[0])
+        while violation > 0:
+            rows = self.space.canonical(self.neighbours(row))
+            violations = self.violation(rows)
+            nearer = np.flatnonzero(violations < violation)
+            if len(nearer) == 0:
+                return None
+            chosen = rng.choice(nearer)
+            row, violation = rows[chosen], float(violations[chosen])
+        return row
+
+    def neighbours(self, row: npt.NDArray[np.uint8]) -> Rows:
+        """All rows one change away from `(choices,)`, not canonical: `(n, choices)`."""
+        return np.array(
+            [
+                [*row[:column], option, *row[column + 1 :]]
+                for column, count in enumerate(self.space.option_counts)
+                for option in range(count)
+                if option != row[column]
+            ],
+            dtype=np.uint8,
+        )
+
+    def sample(self, n: int, rng: np.random.Generator) -> Rows:
+        """Draw `n` rows within the budget, `(n, choices)`.
+
+        Uniform over choices by rejection; where the budget admits so few that rejection would
+        take long, by random walks that start from rows within it and never leave it.
+        """
+        kept: list[Rows] = []
+        found = 0
+        for _ in range(MAX_BATCHES):
+            rows = self.space.sample(max(1024, min(BATCH, 8 * n)), rng)
+            rows = rows[self.admits(rows)]
+            kept.append(rows)
+            found += len(rows)
+            if found >= n:
+                return np.concatenate(kept)[:n]
+        starts = np.concatenate([*kept, self.nearest[None]])
+        return self._walk(starts[rng.integers(0, len(starts), size=n)], rng)
+
+    def spread(self, n: int, rng: np.random.Generator) -> Rows:
+        """Draw `n` rows within the budget, `(n, choices)`, spread evenly over the range of MACs.
+
+        Uniform choices crowd in the middle of the range; a supernet that trains on such draws
+        knows little of the networks just below the budget, which are the ones it is asked about.
+        """
+        rows = self.sample(SPREAD_POOL * n, rng)
+        macs = self.tables.score(rows)["macs"]
+        wanted = rng.uniform(macs.min(), macs.max(), size=n)
+        return rows[np.abs(macs[None] - wanted[:, None]).argmin(axis=1)]
+
+    def _walk(self, rows: Rows, rng: np.random.Generator, steps: int = 200) -> Rows:
+        counts = self.space.option_counts
+        every = np.arange(len(rows))
+        for _ in range(steps):
+            moved = rows.copy()
+            column = rng.integers(0, len(counts), size=len(rows))
+            moved[every, column] = rng.integers(0, counts[column])
+            moved = self.space.canonical(moved)
+            within = self.admits(moved)
+            rows[within] = moved[within]
+        return rows
+
+    def survey(self, n: int, rng: np.random.Generator) -> tuple[Costs, float]:
+        """Costs of `n` random rows of the whole space and the share of them in the budget."""
+        costs = self.tables.score(self.space.sample(n, rng))
+        return costs, float(self.budget.admits(costs).mean())

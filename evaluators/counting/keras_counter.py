@@ -1,0 +1,315 @@
+"""Counting Keras 3 models and TensorFlow SavedModels: the operators of the traced graph.
+
+With TensorFlow installed a model is traced to a graph at the given shapes and its operators are
+counted. A `.keras` file needs only Keras itself: without TensorFlow it is loaded on the PyTorch
+backend and counted like any PyTorch network. Nothing of either is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from evaluators.counting.counts import Count, Node, Uncounted
+from evaluators.counting.einsum import einsum_macs
+from search_spaces.errors import UserError, unknown
+
+MISSING = "counting Keras models needs an extra: pip install '{name}[tensorflow]'"
+
+Inputs = Mapping[str, Sequence[int]] | Sequence[Sequence[int]] | None
+Shape = tuple[int, ...]
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+MOVES = _names(
+    """
+    Placeholder Const Identity IdentityN Reshape Squeeze ExpandDims Transpose ConcatV2 Split SplitV
+    StridedSlice Slice Pack Unpack GatherV2 ResourceGather GatherNd Shape ShapeN Size Rank Cast Fill
+    Range Tile Pad PadV2 MirrorPad BroadcastTo ReadVariableOp VarHandleOp NoOp StopGradient
+    ZerosLike OnesLike OneHot DepthToSpace SpaceToDepth SpaceToBatchND BatchToSpaceND ReverseV2
+    PlaceholderWithDefault PreventGradient EnsureShape BroadcastArgs Assert ResizeNearestNeighbor
+    StatelessRandomUniformV2 RandomUniform RandomStandardNormal MatrixBandPart
+    """
+)
+"""Operators that only make, look at or move data."""
+
+PASSES = {
+    "FusedBatchNormV3": 2,
+    "FusedBatchNormV2": 2,
+    "FusedBatchNorm": 2,
+    "Softmax": 5,
+    "LogSoftmax": 5,
+}
+
+REDUCTIONS = frozenset({"Mean", "Sum", "Max", "Min", "Prod", "All", "Any", "ArgMax", "ArgMin"})
+
+ELEMENTWISE = _names(
+    """
+    Add AddV2 AddN BiasAdd Sub Mul RealDiv Div DivNoNan FloorDiv FloorMod Maximum Minimum Neg Abs
+    Exp Log Log1p Sqrt Rsqrt Square SquaredDifference Pow Relu Relu6 LeakyRelu Elu Selu Softplus
+    Softsign Sigmoid Tanh Erf Erfc Sign Floor Ceil Round Select SelectV2 Greater GreaterEqual Less
+    LessEqual Equal NotEqual LogicalAnd LogicalOr LogicalNot ClipByValue Reciprocal Sin Cos
+    ResizeBilinear ResizeBicubic IsNan IsFinite Expm1 Cumsum
+    """
+)
+
+CONVOLUTIONS = {
+    "Conv2D": "output",
+    "Conv3D": "output",
+    "DepthwiseConv2dNative": "output",
+    "Conv2DBackpropInput": "input",
+    "Conv3DBackpropInputV2": "input",
+}
+"""Where the filter is applied: a transposed convolution works at its input's positions."""
+
+PRODUCTS = frozenset({"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"})
+
+
+def count_keras(path: Path | str, inputs: Inputs = None) -> Count:
+    """Count a `.keras` file or a SavedModel folder.
+
+    Args:
+        inputs: shapes with the batch, by input name or in order; where they are left out, the
+            batch is 1.
+
+    Raises:
+        UserError: for a file that cannot be loaded, an input that is missing or of another rank,
+            and where the extra is not installed.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"no file '{path}'")
+    if path.is_dir():
+        if not (path / "saved_model.pb").is_file():
+            raise UserError(f"'{path}' is a folder without saved_model.pb: not a SavedModel")
+        return _count_saved_model(path, inputs)
+    if importlib.util.find_spec("keras") is None:
+        raise UserError(MISSING.format(name=_distribution()))
+    if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ:
+        has_tensorflow = importlib.util.find_spec("tensorflow") is not None
+        os.environ["KERAS_BACKEND"] = "tensorflow" if has_tensorflow else "torch"
+    import keras
+
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(f"'{path}' cannot be loaded by Keras: {first}") from error
+    shapes = _shapes({i.name: tuple(i.shape) for i in model.inputs}, inputs)
+    if keras.backend.backend() == "torch":
+        count = _count_on_torch(model, shapes)
+    else:
+        import tensorflow as tf
+
+        specs = [tf.TensorSpec(shapes[i.name], i.dtype) for i in model.inputs]
+        traced = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False))
+        count = _count_graph(traced.get_concrete_function(*specs).graph, path.name, shapes)
+    count.params = int(sum(prod(weight.shape) for weight in model.trainable_weights))
+    return count
+
+
+def _distribution() -> str:
+    from importlib.metadata import packages_distributions
+
+    return next(iter(packages_distributions().get("evaluators", ["nas"])))
+
+
+def _shapes(known: Mapping[str, tuple[int | None, ...]], given: Inputs) -> dict[str, Shape]:
+    """The shape of every input: what was given, or the model's own with a batch of 1."""
+    if given is None:
+        given = {}
+    if not isinstance(given, Mapping):
+        if len(given) > len(known):
+            names = ", ".join(known)
+            raise UserError(f"{len(given)} inputs given, the model has {len(known)}: {names}")
+        given = dict(zip(known, given, strict=False))
+    for name in given:
+        if name not in known:
+            raise unknown("input of the model", name, known)
+    result = {}
+    for name, shape in known.items():
+        sizes = given.get(name)
+        text = "x".join("?" if size is None else str(size) for size in shape)
+        if sizes is None:
+            if None in shape[1:]:
+                raise UserError(
+                    f"input '{name}' has open sizes ({text}): give them, such as "
+                    f"--input {name}={text.replace('?', '1')}"
+                )
+            sizes = (1, *[size or 1 for size in shape[1:]])
+        if len(sizes) != len(shape):
+            raise UserError(f"input '{name}' has rank {len(shape)} ({text}), {len(sizes)} given")
+        for axis, (size, own) in enumerate(zip(sizes, shape, strict=True)):
+            if own is not None and own != size:
+                raise UserError(f"axis {axis} of input '{name}' is fixed at {own}, {size} given")
+        result[name] = tuple(sizes)
+    return result
+
+
+def _count_on_torch(model: Any, shapes: Mapping[str, Shape]) -> Count:
+    """Keras on PyTorch keeps state that cannot be faked: the operators of one real pass count."""
+    import torch
+
+    from evaluators.counting.torch_counter import CountMode, following_modules
+
+    root = Node(model.name, type(model).__name__)
+    zeros = [torch.zeros(shape, dtype=getattr(torch, i.dtype)) for i, shape in
+             zip(model.inputs, shapes.values(), strict=True)]  # fmt: skip
+    weights = [v.value for v in model.variables]
+    mode = CountMode(root, weights)
+    with torch.no_grad(), mode, following_modules(mode, model):
+        model(zeros[0] if len(zeros) == 1 else zeros, training=False)
+    return Count(root, dict(shapes), 0, mode.uncounted)
+
+
+def _count_saved_model(path: Path, inputs: Inputs) -> Count:
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(MISSING.format(name=_distribution()))
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(path))
+        signature = loaded.signatures["serving_default"]
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(f"'{path}' cannot be loaded by TensorFlow: {first}") from error
+    specs = signature.structured_input_signature[1]
+    shapes = _shapes({name: tuple(spec.shape) for name, spec in specs.items()}, inputs)
+    traced = tf.function(lambda **x: signature(**x)).get_concrete_function(
+        **{n: tf.TensorSpec(shapes[n], spec.dtype, name=n) for n, spec in specs.items()}
+    )
+    # Inlined and frozen, since the signature's own graph was traced for any batch.
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    frozen = convert_variables_to_constants_v2(traced, lower_control_flow=False)
+    count = _count_graph(frozen.graph, path.name, shapes)
+    count.params = int(
+        sum(prod(v.shape) for v in getattr(loaded, "trainable_variables", signature.variables))
+    )
+    return count
+
+
+def _count_graph(graph: Any, name: str, shapes: Mapping[str, Shape]) -> Count:
+    root = Node(name, "TensorFlow")
+    root.calls = 1
+    count = Count(root, dict(shapes), 0)
+    _walk(graph, root, count)
+    return count
+
+
+def _walk(graph: Any, root: Node, count: Count) -> None:
+    for operation in graph.get_operations():
+        kind = operation.type
+        if kind in ("PartitionedCall", "StatefulPartitionedCall"):
+            called = graph._get_function(operation.get_attr("f").name)
+            _walk(called.graph, root, count)
+            continue
+        path = [part for part in operation.name.split("/") if part]
+        if kind in MOVES:
+            continue
+        node = root
+        for part in path:
+            node = node.child(part)
+        node.type = node.type or kind
+        node.calls += 1
+        try:
+            _count_operation(operation, kind, node, count, path)
+        except ValueError:  # a shape that is not known
+            _gap(count, kind, path)
+
+
+def _gap(count: Count, kind: str, path: Sequence[str]) -> None:
+    gap = count.uncounted.setdefault(f"tf::{kind}", Uncounted(path=".".join(path)))
+    gap.calls += 1
+
+
+def _count_operation(
+    operation: Any, kind: str, node: Node, count: Count, path: Sequence[str]
+) -> None:
+    if kind in CONVOLUTIONS:
+        node.macs["convolution"] += _convolution(operation, kind)
+    elif kind in PRODUCTS:
+        a = _shape(operation.inputs[0])
+        flipped = _flag(operation, "transpose_a") or _flag(operation, "adj_x")
+        inner = a[-2] if flipped else a[-1]
+        node.macs[_product_kind(operation)] += prod(_shape(operation.outputs[0])) * inner
+    elif kind == "Einsum":
+        equation = operation.get_attr("equation").decode()
+        macs = einsum_macs(equation, [_shape(x) for x in operation.inputs])
+        node.macs[_product_kind(operation)] += macs
+    elif kind in PASSES:
+        node.elementwise += PASSES[kind] * prod(_shape(operation.inputs[0]))
+    elif kind in ("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"):
+        window = prod(operation.get_attr("ksize"))
+        node.elementwise += window * prod(_shape(operation.outputs[0]))
+    elif kind in REDUCTIONS:
+        node.elementwise += prod(_shape(operation.inputs[0]))
+    elif kind in ELEMENTWISE:
+        node.elementwise += prod(_shape(operation.outputs[0]))
+    else:
+        _gap(count, kind, path)
+    written = sum(prod(_shape(x)) * x.dtype.size for x in operation.outputs)
+    node.activation_bytes += written
+    read = sum(prod(_shape(x)) * x.dtype.size for x in operation.inputs if x.dtype.size)
+    node.traffic_bytes += written + read
+
+
+def _shape(tensor: Any) -> Shape:
+    """Raises ValueError where a size is not known."""
+    return tuple(int(size) for size in tensor.shape.as_list() if _known(size))
+
+
+def _known(size: int | None) -> bool:
+    if size is None:
+        raise ValueError("a size is not known")
+    return True
+
+
+def _flag(operation: Any, name: str) -> bool:
+    return name in operation.node_def.attr and bool(operation.get_attr(name))
+
+
+def _convolution(operation: Any, kind: str) -> int:
+    """Output (or input) positions times the filter: `(.., in / groups, out)` weights."""
+    weight = _shape(operation.inputs[1])
+    at = operation.outputs[0] if CONVOLUTIONS[kind] == "output" else operation.inputs[2]
+    layout = operation.get_attr("data_format").decode()
+    shape = _shape(at)
+    channels = shape[layout.index("C")]
+    return prod(shape) // channels * prod(weight)
+
+
+def _product_kind(operation: Any) -> str:
+    if any(_is_weight(x.op) for x in operation.inputs):
+        return "linear"
+    near = any(_reaches_softmax(x.op, forward=False) for x in operation.inputs)
+    near = near or any(
+        _reaches_softmax(reader, forward=True) for reader in operation.outputs[0].consumers()
+    )
+    return "attention" if near else "other"
+
+
+def _is_weight(operation: Any, depth: int = 8) -> bool:
+    if operation.type in ("ReadVariableOp", "Const", "VarHandleOp"):
+        return True
+    passing = ("Cast", "Reshape", "Transpose", "Identity")
+    return depth > 0 and operation.type in passing and _is_weight(operation.inputs[0].op, depth - 1)
+
+
+def _reaches_softmax(operation: Any, *, forward: bool, depth: int = 8) -> bool:
+    if operation.type == "Softmax":
+        return True
+    if depth == 0 or operation.type not in ELEMENTWISE | MOVES or not operation.inputs:
+        return False
+    if forward:
+        readers = operation.outputs[0].consumers() if operation.outputs else []
+        return any(_reaches_softmax(r, forward=True, depth=depth - 1) for r in readers)
+    return _reaches_softmax(operation.inputs[0].op, forward=False, depth=depth - 1)

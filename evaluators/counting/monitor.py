@@ -1,0 +1,200 @@
+"""Following what a network computes while it trains or serves, at a cost too small to notice.
+
+A hook counts each pass by the shapes of its input, which are counted once; now and then one pass
+runs under torch's profiler, which says how time divides among modules. How often follows from what
+the last time cost, so that the whole stays below a given share of the run. Does not know how a
+network is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._pytree import tree_leaves
+
+from evaluators.counting.counts import Count
+from evaluators.counting.torch_counter import count_module
+from evaluators.counting.torch_profile import attributed, give, ranges
+from search_spaces.errors import UserError
+
+FIRST_TRACE_SECONDS = 0.5
+"""What the first trace is taken to cost, before one was measured."""
+
+Signature = tuple[bool, tuple[tuple[int, ...], ...]]
+
+
+class ComputeMonitor:
+    """Counts and times every pass of a network, as a context manager that can be entered again.
+
+    Example:
+        >>> with ComputeMonitor(network, log="compute.jsonl") as monitor:
+        ...     train(network)
+        >>> monitor.totals()["macs"], monitor.count.root  # the table by module
+
+    Args:
+        network: the network that is called; it has one hook while the monitor is on.
+        log: a file of JSON lines, one a window: pass, seconds, macs, flops_per_second, joules.
+        on_window: called with the same mapping.
+        every: passes a window.
+        overhead: share of the run that traces may cost; 0 for none (no times by module).
+        watts: power of the device while it works, for an estimate of energy; None for no estimate.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        log: Path | str | None = None,
+        on_window: Callable[[Mapping[str, Any]], None] | None = None,
+        every: int = 50,
+        overhead: float = 0.01,
+        watts: float | None = None,
+    ) -> None:
+        self.network = network
+        self.every = every
+        self.overhead = overhead
+        self.watts = watts
+        self.count: Count | None = None
+        """The counted network, with times by module once a pass was traced."""
+        self.problem: str | None = None
+        """Why passes of some shape could not be counted; their work is missing in the totals."""
+        self.traces = 0
+        self._log = Path(log) if log is not None else None
+        self._on_window = on_window
+        self._macs_of: dict[Signature, int] = {}
+        self._passes = 0
+        self._macs = 0
+        self._counting_seconds = 0.0
+        self._window_macs = 0
+        self._window_started = 0.0
+        self._next_trace = FIRST_TRACE_SECONDS / overhead if overhead > 0 else float("inf")
+        self._trace: profile | None = None
+        # The monitor's clock stands still while the monitor is off and while it counts.
+        self._offset = 0.0
+        self._stopped_at: float | None = 0.0
+
+    def __enter__(self) -> ComputeMonitor:
+        self._hook = self.network.register_forward_pre_hook(self._before, with_kwargs=True)
+        self._offset = time.perf_counter() - (self._stopped_at or 0.0)
+        self._stopped_at = None
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._trace is not None:
+            self._end_trace()
+        now = self._now()
+        if self._window_macs:
+            self._end_window(now)
+        self._stopped_at = now
+        self._hook.remove()
+
+    def _now(self) -> float:
+        if self._stopped_at is not None:
+            return self._stopped_at
+        return time.perf_counter() - self._offset
+
+    def totals(self) -> dict[str, float | None]:
+        """Of the whole run so far: passes, macs, seconds, flops_per_second (two for each
+        multiply-accumulate, as datasheets count), joules."""
+        seconds = self._now()
+        return {
+            "passes": self._passes,
+            "macs": self._macs,
+            "seconds": seconds,
+            "counting_seconds": self._counting_seconds,
+            "flops_per_second": 2 * self._macs / seconds if seconds else 0.0,
+            "joules": None if self.watts is None else self.watts * seconds,
+        }
+
+    def _before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if self._trace is not None:
+            self._end_trace()
+        training = module.training and torch.is_grad_enabled()
+        shapes = tuple(t.shape for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+        macs = self._macs_of.get((training, shapes))
+        if macs is None:
+            macs = self._count(args, kwargs, (training, shapes))
+        now = self._now()
+        if self._passes and self._passes % self.every == 0 and self._window_macs:
+            self._end_window(now)
+        self._passes += 1
+        self._macs += macs
+        self._window_macs += macs
+        if now >= self._next_trace:
+            self._start_trace()
+
+    def _count(self, args: Any, kwargs: Any, signature: Signature) -> int:
+        """Count one pass of a new shape; the time that takes is nobody's."""
+        start = time.perf_counter()
+        self._hook.remove()  # counting copies the network, which must not follow itself
+        macs = 0
+        try:
+            macs = count_module(self.network, args, kwargs, backward=signature[0]).macs
+            if self.count is None:
+                self.count = count_module(self.network, args, kwargs)
+        except UserError as error:
+            # What is wrong with the input, the network says itself; the run must not end here.
+            self.problem = str(error)
+        self._hook = self.network.register_forward_pre_hook(self._before, with_kwargs=True)
+        self._macs_of[signature] = macs
+        spent = time.perf_counter() - start
+        self._counting_seconds += spent
+        self._offset += spent
+        return macs
+
+    def _end_window(self, now: float) -> None:
+        seconds = now - self._window_started
+        record: dict[str, Any] = {
+            "pass": self._passes,
+            "seconds": round(seconds, 6),
+            "macs": self._window_macs,
+            "flops_per_second": 2 * self._window_macs / seconds,
+            "joules": None if self.watts is None else self.watts * seconds,
+        }
+        if self._log is not None:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        if self._on_window is not None:
+            self._on_window(record)
+        self._window_started = now
+        self._window_macs = 0
+
+    def _start_trace(self) -> None:
+        begun = time.perf_counter()
+        activities = [ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(ProfilerActivity.CUDA)
+        self._trace = profile(activities=activities)
+        self._trace.__enter__()
+        self._ranges = ExitStack()
+        self._ranges.enter_context(ranges(self.network, running=True))
+        self._starting = time.perf_counter() - begun
+        self._traced_from = time.perf_counter()
+
+    def _end_trace(self) -> None:
+        assert self._trace is not None
+        start = time.perf_counter()
+        seconds = start - self._traced_from
+        self._ranges.close()
+        self._trace.__exit__(None, None, None)
+        events = self._trace.events() or []
+        self._trace = None
+        (forward, backward), _ = attributed(events, cuda=torch.cuda.is_available())
+        if self.count is not None:
+            part = 1 / (self.traces + 1)  # the table shows the mean over traces
+            give(self.count.root, forward, "forward_seconds", part)
+            if backward:
+                give(self.count.root, backward, "backward_seconds", part)
+        self.traces += 1
+        end = time.perf_counter()
+        # The traced pass itself is slower too: by no more than its own length.
+        cost = self._starting + (end - start) + seconds / 2
+        self._next_trace = self._now() + cost / self.overhead

@@ -1,0 +1,365 @@
+"""Counting any PyTorch network exactly, without its weights or its run time.
+
+The network runs once on fake tensors, which have shapes and no memory, while every operator that
+reaches the dispatcher is counted by the rules in `operators.py` and filed under the modules that
+are running. So functional calls count, a module that runs twice counts twice, and nothing of the
+user's network is touched. Does not know time (`torch_profile.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
+from torch.nn.modules import module as hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from evaluators.counting.counts import Count, Node, Uncounted
+from evaluators.counting.operators import (
+    ATTENTIONS,
+    CONVOLUTIONS,
+    PRODUCTS,
+    RECURRENT,
+    SOFTMAXES,
+    arguments,
+    elementwise,
+    packet_name,
+)
+from evaluators.counting.without_memory import as_fake, faker, no_warnings
+from search_spaces.errors import UserError
+
+
+@dataclass
+class _Tags:
+    """What is known of where a tensor comes from."""
+
+    weight: bool = False
+    softmax: bool = False
+    products: list[_Product] = field(default_factory=list)
+
+
+@dataclass
+class _Product:
+    """A product of two activations: attention if it turns out to feed a softmax."""
+
+    node: Node
+    macs: int
+    scores: tuple[int, ...]
+    """Its last two sizes: tokens and keys, if it is attention."""
+
+    def is_attention(self) -> None:
+        self.node.details |= dict(zip(("tokens", "keys"), self.scores, strict=False))
+        self.node.macs["other"] -= self.macs
+        self.node.macs["attention"] += self.macs
+        self.macs = 0
+
+
+class CountMode(TorchDispatchMode):
+    """Counts every operator that runs while the mode is on, under the current module.
+
+    `node` is where the next operator is filed. `uncounted` names operators without a rule.
+    """
+
+    def __init__(self, root: Node, weights: Iterator[Tensor] | Sequence[Tensor] = ()) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.stack = [("", root)]
+        self.uncounted: dict[str, Uncounted] = {}
+        self._tags: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        for weight in weights:
+            self._tags[weight] = _Tags(weight=True)
+
+    @property
+    def node(self) -> Node:
+        """The node of the module that is running."""
+        return self.stack[-1][1]
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run the operator and count it; composite ones are counted by their parts."""
+        kwargs = kwargs or {}
+        name = packet_name(func)
+        known = name in CONVOLUTIONS or name in PRODUCTS or name in ATTENTIONS
+        if not known and name.startswith("aten::"):
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        out = func(*args, **kwargs)
+        self._count(func, name, args, kwargs, out)
+        return out
+
+    def _count(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        node = self.node
+        tags = [self._tags.get(t) for t in inputs]
+        new = _Tags()
+        if name in CONVOLUTIONS:
+            a = arguments(func, args, kwargs)
+            node.macs["convolution"] += CONVOLUTIONS[name](a, out)
+            _describe_convolution(node, a)
+        elif name in PRODUCTS:
+            a = arguments(func, args, kwargs)
+            rule, operands = PRODUCTS[name]
+            pair = [self._tags.get(a[o]) or _Tags() for o in operands]
+            macs = rule(a, out)
+            # A gradient's two-dimensional product is that of a weight or of what it met.
+            gradient = torch._C._current_autograd_node() is not None and out.dim() == 2
+            if gradient or any(tag.weight for tag in pair):
+                node.macs["linear"] += macs
+                _describe_linear(node, a[operands[0]], outputs)
+            elif any(tag.softmax for tag in pair):
+                node.macs["attention"] += macs
+            else:
+                node.macs["other"] += macs
+                new.products = [_Product(node, macs, tuple(out.shape[-2:]))]
+        elif name in ATTENTIONS:
+            a = arguments(func, args, kwargs)
+            node.macs["attention"] += ATTENTIONS[name](a, out)
+            node.details |= {"tokens": a["query"].shape[-2], "keys": a["key"].shape[-2]}
+        elif name in RECURRENT:
+            node.macs["linear"] += RECURRENT[name](arguments(func, args, kwargs), out)
+        else:
+            work = elementwise(func, arguments(func, args, kwargs), inputs, out)
+            if work is None:
+                seen = self.uncounted.setdefault(name, Uncounted(path=self.stack[-1][0]))
+                seen.calls += 1
+            else:
+                node.elementwise += work
+            new = _inherited([tag for tag in tags if tag is not None], len(inputs))
+            if name in SOFTMAXES:
+                for product in new.products:
+                    product.is_attention()
+                new = _Tags(softmax=True)
+        if new.weight or new.softmax or new.products:
+            for tensor in outputs:
+                self._tags[tensor] = new
+        self._count_bytes(func, node, inputs, outputs)
+
+    @staticmethod
+    def _count_bytes(
+        func: Any, node: Node, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+    ) -> None:
+        if func.is_view or not outputs or func.namespace == "prim":
+            return
+        written = sum(t.numel() * t.element_size() for t in outputs)
+        node.traffic_bytes += written + sum(t.numel() * t.element_size() for t in inputs)
+        if not any(result.alias_info for result in func._schema.returns):
+            node.activation_bytes += written
+
+
+def _inherited(tags: Sequence[_Tags], inputs: int) -> _Tags:
+    """What passes through a view or an element-wise operator."""
+    products = [product for tag in tags for product in tag.products]
+    return _Tags(
+        weight=inputs > 0 and len(tags) == inputs and all(tag.weight for tag in tags),
+        softmax=any(tag.softmax for tag in tags),
+        products=products,
+    )
+
+
+def _describe_convolution(node: Node, a: Mapping[str, Any]) -> None:
+    if "kernel" in node.details:
+        return
+    weight = a["weight"]
+    node.details |= {
+        "kernel": list(weight.shape[2:]),
+        "groups": a.get("groups", 1),
+        "stride": list(a["stride"]) if "stride" in a else [],
+        "channels": [a["input"].shape[1], weight.shape[1 if a.get("transposed") else 0]],
+    }
+
+
+def _describe_linear(node: Node, left: Tensor, outputs: Sequence[Tensor]) -> None:
+    if outputs:
+        node.details.setdefault("features", [left.shape[-1], outputs[0].shape[-1]])
+
+
+@contextmanager
+def following_modules(mode: CountMode, network: nn.Module) -> Iterator[None]:
+    """File what runs under the module that runs it, by its name in the network.
+
+    Hooks are torch's global ones, taken off again, so that the network itself has none.
+    """
+    names = {id(module): name for name, module in network.named_modules()}
+    root = mode.node
+    seen: set[Tensor] = set()
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        if id(module) not in names:
+            return
+        path, node = names[id(module)], mode.node
+        if path:
+            parent = mode.stack[-1][0]
+            relative = path.removeprefix(f"{parent}.") if parent else path
+            for part in relative.split("."):
+                node = node.child(part)
+        node.type = type(module).__name__
+        node.calls += 1
+        for parameter in module.parameters(recurse=False):
+            if parameter not in seen:
+                seen.add(parameter)
+                node.params += parameter.numel()
+        if not node.shapes:
+            first = _first_tensor(inputs)
+            node.shapes = (tuple(first.shape),) if first is not None else ()
+        mode.stack.append((path, node))
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        if id(module) not in names:
+            return
+        _, node = mode.stack.pop()
+        result = _first_tensor(output)
+        if result is not None and len(node.shapes) == 1:
+            node.shapes = (*node.shapes, tuple(result.shape))
+
+    def left_over() -> None:
+        """Parameters of modules whose `forward` did not run: used by others, or by none."""
+        for path, module in network.named_modules():
+            for parameter in module.parameters(recurse=False):
+                if parameter not in seen:
+                    seen.add(parameter)
+                    node = root
+                    for part in path.split(".") if path else ():
+                        node = node.child(part)
+                    node.type = node.type or type(module).__name__
+                    node.params += parameter.numel()
+
+    before = hooks.register_module_forward_pre_hook(enter)
+    after = hooks.register_module_forward_hook(leave, always_call=True)
+    try:
+        yield
+        left_over()
+    finally:
+        before.remove()
+        after.remove()
+        mode.stack[:] = [("", root)]
+
+
+def _first_tensor(values: Any) -> Tensor | None:
+    return next((t for t in tree_leaves(values) if isinstance(t, Tensor)), None)
+
+
+def count_module(
+    network: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    backward: bool = False,
+    names: Sequence[str] = (),
+) -> Count:
+    """Count one pass of a network over the given inputs, in evaluation mode.
+
+    Args:
+        network: any module, also on the meta device or made `without_memory`; it is not
+            changed in any way.
+        args: positional inputs; only shapes, types and devices of tensors matter.
+        backward: count the gradients' work too, in training mode.
+        names: names of the positional inputs in the result.
+
+    Raises:
+        UserError: where the network fails, with the path of the module that failed.
+    """
+    kwargs = dict(kwargs or {})
+    mode, fake = as_fake(network)
+    root = Node(type(network).__name__, type(network).__name__)
+    given = dict(zip(names or _positions(len(args)), args, strict=False)) | kwargs
+    count = Count(root, {n: tuple(t.shape) for n, t in given.items() if isinstance(t, Tensor)}, 0)
+    unique = {id(p): p for p in fake.parameters()}
+    count.params = sum(p.numel() for p in unique.values())
+    weights = [*unique.values(), *fake.buffers()]
+    device = next((w.device for w in weights), torch.device("cpu"))
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        log.setLevel(logging.CRITICAL)  # it prints a traceback for each wrong input
+        # The fused encoder layer is one operator of many products; its parts can be counted.
+        torch.backends.mha.set_fastpath_enabled(False)
+        with ExitStack() as stack:
+            stack.enter_context(no_warnings())
+            stack.enter_context(mode)
+            inputs = tree_map_only(Tensor, faker(mode, device), (list(args), kwargs))
+            counter = CountMode(root, weights)
+            stack.enter_context(torch.set_grad_enabled(backward))
+            stack.enter_context(_in_mode(fake, training=backward))
+            stack.enter_context(counter)
+            with following_modules(counter, fake):
+                out = fake(*inputs[0], **inputs[1])
+                if backward:
+                    _differentiate(out)
+        count.uncounted = counter.uncounted
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        raise UserError(
+            f"{_failed_module(error, fake)}: operator {error.func} gives something that depends on "
+            "the values of its input, so it cannot be counted from shapes; expected a forward "
+            "pass whose shapes and branches follow from the input's shape"
+        ) from error
+    except UserError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in count.inputs.items())
+        text = str(error).strip().splitlines()
+        raise UserError(
+            f"{_failed_module(error, fake)} fails on the input ({shapes or 'none given'}): "
+            f"{type(error).__name__}: {text[0] if text else ''}"
+        ) from error
+    finally:
+        log.setLevel(level)
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return count
+
+
+@contextmanager
+def _in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
+    """Training or evaluation mode for a while; then each module's own again."""
+    before = {module: module.training for module in network.modules()}
+    network.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode
+
+
+def _positions(n: int) -> list[str]:
+    return ["input"] if n == 1 else [f"input{i}" for i in range(n)]
+
+
+def _differentiate(out: Any) -> None:
+    results = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad]
+    if not results:
+        raise UserError("the network's output does not depend on anything that can be trained")
+    torch.autograd.backward(results, [torch.ones_like(t) for t in results])
+
+
+def _failed_module(error: BaseException, network: nn.Module) -> str:
+    """The path of the innermost module that the error came through."""
+    names = {id(module): name for name, module in network.named_modules()}
+    found = ""
+    trace = error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and id(module) in names:
+            found = names[id(module)] or found
+        trace = trace.tb_next
+    kind = type(network).__name__
+    return f"{kind}, module '{found}'" if found else kind

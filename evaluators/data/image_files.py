@@ -1,0 +1,175 @@
+"""Reading labelled images with Hugging Face `datasets`: from the hub, parquet, or folders.
+
+Knows files and columns. Does not know how images are divided into parts beyond what the files
+themselves say (`train*`, `validation*`, `test*`).
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from evaluators.data.images import Split
+from evaluators.data.table_files import (
+    by_part,
+    column_of,
+    from_hub,
+    label_column,
+    label_titles,
+    label_values,
+    quiet,
+    reason,
+)
+from search_spaces.errors import UserError
+
+Parts = tuple[dict[str, Split], tuple[str, ...]]
+
+IMAGE_COLUMNS = ("img", "image", "images", "pixels")
+LARGEST_DEFAULT_SIZE = 224
+GREY_MODES = ("L", "1")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
+
+
+def read_hub(name: str, image_size: int | None) -> Parts:
+    """Load a data set of the Hugging Face hub by its `owner/name`.
+
+    Raises:
+        UserError: if it cannot be fetched, or holds no labelled images.
+    """
+    tables = from_hub(name, "a folder of parquet files or of images")
+    return _parts(tables, name, image_size)
+
+
+def read_path(path: Path, image_size: int | None) -> Parts:
+    """Load a parquet file, a folder of parquet files, or a folder of images by class.
+
+    Raises:
+        UserError: if the path holds no labelled images.
+    """
+    import datasets
+
+    quiet()
+    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    if files and files[0].suffix != ".parquet":
+        raise UserError(f"{path} is not a parquet file or a folder")
+    try:
+        if files:
+            for file in files:
+                if not pq.read_metadata(file).num_rows:
+                    raise UserError(f"{file} has no rows; expected an image and a label in each")
+            loaded = {
+                part: datasets.Dataset.from_parquet([str(f) for f in chosen])
+                for part, chosen in by_part(files, path, "images").items()
+            }
+        elif any(f.suffix.lower() in IMAGE_ENDINGS for f in path.rglob("*")):
+            loaded = dict(datasets.load_dataset("imagefolder", data_dir=str(path)))
+        else:
+            raise UserError(f"{path} holds neither parquet files nor images")
+    except UserError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise UserError(f"cannot read {path}: {reason(cause)}") from error
+    return _parts(loaded, str(path), image_size)
+
+
+def _parts(loaded: dict[str, Any], name: str, image_size: int | None) -> Parts:
+    if "train" not in loaded:
+        raise UserError(f"{name} has no training part (it has {', '.join(loaded)})")
+    columns = {part: _columns(table, name) for part, table in loaded.items()}
+    named = label_values(loaded, {part: label for part, (_, label) in columns.items()}, name)
+    index = {label: i for i, label in enumerate(named)}
+    size = image_size
+    raw: dict[str, list[Any]] = {}
+    for part in ("train", "validation", "test"):
+        if part in loaded:
+            raw[part] = _encoded(loaded[part], columns[part][0])
+    if not raw["train"]:
+        raise UserError(f"{name} holds no images")
+    if size is None:
+        some = enumerate(raw["train"][:1000])
+        shapes = [_open(value, f"{name}: train", row).size for row, value in some]
+        size = min(LARGEST_DEFAULT_SIZE, min(Counter(shapes).most_common(1)[0][0]))
+    decoded = {part: _decode(values, f"{name}: {part}", size) for part, values in raw.items()}
+    channels = max(image.shape[2] for images in decoded.values() for image in images)
+    parts = {}
+    for part in raw:
+        labels = [index[label] for label in loaded[part][columns[part][1]]]
+        shape = (size, size, channels)
+        stacked = np.stack([np.broadcast_to(image, shape) for image in decoded.pop(part)])
+        images = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+        parts[part] = Split(images, torch.tensor(labels, dtype=torch.int64))
+    return parts, label_titles(loaded["train"], columns["train"][1], named)
+
+
+def _columns(table: Any, name: str) -> tuple[str, str]:
+    """Names of the image and label columns."""
+    import datasets
+
+    features = table.features
+    images = [c for c in features if isinstance(features[c], datasets.Image)]
+    images += [c for c in features if isinstance(features[c], dict) and "bytes" in features[c]]
+    image = images[0] if images else column_of(table, IMAGE_COLUMNS, "image", name)
+    return image, label_column(table, name)
+
+
+def _encoded(table: Any, column: str) -> list[Any]:
+    """The column's values as bytes or paths, not decoded one by one by the library."""
+    import datasets
+
+    if isinstance(table.features[column], datasets.Image):
+        table = table.cast_column(column, datasets.Image(decode=False))
+    return list(table[column])
+
+
+def _open(value: Any, name: str, row: int) -> Image.Image:
+    try:
+        if isinstance(value, dict):
+            source = io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"]
+            return Image.open(source)
+        pixels = np.asarray(value)
+        if pixels.ndim not in (2, 3) or not np.issubdtype(pixels.dtype, np.integer):
+            raise ValueError(f"{pixels.ndim} dimensions of {pixels.dtype}")
+        return Image.fromarray(pixels.astype(np.uint8))
+    except Exception as error:
+        raise UserError(f"{name}: row {row} is not an image that can be read") from error
+
+
+def _decode(values: Sequence[Any], name: str, size: int) -> list[npt.NDArray[np.uint8]]:
+    """Decode to `(size, size, channels)` uint8 each, with 1 channel for a grey image, else 3."""
+
+    def decode(row: int) -> npt.NDArray[np.uint8]:
+        image = _open(values[row], name, row)
+        try:
+            if image.mode.startswith("I"):
+                # Pillow would clip 16 bits to 8, which is white; keep the upper ones.
+                upper = np.asarray(image).clip(0, 65535) // 256
+                image = Image.fromarray(upper.astype(np.uint8))
+            image = image.convert("L" if image.mode in GREY_MODES else "RGB")
+        except Exception as error:
+            raise UserError(f"{name}: row {row} is not an image that can be read") from error
+        if image.size != (size, size):
+            image = _resized(image, size)
+        return np.asarray(image, dtype=np.uint8).reshape(size, size, -1)
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(decode, range(len(values)), chunksize=512))
+
+
+def _resized(image: Image.Image, size: int) -> Image.Image:
+    """Resize the short side, then crop the centre."""
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))

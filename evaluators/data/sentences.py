@@ -1,0 +1,174 @@
+"""Sentences with labels: `evaluators.dataset.Data` of padded token ids, judged by accuracy.
+
+Each sentence is `[CLS] pieces [SEP]`, filled up with padding, which attention does not see, to one
+length. Knows token ids. Does not know how words become pieces (`word_pieces.py`), nor files
+(`sentence_files.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from evaluators.accuracy.recalibration import SCORING_BATCH, share_right
+from evaluators.data.augmentation import Augmentation
+from evaluators.data.dataset import Part, drawn, only
+from evaluators.data.text import check_vocabulary
+from search_spaces.errors import UserError
+from search_spaces.ops import Shape
+from search_spaces.space import SearchSpace
+
+PADDING = 0
+"""The token id that fills sentences up."""
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Token ids `(n, sequence)` int32, filled up with `PADDING`, and labels `(n,)` int64."""
+
+    ids: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, indices: Tensor | slice) -> Sentences:
+        return Sentences(self.ids[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class SentenceData:
+    """Labelled sentences in three parts; `tokenizer` is JSON of Hugging Face's `tokenizers`."""
+
+    name: str
+    train: Sentences
+    validation: Sentences
+    test: Sentences
+    classes: tuple[str, ...]
+    vocabulary: int
+    tokenizer: str
+
+    metric: ClassVar[str] = "accuracy"
+    worst: ClassVar[float] = 0.0
+    unit: ClassVar[str] = "sentences"
+    samples: ClassVar[str] = "sentences"
+    augmentation: ClassVar[tuple[str, ...]] = ()
+    label_smoothing: ClassVar[float] = 0.1
+
+    @property
+    def sequence(self) -> int:
+        """Tokens of a sentence, padding among them."""
+        return int(self.train.ids.shape[1])
+
+    @property
+    def space_options(self) -> Mapping[str, int]:
+        """Tokens of a sentence, the number of their ids, of classes, and the padding."""
+        return {
+            "sequence": self.sequence,
+            "vocabulary": self.vocabulary,
+            "classes": len(self.classes),
+            "padding": PADDING,
+        }
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """What the outputs are called, and the padding."""
+        return {"classes": list(self.classes), "padding": PADDING}
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The tokenizer, which pads and cuts by itself."""
+        return {"tokenizer.json": self.tokenizer}
+
+    def part(self, name: Part) -> Sentences:
+        """The sentences of a part."""
+        if name == "searched":
+            parts = (self.train, self.validation)
+            return Sentences(
+                torch.cat([p.ids for p in parts]), torch.cat([p.labels for p in parts])
+            )
+        sentences: Sentences = getattr(self, name)
+        return sentences
+
+    def extent(self, part: Part) -> int:
+        """Number of sentences."""
+        return len(self.part(part))
+
+    def for_space(self, space: SearchSpace) -> SentenceData:
+        """As they are.
+
+        Raises:
+            UserError: if the space does not label sentences of these tokens.
+        """
+        shape = space.input_shape(space.largest)
+        *_, (_, (*_, last)) = space.ops(space.largest)
+        if len(shape) != 1 or last.out_shape != (len(self.classes),):
+            raise UserError(
+                f"space {space.name} does not label sentences with one of {len(self.classes)} "
+                f"classes, as {self.name} has"
+            )
+        if shape[0] > self.sequence:
+            raise UserError(
+                f"space {space.name} takes {shape[0]} tokens, the sentences of {self.name} have "
+                f"{self.sequence}"
+            )
+        check_vocabulary(self.name, self.vocabulary, space)
+        return self
+
+    def only(self, *parts: Part) -> SentenceData:
+        """The same with no sentences in all other parts."""
+        return only(self, parts)
+
+    def batches(
+        self, part: Part = "train", augmentation: Augmentation | None = None
+    ) -> SentenceBatches:
+        """Sentences as they are; nothing augments them."""
+        return SentenceBatches(self.name, self.part(part))
+
+    def score(self, network: nn.Module, part: Part, shape: Shape) -> dict[str, float]:
+        """Share of the sentences that the network labels rightly, as `accuracy`."""
+        ids, labels = self.labelled(part)
+        device = next(network.parameters()).device
+        return {"accuracy": share_right(network, self.inputs(ids, shape, device), labels)}
+
+    def labelled(self, part: Part) -> tuple[Tensor, Tensor]:
+        """Token ids `(n, sequence)` int32 and their labels."""
+        sentences = self.part(part)
+        return sentences.ids, sentences.labels
+
+    def calibration(self, count: int, seed: int, part: Part = "train") -> Tensor:
+        """Ids of random sentences of a part `(n, sequence)` int32."""
+        ids = self.part(part).ids
+        return ids[drawn(len(ids), count, seed)]
+
+    def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
+        """Their first tokens `(batch, *shape)` int64."""
+        for part in samples.split(SCORING_BATCH):
+            yield part[:, : shape[0]].long().to(device)
+
+
+@dataclass(frozen=True)
+class SentenceBatches:
+    """Sentences to train on."""
+
+    name: str
+    sentences: Sentences
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Their number and the data's name."""
+        return {"sentences": len(self), "data": self.name}
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    def draw(
+        self, indices: Tensor, generator: torch.Generator, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Token ids `(batch, sequence)` int64 and labels `(batch,)`."""
+        chosen = self.sentences[indices]
+        return chosen.ids.long().to(device), chosen.labels.to(device)

@@ -1,0 +1,167 @@
+"""Reading a text to be modelled: a file, a folder of files by part, or one of the hub.
+
+Knows files and where a text is cut into parts. Does not know windows or networks (`text.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluators.data.table_files import (
+    TABLE_ENDINGS,
+    Tables,
+    by_part,
+    column_of,
+    from_files,
+    from_hub,
+    is_hub_name,
+    reason,
+)
+from evaluators.data.text import TextData, Vocabulary
+from search_spaces.errors import UserError, unknown
+from search_spaces.files import write_text
+
+TINY_SHAKESPEARE = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+)
+"""A million characters (Karpathy, "The unreasonable effectiveness of recurrent neural networks",
+2015)."""
+
+KNOWN = ("tinyshakespeare",)
+TEXT_COLUMNS = ("text", "sentence", "content", "document", "review")
+
+HELD_OUT = 0.1
+"""Share of a text that is held out for each part it does not bring: its end, no random part."""
+
+TOKENIZER = "tokenizer.json"
+
+PATIENCE = 30.0
+"""Seconds to wait for a text of the web."""
+
+
+def load_text(name: str) -> TextData:
+    """Load a text by name or from a path.
+
+    Args:
+        name: `tinyshakespeare`, any `owner/name` of the Hugging Face hub that has a column of text,
+            a text file, a parquet, CSV or JSON-lines file with such a column, or a folder of text
+            files (`train*.txt`, perhaps `validation*` and `test*`). Tokens are characters; with a
+            `tokenizer.json` of Hugging Face's `tokenizers` in the folder, that one's pieces.
+
+    Raises:
+        UserError: for an unknown name, or files that hold no text.
+    """
+    path = Path(name)
+    tokenizer = ""
+    if path.is_dir():
+        texts = _folder(path)
+        if (path / TOKENIZER).is_file():
+            tokenizer = _read(path / TOKENIZER)
+    elif path.suffix.lower() in TABLE_ENDINGS and path.is_file():
+        texts = _joined(from_files([path], path, "text"), name)
+    elif path.exists():
+        texts = {"train": _read(path)}
+    elif name in KNOWN:
+        texts = {"train": _fetched(TINY_SHAKESPEARE)}
+    elif is_hub_name(name):
+        texts = _joined(from_hub(name, "a text file"), name)
+    elif "/" in name or "." in name:
+        raise UserError(f"no data at '{name}': expected a text file, a folder of them, or a name")
+    else:
+        raise unknown("text", name, KNOWN)
+    for part, text in texts.items():
+        if not text:
+            raise UserError(f"{name}: the {part} part is empty, expected text")
+    vocabulary, tokens = _pieces(texts, tokenizer, name) if tokenizer else _characters(texts)
+    tokens = _complete(tokens)
+    return TextData(name, tokens["train"], tokens["validation"], tokens["test"], vocabulary)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a text file in UTF-8: {reason(error)}") from error
+
+
+def _folder(path: Path) -> dict[str, str]:
+    files = sorted(path.rglob("*.txt"))
+    if not files:
+        raise UserError(f"{path} holds no text files (*.txt)")
+    chosen = by_part(files, path, "text").items()
+    return {part: "".join(_read(file) for file in of_part) for part, of_part in chosen}
+
+
+def _fetched(address: str) -> str:
+    """A text of the web, kept where `datasets` keeps what it fetches."""
+    from datasets import config
+
+    kept = Path(config.HF_DATASETS_CACHE) / "texts" / address.rpartition("://")[2].replace("/", "-")
+    if not kept.exists():
+        try:
+            with urlopen(address, timeout=PATIENCE) as answer:
+                text = answer.read().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"cannot fetch {address} ({reason(error)}); give a text file instead"
+            ) from error
+        write_text(kept, text)
+    return _read(kept)
+
+
+def _joined(tables: Tables, name: str) -> dict[str, str]:
+    """The rows of each part as lines of one text."""
+    if "train" not in tables:
+        raise UserError(f"{name} has no training part (it has {', '.join(tables)})")
+    texts: dict[str, str] = {}
+    for part in ("train", "validation", "test"):
+        if part in tables:
+            rows = tables[part][column_of(tables[part], TEXT_COLUMNS, "text", name)]
+            if not all(isinstance(row, str) for row in rows):
+                raise UserError(f"{name}: a row of {part} has no text")
+            texts[part] = "".join(row if row.endswith("\n") else row + "\n" for row in rows)
+    return texts
+
+
+def _characters(texts: dict[str, str]) -> tuple[Vocabulary, dict[str, Tensor]]:
+    """Characters as tokens, numbered in order: those of all parts, as with names of classes."""
+    points = {part: np.frombuffer(t.encode("utf-32-le"), np.uint32) for part, t in texts.items()}
+    alphabet = np.unique(np.concatenate(list(points.values())))
+    tokens = {
+        part: torch.from_numpy(np.searchsorted(alphabet, p).astype(np.int32))
+        for part, p in points.items()
+    }
+    return Vocabulary(len(alphabet), "".join(map(chr, alphabet))), tokens
+
+
+def _pieces(
+    texts: dict[str, str], tokenizer: str, name: str
+) -> tuple[Vocabulary, dict[str, Tensor]]:
+    from tokenizers import Tokenizer
+
+    try:
+        read: Any = Tokenizer.from_str(tokenizer)
+    except Exception as error:
+        raise UserError(f"{name}/{TOKENIZER} is no tokenizer: {reason(error)}") from error
+    tokens = {
+        part: torch.tensor(read.encode(text, add_special_tokens=False).ids, dtype=torch.int32)
+        for part, text in texts.items()
+    }
+    return Vocabulary(read.get_vocab_size(), tokenizer=tokenizer), tokens
+
+
+def _complete(tokens: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Cut the parts that are missing off the end of the training part."""
+    held = round(HELD_OUT * len(tokens["train"]))
+    for missing in ("test", "validation"):
+        if missing not in tokens:
+            train = tokens["train"]
+            rest = len(train) - held
+            tokens = {**tokens, "train": train[:rest], missing: train[rest:]}
+    return tokens

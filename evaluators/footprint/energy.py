@@ -1,0 +1,199 @@
+"""Energy of a training or of an inference, from compute, memory traffic, power and utilisation.
+
+    busy = max(operations / (peak * u), bytes / (bandwidth * u_b))        seconds
+    t    = busy + kernels * launch, or the measured time
+    E    = (P_idle + P_host) * t + (P_tdp - P_idle) * load * busy         joules
+
+A device draws its idle power all the time and more while it is busy; how much more is `load`, which
+is below one even when every unit has work. Operations are two for each multiply-accumulate, and a
+training is three times its forward pass, as in datasheets and in the papers that docs/carbon.md
+compares with. No constant of joules a FLOP goes in: that ratio comes out (`per_operation`), since
+it depends on the utilisation more than on the chip.
+
+Does not know what a device reaches and draws: `power.py`; nor grids and carbon: `carbon.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evaluators.costs.tables import Price
+from evaluators.footprint.power import (
+    LOAD,
+    inference_utilisation,
+    launch_factors,
+    peak_factor,
+    power_factors,
+    precision_of,
+    traffic_factors,
+    training_utilisation,
+)
+from evaluators.footprint.uncertainty import Estimate, Factor, Values, given
+from hardware_profiles.device import Device, Precision
+from hardware_profiles.latency.protocol import Latency
+from hardware_profiles.latency.roofline import BYTES, SHARES
+from hardware_profiles.latency.traffic import ops_bytes
+from search_spaces.errors import UserError
+from search_spaces.ops import Op
+
+JOULES_PER_KWH = 3.6e6
+OPERATIONS_PER_MAC = 2
+
+TRAINING_PASSES = 3
+"""Forward passes that one step of training costs: gradients of inputs and weights are one each."""
+
+
+def training_energy(
+    device: Device,
+    *,
+    operations: float | None = None,
+    hours: float | None = None,
+    count: int = 1,
+    precision: str | None = None,
+    utilisation: float | None = None,
+    host_watts: float | None = None,
+) -> Estimate:
+    """Electricity of a training run in kWh, at the servers' plugs.
+
+    Args:
+        operations: of the whole run, forward and backward, two for each MAC. Memory traffic is not
+            asked for: a utilisation of whole runs has its waiting in it.
+        hours: instead of operations: what the run took, on `count` devices all the while.
+
+    Raises:
+        UserError: unless exactly one of operations and hours is given; for what is not above zero,
+            a utilisation above one, or a precision that the device has no peak for.
+    """
+    if (operations is None) == (hours is None):
+        raise UserError("expected either the operations or the hours of a training, not both")
+    watts = power_factors(device, host_watts)
+    if operations is None:
+        if count < 1:
+            raise UserError(f"{count} devices: expected at least 1")
+        taken = given("hours", _above_zero("hours", hours), "h")
+        factors = (taken, given("devices", count, ""), *watts)
+        return Estimate(
+            "training", "kWh", factors, lambda v: v["hours"] * v["devices"] * _watts(v) / 1e3
+        )
+    hours_of_one = device_hours(device, operations, precision, utilisation)
+
+    def formula(v: Values) -> float:
+        return hours_of_one.formula(v) * _watts(v) / 1e3
+
+    return Estimate("training", "kWh", (*hours_of_one.factors, *watts), formula)
+
+
+def device_hours(
+    device: Device,
+    operations: float,
+    precision: str | None = None,
+    utilisation: float | None = None,
+) -> Estimate:
+    """Hours that one device takes for the operations of a training."""
+    chosen = precision_of(device, precision)
+    peak, share = peak_factor(device, chosen), training_utilisation(chosen, utilisation)
+    work = given("operations of training", _above_zero("operations", operations), "FLOP")
+
+    def formula(v: Values) -> float:
+        return v[work.name] / (v[peak.name] * v[share.name]) / 3600
+
+    return Estimate("device hours", "h", (work, peak, share), formula)
+
+
+def inference_energy(
+    device: Device,
+    *,
+    macs: float,
+    memory_bytes: float | None = None,
+    seconds: float | None = None,
+    kernels: int = 0,
+    precision: str | None = None,
+    utilisation: float | None = None,
+    host_watts: float | None = None,
+) -> Estimate:
+    """Electricity of one inference in joules, at the plug.
+
+    Args:
+        memory_bytes: read and written, weights among them; without, only compute takes time.
+        seconds: the measured latency; without, the roofline's.
+        kernels: that are started one after another, where the latency is not measured.
+
+    Raises:
+        UserError: as for `training_energy`.
+    """
+    chosen = precision_of(device, precision)
+    peak, share = peak_factor(device, chosen), inference_utilisation(device, utilisation)
+    work = given("operations of one", OPERATIONS_PER_MAC * _above_zero("MACs", macs), "FLOP")
+    factors: list[Factor] = [work, peak, share]
+    if memory_bytes is not None:
+        factors += traffic_factors(device, _above_zero("memory traffic", memory_bytes))
+    if seconds is not None:
+        factors.append(given("latency", _above_zero("latency", seconds), "s"))
+    elif kernels:
+        factors += launch_factors(device, kernels)
+
+    def formula(v: Values) -> float:
+        busy = v[work.name] / (v[peak.name] * v[share.name])
+        if "memory traffic" in v:
+            busy = max(busy, v["memory traffic"] / (v["bandwidth"] * v["bandwidth utilisation"]))
+        waiting = v["kernels"] * v["kernel launch"] if "kernels" in v else 0.0
+        time = v.get("latency", busy + waiting)
+        return (v["idle power"] + v["host power"]) * time + _more(v) * min(busy, time)
+
+    return Estimate("inference", "J", (*factors, *power_factors(device, host_watts)), formula)
+
+
+def per_operation(energy: Estimate, operations: float) -> Estimate:
+    """Picojoules for each operation (two a MAC) of work that took `energy` in kWh."""
+    scale = JOULES_PER_KWH * 1e12 / _above_zero("operations", operations)
+    return energy.times("energy an operation", "pJ/FLOP", scale=scale)
+
+
+def energy_price(
+    device: Device, latency: Latency, *, precision: Precision | None = None, batch: int = 1
+) -> Price:
+    """A column of cost tables: millijoules that a block adds to one inference, on the device alone.
+
+    The block's time is that of `latency`; within it the device is busy for as long as the roofline
+    says of its MACs and bytes, and idle else. Summed over blocks. There is no range, for the column
+    is to order architectures; `inference_energy` has one, at the same defaults.
+
+    Args:
+        precision: of arithmetic and bytes; by default fp32, or what the device has.
+        batch: samples of the inference that `latency` is for.
+
+    Raises:
+        UserError: for a precision that the device has no peak for.
+    """
+    known = device.peak_flops
+    chosen = precision_of(device, precision or ("fp32" if "fp32" in known else None))
+    shares = SHARES[device.kind]
+    rate = known[chosen].value * shares.compute
+    bandwidth = device.bandwidth_bytes_per_s.value * shares.bandwidth
+    idle = device.idle_watts.value
+    more = max(0.0, device.tdp_watts.value - idle) * LOAD.value
+
+    def millijoules(ops: Sequence[Op]) -> float:
+        milliseconds = latency.milliseconds(ops)
+        weights, activations = ops_bytes(ops, BYTES[chosen])
+        operations = OPERATIONS_PER_MAC * batch * sum(op.macs for op in ops)
+        busy = 1e3 * max(operations / rate, (weights + batch * activations) / bandwidth)
+        return idle * milliseconds + more * min(busy, milliseconds)
+
+    return millijoules
+
+
+def _watts(v: Values) -> float:
+    """Power of a device that is busy, and of what is around it."""
+    return v["idle power"] + v["host power"] + _more(v)
+
+
+def _more(v: Values) -> float:
+    """What a busy device draws beyond its idle power."""
+    return max(0.0, v["TDP"] - v["idle power"]) * v[LOAD.name]
+
+
+def _above_zero(what: str, value: float | None) -> float:
+    if value is None or not 0 < value < float("inf"):
+        raise UserError(f"{what} = {value:g}: expected above zero")
+    return value

@@ -1,0 +1,275 @@
+"""`nas profile`: from what a user names to a counted and measured network.
+
+Knows how to load a network (`pkg.module:function`, `file.py:NAME`, an ONNX or Keras file) and how
+people write inputs. The table is in `profile_table.py`, the page in `profile_page.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from evaluators.counting.counts import Count
+from evaluators.counting.torch_counter import count_module
+from evaluators.counting.torch_profile import profile_module
+from evaluators.counting.without_memory import without_memory
+from hardware_profiles.machine import available_bytes
+from hardware_profiles.peak import measured_peak
+from nas.commands.profile.page import page
+from nas.commands.profile.table import print_profile, to_json
+from search_spaces.catalogue import load_object
+from search_spaces.errors import UserError, unknown
+from search_spaces.files import write_text
+
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+    "int64": torch.int64,
+    "int32": torch.int32,
+    "bool": torch.bool,
+}
+
+_INPUT = re.compile(r"(?:([A-Za-z_]\w*)=)?(\d+(?:x\d+)*)(?::(\w+))?")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a network: `1x3x224x224`, `1x128:int64` or `mask=1x128:bool`."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+    name: str | None = None
+
+    def tensor(self, device: str) -> Tensor:
+        """Random numbers; zeros where numbers are indices."""
+        if self.dtype.is_floating_point:
+            return torch.randn(self.shape, device=device).to(self.dtype)
+        return torch.zeros(self.shape, dtype=self.dtype, device=device)
+
+
+def parse_input(text: str) -> Input:
+    """Read an input as people write it.
+
+    Raises:
+        UserError: for anything else, with an example.
+    """
+    match = _INPUT.fullmatch(text.strip())
+    if match is None or "0" in match[2].split("x"):
+        raise UserError(
+            f"malformed input '{text}': expected sizes such as 1x3x224x224, with a type for "
+            "integers (1x128:int64) and a name for keywords (mask=1x128:bool)"
+        )
+    name, shape, dtype = match.groups()
+    if dtype is not None and dtype not in DTYPES:
+        raise unknown("type of input", dtype, DTYPES)
+    return Input(tuple(map(int, shape.split("x"))), DTYPES[dtype or "float32"], name)
+
+
+def profile_target(
+    target: str,
+    inputs: Sequence[Input],
+    *,
+    measure: bool,
+    backward: bool,
+    repeats: int,
+    device: str = "cpu",
+) -> tuple[Count, str | None]:
+    """Count what `target` names and, where it is a PyTorch network, measure it.
+
+    Returns:
+        The count, and why nothing was measured (None if it was, or was not wanted).
+
+    Raises:
+        UserError: if the target cannot be loaded or fails on the inputs.
+    """
+    suffix = Path(target).suffix
+    if suffix == ".onnx":
+        from evaluators.counting.onnx_counter import count_onnx
+
+        return count_onnx(target, _shapes(inputs)), None
+    if suffix == ".keras" or Path(target).is_dir():
+        from evaluators.counting.keras_counter import count_keras
+
+        return count_keras(target, _shapes(inputs)), None
+    if not inputs:
+        raise UserError(f"'{target}' needs its input: --input 1x3x224x224")
+    make = load_network(target)
+    args = [i for i in inputs if i.name is None]
+    kwargs = {i.name: i for i in inputs if i.name is not None}
+    with _without_noise():
+        network = _made_without_memory(make, target)
+        with torch.device("meta"):
+            count = _count(network, args, kwargs)
+        reason = None
+        if measure:
+            reason = _too_large(count, device)
+            if reason is None:
+                real = make().to(device)
+                count = profile_module(
+                    real,
+                    [i.tensor(device) for i in args],
+                    {name: i.tensor(device) for name, i in kwargs.items()},
+                    backward=backward,
+                    repeats=repeats,
+                )
+    return count, reason
+
+
+def profile_and_print(
+    target: str,
+    inputs: Sequence[str],
+    *,
+    measure: bool,
+    backward: bool,
+    repeats: int,
+    depth: int,
+    html: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """`nas profile`."""
+    parsed = [parse_input(text) for text in inputs]
+    count, note = profile_target(
+        target, parsed, measure=measure, backward=backward, repeats=repeats, device=device
+    )
+    timed = count.root.total().forward_seconds is not None
+    peak = measured_peak(device) if timed else None
+    if html is not None:
+        write_text(html, page(count, peak, note))
+    if as_json:
+        print(json.dumps(to_json(count, peak, note), indent=2))
+        return
+    # A pipe has no width of its own: give it all columns.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    print_profile(console, count, peak, note, depth=depth)
+    if html is not None:
+        console.print(f"page in {html}")
+
+
+def _count(network: nn.Module, args: Sequence[Input], kwargs: Mapping[str, Input]) -> Count:
+    try:
+        return count_module(
+            network,
+            [torch.empty(i.shape, dtype=i.dtype) for i in args],
+            {name: torch.empty(i.shape, dtype=i.dtype) for name, i in kwargs.items()},
+        )
+    except UserError as error:
+        given = [*args, *kwargs.values()]
+        if "indices" in str(error) and all(i.dtype.is_floating_point for i in given):
+            shown = "x".join(map(str, given[0].shape))
+            raise UserError(f"{error} (token ids are written {shown}:int64)") from error
+        raise
+
+
+def _shapes(inputs: Sequence[Input]) -> Mapping[str, tuple[int, ...]] | list[tuple[int, ...]]:
+    if inputs and all(i.name is not None for i in inputs):
+        return {i.name: i.shape for i in inputs if i.name is not None}
+    return [i.shape for i in inputs]
+
+
+def load_network(target: str) -> Callable[[], nn.Module]:
+    """What makes the network that `pkg.module:NAME` or `file.py:NAME` names.
+
+    NAME is a module, or a function or class that gives one when called without arguments.
+
+    Raises:
+        UserError: if it cannot be imported, or is something else.
+    """
+    reference, _, name = target.rpartition(":")
+    if not reference or not name:
+        raise UserError(
+            f"cannot profile '{target}': expected pkg.module:function, file.py:NAME, or a path "
+            "that ends in .onnx or .keras"
+        )
+    is_file = reference.endswith(".py")
+    found = load_object(target) if is_file else _imported(reference, name, target)
+    if isinstance(found, nn.Module):
+        module = found
+        return lambda: module
+    if not callable(found):
+        raise UserError(f"'{target}' is a {type(found).__name__}, expected a network or a function")
+
+    def make() -> nn.Module:
+        network = found()
+        if not isinstance(network, nn.Module):
+            raise UserError(
+                f"'{target}' gives a {type(network).__name__}, expected a torch.nn.Module"
+            )
+        return network
+
+    return make
+
+
+def _imported(reference: str, name: str, target: str) -> Any:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(reference)
+    except ModuleNotFoundError as error:
+        raise UserError(f"cannot import '{reference}' (of '{target}'): {error}") from error
+    except Exception as error:
+        raise UserError(f"'{reference}' fails: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        raise unknown(f"name in {reference}", name, [n for n in vars(module) if n[0] != "_"])
+    return getattr(module, name)
+
+
+def _made_without_memory(make: Callable[[], nn.Module], target: str) -> nn.Module:
+    try:
+        with without_memory():
+            return make()
+    except UserError:
+        raise
+    except Exception:
+        try:
+            return make()  # it may look at values while it is made
+        except UserError:
+            raise
+        except Exception as error:
+            text = (str(error).strip().splitlines() or [""])[0]
+            raise UserError(f"'{target}' fails: {type(error).__name__}: {text}") from error
+
+
+def _too_large(count: Count, device: str) -> str | None:
+    """Why the network cannot be measured here: the memory that weights, gradients and results
+    of a pass would take."""
+    needed = 8 * count.params + 2 * count.root.total().activation_bytes
+    free = torch.cuda.mem_get_info()[0] if device.startswith("cuda") else available_bytes()
+    if free and needed > 0.8 * free:
+        return (
+            f"not measured: a pass needs about {needed / 1e9:.0f} GB, {free / 1e9:.0f} GB are free"
+        )
+    return None
+
+
+@contextmanager
+def _without_noise() -> Iterator[None]:
+    """Keep what native libraries print on standard error (the profiler's marks) away from it."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    silent = os.open(os.devnull, os.O_WRONLY)
+    before = sys.stderr
+    try:
+        sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1)
+        os.dup2(silent, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        sys.stderr.close()
+        sys.stderr = before
+        os.close(kept)
+        os.close(silent)

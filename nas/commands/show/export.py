@@ -1,0 +1,143 @@
+"""`nas export`: what it does and prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evaluators.sizes import format_metric
+from nas.engine.task import Task
+from nas.progress import reporter_for
+from nas.release.bundle import Taken, check_asked, source_of, sources_of, take
+from nas.run import folder as runs
+from nas.run.folder import Run
+from search_spaces.errors import UserError
+from search_spaces.files import refuse_full, write_text
+
+INDEX = "index.json"
+
+
+def export_and_print(
+    folder: Path,
+    name: str,
+    out: Path,
+    *,
+    formats: Sequence[str],
+    int8: bool,
+    overwrite: bool,
+    quiet: bool = False,
+) -> None:
+    """`nas export RUN --arch ID`."""
+    check_asked(formats, int8=int8)
+    refuse_full(out, overwrite=overwrite)
+    run = Run(folder)
+    task = Task(run.specification, run.folder)
+    source = source_of(run, task, name)
+    with reporter_for(quiet=quiet).stage(f"exporting {source.evaluation.arch.id}"):
+        taken = take(run, task, source, out, formats=formats, int8=int8, overwrite=overwrite)
+    _print(taken)
+
+
+def export_frontier_and_print(
+    folder: Path,
+    out: Path,
+    *,
+    formats: Sequence[str],
+    int8: bool,
+    overwrite: bool,
+    quiet: bool = False,
+) -> None:
+    """`nas export RUN --all-frontier`: a folder for each network, and an index of them.
+
+    Interrupted, the same command goes on: what the index has in these formats is there already.
+    """
+    check_asked(formats, int8=int8)
+    run = Run(folder)
+    task = Task(run.specification, run.folder)
+    evaluations = run.evaluations()
+    front = {e.arch.id: e for e in run.front(evaluations)}
+    if not front:
+        done = [e for e in evaluations if e.error is None]
+        told = runs.nothing_feasible(done, run.budget) if done else "nothing evaluated yet"
+        raise UserError(f"{folder} has no frontier to export: {told}")
+    wanted = {"formats": sorted(formats), "int8": int8}
+    known = _index(out, overwrite=overwrite)
+    there = {
+        entry["id"] for entry in known if {k: entry.get(k) for k in wanted} == wanted
+        and (out / entry["id"] / "efficiency.json").is_file()
+    }  # fmt: skip
+    entries = [entry for entry in known if entry["id"] in there & front.keys()]
+    missing = [e for name, e in front.items() if name not in there]
+    reporter = reporter_for(quiet=quiet)
+    for number, source in enumerate(sources_of(run, task, missing), start=1):
+        identity = source.evaluation.arch.id
+        with reporter.stage(f"exporting {identity}, {number} of {len(missing)}"):
+            place = out / identity
+            taken = take(run, task, source, place, formats=formats, int8=int8, overwrite=True)
+        entries.append(
+            {
+                "id": identity,
+                "weights": taken.weights,
+                **wanted,
+                "macs": source.evaluation.metrics["macs"],
+                "params": source.evaluation.metrics["params"],
+                "scores": [
+                    {
+                        name: getattr(result, name)
+                        for name in ("split", "metric", "value", "precision")
+                    }
+                    for result in taken.results
+                ],
+            }
+        )
+        entries.sort(key=lambda entry: float(entry["macs"]))
+        content = {"run": run.folder.name, "space": task.space.name, "networks": entries}
+        write_text(out / INDEX, json.dumps(content, indent=1) + "\n")
+    Console(highlight=False).print(
+        f"{len(entries)} networks of the frontier in {out}, {len(entries) - len(missing)} of them "
+        f"there before; listed in {out / INDEX}",
+        soft_wrap=True,
+    )
+
+
+def _index(out: Path, *, overwrite: bool) -> list[dict[str, Any]]:
+    """What is in a folder already, by its index; the folder is new or one of these."""
+    try:
+        content = json.loads((out / INDEX).read_text(encoding="utf-8"))
+        return [] if overwrite else list(content["networks"])
+    except FileNotFoundError:
+        refuse_full(out, overwrite=overwrite)
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot read {out / INDEX}: {error}") from error
+
+
+def _print(taken: Taken) -> None:
+    console = Console(highlight=False)
+    checked = ", ".join(f"{name} {worst:.1g}" for name, worst in taken.checked.items())
+    console.print(
+        f"{taken.identity} with {taken.weights} weights in {taken.folder}: "
+        f"{', '.join(taken.files)}",
+        soft_wrap=True,
+        markup=False,
+    )
+    console.print(
+        f"checked in a fresh process, largest differences of outputs: {checked}", soft_wrap=True
+    )
+    for result in taken.results:
+        interval = ""
+        if result.interval_95 is not None:
+            low, high = (format_metric(result.metric, value) for value in result.interval_95)
+            interval = f" (95 % interval {low} to {high})"
+        console.print(
+            f"{result.split} {result.metric}, {result.precision}: "
+            f"{format_metric(result.metric, result.value)}{interval} on {result.samples} "
+            f"{result.unit}",
+            soft_wrap=True,
+        )
+    for note in taken.notes:
+        console.print(note, soft_wrap=True, markup=False)

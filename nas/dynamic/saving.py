@@ -1,0 +1,140 @@
+"""Writing a dynamic network from a trained supernet: a folder that is checked before it is kept.
+
+Each subnet's batch-norm statistics are measured as for a score, and its outputs there must be
+those of the loaded folder. Knows which subnets belong in it; does not know how a run is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from evaluators.accuracy.inherited import InheritedAccuracy
+from evaluators.costs.tables import CONVENTION, CostTables
+from nas.dynamic.files import Subnet, write
+from nas.dynamic.network import DynamicNetwork, measured
+from search_spaces.architecture import Architecture
+from search_spaces.errors import UserError
+from search_spaces.files import refuse_full, write_folder
+
+TOLERANCE = 1e-4
+CHECKED_BATCH = 2
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `save_dynamic` wrote: its subnets, the cheapest first."""
+
+    folder: Path
+    subnets: tuple[Subnet, ...]
+
+    @property
+    def range(self) -> float:
+        """MACs of the largest subnet as a multiple of the smallest's."""
+        return self.subnets[-1].macs / self.subnets[0].macs
+
+
+def save_dynamic(
+    evaluator: InheritedAccuracy,
+    archs: Iterable[Architecture],
+    tables: CostTables,
+    folder: Path,
+    *,
+    known: Mapping[str, float] | None = None,
+    ends: bool = True,
+    overwrite: bool = False,
+    on_subnet: Callable[[int, int], None] | None = None,
+) -> Saved:
+    """Write the subnets `archs` of a trained supernet as one dynamic network.
+
+    Args:
+        evaluator: over the supernet's weights; its data are images.
+        archs: each is taken once.
+        known: accuracy by architecture id where it was measured already, with this evaluator.
+        ends: take the space's smallest and largest networks too, so that the whole range of
+            compute is there.
+        on_subnet: called after each subnet with (subnets done, all subnets).
+
+    Raises:
+        UserError: for a folder that is not empty, a space whose networks do not take images, a
+            failed check, or a place that cannot be written. Nothing half-written is left.
+    """
+    refuse_full(folder, overwrite=overwrite)
+    space, data, known = tables.space, evaluator.data, known or {}
+    if len(space.input_shape(space.largest)) != 3:
+        raise UserError(f"a dynamic network takes images, but space {space.name} does not")
+    every = list(dict.fromkeys([*archs, *((space.smallest, space.largest) if ends else ())]))
+    subnets, expected = [], {}
+    tensors = _shared(evaluator)
+    for done, arch in enumerate(every, start=1):
+        network = evaluator.recalibrated(arch)
+        shape = space.input_shape(arch)
+        score = known.get(arch.id)
+        if score is None:
+            score = data.score(network, "validation", shape)["accuracy"]
+        subnets.append(
+            Subnet(arch.id, dict(arch), space.ops(arch), shape, tables.cost(arch), score)
+        )
+        network = network.to("cpu")
+        buffers = measured(network)
+        if buffers:
+            flat = torch.cat([buffer.flatten() for buffer in buffers.values()])
+            tensors[f"statistics.{arch.id}"] = flat
+        expected[arch.id] = _outputs(network, shape)
+        if on_subnet is not None:
+            on_subnet(done, len(every))
+    about = {
+        "space": space.name,
+        "data": data.name,
+        "image_size": data.space_options["image_size"],
+        **data.description,
+        "validation_images": data.extent("validation"),
+        "convention": CONVENTION,
+    }
+
+    def fill(place: Path) -> None:
+        write(place, subnets, tensors, about)
+        check(DynamicNetwork.load(place), expected)
+
+    write_folder(folder, fill, overwrite=overwrite)
+    return Saved(folder, tuple(sorted(subnets, key=lambda s: (s.macs, s.id))))
+
+
+def check(network: DynamicNetwork, expected: Mapping[str, Tensor]) -> None:
+    """Hold every subnet's outputs against those that it should have.
+
+    Raises:
+        UserError: for one that differs by more than `TOLERANCE` (of the largest, where
+            that is above 1).
+    """
+    for subnet in network.subnets:
+        network.use(subnet)
+        given = _outputs(network, subnet.input_shape)
+        wanted = expected[subnet.id]
+        difference = float((given - wanted).abs().max() / wanted.abs().max().clamp_min(1))
+        if not difference <= TOLERANCE:
+            raise UserError(
+                f"export failed its check: outputs of subnet {subnet.id} differ by {difference:.2g}"
+            )
+
+
+@torch.no_grad()
+def _outputs(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    logits: Tensor = network(torch.randn(CHECKED_BATCH, *shape, generator=generator))
+    return logits
+
+
+def _shared(evaluator: InheritedAccuracy) -> dict[str, Tensor]:
+    """The supernet's weights, by the names that they have in a dynamic network."""
+    supernet = evaluator.supernet
+    assert isinstance(supernet, nn.Module)
+    names = ((name.split("."), tensor) for name, tensor in supernet.named_parameters())
+    return {
+        f"shared.{block}.{op}.{name}": tensor.detach().cpu()
+        for (_, block, _, op, name), tensor in names
+    }

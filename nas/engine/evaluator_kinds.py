@@ -1,0 +1,81 @@
+"""What scores candidates: a specification's evaluator, from its name to something to call.
+
+Knows the kinds of evaluators and what each needs and gives. Does not train anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal
+
+from evaluators.accuracy.zero_cost_proxies import PROXIES
+from search_spaces.architecture import Architecture
+from search_spaces.catalogue import load_object
+from search_spaces.errors import UserError, unknown
+
+Kind = Literal["supernet", "train", "proxy", "table", "function"]
+
+TABLE = "table:"
+
+DEFAULT_DATA = "digits"
+"""The images where some are needed and none were asked for."""
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of evaluator that a name means.
+
+    Raises:
+        UserError: for a name that means none.
+    """
+    if name in ("supernet", "train"):
+        return name  # type: ignore[return-value]
+    if name in PROXIES:
+        return "proxy"
+    if name.startswith(TABLE):
+        return "table"
+    if ".py:" in name:
+        return "function"
+    known = ("supernet", "train", *PROXIES, "table:FILE", "file.py:FUNCTION")
+    raise unknown("evaluator", name, known)
+
+
+def needs_images(kind: Kind) -> bool:
+    """Whether an evaluator of this kind looks at images."""
+    return kind in ("supernet", "train", "proxy")
+
+
+@dataclass(frozen=True)
+class UserFunction:
+    """A user's function of an architecture as an evaluator.
+
+    It gives metrics by name, or one number, which is the accuracy.
+    """
+
+    function: Callable[[Architecture], Any]
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        """Score one architecture.
+
+        Raises:
+            TypeError: if what the function gives is neither.
+        """
+        given = self.function(arch)
+        if isinstance(given, Mapping):
+            return {str(name): float(value) for name, value in given.items()}
+        if isinstance(given, Real):
+            return {"accuracy": float(given)}
+        raise TypeError(f'the evaluator gave {given!r:.80}, expected {{"accuracy": number}}')
+
+
+def user_function(reference: str) -> UserFunction:
+    """The evaluator that `file.py:FUNCTION` names.
+
+    Raises:
+        UserError: when there is no such function.
+    """
+    found = load_object(reference)
+    if not callable(found):
+        raise UserError(f"'{reference}' is a {type(found).__name__}, expected a function")
+    return UserFunction(found)

@@ -1,0 +1,60 @@
+"""Networks that start from nothing: what a winner is trained from where no supernet was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from evaluators.accuracy.inherited import InheritedAccuracy
+from nas.engine.task import Task
+from nas.supernet.shared_weights import Supernet
+from search_spaces.architecture import Architecture
+from search_spaces.networks.modules import build, channels_last
+from search_spaces.space import SearchSpace
+
+
+class Weights(Protocol):
+    """Where an architecture's training starts."""
+
+    @property
+    def calibration(self) -> Tensor:
+        """Training samples to measure batch norms on."""
+        ...
+
+    def recalibrated(self, arch: Architecture) -> nn.Module:
+        """The network to train on, in evaluation mode."""
+        ...
+
+
+@dataclass(frozen=True)
+class FreshWeights:
+    """Newly initialised networks; the same for the same seed."""
+
+    space: SearchSpace
+    calibration: Tensor
+    seed: int
+
+    @classmethod
+    def of(cls, task: Task) -> FreshWeights:
+        """For the task's space and training samples."""
+        return cls(task.space, task.calibration, task.specification.seed)
+
+    def recalibrated(self, arch: Architecture) -> nn.Module:
+        """A network of its own initialisation, in evaluation mode."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return channels_last(build(self.space, arch)).eval()
+
+
+def fresh_supernet(task: Task) -> Supernet:
+    """The task's supernet on its device, newly initialised; the same for the same seed."""
+    torch.manual_seed(task.specification.seed)
+    return channels_last(Supernet(task.space).to(task.specification.device))
+
+
+def inherited_from(supernet: Supernet, task: Task) -> InheritedAccuracy:
+    """The evaluator over a supernet's weights: what every search of the task scores with."""
+    return InheritedAccuracy(supernet, task.data, task.calibration)

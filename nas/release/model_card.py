@@ -1,0 +1,277 @@
+"""The model card: what a network is, costs, reaches and took, with Hugging Face's metadata.
+
+Says what is known and where it comes from, and nothing else. Does not find anything out
+(`facts.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluators.accuracy.exit_accuracy import AVERAGE
+from evaluators.data.images import HUB_NAMES
+from evaluators.sizes import format_metric, format_size
+from nas.engine.exit_winner import leaving
+from nas.exports import executorch_file, onnx_file, pt2_file, quantised
+from nas.exports.formats import FILES
+from nas.exports.source import hugging_face, python_source
+from nas.release import picture
+from nas.release.efficiency import EfficiencyRecord, Measured, Result
+from nas.release.facts import Facts
+
+FILE = "README.md"
+
+GRAMS = 1e3
+
+
+def write(
+    facts: Facts,
+    config: Mapping[str, Any],
+    record: EfficiencyRecord,
+    files: Sequence[str],
+    kind: hugging_face.Kind | None,
+) -> str:
+    """The text of `README.md`.
+
+    Args:
+        files: names of what is in the folder.
+        kind: of the network, where it has Hugging Face's layout.
+    """
+    parts = [
+        _metadata(facts, config, kind, files),
+        f"# {config['space']} {facts.identity}",
+        _opening(facts, config),
+        f"![The blocks in order, as wide as they are costly]({picture.FILE})",
+        _counts(config),
+        _exits(config),
+        _scores(facts.results),
+        _latency(record),
+        _use(files, kind, config),
+        _made(facts, config),
+        _footprint(facts),
+        _commands(facts, files),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _metadata(
+    facts: Facts, config: Mapping[str, Any], kind: hugging_face.Kind | None, files: Sequence[str]
+) -> str:
+    """What the hub reads, as YAML; strings as JSON writes them, which YAML reads."""
+    lines = ["---"]
+    loads = kind is not None and "config.json" in files
+    lines.append(f"library_name: {'transformers' if loads else 'pytorch'}")
+    if kind is not None:
+        lines.append(f"pipeline_tag: {kind}")
+    lines.append("tags:\n- neural-architecture-search\n- budget-nas")
+    hub = HUB_NAMES.get(facts.data, facts.data)
+    if "/" in hub and not Path(hub).exists():
+        lines.append(f"datasets:\n- {json.dumps(hub)}")
+    if facts.results:
+        lines.append(f"metrics:\n- {facts.results[0].metric}")
+    if facts.footprint is not None:
+        foot = facts.footprint
+        lines.append(
+            "co2_eq_emissions:\n"
+            f"  emissions: {foot.kg_co2e * GRAMS:.6g}\n"  # the hub's unit is grams
+            f"  source: {json.dumps(foot.measured_by)}\n"
+            '  training_type: "architecture search and training"\n'
+            f"  geographical_location: {json.dumps(foot.region)}"
+        )
+    tests = [result for result in facts.results if result.split == "test"]
+    if tests and kind is not None:
+        test = tests[0]
+        lines.append(
+            f"model-index:\n- name: {json.dumps(str(config['space']) + ' ' + facts.identity)}\n"
+            f"  results:\n  - task:\n      type: {kind}\n    dataset:\n"
+            f"      name: {json.dumps(test.data)}\n      type: {json.dumps(test.data)}\n"
+            f"      split: {test.split}\n    metrics:\n    - type: {test.metric}\n"
+            f"      value: {test.value:.6g}"
+        )
+    return "\n".join([*lines, "---"])
+
+
+def _opening(facts: Facts, config: Mapping[str, Any]) -> str:
+    size = "x".join(map(str, config["input_shape"]))
+    shape = f"{size} token ids" if len(config["input_shape"]) == 1 else f"images of {size}"
+    how = ", cut to fewer FLOPs" if "cut" in config else ""
+    how = ", with early exits" if "exits" in config else how
+    return (
+        f"A network found by budget-nas in its space `{config['space']}`{how}, with {facts.source} "
+        f"weights. It takes {shape}."
+    )
+
+
+def _counts(config: Mapping[str, Any]) -> str:
+    costs = config["costs"]
+    rows = [
+        ("FLOPs (multiply-accumulates)", f"{costs['macs']:,}"),
+        ("parameters", f"{costs['params']:,}"),
+        ("peak of activations", format_size(costs["memory"], "B")),
+    ]
+    return f"## Counts\n\n{_table(('', 'one sample'), rows)}\n\n{config['convention']}"
+
+
+def _exits(config: Mapping[str, Any]) -> str:
+    """Where samples leave, as it was on the test part."""
+    metrics = config["metrics"]
+    if "exits" not in config or AVERAGE not in metrics:
+        return ""
+    rows = [(*cells, f"{macs:,}") for *cells, macs in leaving(metrics)]
+    heads = ("leaves after", "from margin", "share of the test part", "FLOPs")
+    return (
+        f"## Early exits\n\n{metrics[AVERAGE]:,.0f} FLOPs in the mean, with the exits' heads; "
+        f"the counts above are of the network without them.\n\n{_table(heads, rows)}"
+    )
+
+
+def _scores(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    rows = []
+    for result in results:
+        interval = ""
+        if result.interval_95 is not None:
+            low, high = (format_metric(result.metric, value) for value in result.interval_95)
+            interval = f"{low} to {high}"
+        note = "which the search never saw" if result.split == "test" else "as the search scored it"
+        rows.append(
+            (
+                f"{result.metric}, {result.precision}",
+                format_metric(result.metric, result.value),
+                interval,
+                f"{result.data}, {result.split}: {result.samples:,} {result.unit}, {note}",
+            )
+        )
+    heads = ("metric", "value", "95 % interval", "on")
+    return f"## Scores\n\n{_table(heads, rows)}"
+
+
+def _latency(record: EfficiencyRecord) -> str:
+    if not record.measured and not record.estimated:
+        return ""
+    text = "## Latency"
+    if record.measured:
+        first = record.measured[0]
+        rows = [_timing(measured) for measured in record.measured]
+        heads = ("scenario", "file", "batch", "threads", "p50", "p90", "p99", "a second", "queries")
+        text += (
+            f"\n\n{_table(heads, rows)}\n\nMeasured on {first.hardware.processor}, "
+            f"{first.hardware.cores} cores, {first.hardware.system}, with whatever else ran there; "
+            f"{first.manner}."
+        )
+    if record.estimated:
+        rows = [
+            (
+                known.device,
+                f"{known.latency_ms:.4g} ms",
+                "" if known.energy_mj is None else f"{known.energy_mj:.4g} mJ",
+                known.source,
+            )
+            for known in record.estimated
+        ]
+        text += f"\n\n{_table(('device', 'latency', 'energy', 'from'), rows)}"
+    return text
+
+
+def _timing(measured: Measured) -> tuple[str, ...]:
+    times = (measured.p50_ms, measured.p90_ms, measured.p99_ms)
+    return (
+        measured.scenario,
+        f"{measured.file}, {measured.runtime}",
+        str(measured.batch),
+        str(measured.threads),
+        *(f"{value:.3g} ms" for value in times),
+        f"{measured.samples_per_second:.4g}",
+        str(measured.queries),
+    )
+
+
+def _use(files: Sequence[str], kind: hugging_face.Kind | None, config: Mapping[str, Any]) -> str:
+    """How each file is used."""
+    lines = []
+    if hugging_face.FILE in files and kind is not None:
+        auto = hugging_face.AUTO[kind]
+        lines.append(
+            f"from transformers import {auto}\n\n"
+            f'network = {auto}.from_pretrained("FOLDER", trust_remote_code=True)'
+        )
+    if python_source.FILE in files:
+        lines.append(
+            f"from network import load  # {python_source.FILE}, plain PyTorch\n\nnetwork = load()"
+        )
+    if pt2_file.FILE in files:
+        lines.append(f'import torch\n\nnetwork = torch.export.load("{pt2_file.FILE}").module()')
+    if executorch_file.FILE in files:
+        lines.append(
+            "from executorch.runtime import Runtime  # one sample at a time\n\n"
+            f'program = Runtime.get().load_program("{executorch_file.FILE}")\n'
+            '(logits,) = program.load_method("forward").execute([sample])'
+        )
+    for name in (onnx_file.FILE, quantised.FILE):
+        if name in files:
+            taken = "images" if "mean" in config else "tokens"
+            lines.append(
+                f'import onnxruntime\n\nsession = onnxruntime.InferenceSession("{name}")\n'
+                f'(logits,) = session.run(None, {{"{taken}": {taken}}})'
+            )
+    if "config.json" in files:
+        lines.append('import nas  # budget-nas\n\nnetwork = nas.load("FOLDER")')
+    prepared = ""
+    if "mean" in config:
+        mean, std = (", ".join(map(str, config[name])) for name in ("mean", "std"))
+        prepared = (
+            f"Images are float32 from 0 to 1, resized to {config['input_shape'][-1]} pixels "
+            f"(bilinear, antialiased), less ({mean}), divided by ({std}). "
+        )
+    blocks = "\n\n".join(f"```python\n{line}\n```" for line in lines)
+    return f"## Use\n\n{prepared}Any batch size will do.\n\n{blocks}"
+
+
+def _made(facts: Facts, config: Mapping[str, Any]) -> str:
+    split = ", ".join(f"{name} {count:,}" for name, count in facts.parts.items())
+    choices = config["architecture"]["choices"]
+    rows = [(name, str(value)) for name, value in choices.items()]
+    versions = ", ".join(f"{name} {value}" for name, value in facts.versions.items())
+    return (
+        f"## How it was made\n\nData: {facts.data}, {split} {facts.unit}. Seed {facts.seed}. "
+        f"Made with {versions}.\n\n<details><summary>The architecture's {len(rows)} choices"
+        f"</summary>\n\n{_table(('choice', 'value'), rows)}\n\n</details>"
+    )
+
+
+def _footprint(facts: Facts) -> str:
+    parts = []
+    if facts.footprint is not None:
+        foot = facts.footprint
+        grams = [value * GRAMS for value in (foot.kg_co2e, foot.kg_co2e_low, foot.kg_co2e_high)]
+        parts.append(
+            f"Search and training took {foot.kwh * 1e3:.4g} Wh and {grams[0]:.4g} g CO2e "
+            f"({grams[1]:.3g} to {grams[2]:.3g}, grid {foot.region}), by {foot.measured_by}. It "
+            f"covers {foot.covers}."
+        )
+    if facts.greenscore is not None:
+        parts.append(f"GreenScore {facts.greenscore:.4f}: {facts.greenscore_formula}.")
+    return "## Energy and carbon\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def _commands(facts: Facts, files: Sequence[str]) -> str:
+    formats = [label for label, name in FILES.items() if name in files]
+    int8 = " --int8" if quantised.FILE in files else ""
+    trained = ""
+    if facts.training is not None:
+        trained = f"nas train {facts.run} --arch {facts.identity}{facts.training}\n"
+    settings = json.dumps(facts.settings, indent=1)
+    return (
+        "## The commands that made it\n\n```\nnas search --config search.json --out "
+        f"{facts.run}\n{trained}nas export {facts.run} --arch {facts.name} --format "
+        f"{','.join(formats)}{int8} --out FOLDER\n```\n\n`search.json`:\n\n```json\n{settings}\n```"
+    )
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in lines)

@@ -1,0 +1,118 @@
+"""Latency and throughput of an exported file on this machine, by scenario.
+
+Single stream: one sample after another on one thread, percentiles of latency. Offline: large
+batches on all cores, samples a second. As many queries as fit into a few seconds; how many is part
+of the record, and that other programs ran meanwhile is not known to it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from hardware_profiles.machine import cores, describe
+from nas.exports.onnx_file import example
+from nas.exports.onnx_network import OnnxNetwork
+from nas.release.efficiency import Hardware, Measured
+from search_spaces.serial import Blocks
+
+SECONDS = 1.5
+"""Of each scenario, about."""
+
+WARM_UP = 3
+FEWEST = 5
+MOST = 1000
+BATCH = 32
+
+Precision = Literal["fp32", "int8"]
+
+
+def hardware() -> Hardware:
+    """This machine, without its name."""
+    told = describe()
+    return Hardware(**{name: told[name] for name in Hardware.model_fields})  # type: ignore[arg-type]
+
+
+def time_onnx(path: Path, blocks: Blocks, precision: Precision = "fp32") -> list[Measured]:
+    """Both scenarios of a file in onnxruntime."""
+    runtime = f"onnxruntime {version('onnxruntime')}"
+    single, offline = OnnxNetwork(path, 1), OnnxNetwork(path, cores())
+    return _both(single, offline, blocks, path.name, runtime, precision)
+
+
+def time_torch(network: nn.Module, blocks: Blocks, name: str) -> list[Measured]:
+    """Both scenarios of a network in torch, where there is no ONNX file."""
+    return _both(network, network, blocks, name, f"torch {torch.__version__}", "fp32")
+
+
+def _both(
+    single: nn.Module,
+    offline: nn.Module,
+    blocks: Blocks,
+    file: str,
+    runtime: str,
+    precision: Precision,
+) -> list[Measured]:
+    here = hardware()
+    common: dict[str, Any] = {
+        "file": file,
+        "runtime": runtime,
+        "precision": precision,
+        "hardware": here,
+    }
+    return [
+        _timed("single stream", single, example(blocks, 1), 1, common),
+        _timed("offline", offline, example(blocks, BATCH), cores(), common),
+    ]
+
+
+def _timed(
+    scenario: Literal["single stream", "offline"],
+    network: nn.Module,
+    x: torch.Tensor,
+    threads: int,
+    common: dict[str, Any],
+) -> Measured:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            seconds = _queries(lambda: network(x))
+    finally:
+        torch.set_num_threads(before)
+    low, ninety, high = (1e3 * float(q) for q in np.quantile(seconds, (0.5, 0.9, 0.99)))
+    return Measured(
+        scenario=scenario,
+        threads=threads,
+        batch=len(x),
+        queries=len(seconds),
+        seconds=float(sum(seconds)),
+        p50_ms=low,
+        p90_ms=ninety,
+        p99_ms=high,
+        samples_per_second=len(x) * len(seconds) / float(sum(seconds)),
+        **common,
+    )
+
+
+def _queries(run: Callable[[], Any]) -> list[float]:
+    """Seconds of each run, for as long as there is time."""
+    end = time.perf_counter() + SECONDS
+    for _ in range(WARM_UP):
+        run()
+        if time.perf_counter() > end:
+            break
+    end = time.perf_counter() + SECONDS
+    seconds: list[float] = []
+    while len(seconds) < FEWEST or (time.perf_counter() < end and len(seconds) < MOST):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return seconds

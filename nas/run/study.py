@@ -1,0 +1,170 @@
+"""The record of a run: every evaluated architecture as a trial of one Optuna study.
+
+Knows how an evaluation becomes a trial and back. A trial is added in one transaction when its
+evaluation has ended, so a run killed at any moment holds whole evaluations only. Does not know
+who proposed what, nor how to sample.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from nas.run.evaluation import Evaluation
+from nas.run.objectives import Objective
+from nas.run.study_sqlite import STUDY_NAME
+from search_spaces.architecture import Architecture
+from search_spaces.errors import UserError
+from search_spaces.files import write_atomically
+from search_spaces.space import SearchSpace
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Study:
+    """The study of a run, opened for adding evaluations.
+
+    Raises:
+        UserError: if the study belongs to another space or other objectives, or cannot be read.
+    """
+
+    def __init__(
+        self, storage: Path | str, space: SearchSpace, objectives: Sequence[Objective]
+    ) -> None:
+        self.space = space
+        self.objectives = tuple(objectives)
+        self.storage = storage
+        self._distributions = {c.name: CategoricalDistribution(c.options) for c in space.choices}
+        try:
+            if isinstance(storage, Path) and not storage.exists():
+                # Readers make the tables that they miss, at the same time as the writer.
+                write_atomically(storage, self._make)
+            self._study = self._opened(_url(storage))
+            self._check_identity()
+        except SQLAlchemyError as error:
+            raise _unreadable(storage, error) from error
+
+    def _make(self, path: Path) -> None:
+        """Write a study without trials to a file that nobody else knows."""
+        made = RDBStorage(_url(path))
+        self._opened(made)
+        made.remove_session()
+        made.engine.dispose()
+
+    def _opened(self, storage: str | RDBStorage) -> optuna.Study:
+        return optuna.create_study(
+            storage=storage,
+            study_name=STUDY_NAME,
+            directions=[o.direction for o in self.objectives],
+            load_if_exists=True,
+        )
+
+    def _check_identity(self) -> None:
+        identity = {
+            "space": self.space.name,
+            "fingerprint": self.space.fingerprint,
+            "objectives": [o.metric for o in self.objectives],
+        }
+        attributes = self._study.user_attrs
+        for key, value in identity.items():
+            if attributes.get(key, value) != value:
+                raise UserError(
+                    f"{self.storage} holds a search with {key} {attributes[key]}, not {value}; "
+                    "use another --out"
+                )
+            if key not in attributes:
+                self._study.set_user_attr(key, value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names([o.metric for o in self.objectives])
+
+    def add(self, evaluation: Evaluation) -> None:
+        """Record one ended evaluation, whole or not at all.
+
+        Raises:
+            UserError: if the study cannot be written (disk full); it is as it was before.
+        """
+        arch = evaluation.arch
+        attributes: dict[str, Any] = {
+            "arch": arch.id,
+            "metrics": evaluation.metrics,
+            "seconds": evaluation.seconds,
+            "sampler": evaluation.sampler,
+        }
+        if evaluation.error is not None:
+            attributes["error"] = evaluation.error
+        failed = evaluation.error is not None
+        trial = optuna.create_trial(
+            state=TrialState.FAIL if failed else TrialState.COMPLETE,
+            values=None if failed else [evaluation.metrics[o.metric] for o in self.objectives],
+            params=dict(arch),
+            distributions={name: self._distributions[name] for name in arch},
+            user_attrs=attributes,
+            constraints={"budget": evaluation.violation},
+        )
+        try:
+            self._study.add_trial(trial)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            raise _unwritable(self.storage, error) from error
+
+    def evaluations(self) -> list[Evaluation]:
+        """All recorded evaluations, oldest first."""
+        try:
+            trials = self._study.get_trials(deepcopy=False)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            raise _unreadable(self.storage, error) from error
+        return [_evaluation(t) for t in trials if t.state.is_finished() and "arch" in t.user_attrs]
+
+
+def read_with_optuna(storage: Path | str) -> list[Evaluation]:
+    """The same as `read_evaluations`, by Optuna itself: of any storage that it knows.
+
+    Raises:
+        UserError: if there is no study or it cannot be read.
+    """
+    try:
+        study = optuna.load_study(storage=_url(storage), study_name=STUDY_NAME)
+        trials = study.get_trials(deepcopy=False)
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, KeyError) as error:
+        raise _unreadable(storage, error) from error
+    return [_evaluation(t) for t in trials if t.state.is_finished() and "arch" in t.user_attrs]
+
+
+def _evaluation(trial: FrozenTrial) -> Evaluation:
+    attributes = trial.user_attrs
+    return Evaluation(
+        Architecture(tuple(trial.params.items())),
+        attributes["metrics"],
+        attributes["seconds"],
+        attributes.get("error"),
+        attributes["sampler"],
+        trial.constraints.get("budget", 0.0),
+        None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
+    )
+
+
+def _url(storage: Path | str) -> str:
+    return f"sqlite:///{storage}" if isinstance(storage, Path) else storage
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return str(getattr(cause, "orig", cause)).splitlines()[0]
+
+
+def _unreadable(storage: Path | str, error: Exception) -> UserError:
+    return UserError(f"cannot read the study {storage}: {_reason(error)}")
+
+
+def _unwritable(storage: Path | str, error: Exception) -> UserError:
+    return UserError(
+        f"cannot write to the study {storage}: {_reason(error)}; what it held is unchanged"
+    )

@@ -1,0 +1,69 @@
+"""What a subnet loses against the largest network's predictions.
+
+Knows logits of two networks. Does not know which network is which (`supernet_training.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from evaluators.data.scoring import cross_entropy
+from nas.run.specification import Distillation
+
+ALPHAS = (-1.0, 1.0)
+"""The two divergences of which the greater counts (Wang et al., "AlphaNet", 2021, section 3.2)."""
+
+CLIP = 5.0
+"""Largest weight of a class: where the student's probability is tiny, its gradient would explode
+(the same paper, equation 8)."""
+
+
+def soft_cross_entropy(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Mean cross-entropy of logits against the teacher's probabilities, shaped as below.
+
+    Its gradient is that of the Kullback-Leibler divergence of the two.
+    """
+    return cross_entropy(logits, teacher.detach().softmax(-1))
+
+
+def adaptive_divergence(logits: Tensor, teacher: Tensor) -> Tensor:
+    """A loss whose gradient is that of the greater of two clipped α-divergences, each sample's own.
+
+    One punishes a student that gives too little where the teacher gives much, the other one that
+    gives too much where the teacher gives little (Wang et al., "AlphaNet: Improved training of
+    supernets with alpha-divergence", 2021, equations 5-9). With teacher p, student q and
+    `w = p / q` the divergence is `E_q[(w^α - 1)] / (α (α - 1))`, and its gradient that of
+    `-Σ q w^α log q / α` where `q w^α` is held fixed; `w^α` is clipped in both.
+
+    Args:
+        logits: the student's, `(batch, classes)` or `(batch, tokens, vocabulary)`.
+        teacher: the teacher's logits, of the same shape or of more tokens.
+
+    Returns:
+        The mean over samples; only its gradient means something.
+    """
+    if logits.dim() == 3:
+        teacher = teacher[:, : logits.shape[1]]
+    log_p, log_q = teacher.detach().log_softmax(-1), logits.log_softmax(-1)
+    q, log_w = log_q.detach().exp(), log_p - log_q.detach()
+    values, surrogates = [], []
+    for alpha in ALPHAS:
+        if alpha == 1:
+            p = log_p.exp()
+            values.append((p * log_w).sum(-1))
+            surrogates.append(-(p * log_q).sum(-1))
+            continue
+        weight = (alpha * log_w).exp().clamp(max=CLIP)
+        values.append((q * (weight - 1)).sum(-1) / (alpha * (alpha - 1)))
+        surrogates.append(-(q * weight * log_q).sum(-1) / alpha)
+    return torch.where(values[0] > values[1], surrogates[0], surrogates[1]).mean()
+
+
+LOSSES: dict[Distillation, Callable[[Tensor, Tensor], Tensor]] = {
+    "soft": soft_cross_entropy,
+    "alpha": adaptive_divergence,
+}
+"""In-place distillation by name: `(student's logits, teacher's logits) -> loss`."""
