@@ -33,7 +33,7 @@ from evaluators.footprint.energy import (
     training_energy,
 )
 from evaluators.footprint.uncertainty import Estimate, Factor, given
-from hardware_profiles.device import load_device
+from hardware_profiles.lookup import load_device
 from hardware_profiles.electricity.grid import load_region
 from nas.commands.show.carbon import number
 

@@ -29,7 +29,7 @@ from mobilenetv2 import at_budget, macs
 from report import emit  # first: it sets how threads wait, before torch is imported
 from rich.console import Console
 
-from evaluators.data.batches import ImageBatches
+from evaluators.data.images import ImageBatches
 from evaluators.sizes import parse_size
 from nas.engine.dry_run import plan
 from nas.engine.search import search

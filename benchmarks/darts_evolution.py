@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from report import emit  # first: it sets how threads wait, before torch is imported
 
-from evaluators.data.batches import ImageBatches
+from evaluators.data.images import ImageBatches
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.sizes import parse_size
 from nas.supernet.alternation import Relaxation

@@ -21,8 +21,10 @@ from report import emit  # before torch: it sets how threads wait
 
 import torch
 
-from evaluators.accuracy.recalibration import accuracy, calibration_batches, recalibrate
-from evaluators.data.images import ImageData, load_data
+from evaluators.data.images import accuracy, calibration_batches
+from evaluators.accuracy.recalibration import recalibrate
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData
 from evaluators.costs.gated_costs import GatedMacs, network_costs
 from nas.training.loop import Recipe, recipe_for
 from nas.pruning.flops_aware import Aim, shrink

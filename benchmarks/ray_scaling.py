@@ -21,7 +21,8 @@ from report import emit
 
 import torch
 
-from evaluators.data.batches import Batches, ImageBatches
+from evaluators.data.images import ImageBatches
+from evaluators.data.batches import Batches
 from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import CostTables
 from evaluators.data.images import ImageData, Split

@@ -28,9 +28,10 @@ from report import emit  # before torch: it sets how threads wait
 import torch
 from torch import Tensor, nn
 
-from evaluators.accuracy.recalibration import accuracy
-from evaluators.data.batches import ImageBatches
-from evaluators.data.images import ImageData, Split, load_data
+from evaluators.data.images import accuracy
+from evaluators.data.images import ImageBatches
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData, Split
 from hardware_profiles.measuring.runtimes import runner
 from nas.training.loop import fit, recipe_for
 from nas.supernet.shared_weights import Supernet

@@ -25,9 +25,10 @@ from report import emit  # before torch: it sets how threads wait
 import torch
 from rich.console import Console
 
-from evaluators.data.batches import ImageBatches
+from evaluators.data.images import ImageBatches
 from evaluators.costs.tables import CostTables
-from evaluators.data.images import ImageData, load_data
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData
 from evaluators.accuracy.inherited import InheritedAccuracy
 from nas.dynamic.adaptive_resolution import (
     AdaptiveResolution,

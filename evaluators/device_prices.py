@@ -15,12 +15,13 @@ from pydantic import ValidationError
 from evaluators.costs.budget import ENERGY, LATENCY
 from evaluators.costs.tables import Column, CostTables, Price
 from evaluators.footprint.energy import energy_price
-from hardware_profiles.device import Device, load_device, plain
+from hardware_profiles.device import Device, plain
 from hardware_profiles.fitting.fitted import FittedLatency
 from hardware_profiles.latencies import find_latency
 from hardware_profiles.latency.measured import MeasuredLatency, write_measured
 from hardware_profiles.latency.protocol import Latency
 from hardware_profiles.latency.roofline import Roofline
+from hardware_profiles.lookup import load_device
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
 from search_spaces.space import SearchSpace

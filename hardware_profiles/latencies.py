@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardware_profiles.device import load_device, plain, user_folder
+from hardware_profiles.device import plain, user_folder
 from hardware_profiles.fitting.fitted import load_fitted
 from hardware_profiles.latency.measured import MeasuredLatency, read_measured
 from hardware_profiles.latency.protocol import Latency
 from hardware_profiles.latency.roofline import Roofline
+from hardware_profiles.lookup import load_device
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
 

@@ -5,14 +5,10 @@ Knows the named spaces and how to load one from a file of the user's (`file.py:O
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import SearchSpace
@@ -30,6 +26,7 @@ from search_spaces.spaces.ofa import ofa_mbv3, ofa_proxyless
 from search_spaces.spaces.resnet import ofa_resnet50, resnet
 from search_spaces.spaces.token_pruning import KEEP_RATES, Rates, parse_rates
 from search_spaces.spaces.vit import vit
+from search_spaces.user_files import load_object
 
 FAMILIES: dict[str, Callable[..., SearchSpace]] = {
     "mobilenet": mobilenet,
@@ -187,35 +184,6 @@ def _without_rates(name: str) -> tuple[str, dict[str, Rates]]:
             f"'{space}' drops no tokens, so it takes no '@{rates}': {', '.join(PRUNED)}"
         )
     return space, {"keep_rates": parse_rates(rates)}
-
-
-def load_object(reference: str) -> Any:
-    """Return the object that `file.py:NAME` names.
-
-    Raises:
-        UserError: when the file is missing, fails to run, or lacks the name.
-    """
-    file, _, name = reference.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"no file '{file}' (from '{reference}'; expected file.py:NAME)")
-    # A name of its own: the file may be called like a module that is already there.
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    module_name = f"{path.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"'{file}' is not a Python file (expected file.py:NAME)")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickle look a class's module up by name.
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"'{file}' fails to run: {type(error).__name__}: {error}") from error
-    if not hasattr(module, name):
-        public = [n for n in vars(module) if not n.startswith("_")]
-        raise unknown(f"name in {file}", name, public)
-    return getattr(module, name)
 
 
 def _from_file(reference: str, **shape: int) -> SearchSpace:

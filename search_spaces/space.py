@@ -339,3 +339,7 @@ def layer_choices(
     return tuple(
         Choice(f"{prefix}_{name}", tuple(o), depth.name, reached) for name, o in options.items()
     )
+
+
+Row = npt.NDArray[np.uint8]
+"""`(choices,)` uint8, canonical."""

@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from evaluators.data.augmentation import Normalisation, prepare
-
 if TYPE_CHECKING:
-    from evaluators.data.images import Split
-
-SCORING_BATCH = 256
+    pass
 
 
 @torch.no_grad()
@@ -53,41 +49,3 @@ def recalibrate(
             norm.momentum = momenta[norm]
         for module, mode in modes.items():
             module.training = mode
-
-
-def accuracy(network: nn.Module, split: Split, normalisation: Normalisation, size: int) -> float:
-    """Share of the split's images that the network labels rightly.
-
-    Args:
-        size: the height and width that the network takes; images are resized to it.
-    """
-    device = next(network.parameters()).device
-    batches = calibration_batches(split.images, normalisation, size, device)
-    return share_right(network, batches, split.labels)
-
-
-@torch.no_grad()
-def share_right(network: nn.Module, batches: Iterable[Tensor], labels: Tensor) -> float:
-    """Share of the samples that the network labels rightly; it is left in the mode that it is in.
-
-    Args:
-        batches: inputs as the network takes them, on its device.
-        labels: of all of them, `(n,)`.
-    """
-    training = network.training
-    network.eval()
-    right = start = 0
-    for inputs in batches:
-        expected = labels[start : start + len(inputs)].to(inputs.device)
-        start += len(inputs)
-        right += int((network(inputs).argmax(dim=1) == expected).sum())
-    network.train(training)
-    return right / len(labels)
-
-
-def calibration_batches(
-    images: Tensor, normalisation: Normalisation, size: int, device: torch.device
-) -> Iterable[Tensor]:
-    """Uint8 images `(n, channels, height, width)` as a network's inputs, in batches."""
-    for part in images.split(SCORING_BATCH):
-        yield prepare(part.to(device), normalisation, size)

@@ -7,6 +7,7 @@ themselves say (`train*`, `validation*`, `test*`).
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,10 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
+from torch import Tensor
 
-from evaluators.data.images import Split
+from evaluators.data.held_out import held_out
+from evaluators.data.images import ImageData, Split
 from evaluators.data.table_files import (
     by_part,
     column_of,
@@ -30,7 +33,7 @@ from evaluators.data.table_files import (
     quiet,
     reason,
 )
-from search_spaces.errors import UserError
+from search_spaces.errors import UserError, unknown
 
 Parts = tuple[dict[str, Split], tuple[str, ...]]
 
@@ -173,3 +176,83 @@ def _resized(image: Image.Image, size: int) -> Image.Image:
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - size) // 2, (height - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+HUB_NAMES = {
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "mnist": "ylecun/mnist",
+    "fashion-mnist": "zalando-datasets/fashion_mnist",
+}
+
+UNFLIPPED = ("digits", "mnist", HUB_NAMES["mnist"])
+"""Data whose mirror images are not of the same class."""
+
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.parquet)")
+
+KNOWN = ("digits", *HUB_NAMES)
+
+SPLIT_SEED = 0
+
+HELD_OUT = 0.1
+
+DIGITS_HELD_OUT = 0.2
+
+
+def load_data(
+    name: str, *, image_size: int | None = None, split_seed: int = SPLIT_SEED
+) -> ImageData:
+    """Load images by name or from a path.
+
+    Args:
+        name: `digits` (scikit-learn's, nothing to fetch), a name of `HUB_NAMES` or any
+            `owner/name` of the Hugging Face hub, a parquet file, a folder of parquet files, or a
+            folder of images with one folder a class (also below `train/`, `validation/`, `test/`).
+        image_size: size to resize to; the files' own most common size (224 at most) by default.
+        split_seed: decides the parts that the data set does not bring itself.
+
+    Raises:
+        UserError: for an unknown name, or files that are not images with labels.
+    """
+    from evaluators.data import image_files
+
+    path = Path(name)
+    if name == "digits":
+        parts, classes = _digits(), tuple(str(digit) for digit in range(10))
+    elif path.exists():
+        parts, classes = image_files.read_path(path, image_size)
+    elif name in HUB_NAMES or _HUB_NAME.fullmatch(name):
+        parts, classes = image_files.read_hub(HUB_NAMES.get(name, name), image_size)
+    elif "/" in name or "." in name:
+        raise UserError(f"no data at '{name}': expected a parquet file or a folder, or a name")
+    else:
+        raise unknown("data", name, KNOWN)
+    share = DIGITS_HELD_OUT if name == "digits" else HELD_OUT
+    parts = held_out(parts, name, classes, share, split_seed)
+    mean, std = _statistics(parts["train"].images)
+    suits = ("crop",) if name in UNFLIPPED else ("crop", "flip")
+    return ImageData(
+        name, parts["train"], parts["validation"], parts["test"], classes, mean, std, suits
+    )
+
+
+def _digits() -> dict[str, Split]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    return {"train": Split(torch.from_numpy(pixels), labels)}
+
+
+def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation a channel, in double precision from integer histograms."""
+    means, stds = [], []
+    scale = torch.arange(256, dtype=torch.float64) / 255
+    for channel in range(images.shape[1]):
+        counts = torch.bincount(images[:, channel].flatten().int(), minlength=256).double()
+        weights = counts / counts.sum()
+        mean = (weights * scale).sum()
+        means.append(round(float(mean), 6))
+        stds.append(round(max(1e-3, float((weights * (scale - mean) ** 2).sum().sqrt())), 6))
+    return tuple(means), tuple(stds)

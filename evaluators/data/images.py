@@ -6,40 +6,20 @@ so that runs with different seeds are judged on the same images.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.accuracy.recalibration import accuracy, calibration_batches
-from evaluators.data.augmentation import Augmentation, Normalisation
-from evaluators.data.batches import ImageBatches
+from evaluators.data.augmentation import Augmentation, Normalisation, augment, mix, prepare
 from evaluators.data.dataset import Part, drawn, only
-from evaluators.data.held_out import held_out
-from search_spaces.errors import UserError, unknown
+from evaluators.data.scoring import SCORING_BATCH, share_right
+from search_spaces.errors import UserError
 from search_spaces.ops import Shape
 from search_spaces.space import SearchSpace
-
-HUB_NAMES = {
-    "cifar10": "uoft-cs/cifar10",
-    "cifar100": "uoft-cs/cifar100",
-    "mnist": "ylecun/mnist",
-    "fashion-mnist": "zalando-datasets/fashion_mnist",
-}
-UNFLIPPED = ("digits", "mnist", HUB_NAMES["mnist"])
-"""Data whose mirror images are not of the same class."""
-
-_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.parquet)")
-
-KNOWN = ("digits", *HUB_NAMES)
-SPLIT_SEED = 0
-HELD_OUT = 0.1
-DIGITS_HELD_OUT = 0.2
 
 
 @dataclass(frozen=True)
@@ -163,68 +143,68 @@ class ImageData:
         return calibration_batches(samples, self.normalisation, shape[-1], device)
 
 
-def load_data(
-    name: str, *, image_size: int | None = None, split_seed: int = SPLIT_SEED
-) -> ImageData:
-    """Load images by name or from a path.
-
-    Args:
-        name: `digits` (scikit-learn's, nothing to fetch), a name of `HUB_NAMES` or any
-            `owner/name` of the Hugging Face hub, a parquet file, a folder of parquet files, or a
-            folder of images with one folder a class (also below `train/`, `validation/`, `test/`).
-        image_size: size to resize to; the files' own most common size (224 at most) by default.
-        split_seed: decides the parts that the data set does not bring itself.
-
-    Raises:
-        UserError: for an unknown name, or files that are not images with labels.
-    """
-    from evaluators.data import image_files
-
-    path = Path(name)
-    if name == "digits":
-        parts, classes = _digits(), tuple(str(digit) for digit in range(10))
-    elif path.exists():
-        parts, classes = image_files.read_path(path, image_size)
-    elif name in HUB_NAMES or _HUB_NAME.fullmatch(name):
-        parts, classes = image_files.read_hub(HUB_NAMES.get(name, name), image_size)
-    elif "/" in name or "." in name:
-        raise UserError(f"no data at '{name}': expected a parquet file or a folder, or a name")
-    else:
-        raise unknown("data", name, KNOWN)
-    share = DIGITS_HELD_OUT if name == "digits" else HELD_OUT
-    parts = held_out(parts, name, classes, share, split_seed)
-    mean, std = _statistics(parts["train"].images)
-    suits = ("crop",) if name in UNFLIPPED else ("crop", "flip")
-    return ImageData(
-        name, parts["train"], parts["validation"], parts["test"], classes, mean, std, suits
-    )
-
-
-def _digits() -> dict[str, Split]:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
-    return {"train": Split(torch.from_numpy(pixels), labels)}
-
-
-def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a channel, in double precision from integer histograms."""
-    means, stds = [], []
-    scale = torch.arange(256, dtype=torch.float64) / 255
-    for channel in range(images.shape[1]):
-        counts = torch.bincount(images[:, channel].flatten().int(), minlength=256).double()
-        weights = counts / counts.sum()
-        mean = (weights * scale).sum()
-        means.append(round(float(mean), 6))
-        stds.append(round(max(1e-3, float((weights * (scale - mean) ** 2).sum().sqrt())), 6))
-    return tuple(means), tuple(stds)
-
-
 def subset(split: Split, count: int, seed: int) -> Split:
     """A random part of `count` images, or all of them if there are fewer."""
     if count >= len(split):
         return split
     chosen = np.random.default_rng(seed).choice(len(split), count, replace=False)
     return split[torch.from_numpy(np.sort(chosen))]
+
+
+@dataclass(frozen=True)
+class ImageBatches:
+    """Augmented images at the data's own size."""
+
+    data: ImageData
+    split: Split
+    augmentation: Augmentation
+
+    @classmethod
+    def of(
+        cls,
+        data: ImageData,
+        split: Split | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> ImageBatches:
+        """Of the data's training part and with its own augmentation by default."""
+        own = Augmentation.from_names(data.augmentation)
+        return cls(data, split or data.train, augmentation or own)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Their number and the data's name."""
+        return {"images": len(self), "data": self.data.name}
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def draw(
+        self, indices: Tensor, generator: torch.Generator, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """`(batch, channels, size, size)` float32 and labels, or mixed probabilities."""
+        images = augment(self.split.images[indices], self.augmentation, generator)
+        inputs = prepare(images.to(device), self.data.normalisation, self.data.image_size)
+        targets = self.split.labels[indices].to(device)
+        if self.augmentation.mixes:
+            classes = len(self.data.classes)
+            inputs, targets = mix(inputs, targets, classes, self.augmentation, generator)
+        return inputs, targets
+
+
+def accuracy(network: nn.Module, split: Split, normalisation: Normalisation, size: int) -> float:
+    """Share of the split's images that the network labels rightly.
+
+    Args:
+        size: the height and width that the network takes; images are resized to it.
+    """
+    device = next(network.parameters()).device
+    batches = calibration_batches(split.images, normalisation, size, device)
+    return share_right(network, batches, split.labels)
+
+
+def calibration_batches(
+    images: Tensor, normalisation: Normalisation, size: int, device: torch.device
+) -> Iterable[Tensor]:
+    """Uint8 images `(n, channels, height, width)` as a network's inputs, in batches."""
+    for part in images.split(SCORING_BATCH):
+        yield prepare(part.to(device), normalisation, size)

@@ -5,11 +5,18 @@ Images are resized, token sequences cut to their first tokens. Does not know how
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evaluators.data.augmentation import resize
 from search_spaces.ops import Shape
+
+if TYPE_CHECKING:
+    pass
 
 
 def fitted(inputs: Tensor, shape: Shape) -> Tensor:
@@ -36,3 +43,25 @@ def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0)
         targets = targets[:, : logits.shape[1]].flatten(0, 1)
         logits = logits.flatten(0, 1)
     return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+
+
+SCORING_BATCH = 256
+
+
+@torch.no_grad()
+def share_right(network: nn.Module, batches: Iterable[Tensor], labels: Tensor) -> float:
+    """Share of the samples that the network labels rightly; it is left in the mode that it is in.
+
+    Args:
+        batches: inputs as the network takes them, on its device.
+        labels: of all of them, `(n,)`.
+    """
+    training = network.training
+    network.eval()
+    right = start = 0
+    for inputs in batches:
+        expected = labels[start : start + len(inputs)].to(inputs.device)
+        start += len(inputs)
+        right += int((network(inputs).argmax(dim=1) == expected).sum())
+    network.train(training)
+    return right / len(labels)

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from evaluators.accuracy.recalibration import SCORING_BATCH, share_right
 from evaluators.data.augmentation import Augmentation
 from evaluators.data.dataset import Part, drawn, only
+from evaluators.data.scoring import SCORING_BATCH, share_right
 from evaluators.data.text import check_vocabulary
 from search_spaces.errors import UserError
 from search_spaces.ops import Shape

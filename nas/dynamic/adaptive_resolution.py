@@ -19,8 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from evaluators.accuracy.recalibration import SCORING_BATCH
 from evaluators.data.images import Split
+from evaluators.data.scoring import SCORING_BATCH
 from evaluators.sizes import format_size
 from nas.dynamic.files import Subnet
 from nas.dynamic.network import DynamicNetwork

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from evaluators.accuracy.zero_cost_proxies import PROXIES
 from search_spaces.architecture import Architecture
-from search_spaces.catalogue import load_object
 from search_spaces.errors import UserError, unknown
+from search_spaces.user_files import load_object
 
 Kind = Literal["supernet", "train", "proxy", "table", "function"]
 

@@ -32,7 +32,6 @@ from nas.run.objectives import knee
 from nas.run.specification import Specification
 from nas.run.study import Study
 from nas.strategies import Strategy
-from nas.strategies.candidates import Row
 from nas.winners import train_ahead
 from nas.workers.cluster import check_reachable, gpus_for, ray_session
 from nas.workers.pool import Ended, Evaluator, Workers, keep_busy, open_workers
@@ -40,7 +39,7 @@ from nas.workers.resources import ALONE, Crew
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
-from search_spaces.space import SearchSpace
+from search_spaces.space import Row, SearchSpace
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from evaluators.costs.budget import ENERGY, LATENCY, Budget, BudgetedSpace
 from evaluators.costs.tables import METRICS, CostTables
 from evaluators.data.augmentation import Augmentation
 from evaluators.data.dataset import Data
-from evaluators.data.images import ImageData, load_data
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData
 from evaluators.data.sentence_files import load_sentences
 from evaluators.data.text_files import load_text
 from evaluators.device_prices import Target, device_tables, targets_of

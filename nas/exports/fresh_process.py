@@ -108,7 +108,7 @@ def check(plan: Mapping[str, Any]) -> dict[str, Any]:
         raise Failed(f"the files import {foreign[0]}")
     sys.path.insert(0, plan["root"])
     if plan["space"] is not None:
-        from search_spaces.catalogue import load_object
+        from search_spaces.user_files import load_object
 
         load_object(plan["space"])  # op types of the user's own
     if "safetensors" in formats:

@@ -30,8 +30,7 @@ from torch.nn import functional as F
 from evaluators.accuracy.recalibration import recalibrate
 from evaluators.costs.gated_costs import GatedMacs
 from evaluators.data.augmentation import resize
-from evaluators.data.batches import ImageBatches
-from evaluators.data.images import ImageData, Split
+from evaluators.data.images import ImageBatches, ImageData, Split
 from nas.progress import Quiet, Reporter
 from nas.pruning.gates import GatedNetwork, drawn, open_probability, typical
 from nas.pruning.knapsack import above, within

@@ -1,6 +1,6 @@
 """`nas compare`: two efficiency records side by side, and what makes them hard to compare.
 
-Knows records (`nas/exports/efficiency.py`), of this engine or of anybody. Ratios are given whatever
+Knows records (`nas/release/efficiency.py`), of this engine or of anybody. Ratios are given whatever
 differs; each difference that a ratio may come from is told beside them.
 """
 

@@ -6,7 +6,7 @@ are in the manner of MLPerf Inference (Reddi et al., "MLPerf inference benchmark
 after another with the 90th percentile of latency, and all samples at once with a throughput. They
 are no MLPerf results, which need that benchmark's data, rules and review.
 
-Knows the form. Does not measure (`timing.py`) nor compare (`nas/compare.py`).
+Knows the form. Does not measure (`timing.py`) nor compare (`nas/release/compare.py`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.accuracy.exit_accuracy import AVERAGE
-from evaluators.data.images import HUB_NAMES
+from evaluators.data.image_files import HUB_NAMES
 from evaluators.sizes import format_metric, format_size
 from nas.engine.exit_winner import leaving
 from nas.exports import executorch_file, onnx_file, pt2_file, quantised

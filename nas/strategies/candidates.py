@@ -13,10 +13,7 @@ import numpy.typing as npt
 
 from evaluators.costs.budget import BudgetedSpace
 from nas.run.evaluation import Evaluation
-from search_spaces.space import Rows
-
-Row = npt.NDArray[np.uint8]
-"""`(choices,)` uint8, canonical."""
+from search_spaces.space import Row, Rows
 
 
 class Strategy(Protocol):

@@ -3,7 +3,7 @@
 First the most probable architecture at the budget, exactly, and the next ones; then the most
 probable ones at smaller shares of the budget, so that a frontier comes out; then draws from the
 probabilities around those of them, and of what was evaluated since, that did best. Knows the final
-probabilities. Does not know how they were trained (`nas/relaxation.py`).
+probabilities. Does not know how they were trained (`nas/supernet/relaxation.py`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from evaluators.costs.budget import Budget
 from evaluators.costs.distribution import draw_rows, log_probabilities
 from evaluators.costs.nearest import most_probable_row
 from nas.run.evaluation import Evaluation
-from nas.strategies.candidates import Candidates, Row
-from search_spaces.space import Rows
+from nas.strategies.candidates import Candidates
+from search_spaces.space import Row, Rows
 
 SHARES = (1.0, 1.0, 1.0, 0.85, 0.7, 0.55, 0.4, 0.3, 0.2)
 """Shares of the budget that are decoded exactly, in this order."""

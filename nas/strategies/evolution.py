@@ -23,10 +23,10 @@ from evaluators.prediction.predictor import LEAST, Predictor, Quality
 from evaluators.prediction.proxy_features import ProxyFeatures
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
-from nas.strategies.candidates import Candidates, Row
+from nas.strategies.candidates import Candidates
 from nas.strategies.improvement import Stairs, log_improvement
 from nas.strategies.population import Population
-from search_spaces.space import Rows
+from search_spaces.space import Row, Rows
 
 STARTUP = 12
 """Random rows before the predictor is asked."""

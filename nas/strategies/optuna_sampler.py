@@ -22,9 +22,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
-from nas.strategies.candidates import Candidates, Row
+from nas.strategies.candidates import Candidates
 from search_spaces.errors import UserError, unknown
-from search_spaces.space import Choice, SearchSpace
+from search_spaces.space import Choice, Row, SearchSpace
 
 POPULATION = 20
 STARTUP = 16

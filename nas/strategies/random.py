@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nas.run.evaluation import Evaluation
-from nas.strategies.candidates import Candidates, Row
+from nas.strategies.candidates import Candidates
+from search_spaces.space import Row
 
 
 class RandomStrategy:

@@ -14,7 +14,8 @@ import numpy as np
 
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
-from nas.strategies.candidates import Candidates, Row
+from nas.strategies.candidates import Candidates
+from search_spaces.space import Row
 
 POPULATION = 20
 TOURNAMENT = 5

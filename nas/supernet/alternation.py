@@ -30,7 +30,6 @@ from evaluators.data.augmentation import Augmentation, augment, prepare, resize
 from evaluators.data.batches import training_batch
 from evaluators.data.images import ImageData, Split
 from evaluators.sizes import format_metric
-from nas.strategies.candidates import Row
 from nas.supernet.lagrangian import DualPrice, FixedPrice
 from nas.supernet.relaxed import RelaxedSupernet
 from nas.supernet.sandwich import Draw, sandwich
@@ -39,6 +38,7 @@ from nas.training.loop import Recipe
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
+from search_spaces.space import Row
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.costs.budget import Budget
 from evaluators.costs.tables import CostTables
 from evaluators.data.augmentation import Augmentation
-from evaluators.data.batches import ImageBatches
-from evaluators.data.images import ImageData, Split
+from evaluators.data.images import ImageBatches, ImageData, Split
 from nas.engine.starting_weights import fresh_supernet, inherited_from
 from nas.engine.task import Task
 from nas.progress import Reporter

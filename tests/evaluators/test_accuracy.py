@@ -9,14 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from evaluators.accuracy.inherited import InheritedAccuracy
-from evaluators.accuracy.recalibration import (
-    SCORING_BATCH,
-    accuracy,
-    calibration_batches,
-    recalibrate,
-)
+from evaluators.accuracy.recalibration import recalibrate
 from evaluators.data.augmentation import Normalisation, prepare
-from evaluators.data.images import ImageData, Split
+from evaluators.data.images import ImageData, Split, accuracy, calibration_batches
+from evaluators.data.scoring import SCORING_BATCH
 from nas.supernet.shared_weights import Supernet
 from search_spaces.catalogue import load_space
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evaluators.data.held_out import stratified
-from evaluators.data.images import ImageData, Split, load_data, subset
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData, Split, subset
 from search_spaces.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -29,10 +29,11 @@ from evaluators.footprint.energy import (
 from evaluators.footprint.power import LOAD, precision_of
 from evaluators.footprint.uncertainty import Estimate, Factor, total
 from evaluators.footprint.uncertainty import given as given_factor
-from hardware_profiles.device import Device, Figure, device_names, load_device
+from hardware_profiles.device import Device, Figure
 from hardware_profiles.electricity.grid import load_region
 from hardware_profiles.latency.roofline import Roofline
 from hardware_profiles.latency.traffic import ops_bytes
+from hardware_profiles.lookup import device_names, load_device
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.ops import Op

@@ -20,7 +20,8 @@ from evaluators.accuracy.exit_accuracy import (
 from evaluators.accuracy.exit_timing import TRIES, WARM_UP, time_saved
 from evaluators.accuracy.thresholds import Outcomes, operate, within_loss
 from evaluators.costs.exit_costs import ExitCosts
-from evaluators.data.images import ImageData, load_data
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData
 from evaluators.sizes import format_metric
 from nas.run.objectives import is_cost
 from nas.supernet.exit_supernet import ExitSupernet

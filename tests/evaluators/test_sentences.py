@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluators.accuracy.recalibration import SCORING_BATCH
 from evaluators.data.dataset import Data
+from evaluators.data.scoring import SCORING_BATCH
 from evaluators.data.sentences import SentenceData, Sentences
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError

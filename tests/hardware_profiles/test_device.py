@@ -9,13 +9,8 @@ import torch
 
 from hardware_profiles import detected
 from hardware_profiles.detected import cpu_watts, known_gpu, this_machine
-from hardware_profiles.device import (
-    Device,
-    device_files,
-    device_names,
-    load_device,
-    read_device,
-)
+from hardware_profiles.device import Device, device_files, read_device
+from hardware_profiles.lookup import device_names, load_device
 from hardware_profiles.machine import memory_bytes
 from search_spaces.errors import UserError
 

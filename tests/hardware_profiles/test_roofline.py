@@ -14,10 +14,11 @@ from scipy.stats import spearmanr
 
 from evaluators.accuracy.published_table import read_table
 from evaluators.costs.tables import CostTables
-from hardware_profiles.device import Device, Figure, load_device
+from hardware_profiles.device import Device, Figure
 from hardware_profiles.latency.protocol import Latency
 from hardware_profiles.latency.roofline import BYTES, SHARES, Roofline
 from hardware_profiles.latency.traffic import kernels, ops_bytes
+from hardware_profiles.lookup import load_device
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SENTENCE_SPACES, SPACES, TEXT_SPACES, load_space
 from search_spaces.errors import UserError

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.costs.tables import CostTables
-from evaluators.data.images import ImageData, load_data
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData
 from nas.dynamic.adaptive_resolution import (
     AdaptiveResolution,
     Seen,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from hardware_profiles.device import load_device
 from hardware_profiles.electricity.grid import load_region
+from hardware_profiles.lookup import load_device
 from nas.cli import main
 from nas.commands.show.carbon import Workload, estimate, number, quantity, shown
 

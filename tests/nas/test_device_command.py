@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hardware_profiles.device import device_names
+from hardware_profiles.lookup import device_names
 from nas.cli import main
 
 Captured = pytest.CaptureFixture[str]

@@ -12,11 +12,11 @@ import pytest
 from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.device_prices import device_tables, find_target, load_target
 from evaluators.footprint.energy import JOULES_PER_KWH
-from hardware_profiles.device import load_device
 from hardware_profiles.electricity.grid import load_region
 from hardware_profiles.fitting.fitted import fit_latency
 from hardware_profiles.latencies import table_path
 from hardware_profiles.latency.roofline import Roofline
+from hardware_profiles.lookup import load_device
 from nas.cli import main
 from nas.engine.search import Outcome, search
 from nas.run.folder import Run

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.costs.tables import CostTables
-from evaluators.data.images import ImageData, load_data
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData
 from nas.dynamic import saving as dynamic_export
 from nas.dynamic.files import CONFIG, WEIGHTS
 from nas.dynamic.network import DynamicNetwork

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from evaluators.accuracy.exit_accuracy import outcomes, recalibrate_exits
 from evaluators.accuracy.thresholds import operate, within_budget, within_loss
 from evaluators.costs.exit_costs import ExitCosts
-from evaluators.data.batches import ImageBatches
-from evaluators.data.images import ImageData, load_data, subset
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageBatches, ImageData, subset
 from nas.training.checkpoint import read_checkpoint
 from nas.training.exits import Joint, joint_loss, train_jointly
 from nas.training.loop import recipe_for

@@ -71,7 +71,7 @@ def test_the_winner_loads_back_with_one_call(finished: Outcome) -> None:
 
 
 def test_the_winner_loaded_back_scores_what_the_summary_says(finished: Outcome) -> None:
-    from evaluators.accuracy.recalibration import accuracy
+    from evaluators.data.images import accuracy
 
     network = nas.load(finished.run.folder / "winner")
     data = finished.task.data

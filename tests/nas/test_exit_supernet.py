@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from evaluators.data.batches import ImageBatches
-from evaluators.data.images import load_data, subset
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageBatches, subset
 from evaluators.data.scoring import fitted
 from nas.supernet.exit_supernet import ExitSupernet, exit_sandwich
 from nas.supernet.shared_weights import Supernet

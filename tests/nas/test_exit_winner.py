@@ -12,11 +12,10 @@ import torch
 
 import nas
 from evaluators.accuracy.exit_accuracy import AVERAGE, ExitAccuracy, exit_costs
-from evaluators.accuracy.recalibration import accuracy
 from evaluators.accuracy.thresholds import Outcomes, operate
 from evaluators.costs.exit_costs import ExitCosts
 from evaluators.data.augmentation import prepare
-from evaluators.data.images import ImageData
+from evaluators.data.images import ImageData, accuracy
 from nas.commands.show.search import replace_field
 from nas.engine.exit_winner import check, raced_exits, thresholds_for, train_exits
 from nas.engine.search import Outcome

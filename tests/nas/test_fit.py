@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.data.batches import ImageBatches, training_batch
-from evaluators.data.images import ImageData, load_data, subset
+from evaluators.data.batches import training_batch
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageBatches, ImageData, subset
 from nas.supernet.sandwich import sandwich
 from nas.supernet.shared_weights import Supernet
 from nas.training.checkpoint import read_checkpoint

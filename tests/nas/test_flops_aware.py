@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import nas
-from evaluators.accuracy.recalibration import accuracy
 from evaluators.costs.gated_costs import GatedMacs
 from evaluators.counting.torch_counter import count_module
-from evaluators.data.images import ImageData, load_data, subset
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData, accuracy, subset
 from nas.cli import main
 from nas.commands.show.training import print_cut
 from nas.engine.search import Outcome

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from evaluators.data.images import load_data
+from evaluators.data.image_files import load_data
 from nas.workers.object_store import Apart
 from search_spaces.catalogue import load_space
 from search_spaces.networks.modules import build, channels_last

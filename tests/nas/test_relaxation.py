@@ -14,7 +14,8 @@ import torch
 from evaluators.costs.budget import Budget
 from evaluators.costs.nearest import most_probable_row
 from evaluators.costs.tables import CostTables
-from evaluators.data.images import ImageData, Split, load_data, subset
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData, Split, subset
 from nas.supernet.alternation import Point, Relaxation, entropy
 from nas.supernet.lagrangian import DualPrice, FixedPrice
 from nas.supernet.relaxation import halves, relax, relaxed_evaluator

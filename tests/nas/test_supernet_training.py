@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import CostTables
-from evaluators.data.batches import ImageBatches
-from evaluators.data.images import load_data
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageBatches
 from nas.supernet.attentive import POOL, REFIT, Attentive
 from nas.supernet.sandwich import sandwich
 from nas.supernet.shared_weights import Supernet

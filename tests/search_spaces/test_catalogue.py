@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.catalogue import FAMILIES, PRESETS, SPACES, load_object, load_space, preset_for
+from search_spaces.catalogue import FAMILIES, PRESETS, SPACES, load_space, preset_for
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
+from search_spaces.user_files import load_object
 
 OWN = """
 from search_spaces import Block, BlockBuilder, Choice, SearchSpace

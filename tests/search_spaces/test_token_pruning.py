@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evaluators.costs.tables import CostTables
 from evaluators.counting.torch_counter import count_module
-from hardware_profiles.device import load_device
 from hardware_profiles.latency.roofline import Roofline
 from hardware_profiles.latency.traffic import kernels
+from hardware_profiles.lookup import load_device
 from search_spaces.architecture import Architecture
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import PRUNED, load_space, samples_of

@@ -1,7 +1,7 @@
 """`nas device fit` and `nas device propose`: a device's latencies from a file of timed networks.
 
 Reads samples, keeps what is fitted among the user's tables, and prints how good it is on networks
-that the fit did not see. The model is `hardware_profiles/fitted.py`.
+that the fit did not see. The model is `hardware_profiles/fitting/fitted.py`.
 """
 
 from __future__ import annotations

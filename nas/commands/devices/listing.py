@@ -18,17 +18,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from evaluators.sizes import format_size
-from hardware_profiles.device import (
-    THIS_MACHINE,
-    Device,
-    Figure,
-    device_files,
-    load_device,
-    plain,
-    read_device,
-)
+from hardware_profiles.device import THIS_MACHINE, Device, Figure, device_files, plain, read_device
 from hardware_profiles.latencies import KINDS, TableFile, table_files
 from hardware_profiles.latency.roofline import Roofline
+from hardware_profiles.lookup import load_device
 from search_spaces.errors import UserError
 
 LIST_NOTE = (

@@ -1,7 +1,7 @@
 """`nas device measure`: a latency table of a space, made here or from what a board measured.
 
 Keeps the table every ten seconds, so that the same command goes on after an interruption.
-How things are timed is `hardware_profiles/standalone.py`.
+How things are timed is `hardware_profiles/measuring/standalone.py`.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ from hardware_profiles.machine import available_bytes
 from hardware_profiles.peak import measured_peak
 from nas.commands.profile.page import page
 from nas.commands.profile.table import print_profile, to_json
-from search_spaces.catalogue import load_object
 from search_spaces.errors import UserError, unknown
 from search_spaces.files import write_text
+from search_spaces.user_files import load_object
 
 DTYPES = {
     "float32": torch.float32,

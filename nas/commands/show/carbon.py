@@ -31,8 +31,9 @@ from evaluators.footprint.energy import (
 from evaluators.footprint.power import precision_of
 from evaluators.footprint.uncertainty import GIVEN, Estimate, Factor, given, total
 from evaluators.sizes import format_size
-from hardware_profiles.device import Device, load_device
+from hardware_profiles.device import Device
 from hardware_profiles.electricity.grid import load_region
+from hardware_profiles.lookup import load_device
 
 CONVENTIONS = (
     "FLOPs here are two for each MAC, as in datasheets (in other commands they are MACs); a "

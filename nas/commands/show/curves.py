@@ -1,8 +1,8 @@
 """`nas curves`: a run's learning curves, listed, or in the form of TensorBoard and MLflow.
 
-A run keeps its curves as JSON lines (`nas/curves.py`): the supernet's, those of networks that
+A run keeps its curves as JSON lines (`nas/training/curve.py`): the supernet's, those of networks that
 trained alone, and what a relaxation expected and paid. TensorBoard's files are written by
-tensorboardX; what MLflow takes is in `nas/mlflow_log.py`. Does not train.
+tensorboardX; what MLflow takes is in `nas/commands/show/mlflow_log.py`. Does not train.
 """
 
 from __future__ import annotations

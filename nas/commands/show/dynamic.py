@@ -12,7 +12,8 @@ from rich.table import Table
 
 from evaluators.costs.budget import LATENCY
 from evaluators.costs.tables import CONVENTION
-from evaluators.data.images import ImageData, load_data
+from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData
 from evaluators.sizes import format_size, parse_size
 from nas.commands.show.frontier import cell
 from nas.dynamic.adaptive_resolution import (

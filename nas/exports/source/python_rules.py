@@ -1,6 +1,6 @@
 """How each op type is written as plain PyTorch: a module that is made, or an expression.
 
-Knows the names in torch and in `search_spaces/plain_parts.py`. Does not know blocks. A user's own
+Knows the names in torch and in `search_spaces/networks/plain_parts.py`. Does not know blocks. A user's own
 op type joins by an entry in `RULES`.
 """
 

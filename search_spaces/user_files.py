@@ -1,0 +1,40 @@
+"""Loads an object from a Python file of the user (`file.py:OBJECT`)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import UserError, unknown
+
+
+def load_object(reference: str) -> Any:
+    """Return the object that `file.py:NAME` names.
+
+    Raises:
+        UserError: when the file is missing, fails to run, or lacks the name.
+    """
+    file, _, name = reference.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"no file '{file}' (from '{reference}'; expected file.py:NAME)")
+    # A name of its own: the file may be called like a module that is already there.
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    module_name = f"{path.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"'{file}' is not a Python file (expected file.py:NAME)")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look a class's module up by name.
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"'{file}' fails to run: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise unknown(f"name in {file}", name, public)
+    return getattr(module, name)
