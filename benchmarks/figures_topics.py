@@ -8,7 +8,6 @@ table is laid out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import mean
 
 from figures_format import Result, Row, Topic, fixed, listed, percent, sized, span, spread
 

@@ -11,7 +11,7 @@ from nas.workers.ray_settings import apply
 
 if TYPE_CHECKING:
     from nas.engine.search import search
-    from nas.exports.writing import load
+    from nas.exports.saved import load
     from nas.run.folder import Run
 
 __all__ = ["Run", "load", "search"]

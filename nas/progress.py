@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from evaluators.sizes import format_metric, format_size
-from nas.run import folder as runs
+from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
 
@@ -178,11 +178,11 @@ def _note(
     good = [e for e in evaluations if e.feasible]
     if not good:
         return f"{failed} of {len(evaluations)} failed, none within the bounds"
-    top = runs.best(good, objectives)
+    top = ranking.best(good, objectives)
     first = objectives[0]
     value = top.metrics[first.metric]
     shown = format_metric(first.metric, value)
-    volume = runs.hypervolume(good, objectives, worst)
+    volume = ranking.hypervolume(good, objectives, worst)
     return (
         f"best {first.metric} {shown} at {format_size(top.metrics['macs'])} FLOPs, "
         f"hypervolume {volume:.4f}" + (f", {failed} failed" if failed else "")

@@ -30,7 +30,8 @@ from nas.progress import Reporter
 from nas.run.folder import Run
 from nas.training.loop import Recipe
 from nas.training.network import train
-from nas.workers.pool import keep_busy, open_workers
+from nas.workers.opening import open_workers
+from nas.workers.pool import keep_busy
 from nas.workers.resources import ALONE, Crew
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError

@@ -24,7 +24,7 @@ from nas.engine.task import DEVICES, Task
 from nas.engine.winner import finalists, first_of, race, raced, train_winner
 from nas.progress import Quiet, Reporter
 from nas.run import folder as runs
-from nas.run import footprint
+from nas.run import footprint, ranking
 from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -34,7 +34,8 @@ from nas.run.study import Study
 from nas.strategies import Strategy
 from nas.winners import train_ahead
 from nas.workers.cluster import check_reachable, gpus_for, ray_session
-from nas.workers.pool import Ended, Evaluator, Workers, keep_busy, open_workers
+from nas.workers.opening import open_workers
+from nas.workers.pool import Ended, Evaluator, Workers, keep_busy
 from nas.workers.resources import ALONE, Crew
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
@@ -119,9 +120,9 @@ def search(
         if not good:
             raise AllFailed(next((e.error or "" for e in done), "nothing was evaluated"))
         if not any(e.feasible for e in good):
-            raise NothingFeasible(runs.nothing_feasible(good, run.budget))
+            raise NothingFeasible(ranking.nothing_feasible(good, run.budget))
         summary = finish(task, run, evaluator, done, reporter, crew)
-    front = runs.frontier(good, run.objectives)
+    front = ranking.frontier(good, run.objectives)
     winner = next(e for e in good if e.arch.id == summary["winner"]["id"])
     return Outcome(task, run, front, winner, summary, footprint.summary(folder))
 
@@ -222,7 +223,7 @@ def finish(
     """
     specification = task.specification
     objectives = run.objectives
-    front = runs.frontier(evaluations, objectives)
+    front = ranking.frontier(evaluations, objectives)
     starters = finalists(task, evaluations, run)
     existing = run.summary()
     if existing and (existing["evaluations"], [e["id"] for e in existing["finalists"]]) == (
@@ -255,7 +256,7 @@ def finish(
             tested = train_exits(task, run, start, winner.arch, points, place, reporter, crew)
         else:
             tested = train_winner(task, run, start, winner.arch, place, reporter, crew)
-    values = runs.values(front, objectives)
+    values = ranking.values(front, objectives)
     metric = task.data.metric if task.trains else "accuracy"
     summary = {
         "space": task.space.name,
@@ -266,7 +267,7 @@ def finish(
         "evaluations": len(evaluations),
         "failed": sum(e.error is not None for e in evaluations),
         "first_failure": next((e.error for e in evaluations if e.error is not None), None),
-        "hypervolume": runs.hypervolume(front, objectives, task.worst),
+        "hypervolume": ranking.hypervolume(front, objectives, task.worst),
         "frontier": [{"id": e.arch.id, **e.metrics} for e in front],
         "knee": front[knee(values, objectives)].arch.id,
         "finalists": [

@@ -25,11 +25,12 @@ from evaluators.data.dataset import Data, Part
 from evaluators.sizes import format_metric
 from nas.engine.starting_weights import FreshWeights, Weights
 from nas.engine.task import Task
-from nas.exports.writing import export, load
+from nas.exports.saved import load
+from nas.exports.writing import export
 from nas.progress import Reporter
 from nas.pruning.flops_aware import Aim, shrink
 from nas.pruning.summary import accuracies
-from nas.run import folder as runs
+from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import objective
@@ -54,21 +55,21 @@ def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[E
     the best needs no race; of candidates that were trained, those count that were not stopped.
     """
     objectives = run.objectives
-    front = runs.frontier(evaluations, objectives)
+    front = ranking.frontier(evaluations, objectives)
     if task.specification.strategy == "darts":
         # A relaxation is trained for one budget, and what it ends with uses that budget.
         used = [e for e in evaluations if e.feasible and run.budget.used(e.metrics) >= FLOOR]
-        front = runs.frontier(used, objectives) or front
+        front = ranking.frontier(used, objectives) or front
     if task.kind == "train":
         longest = max(e.metrics["epochs"] for e in front)
-        return [runs.best([e for e in front if e.metrics["epochs"] == longest], objectives)]
+        return [ranking.best([e for e in front if e.metrics["epochs"] == longest], objectives)]
     first = objectives[0]
     if (
         task.kind != "supernet"
         or task.specification.finalists == 1
         or first.metric != task.data.metric
     ):
-        return [runs.best(front, objectives)]
+        return [ranking.best(front, objectives)]
     sign = -1 if first.maximise else 1
     ranked = sorted(front, key=lambda e: (sign * e.metrics[first.metric], e.metrics["macs"]))
     return ranked[: task.specification.finalists]

@@ -54,7 +54,7 @@ def in_this_process(
         UserError: where they differ.
     """
     from nas.exports.onnx_network import OnnxNetwork
-    from nas.exports.writing import load
+    from nas.exports.saved import load
 
     runs: dict[str, Any] = {}
     if "safetensors" in formats:

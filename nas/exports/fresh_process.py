@@ -112,7 +112,7 @@ def check(plan: Mapping[str, Any]) -> dict[str, Any]:
 
         load_object(plan["space"])  # op types of the user's own
     if "safetensors" in formats:
-        from nas.exports.writing import load
+        from nas.exports.saved import load
 
         networks["safetensors"] = load(folder)
         with torch.inference_mode():

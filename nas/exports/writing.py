@@ -8,14 +8,10 @@ temporary folder and checked there; a failed check leaves nothing behind.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
 from evaluators.costs.gated_costs import network_costs
@@ -23,17 +19,16 @@ from evaluators.costs.tables import CONVENTION, CostTables
 from evaluators.data.dataset import Data
 from nas.exports import checks, executorch_file, onnx_file, pt2_file
 from nas.exports.formats import FILES
+from nas.exports.saved import FORMAT_VERSION, _write_weights, write_config
 from nas.exports.source import python_source
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
-from search_spaces.exits.network import ExitNetwork, network_from_json
+from search_spaces.exits.network import ExitNetwork
 from search_spaces.files import refuse_full, write_folder
-from search_spaces.networks.modules import Network
-from search_spaces.serial import Blocks, blocks_from_json, blocks_to_json
+from search_spaces.serial import Blocks, blocks_to_json
 
 FORMATS = tuple(FILES)
 DEFAULT_FORMATS = ("safetensors", "onnx")
-FORMAT_VERSION = 1
 
 Finish = Callable[[nn.Module, Blocks, dict[str, Any], Path], None]
 """`(network, blocks, description, folder)`: adds to the folder that was written, and checks it."""
@@ -120,11 +115,6 @@ def check_formats(formats: Sequence[str]) -> None:
         executorch_file.check_installed()
 
 
-def write_config(config: Mapping[str, Any], place: Path) -> None:
-    """Write what is known of a network beside its weights."""
-    (place / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-
-
 def write_source(blocks: Blocks, config: Mapping[str, Any], place: Path) -> None:
     """Write the network in plain PyTorch.
 
@@ -135,42 +125,6 @@ def write_source(blocks: Blocks, config: Mapping[str, Any], place: Path) -> None
     own = [f"Network {config['architecture']['id']} of the space {config['space']}."]
     text = python_source.write_python(blocks, about, own)
     (place / python_source.FILE).write_text(text, encoding="utf-8")
-
-
-def load(folder: Path | str) -> Network:
-    """Load an exported network, in evaluation mode, with its description as `network.config`.
-
-    The network takes `(batch, *config["input_shape"])`: images as float32 scaled to 0..1, resized
-    to that size, minus `config["mean"]`, divided by `config["std"]`; or int64 token ids, which
-    number the characters of `config["characters"]` from 0 or are of the `tokenizer.json` beside.
-
-    Raises:
-        UserError: if the folder is not an export, or its files do not belong together.
-    """
-    folder = Path(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / "model.safetensors")
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} is not an export: no {Path(error.filename).name}") from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"cannot read the export {folder}: {error}") from error
-    if config.get("format_version") != FORMAT_VERSION:
-        raise UserError(
-            f"{folder} has format version {config.get('format_version')}, expected {FORMAT_VERSION}"
-        )
-    blocks = blocks_from_json(config["network"])
-    with torch.device("meta"):
-        exits = config.get("exits")
-        network = Network(blocks) if exits is None else network_from_json(blocks, exits)
-    try:
-        weights |= {name: weights[source] for name, source in network.tied_weights.items()}
-        network.load_state_dict(weights, assign=True)
-    except (RuntimeError, KeyError) as error:
-        raise UserError(f"the weights in {folder} do not fit its config.json") from error
-    network.tie()
-    network.config = config
-    return network.eval()
 
 
 def _config(
@@ -189,10 +143,3 @@ def _config(
         "metrics": metrics,
         "network": blocks_to_json(space.ops(arch)),
     }
-
-
-def _write_weights(network: nn.Module, place: Path) -> None:
-    tied = network.tied_weights if isinstance(network, Network) else {}
-    state = network.state_dict()
-    weights = {name: tensor.contiguous() for name, tensor in state.items() if name not in tied}
-    (place / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))

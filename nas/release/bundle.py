@@ -19,8 +19,9 @@ from nas.engine.preparation import starting_weights
 from nas.engine.task import Task
 from nas.engine.winner import trained_already
 from nas.exports import checks, onnx_file, quantised
+from nas.exports.saved import load, write_config
 from nas.exports.source import hugging_face, python_source
-from nas.exports.writing import check_formats, export, load, write_config, write_source
+from nas.exports.writing import check_formats, export, write_source
 from nas.progress import Quiet
 from nas.release import efficiency, model_card, picture, timing
 from nas.release.efficiency import Convention, Counts, EfficiencyRecord, Measured, Result

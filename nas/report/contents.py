@@ -26,7 +26,7 @@ from nas.report.networks import Networks
 from nas.report.packed import packed
 from nas.report.panels import on_choices, on_progress, on_trust
 from nas.report.published import published
-from nas.run import folder as runs
+from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.history import hours_of, largest_costs
@@ -81,7 +81,7 @@ class Source:
         chosen = Chosen.of(done, self.space)
         front = self._on_frontier(done)
         objectives = self.run.objectives
-        values = runs.values(done, objectives)
+        values = ranking.values(done, objectives)
         importances = importance(chosen, values, objectives, self.run.specification.seed)
         worst = self.worst or largest_costs(done, objectives)
         return {
@@ -163,7 +163,7 @@ class Source:
         if not places:
             return {"winner": winner, "knee": -1}
         objectives = self.run.objectives
-        values = runs.values([done[i] for i in places], objectives)
+        values = ranking.values([done[i] for i in places], objectives)
         return {"winner": winner, "knee": places[knee(values, objectives)]}
 
     def _networks(self, chosen: Chosen) -> dict[str, Any] | None:

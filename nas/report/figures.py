@@ -21,8 +21,8 @@ from evaluators.costs.budget import shown
 from evaluators.metrics import label
 from evaluators.sizes import format_size
 from hardware_profiles.latency.measured import MeasuredTable
-from nas.run import folder as runs
 from nas.run import history as told
+from nas.run import ranking
 from nas.run.folder import Run
 from nas.run.history import Progress
 from nas.run.objectives import is_cost, knee
@@ -84,7 +84,7 @@ def frontier(run: Run, x: str = "macs", y: str | None = None) -> go.Figure:
             raise unknown("metric", name, known)
     objectives = (objective_of(y), objective_of(x))
     have = [e for e in done if x in e.metrics and y in e.metrics]
-    front = sorted(runs.frontier(have, objectives), key=lambda e: e.metrics[x])
+    front = sorted(ranking.frontier(have, objectives), key=lambda e: e.metrics[x])
     figure = _figure(label(x), label(y), height=460)
     scatter = figure.add_scattergl if len(have) > GL_POINTS else figure.add_scatter
     scatter(
@@ -105,7 +105,7 @@ def frontier(run: Run, x: str = "macs", y: str | None = None) -> go.Figure:
         text=[e.arch.id for e in front],
     )
     if front:
-        at = front[knee(runs.values(front, objectives), objectives)]
+        at = front[knee(ranking.values(front, objectives), objectives)]
         figure.add_scatter(
             x=[at.metrics[x]],
             y=[at.metrics[y]],

@@ -20,14 +20,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-
-from evaluators.costs.budget import Budget, shown
+from evaluators.costs.budget import Budget
 from nas.run import objectives as f
 from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
 from nas.run.specification import Specification
-from nas.run.study_sqlite import read_evaluations
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 
@@ -35,6 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+from nas.run.ranking import best, best_in_bins, frontier, nothing_feasible, values
+from nas.run.study_sqlite import STUDY_NAME, NotReadable, read_file
 
 NAMED = 8
 """Most architectures that an error names."""
@@ -177,97 +176,6 @@ class Run:
         return content
 
 
-def values(evaluations: Sequence[Evaluation], objectives: Sequence[f.Objective]) -> f.Points:
-    """`(n, objectives)` values of evaluations that did not fail."""
-    rows = [[e.metrics[o.metric] for o in objectives] for e in evaluations]
-    return np.array(rows, dtype=np.float64).reshape(-1, len(objectives))
-
-
-def frontier(
-    evaluations: Sequence[Evaluation], objectives: Sequence[f.Objective]
-) -> list[Evaluation]:
-    """The non-dominated ones within every bound, ordered by MACs."""
-    done = [e for e in evaluations if e.feasible]
-    keep = f.nondominated(values(done, objectives), objectives)
-    front = [e for e, kept in zip(done, keep, strict=True) if kept]
-    return sorted(front, key=lambda e: e.metrics["macs"])
-
-
-def nearest(evaluations: Sequence[Evaluation], count: int = 3) -> list[Evaluation]:
-    """Of those that did not fail, the `count` that are least outside the bounds."""
-    done = [e for e in evaluations if e.error is None]
-    return sorted(done, key=lambda e: e.violation)[:count]
-
-
-def nothing_feasible(evaluations: Sequence[Evaluation], budget: Budget) -> str:
-    """What to tell when no evaluation is within the bounds: the nearest, and what admits them."""
-    told = []
-    for evaluation in nearest(evaluations):
-        metrics = evaluation.metrics
-        beyond = [
-            shown(metric, metrics[metric])
-            for metric in budget.metrics
-            if metric in metrics and budget.only(metric).violation({metric: metrics[metric]}) > 0
-        ]
-        told.append(f"{evaluation.arch.id} needs {' and '.join(beyond)}")
-    return f"nothing evaluated has {budget}; the nearest: {'; '.join(told)}"
-
-
-def best_in_bins(
-    evaluations: Sequence[Evaluation],
-    objectives: Sequence[f.Objective],
-    bins: int,
-    ceiling: float | None = None,
-) -> list[tuple[float, float, Evaluation | None]]:
-    """The best evaluation in every range of MACs, as `(from, to, evaluation or None)`.
-
-    Args:
-        bins: how many ranges of equal width there are, from the least MACs evaluated.
-        ceiling: where the last one ends; the most MACs evaluated by default.
-    """
-    done = [e for e in evaluations if e.feasible]
-    if not done:
-        return []
-    macs = np.array([e.metrics["macs"] for e in done])
-    edges = np.linspace(macs.min(), macs.max() if ceiling is None else ceiling, bins + 1)
-    which = np.clip(np.searchsorted(edges, macs, side="right") - 1, 0, bins - 1)
-    result = []
-    for index in range(bins):
-        inside = [e for e, of in zip(done, which, strict=True) if of == index]
-        found = best(inside, objectives) if inside else None
-        result.append((float(edges[index]), float(edges[index + 1]), found))
-    return result
-
-
-def best(evaluations: Sequence[Evaluation], objectives: Sequence[f.Objective]) -> Evaluation:
-    """The best in the first objective; of equals, the best in the next ones."""
-    points = f.minimised(values(evaluations, objectives), objectives)
-    order = np.lexsort(points.T[::-1])
-    return evaluations[int(order[0])]
-
-
-def hypervolume(
-    evaluations: Sequence[Evaluation],
-    objectives: Sequence[f.Objective],
-    worst: dict[str, float],
-) -> float:
-    """Share of the box between nothing and `worst` costs, accuracy 0 and 1; 0 to 1.
-
-    Args:
-        worst: the reference value of each cost; objectives that are not in it are scores from 0
-            to 1 (or to 100 where one is above 1).
-    """
-    done = [e for e in evaluations if e.feasible]
-    if not done or not all(o.metric in worst or o.maximise for o in objectives):
-        return 0.0
-    points = values(done, objectives)
-    # A share ends at 1, a percentage at 100; where any other score ends nobody knows.
-    ends = [next((end for end in (1.0, 100.0) if m <= end), m) for m in points.max(axis=0)]
-    ideal = [end if o.maximise else 0.0 for o, end in zip(objectives, ends, strict=True)]
-    reference = [0.0 if o.maximise else worst[o.metric] * 1.001 for o in objectives]
-    return f.hypervolume(points, objectives, ideal, reference)
-
-
 def lock(folder: Path) -> IO[str]:
     """Hold the folder for one writing process; the lock goes with the returned file.
 
@@ -286,3 +194,24 @@ def lock(folder: Path) -> IO[str]:
 def architecture_json(arch: Architecture) -> dict[str, Any]:
     """An architecture for people's JSON files: its id and its choices."""
     return {"id": arch.id, "choices": dict(arch)}
+
+
+def read_evaluations(storage: Path | str) -> list[Evaluation]:
+    """All recorded evaluations of a study, oldest first, without knowing its space.
+
+    Args:
+        storage: a SQLite file, or the address of any storage of Optuna's.
+
+    Raises:
+        UserError: if there is no study or it cannot be read.
+    """
+    if isinstance(storage, Path):
+        if not storage.exists():
+            raise UserError(f"no study at {storage}")
+        try:
+            return read_file(storage, STUDY_NAME)
+        except NotReadable:
+            pass  # a writer was killed amid a transaction, which only a writer may undo
+    from nas.run.study import read_with_optuna  # takes longer to import than a file to read
+
+    return read_with_optuna(storage)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.run import folder as runs
+from nas.run import ranking
+from nas.run.curves import read_curve
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import Objective
-from nas.training.curve import read_curve
 
 POINTS = 200
 """Numbers of evaluations at which the hypervolume is told."""
@@ -48,11 +48,11 @@ def progress(
     for start in range(0, len(evaluations), stride):
         part = evaluations[start : start + stride]
         # What is dominated stays so: only the frontier so far goes on.
-        front = runs.frontier([*front, *part], objectives)
+        front = ranking.frontier([*front, *part], objectives)
         ended = part[-1].ended
         told.evaluations.append(start + len(part))
         told.hours.append(None if ended is None or began is None else (ended - began) / 3600)
-        told.hypervolumes.append(runs.hypervolume(front, objectives, dict(worst)))
+        told.hypervolumes.append(ranking.hypervolume(front, objectives, dict(worst)))
     return told
 
 

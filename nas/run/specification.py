@@ -200,3 +200,10 @@ def check_resumable(old: Specification, new: Specification, folder: Path) -> Non
 
 def _shown(value: object) -> str:
     return str(value) if value else "none"
+
+
+def replace_field(specification: Specification, **changes: Any) -> Specification:
+    """A specification with some fields changed, checked."""
+    from nas.run import specification as spec
+
+    return spec.make({**specification.model_dump(), **changes})

@@ -20,7 +20,6 @@ from urllib.parse import quote
 
 from nas.run.evaluation import Evaluation
 from search_spaces.architecture import Architecture, Value
-from search_spaces.errors import UserError
 
 STUDY_NAME = "search"
 
@@ -34,27 +33,6 @@ SEPARATOR = "\x1f"
 
 BUDGET = "constraints:budget"
 """Where Optuna keeps the constraint that `Study.add` writes."""
-
-
-def read_evaluations(storage: Path | str) -> list[Evaluation]:
-    """All recorded evaluations of a study, oldest first, without knowing its space.
-
-    Args:
-        storage: a SQLite file, or the address of any storage of Optuna's.
-
-    Raises:
-        UserError: if there is no study or it cannot be read.
-    """
-    if isinstance(storage, Path):
-        if not storage.exists():
-            raise UserError(f"no study at {storage}")
-        try:
-            return read_file(storage, STUDY_NAME)
-        except NotReadable:
-            pass  # a writer was killed amid a transaction, which only a writer may undo
-    from nas.run.study import read_with_optuna  # takes longer to import than a file to read
-
-    return read_with_optuna(storage)
 
 
 class NotReadable(Exception):

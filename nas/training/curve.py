@@ -7,19 +7,17 @@ learning rate. A training that goes on from a checkpoint goes on with its curve.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nas.run.curves import read_curve
 from nas.training.loop import Recipe
 from search_spaces.files import write_text
 
 POINTS = 100
 
 OnStep = Callable[[int, int, float], None]
-Points = Sequence[Mapping[str, Any]]
-
-NOT_SCALARS = ("step", "steps")
 
 
 class Curve:
@@ -53,19 +51,3 @@ class Curve:
             write_text(self._path, lines)
         if self._beside is not None:
             self._beside(done, steps, loss)
-
-
-def read_curve(path: Path) -> list[dict[str, Any]]:
-    """The points of a curve; none where there is no file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def scalars(points: Points) -> Iterator[tuple[int, str, float]]:
-    """`(step, name, value)` of every number of a curve."""
-    for index, point in enumerate(points):
-        step = int(point.get("step", index))
-        for name, value in point.items():
-            if name not in NOT_SCALARS and isinstance(value, int | float):
-                yield step, name, float(value)

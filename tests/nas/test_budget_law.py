@@ -9,7 +9,7 @@ import pytest
 
 from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import METRICS, CostTables
-from nas.run import folder as runs
+from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import objective
 from nas.strategies import STRATEGIES, Candidates, make_strategy
@@ -94,7 +94,7 @@ def one_search(seed: int) -> int:
         strategy.tell(row, done[-1])
     assert done
     assert len({e.arch for e in done}) == len(done)
-    returned = runs.frontier(done, OBJECTIVES)
+    returned = ranking.frontier(done, OBJECTIVES)
     return sum(bool(budget.violation(e.metrics) > 0) for e in (*done, *returned))
 
 

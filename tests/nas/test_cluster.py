@@ -30,7 +30,7 @@ from nas.run.folder import Run
 from nas.supernet.job import SupernetTraining
 from nas.workers.cluster import check_reachable, ray_session
 from nas.workers.data_parallel import train_together
-from nas.workers.pool import open_workers
+from nas.workers.opening import open_workers
 from nas.workers.remote import steps_done, steps_of
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space

@@ -14,8 +14,8 @@ from tensorboardX.record_writer import RecordWriter
 from nas.cli import main
 from nas.commands.show.curves import curves_of
 from nas.engine.search import Outcome
+from nas.run.curves import scalars
 from nas.run.folder import Run
-from nas.training.curve import scalars
 
 
 def run(*arguments: str) -> int:

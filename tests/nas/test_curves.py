@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.training.curve import Curve, read_curve
+from nas.run.curves import read_curve
+from nas.training.curve import Curve
 from nas.training.loop import Recipe
 
 RECIPE = Recipe(epochs=1)

@@ -16,9 +16,8 @@ import torch
 import nas
 from nas.engine.search import AllFailed, Outcome, search
 from nas.engine.winner import finalists
-from nas.run.folder import Run
+from nas.run.folder import Run, read_evaluations
 from nas.run.specification import Specification, make
-from nas.run.study_sqlite import read_evaluations
 from search_spaces.errors import UserError
 
 

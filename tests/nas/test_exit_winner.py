@@ -16,12 +16,12 @@ from evaluators.accuracy.thresholds import Outcomes, operate
 from evaluators.costs.exit_costs import ExitCosts
 from evaluators.data.augmentation import prepare
 from evaluators.data.images import ImageData, accuracy
-from nas.commands.show.search import replace_field
 from nas.engine.exit_winner import check, raced_exits, thresholds_for, train_exits
 from nas.engine.search import Outcome
 from nas.engine.task import Task
 from nas.progress import Quiet
 from nas.run.folder import Run
+from nas.run.specification import replace_field
 from nas.show_exits import print_exits, train_exits_and_print
 from nas.supernet.exit_supernet import ExitSupernet
 from search_spaces.errors import UserError

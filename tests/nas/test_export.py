@@ -19,8 +19,9 @@ from evaluators.counting.onnx_counter import count_onnx
 from nas.cli import main
 from nas.engine.search import Outcome
 from nas.exports import checks, onnx_file
+from nas.exports.saved import load
 from nas.exports.source import python_source
-from nas.exports.writing import export, load
+from nas.exports.writing import export
 from nas.release import picture
 from nas.release.efficiency import SCHEMA, read_record, schema
 from search_spaces.catalogue import load_space

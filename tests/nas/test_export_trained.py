@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nas.cli import main
-from nas.exports.writing import load
+from nas.exports.saved import load
 from nas.release.efficiency import read_record
 from search_spaces.exits.network import ExitNetwork
 

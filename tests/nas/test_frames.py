@@ -14,8 +14,8 @@ from nas.cli import main
 from nas.difference import changes, difference
 from nas.engine.search import Outcome
 from nas.report import figures
+from nas.run.folder import read_evaluations
 from nas.run.study import read_with_optuna
-from nas.run.study_sqlite import read_evaluations
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

@@ -19,7 +19,8 @@ from evaluators.costs.gated_costs import GatedMacs
 from evaluators.costs.tables import CostTables
 from evaluators.counting.onnx_counter import count_onnx
 from evaluators.data.image_files import load_data
-from nas.exports.writing import export, load
+from nas.exports.saved import load
+from nas.exports.writing import export
 from nas.pruning.gates import GatedNetwork
 from nas.supernet.relaxed import RelaxedSupernet
 from nas.supernet.sandwich import sandwich

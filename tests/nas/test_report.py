@@ -21,7 +21,7 @@ from nas.report.contents import Source
 from nas.report.networks import INPUT, OFF, Networks, template
 from nas.report.page import embedded, page
 from nas.report.published import published
-from nas.run import folder as runs
+from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.history import failures, largest_costs, predictor, progress
@@ -124,7 +124,7 @@ def test_the_hypervolume_ends_where_all_evaluations_end_and_never_falls(scored: 
     worst = scored.task.worst
     told = progress(evaluations, scored.run.objectives, worst)
     assert told.evaluations[-1] == len(evaluations)
-    assert told.hypervolumes[-1] == runs.hypervolume(evaluations, scored.run.objectives, worst)
+    assert told.hypervolumes[-1] == ranking.hypervolume(evaluations, scored.run.objectives, worst)
     assert told.hypervolumes == sorted(told.hypervolumes)
     assert all(h is not None and h >= 0 for h in told.hours)
 

@@ -173,7 +173,6 @@ def test_layers_add_up_to_the_networks_flops_in_the_browser_too(
 
 
 def test_other_axes_have_another_frontier(opened: Page, scored: Outcome) -> None:
-    from nas.run import folder as runs
     from nas.run.objectives import objective
 
     done = [e for e in scored.run.evaluations() if e.error is None]
@@ -183,7 +182,7 @@ def test_other_axes_have_another_frontier(opened: Page, scored: Outcome) -> None
         opened.select_option("#y", y)
         members = opened.evaluate("frontier.members.map(i => report.ids[i])")
         metric = x.replace("carbon_ug", "energy_mj")
-        expected = runs.frontier(done, (objective(y), objective(metric)))
+        expected = ranking.frontier(done, (objective(y), objective(metric)))
         assert sorted(members) == sorted(e.arch.id for e in expected)
         expect(opened.locator("#list tr")).to_have_count(len(members))
         head = opened.locator("#list-head").inner_text()
@@ -196,7 +195,7 @@ def test_other_axes_have_another_frontier(opened: Page, scored: Outcome) -> None
 
 
 def test_the_slider_shows_the_frontier_as_it_was(opened: Page, scored: Outcome) -> None:
-    from nas.run import folder as runs
+    from nas.run import ranking
 
     evaluations = scored.run.evaluations()
     for count in (3, 15, len(evaluations)):
@@ -205,7 +204,7 @@ def test_the_slider_shows_the_frontier_as_it_was(opened: Page, scored: Outcome) 
             count,
         )
         members = opened.evaluate("frontier.members.map(i => report.ids[i])")
-        expected = runs.frontier(evaluations[:count], scored.run.objectives)
+        expected = ranking.frontier(evaluations[:count], scored.run.objectives)
         assert members == [e.arch.id for e in expected]
         expect(opened.locator("#after-words")).to_contain_text(f"{count} of {len(evaluations)}")
 

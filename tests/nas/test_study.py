@@ -6,9 +6,9 @@ import threading
 from pathlib import Path
 
 from nas.run.evaluation import Evaluation
+from nas.run.folder import read_evaluations
 from nas.run.objectives import objective
 from nas.run.study import Study
-from nas.run.study_sqlite import read_evaluations
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

@@ -17,7 +17,8 @@ from nas.progress import Quiet
 from nas.run.specification import Specification
 from nas.workers.actors import RayWorkers
 from nas.workers.cluster import ray_session
-from nas.workers.pool import ATTEMPTS, InProcess, evaluate, open_workers
+from nas.workers.opening import open_workers
+from nas.workers.pool import ATTEMPTS, InProcess, evaluate
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 

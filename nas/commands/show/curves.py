@@ -16,8 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from nas.run.curves import Points, read_curve, scalars
 from nas.run.folder import Run
-from nas.training.curve import Points, read_curve, scalars
 from search_spaces.errors import UserError
 
 

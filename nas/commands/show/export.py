@@ -13,7 +13,7 @@ from evaluators.sizes import format_metric
 from nas.engine.task import Task
 from nas.progress import reporter_for
 from nas.release.bundle import Taken, check_asked, source_of, sources_of, take
-from nas.run import folder as runs
+from nas.run import ranking
 from nas.run.folder import Run
 from search_spaces.errors import UserError
 from search_spaces.files import refuse_full, write_text
@@ -62,7 +62,7 @@ def export_frontier_and_print(
     front = {e.arch.id: e for e in run.front(evaluations)}
     if not front:
         done = [e for e in evaluations if e.error is None]
-        told = runs.nothing_feasible(done, run.budget) if done else "nothing evaluated yet"
+        told = ranking.nothing_feasible(done, run.budget) if done else "nothing evaluated yet"
         raise UserError(f"{folder} has no frontier to export: {told}")
     wanted = {"formats": sorted(formats), "int8": int8}
     known = _index(out, overwrite=overwrite)

@@ -13,7 +13,7 @@ from rich.table import Table
 from evaluators.costs.budget import ENERGY, LATENCY
 from evaluators.costs.tables import METRICS
 from evaluators.sizes import format_metric
-from nas.run import folder as runs
+from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import Objective, is_cost
@@ -36,7 +36,7 @@ def print_table(
         objectives: what the frontier is of; the run's by default.
     """
     objectives = run.objectives if objectives is None else objectives
-    knee = front[knee_of(runs.values(front, objectives), objectives)]
+    knee = front[knee_of(ranking.values(front, objectives), objectives)]
     asked = {o.metric for o in objectives} | set(run.budget.metrics)
     # An energy follows its latency, and what leaves at an exit says little without the exits: where
     # nobody asked for them, programs alone are told.

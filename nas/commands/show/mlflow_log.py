@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from nas.run.curves import Points, scalars
 from nas.run.folder import Run
-from nas.training.curve import Points, scalars
 from search_spaces.errors import UserError, not_installed
 
 BATCH = 1000

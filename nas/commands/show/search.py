@@ -20,6 +20,7 @@ from evaluators.costs.tables import CONVENTION, METRICS, block_costs
 from evaluators.sizes import format_metric, format_size
 from nas.commands.show.frontier import cell, print_table
 from nas.run import folder as runs
+from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import is_cost
@@ -184,8 +185,8 @@ def print_frontier(
         evaluations, objectives = priced(task, evaluations), objectives_of(task)
         notes = [f"{t.name}: {t.latency.summary}" for t in task.targets]
     if any(e.error is None for e in evaluations) and not any(e.feasible for e in evaluations):
-        raise UserError(runs.nothing_feasible(evaluations, run.budget))
-    front = runs.frontier(evaluations, objectives)
+        raise UserError(ranking.nothing_feasible(evaluations, run.budget))
+    front = ranking.frontier(evaluations, objectives)
     if bins:
         front = [e for _, _, e in run.best_in_bins(bins, evaluations) if e is not None]
     front = [e for e in front if max_macs is None or e.metrics["macs"] <= max_macs]
@@ -299,10 +300,3 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
     parts = [f"{n} {cell(n, v)}" for n, v in evaluation.metrics.items()]
     console.print(", ".join(parts))
     console.print(f"[dim]{CONVENTION}[/]")
-
-
-def replace_field(specification: Specification, **changes: Any) -> Specification:
-    """A specification with some fields changed, checked."""
-    from nas.run import specification as spec
-
-    return spec.make({**specification.model_dump(), **changes})

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from evaluators.costs.tables import CONVENTION
 from evaluators.sizes import format_size
-from nas.commands.show.search import replace_field
 from nas.engine.task import Task
 from nas.progress import reporter_for
 from nas.pruning.flops_aware import Aim
 from nas.pruning.knapsack import FULL
 from nas.run import folder as runs
 from nas.run.folder import Run
+from nas.run.specification import replace_field
 from nas.workers.resources import Crew
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError

@@ -1,0 +1,68 @@
+"""A network as `model.safetensors` and `config.json`: written, and loaded again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from search_spaces.errors import UserError
+from search_spaces.exits.network import network_from_json
+from search_spaces.networks.modules import Network
+from search_spaces.serial import blocks_from_json
+
+FORMAT_VERSION = 1
+
+
+def write_config(config: Mapping[str, Any], place: Path) -> None:
+    """Write what is known of a network beside its weights."""
+    (place / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def load(folder: Path | str) -> Network:
+    """Load an exported network, in evaluation mode, with its description as `network.config`.
+
+    The network takes `(batch, *config["input_shape"])`: images as float32 scaled to 0..1, resized
+    to that size, minus `config["mean"]`, divided by `config["std"]`; or int64 token ids, which
+    number the characters of `config["characters"]` from 0 or are of the `tokenizer.json` beside.
+
+    Raises:
+        UserError: if the folder is not an export, or its files do not belong together.
+    """
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / "model.safetensors")
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is not an export: no {Path(error.filename).name}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"cannot read the export {folder}: {error}") from error
+    if config.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{folder} has format version {config.get('format_version')}, expected {FORMAT_VERSION}"
+        )
+    blocks = blocks_from_json(config["network"])
+    with torch.device("meta"):
+        exits = config.get("exits")
+        network = Network(blocks) if exits is None else network_from_json(blocks, exits)
+    try:
+        weights |= {name: weights[source] for name, source in network.tied_weights.items()}
+        network.load_state_dict(weights, assign=True)
+    except (RuntimeError, KeyError) as error:
+        raise UserError(f"the weights in {folder} do not fit its config.json") from error
+    network.tie()
+    network.config = config
+    return network.eval()
+
+
+def _write_weights(network: nn.Module, place: Path) -> None:
+    tied = network.tied_weights if isinstance(network, Network) else {}
+    state = network.state_dict()
+    weights = {name: tensor.contiguous() for name, tensor in state.items() if name not in tied}
+    (place / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
