@@ -39,7 +39,8 @@ from nas.progress import Live
 from nas.run.specification import Specification, make
 from nas.engine.task import Task
 from nas.training.network import train
-from nas.engine.winner import finalists, race, raced, train_winner
+from nas.engine.race import finalists, race, raced
+from nas.engine.winner import train_winner
 from search_spaces.architecture import Architecture
 from search_spaces.networks.modules import channels_last
 

@@ -28,7 +28,7 @@ from nas.engine.fidelity import measure
 from nas.engine.preparation import inherited_evaluator
 from nas.progress import Live
 from nas.run.folder import Run
-from nas.commands.show.fidelity import verdict
+from nas.engine.fidelity import verdict
 from nas.engine.task import Task
 
 

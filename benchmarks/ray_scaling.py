@@ -31,9 +31,10 @@ from nas.workers.cluster import ray_session
 from nas.workers.data_parallel import train_together
 from nas.training.loop import Recipe
 from nas.workers.actors import RayWorkers
-from nas.workers.remote import Training, steps_of
+from nas.training.job import Training, steps_of
 from nas.supernet.shared_weights import Supernet
-from nas.supernet.job import NetworkTraining, SupernetTraining
+from nas.training.job import NetworkTraining
+from nas.supernet.job import SupernetTraining
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.networks.modules import build, channels_last

@@ -25,15 +25,15 @@ from rich.console import Console
 from evaluators.accuracy.recalibration import recalibrate
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.sizes import parse_size
+from nas.engine.preparation import supernet_training
 from nas.run import specification as spec
 from nas.workers.data_parallel import train_together
 from nas.engine.preparation import inherited_evaluator
 from nas.progress import Live
-from nas.workers.remote import steps_of
+from nas.training.job import steps_of
 from nas.run.folder import Run
 from nas.engine.task import Task
 from nas.training.network import train
-from nas.supernet.job import SupernetTraining
 from nas.engine.winner import FINE_TUNING_RATE
 from search_spaces.architecture import Architecture
 from search_spaces.networks.modules import build, channels_last
@@ -110,7 +110,7 @@ def main() -> None:
 
 def supernet_seconds(task: Task) -> float:
     """Of the whole training of the supernet on one thread."""
-    whole = SupernetTraining.of(task)
+    whole = supernet_training(task)
     few = task.recipe(task.supernet_epochs * TIMED_STEPS / steps_of(whole))
     times: list[float] = []
     train_together(replace(whole, recipe=few), on_step=lambda *_: times.append(time.process_time()))

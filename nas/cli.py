@@ -103,7 +103,7 @@ def frontier(
 ) -> None:
     """Print the frontier of a run: the architectures that no other one dominates."""
     from evaluators.sizes import parse_size
-    from nas.commands.show.search import print_frontier
+    from nas.commands.show.frontier import print_frontier
 
     bound = parse_size(max_flops) if max_flops else None
     print_frontier(
@@ -146,7 +146,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print one architecture of a run: its choices and its cost block by block."""
-    from nas.commands.show.search import print_architecture
+    from nas.commands.show.architecture import print_architecture
 
     print_architecture(run, arch, as_json=as_json)
 
@@ -236,7 +236,7 @@ def train(
     crew = crew_of(workers, ray_address)
     settings = {"train_epochs": epochs, "scratch": scratch, "teacher": teacher}
     if early_exit is not None:
-        from nas.show_exits import train_exits_and_print
+        from nas.commands.show.training import train_exits_and_print
 
         if target_flops is not None or flops_penalty is not None:
             raise UserError("--early-exit and --target-flops are two networks: train one at a time")

@@ -11,6 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
+from tokenizers.trainers import WordPieceTrainer
 
 from evaluators.data.held_out import held_out
 from evaluators.data.sentences import SentenceData, Sentences
@@ -26,7 +32,6 @@ from evaluators.data.table_files import (
     label_values,
 )
 from evaluators.data.text_files import TEXT_COLUMNS
-from evaluators.word_pieces import learnt, with_length
 from search_spaces.errors import UserError
 
 SPLIT_SEED = 0
@@ -132,3 +137,47 @@ class _Texts:
 def _encoded(tokenizer: Any, texts: _Texts) -> Sentences:
     ids: Sequence[Sequence[int]] = [e.ids for e in tokenizer.encode_batch(texts.texts.tolist())]
     return Sentences(torch.tensor(ids, dtype=torch.int32), texts.labels)
+
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+"""Of which the first is what sentences are filled up with, id 0."""
+
+LEAST_COUNT = 2
+"""How often a piece must be there to be one."""
+
+
+def learnt(sentences: Sequence[str], size: int) -> Tokenizer:
+    """A tokenizer of at most about `size` pieces, and all characters that there are.
+
+    The trainer numbers the pieces that go on within a word in the order of a hash map, another one
+    in each process, and takes lower numbers first where pairs are as frequent. So they are numbered
+    before: named as special ones, which they are no longer in what is returned.
+    """
+    learning = _tokenizer(WordPiece(unk_token="[UNK]"))
+    normalizer = BertNormalizer()
+    characters = sorted({c for s in sentences for c in normalizer.normalize_str(s)} - {" "})
+    trainer = WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=LEAST_COUNT,
+        special_tokens=[*SPECIAL, *(f"##{character}" for character in characters)],
+        show_progress=False,
+    )
+    learning.train_from_iterator(sentences, trainer)
+    tokenizer = _tokenizer(WordPiece(learning.get_vocab(), unk_token="[UNK]"))
+    begin, end = (SPECIAL.index(token) for token in ("[CLS]", "[SEP]"))
+    tokenizer.post_processor = BertProcessing(("[SEP]", end), ("[CLS]", begin))
+    return tokenizer
+
+
+def _tokenizer(model: WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = BertNormalizer()
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    return tokenizer
+
+
+def with_length(tokenizer: Tokenizer, tokens: int) -> Tokenizer:
+    """The tokenizer, in place, so that it fills up or cuts every sentence to so many tokens."""
+    tokenizer.enable_padding(length=tokens, pad_id=0, pad_token="[PAD]")
+    tokenizer.enable_truncation(tokens)
+    return tokenizer

@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,40 @@ def _ends(statistic: Callable[..., float], *columns: Any) -> list[float | None]:
 
 def _tau(a: Any, b: Any) -> float:
     return float(kendalltau(a, b).statistic)
+
+
+TRUSTED = 0.5
+"""τ above which three of four pairs are ordered rightly."""
+
+
+def shown(statistic: float | None) -> str:
+    """A statistic, or that it does not exist."""
+    return "unknown" if statistic is None or isnan(statistic) else f"{statistic:.2f}"
+
+
+def verdict(result: dict[str, Any]) -> str:
+    """What a user may make of it, in a line."""
+    low, _ = result["interval"]
+    tau = result["tau"]
+    if tau is None or low is None or isnan(low):
+        return (
+            "its order is unknown: among these architectures scores are alike, inherited or alone; "
+            "train them for longer (--epochs)"
+        )
+    regret = (
+        f"{100 * result['regret']:.2f} points"
+        if result["metric"] == "accuracy"
+        else f"{result['regret']:.3f}"
+    )
+    ends = f"the best of the five that look best is {regret} behind the best of all"
+    if low >= TRUSTED:
+        return f"its order can be trusted: {(1 + tau) / 2:.0%} of pairs are right; {ends}"
+    if low > 0:
+        return (
+            f"its order is a guide, no more: {(1 + tau) / 2:.0%} of pairs are right; "
+            f"{ends}; more --supernet-epochs, or more --finalists"
+        )
+    return (
+        f"its order is not better than chance here; {ends}; train it for longer "
+        "(--supernet-epochs), or search with --evaluator train"
+    )

@@ -5,9 +5,11 @@ Trains the supernet or relaxes it where that is asked for. Does not evaluate can
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from evaluators.accuracy.exit_accuracy import ExitAccuracy
@@ -19,20 +21,21 @@ from evaluators.costs.expected import ExpectedCosts
 from evaluators.prediction.proxy_features import LEARNT, ProxyFeatures
 from hardware_profiles.electricity.grid import load_region
 from nas.engine.exit_winner import check_training
-from nas.engine.starting_weights import FreshWeights, Weights, inherited_from
+from nas.engine.starting_weights import FreshWeights, Weights, fresh_supernet, inherited_from
 from nas.engine.task import GREENSCORE, Task, check_batch
 from nas.progress import Reporter
 from nas.run.folder import Run
 from nas.strategies import Candidates, Strategy, make_strategy
-from nas.supernet.alternation import Relaxation
+from nas.supernet.alternation import Point, Relaxation
 from nas.supernet.job import SupernetTraining
-from nas.supernet.relaxation import relaxed_evaluator
+from nas.supernet.relaxation import relax
 from nas.supernet.shared_weights import Supernet
 from nas.training.curve import Curve
+from nas.training.job import steps_of
 from nas.workers.data_parallel import train_together
 from nas.workers.pool import Evaluator
-from nas.workers.remote import steps_of
 from nas.workers.resources import ALONE, Crew
+from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 
 ONE_THREAD_MACS = 5_000_000
@@ -207,12 +210,27 @@ def starting_weights(task: Task, run: Run, reporter: Reporter, crew: Crew = ALON
     return FreshWeights.of(task)
 
 
+def supernet_training(task: Task) -> SupernetTraining:
+    """The supernet's training as the task's specification has it, on the training part alone."""
+    specification = task.specification
+    return SupernetTraining(
+        task.budgeted,
+        task.data.only("train").batches("train", task.augmentation),
+        task.recipe(task.supernet_epochs),
+        specification.seed,
+        specification.sampling,
+        specification.distillation,
+        specification.widening,
+        specification.early_exit is not None,
+    )
+
+
 def inherited_evaluator(
     task: Task, run: Run, reporter: Reporter, crew: Crew = ALONE
 ) -> InheritedAccuracy:
     """Train the supernet, or take it from its checkpoint, and make its evaluator."""
     _choose_threads(task)
-    training = SupernetTraining.of(task)
+    training = supernet_training(task)
     with reporter.training("supernet", steps_of(training)) as on_step:
         supernet = train_together(
             training,
@@ -233,3 +251,50 @@ def inherited_evaluator(
 def _choose_threads(task: Task) -> None:
     if task.tables.cost(task.space.largest)["macs"] < ONE_THREAD_MACS:
         torch.set_num_threads(1)
+
+
+STOCK = 512
+"""Subnets within the budget, spread over its range, that the weights' sandwiches draw from."""
+
+
+def relaxed_evaluator(
+    task: Task,
+    run: Run,
+    reporter: Reporter,
+    options: Relaxation | None = None,
+    *,
+    on_point: Callable[[Point], None] | None = None,
+) -> tuple[InheritedAccuracy, list[npt.NDArray[np.float64]]]:
+    """Train supernet and probabilities, or take them from their checkpoint.
+
+    Returns:
+        The evaluator over the trained weights, and the final probabilities of each choice.
+    """
+    specification, data, space = task.specification, task.images, task.space
+    recipe = task.recipe(task.supernet_epochs)
+    supernet = fresh_supernet(task)
+
+    # Where few rows are within the budget, finding one takes longer than a step.
+    stock = task.budgeted.spread(STOCK, np.random.default_rng((specification.seed, 2)))
+
+    def draw(rng: np.random.Generator, n: int) -> list[Architecture]:
+        return space.decode(stock[rng.integers(len(stock), size=n)])
+
+    with reporter.training("relaxation", recipe.steps(len(data.train))) as on_step:
+        probabilities = relax(
+            supernet,
+            task.tables,
+            task.budgeted.budget,
+            data,
+            recipe,
+            options or Relaxation(),
+            seed=specification.seed,
+            draw=draw,
+            augmentation=task.augmentation,
+            checkpoint=run.folder / "relaxation.pt",
+            trajectory=run.trajectory,
+            on_step=on_step,
+            on_point=on_point,
+            say=reporter.note,
+        )
+    return inherited_from(supernet, task), probabilities

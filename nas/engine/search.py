@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ import torch
 
 from evaluators.accuracy.inherited import InheritedAccuracy
 from nas.engine.exit_winner import raced_exits, train_exits
+from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
+from nas.engine.race import finalists, first_of, race, raced
 from nas.engine.starting_weights import FreshWeights, Weights
 from nas.engine.task import DEVICES, Task
-from nas.engine.winner import finalists, first_of, race, raced, train_winner
+from nas.engine.winner import train_ahead, train_winner
 from nas.progress import Quiet, Reporter
 from nas.run import folder as runs
 from nas.run import footprint, ranking
@@ -32,9 +34,7 @@ from nas.run.objectives import knee
 from nas.run.specification import Specification
 from nas.run.study import Study
 from nas.strategies import Strategy
-from nas.winners import train_ahead
 from nas.workers.cluster import check_reachable, gpus_for, ray_session
-from nas.workers.opening import open_workers
 from nas.workers.pool import Ended, Evaluator, Workers, keep_busy
 from nas.workers.resources import ALONE, Crew
 from search_spaces.architecture import Architecture
@@ -107,7 +107,7 @@ def search(
         wanted = specification.trials - len(done)
         if wanted > 0:
             with (
-                _open_pool(task, run, evaluator, crew) as pool,
+                open_pool(task, run, evaluator, crew) as pool,
                 reporter.evaluations(specification.trials, len(done)) as show,
             ):
                 for row, ended in _evaluate(strategy, pool, task.space, wanted):
@@ -133,19 +133,6 @@ class AllFailed(Exception):
 
 class NothingFeasible(Exception):
     """Nothing evaluated is within the bounds; the message has the nearest ones."""
-
-
-def _open_pool(
-    task: Task, run: Run, evaluator: Evaluator | None, crew: Crew
-) -> AbstractContextManager[Workers]:
-    """Where candidates are evaluated: trained by Ray Tune, or scored by workers."""
-    seconds = task.specification.time_limit
-    if evaluator is None:
-        from nas.workers.tune.tune_workers import DEFAULT_WORKERS, open_tuning
-
-        count = crew.workers or DEFAULT_WORKERS
-        return open_tuning(task, run, count, crew.address, seconds=seconds)
-    return open_workers(evaluator, crew.workers, crew.address, seconds)
 
 
 def _judged(task: Task, strategy: Strategy, row: Row, ended: Ended) -> Evaluation:

@@ -9,7 +9,7 @@ to fewer FLOPs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from torch import nn
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.accuracy.interval import of_share
 from evaluators.accuracy.recalibration import recalibrate
-from evaluators.costs.nearest import FLOOR
 from evaluators.data.batches import Batches
 from evaluators.data.dataset import Data, Part
 from evaluators.sizes import format_metric
@@ -30,82 +29,18 @@ from nas.exports.writing import export
 from nas.progress import Reporter
 from nas.pruning.flops_aware import Aim, shrink
 from nas.pruning.summary import accuracies
-from nas.run import ranking
-from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
-from nas.run.objectives import objective
-from nas.supernet.job import NetworkTraining
 from nas.training.curve import Curve
+from nas.training.job import NetworkTraining, Training, steps_of
 from nas.workers.data_parallel import train_together
-from nas.workers.remote import Training, steps_of
 from nas.workers.resources import ALONE, Crew
+from nas.workers.side_by_side import train_at_once
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.networks.modules import Network, channels_last
 
 FINE_TUNING_RATE = 0.5
 """The winner starts from inherited weights: half the learning rate of a fresh network."""
-
-
-def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[Evaluation]:
-    """Those that race: the best scored of the frontier, if their scores are inherited ones.
-
-    All are of the frontier (for `darts`, of the part of it that uses the whole budget, where it
-    has one), so the winner is dominated by nothing that the search saw there. Elsewhere
-    the best needs no race; of candidates that were trained, those count that were not stopped.
-    """
-    objectives = run.objectives
-    front = ranking.frontier(evaluations, objectives)
-    if task.specification.strategy == "darts":
-        # A relaxation is trained for one budget, and what it ends with uses that budget.
-        used = [e for e in evaluations if e.feasible and run.budget.used(e.metrics) >= FLOOR]
-        front = ranking.frontier(used, objectives) or front
-    if task.kind == "train":
-        longest = max(e.metrics["epochs"] for e in front)
-        return [ranking.best([e for e in front if e.metrics["epochs"] == longest], objectives)]
-    first = objectives[0]
-    if (
-        task.kind != "supernet"
-        or task.specification.finalists == 1
-        or first.metric != task.data.metric
-    ):
-        return [ranking.best(front, objectives)]
-    sign = -1 if first.maximise else 1
-    ranked = sorted(front, key=lambda e: (sign * e.metrics[first.metric], e.metrics["macs"]))
-    return ranked[: task.specification.finalists]
-
-
-def race(
-    task: Task, starters: Sequence[Evaluation], score: Callable[[Architecture, str], float]
-) -> dict[str, float]:
-    """Validation scores of the finalists after a short training each, by id.
-
-    Args:
-        score: `(architecture, what its training is called) -> score`.
-    """
-    if len(starters) < 2 or task.race_epochs == 0:
-        return {}
-    return {
-        starter.arch.id: score(starter.arch, f"finalist {number} of {len(starters)}")
-        for number, starter in enumerate(starters, start=1)
-    }
-
-
-def raced(
-    task: Task, run: Run, start: Weights, arch: Architecture, name: str, reporter: Reporter
-) -> float:
-    """The validation score of an architecture after a short training on the training samples."""
-    network = _fine_tuned(task, run, start, arch, task.race_epochs, "train", reporter, name=name)
-    score = task.data.score(network, "validation", task.space.input_shape(arch))
-    return score[task.data.metric]
-
-
-def first_of(task: Task, starters: Sequence[Evaluation], raced: Mapping[str, float]) -> Evaluation:
-    """The finalist with the best score after the race; the first where there was none."""
-    if not raced:
-        return starters[0]
-    sign = -1 if objective(task.data.metric).maximise else 1
-    return min(starters, key=lambda e: sign * raced[e.arch.id])
 
 
 def train_winner(
@@ -315,3 +250,69 @@ def fine_tuning(
         teacher,
         specification.compile,
     )
+
+
+def train_winners(
+    task: Task,
+    run: Run,
+    start: Weights,
+    folders: Mapping[Architecture, Path],
+    reporter: Reporter,
+    crew: Crew = ALONE,
+) -> dict[Architecture, dict[str, Any]]:
+    """Train architectures at once, and export each as `nas.winner.train_winner` does.
+
+    Args:
+        folders: where each is exported to.
+        crew: its workers train one each at a time, on a processor of its own, and a GPU where the
+            device is one; without any they are trained one after the other in this process.
+
+    Returns:
+        What the test part says of each; see `train_winner`.
+
+    Raises:
+        UserError: if nobody answers at the address or there are fewer processors, and for a
+            training that cannot be, when all others have ended.
+    """
+    train_ahead(task, run, start, list(folders), task.train_epochs, "searched", reporter, crew)
+    return {
+        arch: train_winner(task, run, start, arch, folder, reporter)
+        for arch, folder in folders.items()
+    }
+
+
+def train_ahead(
+    task: Task,
+    run: Run,
+    start: Weights,
+    archs: Sequence[Architecture],
+    epochs: float,
+    part: Part,
+    reporter: Reporter,
+    crew: Crew,
+) -> None:
+    """Train architectures at once on a part of the data, as far as there are workers.
+
+    Whoever trains them afterwards finds each training done.
+    """
+    if not crew.trainers or epochs == 0:
+        return
+    batches = task.data.only(part).batches(part)
+    trainings: dict[str, Training] = {
+        arch.id: fine_tuning(task, start, arch, epochs, batches) for arch in archs
+    }
+    recipe = next(iter(trainings.values())).recipe
+    files = {
+        arch.id: run.training_checkpoint(arch, task.specification, recipe.epochs) for arch in archs
+    }
+    steps = sum(map(steps_of, trainings.values()))
+    with reporter.training(f"{len(trainings)} networks", steps) as on_step:
+        train_at_once(
+            trainings,
+            files,
+            workers=crew.trainers,
+            address=crew.address,
+            device=task.specification.device,
+            on_step=on_step,
+            say=reporter.note,
+        )

@@ -18,7 +18,7 @@ from evaluators.costs.tables import CONVENTION
 from evaluators.device_prices import Target
 from evaluators.metrics import CARBON, label, style
 from hardware_profiles.electricity.grid import load_region
-from nas.commands.show.leaderboard import micrograms, priced, task_of
+from nas.engine.pricing import micrograms, priced, task_of
 from nas.engine.task import Task
 from nas.report import figures
 from nas.report.choices import Chosen, axes, frequencies, importance

@@ -30,7 +30,7 @@ def fidelity(run: Run) -> tuple[dict[str, Any] | None, str]:
             "Not known yet whether the supernet orders architectures as training each alone "
             f"would: {words} nas fidelity {run.folder}"
         )
-    from nas.commands.show.fidelity import shown, verdict
+    from nas.engine.fidelity import shown, verdict
 
     low, high = result["interval"]
     words = verdict(result)

@@ -30,7 +30,6 @@ from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
-    import plotly.graph_objects as go
 
 from nas.run.ranking import best, best_in_bins, frontier, nothing_feasible, values
 from nas.run.study_sqlite import STUDY_NAME, NotReadable, read_file
@@ -117,12 +116,6 @@ class Run:
         front = self.front()
         at = f.knee(values(front, self.objectives), self.objectives) if front else None
         return frame(evaluations, knee=None if at is None else front[at], winner=self.winner)
-
-    def figure(self) -> go.Figure:
-        """The frontier as a plotly figure, which Jupyter shows by itself; more in `nas.figures`."""
-        from nas.report.figures import frontier as drawn
-
-        return drawn(self)
 
     def best_in_bins(
         self, bins: int, evaluations: Sequence[Evaluation] | None = None

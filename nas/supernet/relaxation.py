@@ -15,26 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.costs.budget import Budget
 from evaluators.costs.tables import CostTables
 from evaluators.data.augmentation import Augmentation
 from evaluators.data.images import ImageBatches, ImageData, Split
-from nas.engine.starting_weights import fresh_supernet, inherited_from
-from nas.engine.task import Task
-from nas.progress import Reporter
-from nas.run.folder import Run
 from nas.supernet.alternation import Alternation, Point, Relaxation
 from nas.supernet.sandwich import Draw
 from nas.supernet.shared_weights import Supernet
 from nas.training.loop import CHECKPOINT_SECONDS, Recipe, fit
-from search_spaces.architecture import Architecture
 
 SPLIT_SEED = 0
 """Which half of the training images is whose; not the run's seed, as with all parts of data."""
-
-STOCK = 512
-"""Subnets within the budget, spread over its range, that the weights' sandwiches draw from."""
 
 
 def halves(train: Split) -> tuple[Split, Split]:
@@ -112,49 +103,3 @@ def relax(
         say=say,
     )
     return [p.detach().double().numpy() for p in alternation.probabilities()]
-
-
-def relaxed_evaluator(
-    task: Task,
-    run: Run,
-    reporter: Reporter,
-    options: Relaxation | None = None,
-    *,
-    on_point: Callable[[Point], None] | None = None,
-) -> tuple[InheritedAccuracy, list[npt.NDArray[np.float64]]]:
-    """Train supernet and probabilities, or take them from their checkpoint.
-
-    Returns:
-        The evaluator over the trained weights, and the final probabilities of each choice.
-    """
-    specification, data, space = task.specification, task.images, task.space
-    recipe = task.recipe(task.supernet_epochs)
-    supernet = fresh_supernet(task)
-
-    # Where few rows are within the budget, finding one takes longer than a step.
-    stock = task.budgeted.spread(STOCK, np.random.default_rng((specification.seed, 2)))
-
-    def draw(rng: np.random.Generator, n: int) -> list[Architecture]:
-        return space.decode(stock[rng.integers(len(stock), size=n)])
-
-    with reporter.training("relaxation", recipe.steps(len(data.train))) as on_step:
-        probabilities = relax(
-            supernet,
-            task.tables,
-            task.budgeted.budget,
-            data,
-            recipe,
-            options or Relaxation(),
-            seed=specification.seed,
-            draw=draw,
-            augmentation=task.augmentation,
-            checkpoint=run.folder / "relaxation.pt",
-            trajectory=run.trajectory,
-            on_step=on_step,
-            on_point=on_point,
-            say=reporter.note,
-        )
-    return inherited_from(supernet, task), probabilities
-
-
-__all__ = ["Point", "Relaxation", "halves", "relax", "relaxed_evaluator"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from evaluators.data.batches import Batches
 from evaluators.data.scoring import cross_entropy, fitted
+from nas.training.distillation import soft_cross_entropy
 from nas.training.loop import Backward, Recipe, fit
 from search_spaces.ops import Shape
 
@@ -55,3 +57,30 @@ def train(
         on_step=on_step,
         say=say,
     )
+
+
+TEACHER_SHARE = 0.5
+"""Weight of the teacher's predictions beside the labels'."""
+
+
+def taught(
+    network: Runs, shape: Shape, teacher: nn.Module, teacher_shape: Shape, recipe: Recipe
+) -> Backward:
+    """The `backward` of `nas.fit.fit` for a network with a teacher.
+
+    Args:
+        shape: of one sample as the network takes it.
+        teacher: in evaluation mode, in which it is left; its weights do not change.
+        teacher_shape: of one sample as the teacher takes it; of tokens at least as many.
+    """
+
+    def backward(batch: Tensor, targets: Tensor, step: int) -> float:
+        with torch.no_grad():
+            known = teacher(fitted(batch, teacher_shape))
+        logits = network(fitted(batch, shape))
+        loss = cross_entropy(logits, targets, recipe.label_smoothing)
+        told = soft_cross_entropy(logits, known)
+        ((1 - TEACHER_SHARE) * loss + TEACHER_SHARE * told).backward()
+        return loss.item()
+
+    return backward

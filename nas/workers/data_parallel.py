@@ -21,20 +21,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from nas.training.job import Training, batch_of, run, steps_of
 from nas.training.loop import CHECKPOINT_SECONDS
 from nas.workers.cluster import gpus_for, pickle_by_value, ray_session
 from nas.workers.mailbox import hosted, open_courier
-from nas.workers.remote import (
-    Home,
-    PeerLost,
-    Training,
-    batch_of,
-    fit_away,
-    follow,
-    run,
-    steps_done,
-    steps_of,
-)
+from nas.workers.remote import Home, PeerLost, fit_away, follow, steps_done
 from search_spaces.errors import UserError
 
 BUCKET = 4_194_304

@@ -13,83 +13,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import nn
 
-from evaluators.data.batches import Batches
 from nas.training.checkpoint import read_checkpoint, write
-from nas.training.loop import CHECKPOINT_SECONDS, Backward, Companion, Ranks, Recipe, fit
+from nas.training.job import Training, run
+from nas.training.loop import CHECKPOINT_SECONDS, Ranks
 from nas.workers.mailbox import NEWS_SECONDS, Failed, Kept, News, Said, Stepped
 from search_spaces.errors import UserError
-from search_spaces.space import SearchSpace
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """A training on one device: a network and what a step does to it."""
-
-    network: nn.Module
-    backward: Backward
-    companion: Companion | None = None
-
-
-class Training(Protocol):
-    """What travels to workers and becomes a training there: the same one on each."""
-
-    @property
-    def space(self) -> SearchSpace:
-        """Whose networks are trained; it may be a user's own."""
-        ...
-
-    @property
-    def batches(self) -> Batches:
-        """What is trained on."""
-        ...
-
-    @property
-    def recipe(self) -> Recipe:
-        """How; the batch is that of all ranks together."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Of the batches."""
-        ...
-
-    def on(self, device: torch.device) -> Fitting:
-        """Make the training on a device."""
-        ...
-
-
-def steps_of(training: Training) -> int:
-    """How many steps a training has."""
-    return training.recipe.steps(len(training.batches))
-
-
-def batch_of(training: Training) -> int:
-    """How many samples a batch has."""
-    return min(training.recipe.batch_size, len(training.batches))
-
-
-def run(training: Training, device: torch.device, **options: Any) -> nn.Module:
-    """Train on a device and return the network.
-
-    Args:
-        options: those of `nas.fit.fit`: `checkpoint`, `on_step`, `say`, `ranks`, ...
-    """
-    fitting = training.on(device)
-    fit(
-        fitting.network,
-        training.batches,
-        training.recipe,
-        fitting.backward,
-        seed=training.seed,
-        companion=fitting.companion,
-        **options,
-    )
-    return fitting.network
 
 
 class PeerLost(RuntimeError):

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
+from nas.training.job import Training, steps_of
 from nas.training.loop import CHECKPOINT_SECONDS
 from nas.workers.cluster import QUIET_TUNE, gpus_for, pickle_by_value, ray_session
 from nas.workers.mailbox import hosted, open_courier
 from nas.workers.pool import ATTEMPTS
-from nas.workers.remote import Home, Training, fit_away, follow, steps_done, steps_of
+from nas.workers.remote import Home, fit_away, follow, steps_done
 from search_spaces.errors import UserError
 
 

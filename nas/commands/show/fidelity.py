@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,12 @@ from rich.table import Table
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.costs.tables import CONVENTION
 from evaluators.sizes import format_metric, format_size
+from nas.engine.fidelity import shown, verdict
 from nas.progress import reporter_for
 from nas.run import folder as runs
 from nas.run.folder import Run
 from nas.workers.resources import Crew
 from search_spaces.errors import UserError
-
-TRUSTED = 0.5
-"""τ above which three of four pairs are ordered rightly."""
 
 
 def fidelity_and_print(
@@ -104,36 +101,3 @@ def print_fidelity(result: dict[str, Any], folder: Path) -> None:
         console.print(f"over FLOPs alone it gains {least:+.2f} to {most:+.2f}")
     console.print(verdict(result))
     console.print(f"[dim]{CONVENTION}[/]", highlight=False)
-
-
-def shown(statistic: float | None) -> str:
-    """A statistic, or that it does not exist."""
-    return "unknown" if statistic is None or isnan(statistic) else f"{statistic:.2f}"
-
-
-def verdict(result: dict[str, Any]) -> str:
-    """What a user may make of it, in a line."""
-    low, _ = result["interval"]
-    tau = result["tau"]
-    if tau is None or low is None or isnan(low):
-        return (
-            "its order is unknown: among these architectures scores are alike, inherited or alone; "
-            "train them for longer (--epochs)"
-        )
-    regret = (
-        f"{100 * result['regret']:.2f} points"
-        if result["metric"] == "accuracy"
-        else f"{result['regret']:.3f}"
-    )
-    ends = f"the best of the five that look best is {regret} behind the best of all"
-    if low >= TRUSTED:
-        return f"its order can be trusted: {(1 + tau) / 2:.0%} of pairs are right; {ends}"
-    if low > 0:
-        return (
-            f"its order is a guide, no more: {(1 + tau) / 2:.0%} of pairs are right; "
-            f"{ends}; more --supernet-epochs, or more --finalists"
-        )
-    return (
-        f"its order is not better than chance here; {ends}; train it for longer "
-        "(--supernet-epochs), or search with --evaluator train"
-    )

@@ -5,19 +5,24 @@ Knows columns and how they are called. Does not know where evaluations are from.
 
 from __future__ import annotations
 
+import csv
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from evaluators.costs.budget import ENERGY, LATENCY
-from evaluators.costs.tables import METRICS
-from evaluators.sizes import format_metric
+from evaluators.costs.tables import CONVENTION, METRICS
+from evaluators.sizes import format_metric, format_size
+from nas.commands.show.console import _out, _print_json
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import Objective, is_cost
 from nas.run.objectives import knee as knee_of
+from search_spaces.errors import UserError, unknown
 
 FRONTIER_ROWS = 20
 
@@ -101,3 +106,86 @@ def cell(name: str, value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.3g}" if name.startswith((LATENCY, ENERGY)) else format_metric(name, value)
+
+
+def print_frontier(
+    folder: Path,
+    *,
+    max_macs: int | None,
+    bins: int,
+    devices: Sequence[str] = (),
+    sort: str | None = None,
+    as_json: bool,
+    as_csv: bool,
+    parquet: Path | None = None,
+) -> None:
+    """`nas frontier`; with `bins`, the best in each range of FLOPs instead.
+
+    With `devices` it is of the first objective and the latencies there.
+    """
+    run = Run(folder)
+    evaluations = run.evaluations()
+    objectives, notes = run.objectives, []
+    if devices:
+        from nas.engine.pricing import objectives_of, priced, task_of
+
+        task = task_of(run, devices)
+        evaluations, objectives = priced(task, evaluations), objectives_of(task)
+        notes = [f"{t.name}: {t.latency.summary}" for t in task.targets]
+    if any(e.error is None for e in evaluations) and not any(e.feasible for e in evaluations):
+        raise UserError(ranking.nothing_feasible(evaluations, run.budget))
+    front = ranking.frontier(evaluations, objectives)
+    if bins:
+        front = [e for _, _, e in run.best_in_bins(bins, evaluations) if e is not None]
+    front = [e for e in front if max_macs is None or e.metrics["macs"] <= max_macs]
+    if sort is not None:
+        front = _sorted(front, sort)
+    rows = [{"id": e.arch.id, **_whole(e.metrics), "choices": dict(e.arch)} for e in front]
+    if parquet is not None:
+        from nas.run.frames import write_parquet  # pandas takes long to import
+
+        write_parquet(run.frame(front), parquet)
+    if as_json:
+        _print_json(rows)
+    elif as_csv:
+        metrics = [m for m in rows[0] if m != "choices"] if rows else ["id"]
+        writer = csv.DictWriter(sys.stdout, metrics, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        if not front:
+            where = "" if max_macs is None else " in that range"
+            raise UserError(f"{folder} has no evaluated architecture{where} yet")
+        print_table(_out(), front, run, objectives=objectives)
+        for note in notes:
+            _out().print(note, soft_wrap=True, markup=False)
+        print(CONVENTION)
+
+
+def _sorted(front: Sequence[Evaluation], metric: str) -> list[Evaluation]:
+    """By a metric, what is better first."""
+    known = [name for name in (front[0].metrics if front else ()) if name]
+    if front and metric not in known:
+        raise unknown("metric", metric, known)
+    sign = 1 if is_cost(metric) else -1
+    return sorted(front, key=lambda e: sign * e.metrics[metric])
+
+
+def _print_bins(console: Console, run: Run, bins: int) -> None:
+    """The best of each range of FLOPs, the empty ones too."""
+    metric = run.objectives[0].metric
+    table = Table(title=f"best in each of {bins} ranges of FLOPs", title_justify="left")
+    for header in ("FLOPs", "id", metric, "at"):
+        table.add_column(header, justify="left" if header == "id" else "right")
+    for low, high, found in run.best_in_bins(bins):
+        cells = ["", "", ""]
+        if found is not None:
+            at = format_size(found.metrics["macs"])
+            cells = [found.arch.id, cell(metric, found.metrics[metric]), at]
+        table.add_row(f"{format_size(low)} to {format_size(high)}", *cells)
+    console.print(table)
+
+
+def _whole(metrics: dict[str, float]) -> dict[str, float]:
+    """Counts as whole numbers, which a study keeps as floats."""
+    return {name: int(value) if name in METRICS else value for name, value in metrics.items()}

@@ -14,58 +14,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from evaluators.costs.budget import ENERGY, LATENCY
-from evaluators.footprint.energy import JOULES_PER_KWH
+from evaluators.costs.budget import ENERGY
 from evaluators.sizes import format_metric
 from hardware_profiles.electricity.grid import load_region
+from nas.engine.pricing import micrograms, priced, task_of
 from nas.engine.task import GREENSCORE, Task
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
-from nas.run.objectives import Objective, objective
 from search_spaces.errors import UserError
 
 BOARD_ROWS = 20
-
-MICROGRAMS = 1e6
-
-
-def task_of(
-    run: Run,
-    devices: Sequence[str] = (),
-    exponents: tuple[float, float] | None = None,
-) -> Task:
-    """The task of a run, on other devices and with another GreenScore where they are given."""
-    changed = {
-        **({"devices": tuple(devices)} if devices else {}),
-        **({"green_exponents": exponents} if exponents is not None else {}),
-    }
-    task = Task.of(run.specification.model_copy(update=changed), run.folder)
-    if not devices:
-        return task
-    # A published table gives the columns that are objectives.
-    latencies = tuple(f"{LATENCY}{name}" for name in task.specification.devices)
-    first = run.specification.objectives[0]
-    specification = task.specification.model_copy(update={"objectives": (first, *latencies)})
-    return replace(task, specification=specification)
-
-
-def priced(task: Task, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """Evaluations with what their networks cost on the task's devices, and their GreenScores."""
-    done = [e for e in evaluations if e.error is None]
-    metrics = [m for m in task.tables.metrics if m.startswith((LATENCY, ENERGY))]
-    costs = task.tables.score(task.space.encode([e.arch for e in done]), metrics)
-    result = []
-    for index, evaluation in enumerate(done):
-        # What other devices take stands in the run, and is not asked for.
-        plain = {m: v for m, v in evaluation.metrics.items() if not m.startswith((LATENCY, ENERGY))}
-        known = {**plain, **{m: float(costs[m][index]) for m in metrics}}
-        result.append(replace(evaluation, metrics={**known, **task.derived(known)}))
-    return result
-
-
-def objectives_of(task: Task) -> tuple[Objective, ...]:
-    """What the frontier of a task is of."""
-    return tuple(objective(name) for name in task.specification.objectives)
 
 
 @dataclass(frozen=True)
@@ -76,11 +34,6 @@ class Standing:
     by_accuracy: int
     by_green: int
     micrograms: float | None
-
-
-def micrograms(millijoules: float, grams: float) -> float:
-    """CO2e of an inference in micrograms, on a grid of so many grams a kWh."""
-    return MICROGRAMS * grams * millijoules / 1e3 / JOULES_PER_KWH
 
 
 def standings(task: Task, evaluations: Sequence[Evaluation]) -> list[Standing]:

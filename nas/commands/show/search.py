@@ -5,35 +5,17 @@ Results go to standard output, progress to standard error. Does not decide anyth
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from evaluators.costs.tables import CONVENTION, METRICS, block_costs
+from evaluators.costs.tables import CONVENTION
 from evaluators.sizes import format_metric, format_size
-from nas.commands.show.frontier import cell, print_table
-from nas.run import folder as runs
-from nas.run import ranking
-from nas.run.evaluation import Evaluation
-from nas.run.folder import Run
-from nas.run.objectives import is_cost
+from nas.commands.show.console import _out, _print_json
+from nas.commands.show.frontier import _print_bins, print_table
 from nas.run.specification import Specification
-from search_spaces.errors import UserError, unknown
-
-
-def _out() -> Console:
-    return Console(highlight=False)
-
-
-def _print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2))
 
 
 def duration(seconds: float) -> str:
@@ -158,145 +140,3 @@ def search_and_print(
         console.print(f"the search took {outcome.footprint}", soft_wrap=True, markup=False)
     console.print(f"[dim]{CONVENTION}[/]")
     return 0
-
-
-def print_frontier(
-    folder: Path,
-    *,
-    max_macs: int | None,
-    bins: int,
-    devices: Sequence[str] = (),
-    sort: str | None = None,
-    as_json: bool,
-    as_csv: bool,
-    parquet: Path | None = None,
-) -> None:
-    """`nas frontier`; with `bins`, the best in each range of FLOPs instead.
-
-    With `devices` it is of the first objective and the latencies there.
-    """
-    run = Run(folder)
-    evaluations = run.evaluations()
-    objectives, notes = run.objectives, []
-    if devices:
-        from nas.commands.show.leaderboard import objectives_of, priced, task_of
-
-        task = task_of(run, devices)
-        evaluations, objectives = priced(task, evaluations), objectives_of(task)
-        notes = [f"{t.name}: {t.latency.summary}" for t in task.targets]
-    if any(e.error is None for e in evaluations) and not any(e.feasible for e in evaluations):
-        raise UserError(ranking.nothing_feasible(evaluations, run.budget))
-    front = ranking.frontier(evaluations, objectives)
-    if bins:
-        front = [e for _, _, e in run.best_in_bins(bins, evaluations) if e is not None]
-    front = [e for e in front if max_macs is None or e.metrics["macs"] <= max_macs]
-    if sort is not None:
-        front = _sorted(front, sort)
-    rows = [{"id": e.arch.id, **_whole(e.metrics), "choices": dict(e.arch)} for e in front]
-    if parquet is not None:
-        from nas.run.frames import write_parquet  # pandas takes long to import
-
-        write_parquet(run.frame(front), parquet)
-    if as_json:
-        _print_json(rows)
-    elif as_csv:
-        metrics = [m for m in rows[0] if m != "choices"] if rows else ["id"]
-        writer = csv.DictWriter(sys.stdout, metrics, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    else:
-        if not front:
-            where = "" if max_macs is None else " in that range"
-            raise UserError(f"{folder} has no evaluated architecture{where} yet")
-        print_table(_out(), front, run, objectives=objectives)
-        for note in notes:
-            _out().print(note, soft_wrap=True, markup=False)
-        print(CONVENTION)
-
-
-def _sorted(front: Sequence[Evaluation], metric: str) -> list[Evaluation]:
-    """By a metric, what is better first."""
-    known = [name for name in (front[0].metrics if front else ()) if name]
-    if front and metric not in known:
-        raise unknown("metric", metric, known)
-    sign = 1 if is_cost(metric) else -1
-    return sorted(front, key=lambda e: sign * e.metrics[metric])
-
-
-def _print_bins(console: Console, run: Run, bins: int) -> None:
-    """The best of each range of FLOPs, the empty ones too."""
-    metric = run.objectives[0].metric
-    table = Table(title=f"best in each of {bins} ranges of FLOPs", title_justify="left")
-    for header in ("FLOPs", "id", metric, "at"):
-        table.add_column(header, justify="left" if header == "id" else "right")
-    for low, high, found in run.best_in_bins(bins):
-        cells = ["", "", ""]
-        if found is not None:
-            at = format_size(found.metrics["macs"])
-            cells = [found.arch.id, cell(metric, found.metrics[metric]), at]
-        table.add_row(f"{format_size(low)} to {format_size(high)}", *cells)
-    console.print(table)
-
-
-def _whole(metrics: dict[str, float]) -> dict[str, float]:
-    """Counts as whole numbers, which a study keeps as floats."""
-    return {name: int(value) if name in METRICS else value for name, value in metrics.items()}
-
-
-def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
-    """`nas show`."""
-    from nas.engine.task import Task
-
-    run = Run(folder)
-    evaluation = run.find(name)
-    arch = evaluation.arch
-    space = Task(run.specification, run.folder).space
-    depends = {block.name: block.choices for block in space.blocks}
-    told: set[str] = set()
-    blocks: list[dict[str, Any]] = []
-    for block, ops in space.ops(arch):
-        macs, params, memory = block_costs(ops)
-        shape = "x".join(str(size) for size in ops[-1].out_shape)
-        # Each choice is told at the first block that depends on it.
-        chosen = {n: arch[n] for n in depends[block] if n in arch and n not in told}
-        told |= chosen.keys()
-        blocks.append(
-            {
-                "block": block,
-                "choices": chosen,
-                "output": shape,
-                "macs": macs,
-                "params": params,
-                "memory": memory,
-            }
-        )
-    content = {
-        **runs.architecture_json(arch),
-        "metrics": _whole(evaluation.metrics),
-        "blocks": blocks,
-    }
-    if as_json:
-        _print_json(content)
-        return
-    console = _out()
-    table = Table(title=f"architecture {arch.id}", title_justify="left")
-    for header in ("block", "choices", "output", "FLOPs", "share", "parameters", "memory"):
-        table.add_column(header, justify="left" if header in ("block", "choices") else "right")
-    total = evaluation.metrics["macs"]
-    for entry in blocks:
-        listed = ", ".join(
-            f"{name.split('_')[-1]} {value}" for name, value in entry["choices"].items()
-        )
-        table.add_row(
-            entry["block"],
-            listed,
-            entry["output"],
-            format_size(entry["macs"]),
-            f"{entry['macs'] / total:.1%}",
-            format_size(entry["params"]),
-            format_size(entry["memory"], "B"),
-        )
-    console.print(table)
-    parts = [f"{n} {cell(n, v)}" for n, v in evaluation.metrics.items()]
-    console.print(", ".join(parts))
-    console.print(f"[dim]{CONVENTION}[/]")

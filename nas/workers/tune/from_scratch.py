@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -24,11 +24,6 @@ from nas.workers.pool import OutOfTime
 from search_spaces.architecture import Architecture
 from search_spaces.networks.modules import build, channels_last
 from search_spaces.space import SearchSpace
-
-if TYPE_CHECKING:
-    # They bring what only the search's own process needs, and every worker would load it.
-    from nas.engine.task import Task
-    from nas.run.folder import Run
 
 REDUCTION = 3
 """One candidate in so many goes on from a rung to the next, which is so many times further."""
@@ -69,22 +64,6 @@ class FromScratch:
     checkpoints: Path
     seconds: float | None
     """What a candidate may take; None: as long as it likes."""
-
-    @classmethod
-    def of(cls, task: Task, run: Run, seconds: float | None) -> FromScratch:
-        """What the task's specification asks for, with checkpoints below the run's folder."""
-        specification = task.specification
-        return cls(
-            task.space,
-            task.recipe(task.train_epochs),
-            task.augmentation,
-            Apart.of(task.data.only("train", "validation")),
-            len(task.data.batches("train")),
-            specification.seed,
-            specification.device,
-            run.folder.resolve() / "candidates",
-            seconds,
-        )
 
     @property
     def rungs(self) -> list[int]:

@@ -12,7 +12,6 @@ import contextlib
 import faulthandler
 import logging
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,73 +22,23 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from nas.run.objectives import Objective, objective
-from nas.workers.cluster import QUIET_TUNE, gpus_for, pickle_by_value, ray_session
+from nas.run.objectives import Objective
+from nas.workers.cluster import QUIET_TUNE, pickle_by_value
 from nas.workers.pool import Ended, OutOfTime
 from nas.workers.tune.bridge import Bridge, Stopped, Told
-from nas.workers.tune.from_scratch import FromScratch, Report
+from nas.workers.tune.from_scratch import Report
 from nas.workers.tune.frontier_asha import ACCURACY, FrontierASHA
 from search_spaces.architecture import Architecture
 
 if TYPE_CHECKING:  # workers load this module too
-    from nas.engine.task import Task
-    from nas.run.folder import Run
+    pass
 
 Train = Callable[[Architecture, Report], None]
 """Trains one candidate; reports `{metric, "epochs", "rung"}` at each of its rungs."""
 
-DEFAULT_WORKERS = 2
 
 LENIENCE = 5.0
 """Seconds at most between the limit, at which a training ends itself, and its worker's end."""
-
-
-@contextlib.contextmanager
-def open_tuning(
-    task: Task,
-    run: Run,
-    count: int = DEFAULT_WORKERS,
-    address: str | None = None,
-    *,
-    seconds: float | None = None,
-) -> Iterator[TuneWorkers]:
-    """Workers that train the candidates of a run from scratch.
-
-    Args:
-        count: candidates at a time, each on one processor; on this machine at most as many as it
-            has, since trainings that share one only slow each other down.
-        address: a Ray cluster's address; without it a Ray of this machine is started.
-        seconds: what one candidate may take before it counts as failed.
-
-    Raises:
-        UserError: if nobody answers at the address, or there are fewer processors.
-    """
-    if address is None and not ray.is_initialized():
-        count = min(count, os.cpu_count() or 1)
-    train = FromScratch.of(task, run, seconds)
-    tables = task.tables
-    metrics = [o.metric for o in run.objectives if o.metric in tables.metrics]
-
-    def costs_of(arch: Architecture) -> list[float]:
-        costs = tables.cost(arch)
-        return [costs[metric] for metric in metrics]
-
-    gpus = gpus_for(task.specification.device, 1)
-    with ray_session(count, address, gpus=gpus * count):
-        workers = TuneWorkers(
-            train,
-            count,
-            rungs=len(train.rungs),
-            costs_of=costs_of,
-            judged=objective(task.data.metric),
-            seconds=seconds,
-            gpus=float(gpus),
-            on_end=lambda arch: train.checkpoint(arch).unlink(missing_ok=True),
-        )
-        with workers:
-            yield workers
-        # An interrupted search keeps them, to go on from; after one that has ended they are spent.
-        shutil.rmtree(train.checkpoints, ignore_errors=True)
 
 
 class TuneWorkers:

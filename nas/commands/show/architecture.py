@@ -1,0 +1,74 @@
+"""Prints one architecture: `nas show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from evaluators.costs.tables import CONVENTION, block_costs
+from evaluators.sizes import format_size
+from nas.commands.show.console import _out, _print_json
+from nas.commands.show.frontier import _whole, cell
+from nas.run import folder as runs
+from nas.run.folder import Run
+
+
+def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
+    """`nas show`."""
+    from nas.engine.task import Task
+
+    run = Run(folder)
+    evaluation = run.find(name)
+    arch = evaluation.arch
+    space = Task(run.specification, run.folder).space
+    depends = {block.name: block.choices for block in space.blocks}
+    told: set[str] = set()
+    blocks: list[dict[str, Any]] = []
+    for block, ops in space.ops(arch):
+        macs, params, memory = block_costs(ops)
+        shape = "x".join(str(size) for size in ops[-1].out_shape)
+        # Each choice is told at the first block that depends on it.
+        chosen = {n: arch[n] for n in depends[block] if n in arch and n not in told}
+        told |= chosen.keys()
+        blocks.append(
+            {
+                "block": block,
+                "choices": chosen,
+                "output": shape,
+                "macs": macs,
+                "params": params,
+                "memory": memory,
+            }
+        )
+    content = {
+        **runs.architecture_json(arch),
+        "metrics": _whole(evaluation.metrics),
+        "blocks": blocks,
+    }
+    if as_json:
+        _print_json(content)
+        return
+    console = _out()
+    table = Table(title=f"architecture {arch.id}", title_justify="left")
+    for header in ("block", "choices", "output", "FLOPs", "share", "parameters", "memory"):
+        table.add_column(header, justify="left" if header in ("block", "choices") else "right")
+    total = evaluation.metrics["macs"]
+    for entry in blocks:
+        listed = ", ".join(
+            f"{name.split('_')[-1]} {value}" for name, value in entry["choices"].items()
+        )
+        table.add_row(
+            entry["block"],
+            listed,
+            entry["output"],
+            format_size(entry["macs"]),
+            f"{entry['macs'] / total:.1%}",
+            format_size(entry["params"]),
+            format_size(entry["memory"], "B"),
+        )
+    console.print(table)
+    parts = [f"{n} {cell(n, v)}" for n, v in evaluation.metrics.items()]
+    console.print(", ".join(parts))
+    console.print(f"[dim]{CONVENTION}[/]")
