@@ -27,7 +27,6 @@ from evaluators.footprint.carbon import (
     pue_of,
 )
 from evaluators.footprint.energy import (
-    TRAINING_PASSES,
     device_hours,
     per_operation,
     training_energy,
@@ -40,6 +39,8 @@ from nas.commands.show.carbon import number
 RESNET50_MACS = 4_089_184_256
 IMAGENET_IMAGES = 1_281_167
 EPOCHS = 90
+TRAINING_PASSES = 3
+"""Cost of a training step in forward passes: gradients of inputs and weights are one each."""
 
 GPT3_FLOPS = 3.14e23
 """Brown et al. (2020), table D.1: 3,640 petaFLOP/s-days."""

@@ -39,9 +39,9 @@ from nas.progress import Live
 from nas.run.specification import Specification, make
 from nas.engine.task import Task
 from nas.training.network import train
-from nas.engine.race import finalists, race, raced
-from nas.engine.winner import train_winner
-from search_spaces.architecture import Architecture
+from nas.engine.fine_tuning import FineTuning
+from nas.engine.race import finalists, race
+from nas.engine.winner import PlainFinisher
 from search_spaces.networks.modules import channels_last
 
 SUPERNET_SHARE = 0.2
@@ -96,10 +96,8 @@ def main() -> None:
         done = outcome.run.evaluations()
         starters = finalists(task, done, outcome.run)
 
-        def score(arch: Architecture, name: str) -> float:
-            return raced(task, outcome.run, evaluator, arch, name, reporter)
-
-        scores = race(task, starters, score)
+        tuning = FineTuning(task, outcome.run, evaluator, reporter)
+        scores = race(task, starters, PlainFinisher(tuning))
         arch = max(starters, key=lambda e: scores[e.arch.id]).arch
         winner = next(e for e in starters if e.arch == arch)
         size = task.space.input_shape(arch)[-1]
@@ -107,7 +105,8 @@ def main() -> None:
         left = seconds - (time.monotonic() - started)
         settings["train_epochs"] = round(max(1.0, left / epoch), 2)
         task = Task(make(settings))
-        tested = train_winner(task, outcome.run, evaluator, arch, Path(folder) / "winner", reporter)
+        tuning = FineTuning(task, outcome.run, evaluator, reporter)
+        score = PlainFinisher(tuning).finish(arch, Path(folder) / "winner")
     minutes = (time.monotonic() - started) / 60
     row = {
         "network": f"winner {arch.id}",
@@ -115,14 +114,14 @@ def main() -> None:
         "params": int(winner.metrics["params"]),
         "minutes": round(minutes, 1),
         "epochs": settings["train_epochs"],
-        "test accuracy": round(tested["test_accuracy"], 4),
+        "test accuracy": round(score.value, 4),
     }
     rows = [row, receive.recv()]
     side.join()
     extra = {
         "test images": len(task.data.test),
         "inherited accuracy of winner": winner.metrics["accuracy"],
-        "accuracy after the race": raced,
+        "accuracy after the race": scores[arch.id],
         "architecture": dict(arch),
     }
     emit("cifar10", rows, {**settings, **extra}, arguments.json)

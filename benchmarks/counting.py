@@ -52,8 +52,8 @@ JSON_LINES = "nas count, JSON lines"
 LLAMA = """
 import resource, time
 import torch
-from evaluators.torch_counter import count_module
-from evaluators.without_memory import without_memory
+from evaluators.counting.torch_counter import count_module
+from evaluators.counting.without_memory import without_memory
 from transformers import LlamaConfig, LlamaForCausalLM
 start = time.perf_counter()
 config = LlamaConfig(hidden_size=8192, intermediate_size=28672, num_hidden_layers=80,

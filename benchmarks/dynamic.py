@@ -27,7 +27,7 @@ from torch import Tensor
 
 from evaluators.costs.tables import CostTables
 from hardware_profiles.measuring.standalone import interruptions
-from nas.dynamic.network import DynamicNetwork, measured
+from nas.dynamic.network import DynamicNetwork, statistics
 from nas.dynamic.files import Subnet
 from nas.supernet.shared_weights import Supernet
 from search_spaces.catalogue import load_space
@@ -123,7 +123,7 @@ def made(name: str, count: int, seed: int) -> tuple[list[DynamicNetwork], Supern
         tensors[f"shared.{block}.{op}.{own}"] = parameter.detach()
     subnets = []
     for arch in archs:
-        buffers = measured(supernet.extract(arch))
+        buffers = statistics(supernet.extract(arch))
         if buffers:
             flat = torch.cat([buffer.flatten() for buffer in buffers.values()])
             tensors[f"statistics.{arch.id}"] = flat

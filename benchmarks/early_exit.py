@@ -29,7 +29,7 @@ from evaluators.accuracy.exit_accuracy import outcomes
 from evaluators.costs.exit_costs import ExitCosts
 from evaluators.accuracy.exit_timing import Saving, time_saved
 from evaluators.accuracy.thresholds import operate, within_loss
-from nas.training.exits import train_jointly
+from nas.training.exits import train_with_exits
 from nas.training.loop import recipe_for
 from nas.training.network import train
 from search_spaces.catalogue import load_space
@@ -84,7 +84,7 @@ def main() -> None:
         train(peer, batches, recipe, shape, seed=seed, checkpoint=folder / "peer.pt")
         seconds["peer"] = time.process_time() - started
         started = time.process_time()
-        train_jointly(joint, batches, recipe, shape, seed=seed, checkpoint=folder / "joint.pt")
+        train_with_exits(joint, batches, recipe, shape, seed=seed, checkpoint=folder / "joint.pt")
         seconds["joint"] = time.process_time() - started
 
     said = outcomes(joint, data, "validation", shape)

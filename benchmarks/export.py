@@ -29,8 +29,8 @@ from report import emit
 
 from evaluators.costs.tables import CostTables
 from evaluators.data.images import ImageData, Split
-from evaluators.accuracy.interval import of_statistic
-from nas.exports.writing import export
+from evaluators.accuracy.interval import statistic_interval
+from nas.exports.writing import prepare, write_formats
 from nas.exports import checks, onnx_file
 from nas.exports.source import hugging_face
 from nas.exports.onnx_network import OnnxNetwork
@@ -38,7 +38,7 @@ from nas.exports.quiet import quietly
 from nas.release.bundle import add_hugging_face
 from search_spaces.catalogue import load_space
 from search_spaces.networks.modules import build
-from search_spaces.serial import Blocks
+from search_spaces.files import staged
 
 
 FORMATS = ("safetensors", "onnx", "pt2", "python")
@@ -79,21 +79,20 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     network = build(space, arch).eval()
     as_trained(network)
     tables = CostTables(space)
-    checked: dict[str, Any] = {}
-
-    def finish(net: torch.nn.Module, blocks: Blocks, config: dict[str, Any], place: Path) -> None:
-        notes: list[str] = []
-        kind = add_hugging_face(hugging_face.kind_of(blocks), blocks, config, place, notes)
-        assert kind is not None, notes
-        auto = hugging_face.AUTO[kind]
-        checked.update(
-            checks.in_a_fresh_process(net, blocks, place, FORMATS, costs=config["costs"], auto=auto)
-        )
-
     with tempfile.TemporaryDirectory() as folder:
         out, traced = Path(folder) / "out", Path(folder) / "traced.onnx"
         start = time.perf_counter()
-        export(network, arch, tables, data, out, formats=FORMATS, finish=finish)
+        made = prepare(network, arch, tables, data, formats=FORMATS)
+        with staged(out) as place:
+            write_formats(made, FORMATS, place)
+            checked = checks.in_a_fresh_process(
+                made.network,
+                made.blocks,
+                place,
+                FORMATS,
+                costs=made.config["costs"],
+                auto=hugging_face.AUTO[add_hugging_face(made, place)],
+            )
         seconds = time.perf_counter() - start
         start = time.perf_counter()
         with quietly():
@@ -111,22 +110,22 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         onnx_seconds = time.perf_counter() - start
         times = np.array(
             [
-                paired(out / onnx_file.FILE, traced, shape, arguments.pairs, turn)
+                paired(out / onnx_file.ONNX_FILE, traced, shape, arguments.pairs, turn)
                 for turn in range(arguments.sessions)
             ]
         )
     # (sessions,): what either file takes in each opening, and their ratio.
     ours, theirs = np.median(times, 2).T
-    low, high = of_statistic(
+    low, high = statistic_interval(
         lambda each: float(np.median(each)), ours / theirs, seed=arguments.seed
     )
     return {
         "space": name,
         "pixels": shape[-1],
         "MFLOPs": round(tables.cost(arch)["macs"] / 1e6),
-        "formats": len(checked["checked"]),
+        "formats": len(checked.differences),
         "export s": round(seconds, 1),
-        "of it the fresh process": round(checked["seconds"], 1),
+        "of it the fresh process": round(checked.seconds, 1),
         "onnx s": round(onnx_seconds, 2),
         "torch's onnx s": round(traced_seconds, 1),
         "ms": round(1e3 * float(np.median(ours)), 3),

@@ -23,12 +23,11 @@ import torch
 from rich.console import Console
 
 from nas.run import specification as spec
-from nas.workers.resources import Crew
+from nas.workers.resources import Resources
 from nas.engine.fidelity import measure
 from nas.engine.preparation import inherited_evaluator
 from nas.progress import Live
 from nas.run.folder import Run
-from nas.engine.fidelity import verdict
 from nas.engine.task import Task
 
 
@@ -65,8 +64,8 @@ def main() -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / "specification.json").write_text(spec.to_json(specification))
         run = Run(Path(folder))
-        crew = Crew(arguments.workers)
-        evaluator = inherited_evaluator(task, run, reporter, crew)
+        resources = Resources(arguments.workers)
+        evaluator = inherited_evaluator(task, run, reporter, resources)
         result = measure(
             task,
             run,
@@ -74,18 +73,18 @@ def main() -> None:
             reporter,
             count=arguments.architectures,
             epochs=arguments.epochs,
-            crew=crew,
+            resources=resources,
         )
-    low, high = result["interval"]
-    gain = result["gain_over_flops"]
+    low, high = result.interval
+    gain = result.gain_over_flops
     settings = vars(arguments) | {
-        "tau": round(result["tau"], 3),
+        "tau": round(result.tau, 3),
         "95 % interval": f"{low:.2f} to {high:.2f}",
-        "tau of FLOPs alone": round(result["tau_of_flops"], 3),
+        "tau of FLOPs alone": round(result.tau_of_flops, 3),
         "gain over FLOPs": f"{gain[0]:+.2f} to {gain[1]:+.2f}",
-        "tau in thirds of the range": [round(part["tau"], 2) for part in result["bins"]],
-        "of FLOPs alone there": [round(part["tau_of_flops"], 2) for part in result["bins"]],
-        "verdict": verdict(result),
+        "tau in thirds of the range": [round(part.tau, 2) for part in result.ranges],
+        "of FLOPs alone there": [round(part.tau_of_flops, 2) for part in result.ranges],
+        "verdict": result.verdict(),
         "minutes": round((time.monotonic() - started) / 60, 1),
     }
     if not arguments.workers:  # those of Ray's workers are not this process's to know
@@ -93,12 +92,12 @@ def main() -> None:
     del settings["run"]
     rows = [
         {
-            "architecture": row["id"],
-            "macs": row["macs"],
-            "inherited": round(row["inherited"], 4),
-            "stand-alone": round(row["alone"], 4),
+            "architecture": row.id,
+            "macs": row.macs,
+            "inherited": round(row.inherited, 4),
+            "stand-alone": round(row.alone, 4),
         }
-        for row in result["architectures"]
+        for row in result.architectures
     ]
     emit("fidelity", rows, settings, arguments.json)
 

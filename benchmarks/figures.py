@@ -3,18 +3,23 @@
     python benchmarks/figures.py            # write both
     python benchmarks/figures.py --check    # exit 1 if either is not what would be written
 
-Knows the layout of the page. What is on it, topic by topic, is in `figures_topics.py`; how a
-number is rounded is in `figures_format.py`. Runs no benchmark and needs the standard library only.
+Knows the layout of the page and the order of its topics, which are in `figures_costs.py`,
+`figures_accuracy.py` and `figures_dynamic.py`; how a number is rounded is in `figures_format.py`.
+Runs no benchmark and needs the standard library only.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+import textwrap
 from pathlib import Path
 
-from figures_format import Result, Row, Topic, load
-from figures_topics import TOPICS, headline
+from figures_accuracy import by_hand, cifar10, fidelity, proxies, regret, strategies, supernet
+from figures_costs import carbon, counting, files, latency, pricing, workers
+from figures_dynamic import dynamic, tokens
+from figures_format import Results, Row, load
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -32,22 +37,44 @@ there is one, and writes the file with its settings, seed, machine and versions.
 stand for a path to data. FLOPs are multiply-accumulates (1 MAC = 1 FLOP).
 """
 
+TOPICS = (
+    counting,
+    supernet,
+    strategies,
+    by_hand,
+    dynamic,
+    tokens,
+    proxies,
+    latency,
+    workers,
+    files,
+    carbon,
+)
+HEADLINE = (pricing, regret, fidelity, cifar10)
+"""The README's rows: two where the engine is ahead of its peer, two where it is not."""
+
+
+def cells(row: Row) -> str:
+    """A row's first three cells; a percent sign is set apart in all of them."""
+    text = f"| {row.what} | {row.measured} | {row.peer or '–'} |"
+    return re.sub(r"(?<=\d)%", " %", text)
+
 
 def table(rows: list[Row]) -> str:
     """A markdown table with the command that measures each row."""
     lines = ["| what | measured | peer in the same run | command |", "| --- | --- | --- | --- |"]
-    lines += [f"| {r.what} | {r.measured} | {r.peer or '–'} | `{r.command}` |" for r in rows]
+    lines += [f"{cells(r)} `{r.command}` |" for r in rows]
     return "\n".join(lines)
 
 
 def short_table(rows: list[Row]) -> str:
     """The README's table, without commands."""
     lines = ["| what | measured | peer in the same run |", "| --- | --- | --- |"]
-    lines += [f"| {r.what} | {r.measured} | {r.peer or '–'} |" for r in rows]
+    lines += [cells(r) for r in rows]
     return "\n".join(lines)
 
 
-def machines(results: dict[str, Result]) -> str:
+def machines(results: Results) -> str:
     """One line for each machine and set of versions, with the dates of its results."""
     dates: dict[str, list[str]] = {}
     for result in results.values():
@@ -59,21 +86,20 @@ def machines(results: dict[str, Result]) -> str:
     return "Measured on shared machines, beside other work:\n\n" + "\n".join(lines) + "\n"
 
 
-def page(results: dict[str, Result]) -> str:
+def page(results: Results) -> str:
     """docs/figures.md."""
-    topics: list[Topic] = [topic(results) for topic in TOPICS]
     parts = [INTRODUCTION, machines(results)]
-    for topic in topics:
+    for topic in (make(results) for make in TOPICS):
         parts.append(f"## {topic.title}\n\n{table(topic.rows)}\n")
-        parts.extend(f"{text}\n" for text in topic.remarks)
+        parts.extend(f"{textwrap.fill(text, 100)}\n" for text in topic.remarks)
     return "\n".join(parts)
 
 
-def readme(text: str, results: dict[str, Result]) -> str:
+def readme(text: str, results: Results) -> str:
     """The README with the table between its markers replaced."""
     before, rest = text.split(START)
     _, after = rest.split(END)
-    return f"{before}{START}\n{short_table(headline(results))}\n{END}{after}"
+    return f"{before}{START}\n{short_table([row(results) for row in HEADLINE])}\n{END}{after}"
 
 
 def main(arguments: list[str] | None = None) -> int:

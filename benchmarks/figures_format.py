@@ -40,6 +40,10 @@ class Result:
         return [r[name] for r in self.rows if all(r[k] == v for k, v in where.items())]
 
 
+Results = Mapping[str, Result]
+"""Results by the name of their file."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A line of a table. `command` is that of the result the numbers come from."""
@@ -59,7 +63,7 @@ class Topic:
     remarks: list[str] = field(default_factory=list)
 
 
-def load(folder: Path) -> dict[str, Result]:
+def load(folder: Path) -> Results:
     """Every result by the name of its file."""
     results = {}
     for path in sorted(folder.glob("*.json")):
@@ -69,7 +73,7 @@ def load(folder: Path) -> dict[str, Result]:
     return results
 
 
-def fixed(value: float, digits: int = 0) -> str:
+def fixed(value: float | Decimal, digits: int = 0) -> str:
     """Rounded half up from the decimal that the file has, with thousands separated."""
     return f"{Decimal(str(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):,}"
 
@@ -80,11 +84,11 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def sized(count: float) -> str:
-    """Three figures and a suffix: 17.4M, 39.2k, 5.1."""
+    """Three figures and a suffix: 17.4M, 39.2k, 5.1; exact ones without decimals: 3M."""
     for suffix, unit in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if count >= unit:
             scaled = Decimal(str(count)) / unit
-            digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
+            digits = 0 if scaled % 1 == 0 or scaled >= 100 else 1 if scaled >= 10 else 2
             return fixed(scaled, digits) + suffix
     return fixed(count, 1 if count < 100 else 0)
 

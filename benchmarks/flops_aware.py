@@ -21,18 +21,18 @@ from report import emit  # before torch: it sets how threads wait
 
 import torch
 
-from evaluators.data.images import accuracy, calibration_batches
+from evaluators.data.images import accuracy, input_batches
 from evaluators.accuracy.recalibration import recalibrate
 from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageData
 from evaluators.costs.gated_costs import GatedMacs, network_costs
 from nas.training.loop import Recipe, recipe_for
-from nas.pruning.flops_aware import Aim, shrink
+from nas.pruning.flops_aware import PruningTarget, prune
 from nas.training.network import train
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.cutting.cut_ops import Kept, cut_ops
-from search_spaces.cutting.tied_features import Features, analyse
+from search_spaces.cutting.tied_features import TiedFeatures, tie_features
 from search_spaces.networks.modules import Network, channels_last
 from search_spaces.serial import Blocks
 from search_spaces.space import SearchSpace
@@ -68,7 +68,7 @@ def main() -> None:
     )
     arch = _middle(space, arguments.seed)
     blocks, size = space.ops(arch), space.input_shape(arch)[-1]
-    features = analyse(blocks)
+    features = tie_features(blocks)
     costs = GatedMacs(features)
     recipe = recipe_for(space, arguments.epochs)
     longer = recipe_for(space, 2 * arguments.epochs)
@@ -83,11 +83,11 @@ def main() -> None:
         for share in arguments.shares:
             target = round(share * costs.whole)
             network.load_state_dict(trained)
-            shrunk = shrink(
+            pruned = prune(
                 network,
                 blocks,
                 data,
-                Aim(target=target),
+                PruningTarget(macs=target),
                 recipe,
                 size=size,
                 seed=seed,
@@ -96,8 +96,8 @@ def main() -> None:
             scaled = _scaled(features, costs, target)
             results[share].append(
                 {
-                    "ours": _score(shrunk.network, data, size),
-                    "of target": shrunk.report["share_of_target"],
+                    "ours": _score(pruned.network, data, size),
+                    "of target": pruned.report.share_of_target,
                     "peer": _peer(scaled, data, longer, size, seed),
                     "peer of target": network_costs(scaled)["macs"] / target,
                 }
@@ -135,7 +135,7 @@ def _middle(space: SearchSpace, seed: int) -> Architecture:
     return sorted(archs, key=lambda arch: network_costs(space.ops(arch))["macs"])[50]
 
 
-def _scaled(features: Features, costs: GatedMacs, target: int) -> Blocks:
+def _scaled(features: TiedFeatures, costs: GatedMacs, target: int) -> Blocks:
     """The blocks with every group cut to the same share, the largest within the target."""
 
     def kept(factor: float) -> Kept:
@@ -158,7 +158,7 @@ def _peer(blocks: Blocks, data: ImageData, recipe: Recipe, size: int, seed: int)
 
 def _calibration(data: ImageData, size: int) -> list[torch.Tensor]:
     images = data.train.images[:CALIBRATION_IMAGES]
-    return list(calibration_batches(images, data.normalisation, size, torch.device("cpu")))
+    return list(input_batches(images, data.normalisation, size, torch.device("cpu")))
 
 
 def _score(network: torch.nn.Module, data: ImageData, size: int) -> float:

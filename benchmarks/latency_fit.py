@@ -32,7 +32,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Wh
 from sklearn.linear_model import LinearRegression
 from threadpoolctl import threadpool_limits
 
-from evaluators.costs.budget import LATENCY
+from evaluators.metrics import Metric
 from evaluators.costs.tables import CostTables
 from evaluators.accuracy.published_table import read_table
 from hardware_profiles.fitting.fitted import fit_latency
@@ -66,8 +66,8 @@ def main() -> None:
     arguments = parser.parse_args()
     space = load_space("nasbench201")
     table = read_table(arguments.table, space)
-    columns = [name for name in table.columns if name.startswith(LATENCY)]
-    latencies = {name.removeprefix(LATENCY): table.column(name)(table.rows) for name in columns}
+    columns = [m for m in map(Metric.of, table.columns) if m.is_latency]
+    latencies = {str(m.device): table.column(m.name)(table.rows) for m in columns}
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     with threadpool_limits(1):
         scores = _all_scores(space, table.rows, latencies, seeds)

@@ -1,9 +1,10 @@
 """How much faster two Ray workers are than one: training data-parallel, and evaluating candidates.
 
-Each worker has one thread and its own core. Training is the same one on both sides, with the same
-batch (two workers have half of it each), through `nas.data_parallel`; its images per second are
-counted from the second step on, so that starting workers is aside. Candidates are the same ones on
-both sides, through `nas.ray_workers`. Both sides take turns in one run; ratios are of neighbours.
+Each worker has one thread and its own core. Both sides run the same training with the same batch
+(two workers have half of it each), through `nas.workers.data_parallel`; images per second are
+counted from the second step on, which excludes the start of the workers. Both sides evaluate the
+same candidates, through `nas.workers.actors`. Both sides alternate in one run; each ratio is of two
+neighbouring measurements.
 
     python benchmarks/ray_scaling.py
 """
@@ -28,10 +29,10 @@ from evaluators.costs.tables import CostTables
 from evaluators.data.images import ImageData, Split
 from evaluators.accuracy.inherited import InheritedAccuracy
 from nas.workers.cluster import ray_session
-from nas.workers.data_parallel import train_together
+from nas.workers.data_parallel import train_data_parallel
 from nas.training.loop import Recipe
 from nas.workers.actors import RayWorkers
-from nas.training.job import Training, steps_of
+from nas.training.job import TrainingJob, steps_of
 from nas.supernet.shared_weights import Supernet
 from nas.training.job import NetworkTraining
 from nas.supernet.job import SupernetTraining
@@ -134,7 +135,7 @@ def network(arguments: argparse.Namespace) -> Sides:
     return Sides(name, "images/s", rate_of(training))
 
 
-def rate_of(training: Training) -> Callable[[int], float]:
+def rate_of(training: TrainingJob) -> Callable[[int], float]:
     """Images a second that so many workers train on."""
 
     def rate(workers: int) -> float:
@@ -143,7 +144,7 @@ def rate_of(training: Training) -> Callable[[int], float]:
         def on_step(done: int, steps: int, loss: float) -> None:
             seen.append((done, time.perf_counter()))
 
-        train_together(training, workers=workers, on_step=on_step)
+        train_data_parallel(training, workers=workers, on_step=on_step)
         assert [done for done, _ in seen] == list(range(1, steps_of(training) + 1))
         # News come several steps at a time; the last ones of two deliveries are as they happened.
         first = next(n for n, (_, when) in enumerate(seen) if seen[n + 1][1] - when > 0.05)
@@ -179,7 +180,7 @@ def evaluate_all(pool: RayWorkers, archs: list[Architecture]) -> None:
     while ended < len(archs):
         while pool.idle and waiting:
             pool.submit(waiting.pop())
-        assert pool.next_ended().error is None
+        assert pool.next_result().error is None
         ended += 1
 
 

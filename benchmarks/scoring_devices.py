@@ -22,6 +22,7 @@ from report import emit
 
 from evaluators.costs.tables import CostTables
 from evaluators.device_prices import device_tables, find_target
+from evaluators.metrics import energy_on, latency_on
 from search_spaces.catalogue import load_space
 
 SPACES = ("mobilenet-imagenet", "mobilenet-cifar", "vit-imagenet", "ofa-mbv3")
@@ -41,7 +42,7 @@ def main() -> None:
         space = load_space(name)
         alone = CostTables(space)
         priced = device_tables(space, [find_target(device, space) for device in DEVICES])
-        metrics = ("macs", *(f"latency_ms_{d}" for d in DEVICES), f"energy_mj_{DEVICES[0]}")
+        metrics = ("macs", *map(latency_on, DEVICES), energy_on(DEVICES[0]))
         sample = space.sample(arguments.architectures, arguments.seed)
         speeds = []
         for _ in range(arguments.rounds):

@@ -27,14 +27,14 @@ from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.sizes import parse_size
 from nas.engine.preparation import supernet_training
 from nas.run import specification as spec
-from nas.workers.data_parallel import train_together
+from nas.workers.data_parallel import train_data_parallel
 from nas.engine.preparation import inherited_evaluator
 from nas.progress import Live
 from nas.training.job import steps_of
 from nas.run.folder import Run
 from nas.engine.task import Task
 from nas.training.network import train
-from nas.engine.winner import FINE_TUNING_RATE
+from nas.engine.fine_tuning import FINE_TUNING_RATE
 from search_spaces.architecture import Architecture
 from search_spaces.networks.modules import build, channels_last
 
@@ -111,9 +111,11 @@ def main() -> None:
 def supernet_seconds(task: Task) -> float:
     """Of the whole training of the supernet on one thread."""
     whole = supernet_training(task)
-    few = task.recipe(task.supernet_epochs * TIMED_STEPS / steps_of(whole))
+    few = task.schedule.recipe(task.schedule.supernet_epochs * TIMED_STEPS / steps_of(whole))
     times: list[float] = []
-    train_together(replace(whole, recipe=few), on_step=lambda *_: times.append(time.process_time()))
+    train_data_parallel(
+        replace(whole, recipe=few), on_step=lambda *_: times.append(time.process_time())
+    )
     # The first step allocates what the others find.
     return (times[-1] - times[0]) / (len(times) - 1) * steps_of(whole)
 
@@ -138,7 +140,7 @@ def trained(
     """Train a network in place; the seconds of the processor that it took."""
     shape = task.space.input_shape(arch)
     started = time.process_time()
-    recipe = task.recipe(epochs).scaled(rate)
+    recipe = task.schedule.recipe(epochs).scaled(rate)
     train(network, task.data.batches("train"), recipe, shape, seed=task.specification.seed)
     taken = time.process_time() - started
     recalibrate(network, task.data.inputs(evaluator.calibration, shape, torch.device("cpu")))

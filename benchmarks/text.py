@@ -70,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         outcome = search(specification, Path(folder) / "run", reporter=Live(Console(stderr=True)))
     seconds = time.process_time() - started
-    task, winner = outcome.task, outcome.summary["winner"]
+    task, winner = outcome.task, outcome.summary.to_json()["winner"]
     choices = winner["choices"]
     rows = [
         _row(
@@ -147,7 +147,7 @@ def _trained(task: Task, space: SearchSpace, epochs: float) -> tuple[float, floa
     network, shape = build(space, space.largest), space.input_shape(space.largest)
     started = time.process_time()
     batches = task.data.batches("searched")
-    train(network, batches, task.recipe(epochs), shape, seed=task.specification.seed)
+    train(network, batches, task.schedule.recipe(epochs), shape, seed=task.specification.seed)
     seconds = time.process_time() - started
     return task.data.score(network, "test", shape)["loss"], seconds
 

@@ -36,7 +36,7 @@ from nas.strategies import Candidates, make_strategy
 from nas.run.evaluation import Evaluation
 from nas.run.study import Study
 from nas.engine.task import Task
-from nas.workers.pool import Ended
+from nas.workers.pool import EvaluationResult
 from search_spaces.architecture import Architecture
 
 EVALUATOR = Path(__file__).parents[1] / "examples" / "own_evaluator.py"
@@ -87,11 +87,11 @@ class Simulated:
         ends = self._clock.now() + seconds
         heapq.heappush(self._running, (ends, next(self._number), seconds, arch))
 
-    def next_ended(self) -> Ended:
+    def next_result(self) -> EvaluationResult:
         ends, _, seconds, arch = heapq.heappop(self._running)
         self._clock.wait(ends)
         self.busy += seconds
-        return Ended(arch, {"accuracy": self._score(arch)["accuracy"]}, seconds)
+        return EvaluationResult(arch, {"accuracy": self._score(arch)["accuracy"]}, seconds)
 
 
 class Charged:
@@ -157,11 +157,11 @@ PARTS = ("propose", "submit", "tell", "store")
 class Host:
     """Stands for many workers: its calls run at the same time, and only wait."""
 
-    async def evaluate(self, arch: Architecture) -> Ended:
+    async def evaluate(self, arch: Architecture) -> EvaluationResult:
         import asyncio
 
         await asyncio.sleep(0)
-        return Ended(arch, {"accuracy": 0.5}, 0.0)
+        return EvaluationResult(arch, {"accuracy": 0.5}, 0.0)
 
     async def pid(self) -> int:
         return os.getpid()
@@ -198,7 +198,7 @@ def through_ray(pool: RayWorkers, what: str, count: int, seed: int) -> dict[str,
     started = time.perf_counter()
     for arch in archs:
         with clock.charging("next"):
-            assert pool.next_ended().error is None
+            assert pool.next_result().error is None
         ended += 1
         with clock.charging("submit"):
             pool.submit(arch)

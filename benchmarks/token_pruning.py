@@ -197,8 +197,8 @@ def _random(network: nn.Module, seed: int) -> nn.Module:
     """The network with random scores in place of attention; changed in place."""
     generator = torch.Generator().manual_seed(seed)
 
-    def scores(*read: Tensor, open_heads: Tensor | None = None) -> Tensor:
-        return torch.rand(read[0].shape[:2], generator=generator)
+    def scores(*attended: Tensor, head_mask: Tensor | None = None) -> Tensor:
+        return torch.rand(attended[0].shape[:2], generator=generator)
 
     for module in network.modules():
         if isinstance(module, KeepTokensModule):

@@ -6,7 +6,7 @@ A supernet whose subnets differ in width alone (channels and expansions; heads, 
 width and MLP ratio of a transformer) and in resolution is trained by the sandwich rule. Width: of
 random subnets at full resolution with 35 to 45 % fewer MACs than the full network, the one with
 the best validation accuracy; its share of the full network's accuracy on test images, beside what
-such subnets keep on average. Resolution: fixed subnets beside `nas.adaptive_resolution`, calibrated
+such subnets keep on average. Resolution: fixed subnets beside `nas.dynamic.adaptive_resolution`, calibrated
 on validation images to several mean budgets. Test images decide nothing.
 """
 
@@ -34,7 +34,7 @@ from nas.dynamic.adaptive_resolution import (
     AdaptiveResolution,
     at_resolutions,
     calibrate,
-    look,
+    predict,
     score,
 )
 from nas.dynamic.network import DynamicNetwork
@@ -139,8 +139,8 @@ def _resolution_rows(
     with tempfile.TemporaryDirectory() as place:
         save_dynamic(evaluator, [*fixed, *narrow], tables, Path(place) / "network")
         network = DynamicNetwork.load(Path(place) / "network")
-    every, test = look(network, data.validation), look(network, data.test)
-    on_test = dict(zip((s.id for s in test.subnets), test.right.mean(axis=0), strict=True))
+    every, test = predict(network, data.validation), predict(network, data.test)
+    on_test = dict(zip((s.id for s in test.subnets), test.correct.mean(axis=0), strict=True))
     subnets = {s.id: s for s in network.subnets}
     full = subnets[space.largest.id]
     reference = ("full network", full.macs, full.accuracy, float(on_test[full.id]))

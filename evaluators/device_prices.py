@@ -1,7 +1,8 @@
-"""Devices that a search is for: what their latencies and energies add to its cost tables.
+"""Target devices of a search: the latency and energy columns they add to its cost tables.
 
-A run keeps its own copy of what it was priced with, so that it means the same on another machine
-and after a table was measured anew. Knows sources and metrics' names. Does not measure.
+A run stores a copy of the latency tables and datasheets it was priced with, so that its costs stay
+the same on another machine and after a table is measured again. Knows latency sources and names of
+metrics. Does not measure.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from evaluators.costs.budget import ENERGY, LATENCY
 from evaluators.costs.tables import Column, CostTables, Price
 from evaluators.footprint.energy import energy_price
+from evaluators.metrics import energy_on, latency_on
 from hardware_profiles.device import Device, plain
 from hardware_profiles.fitting.fitted import FittedLatency
 from hardware_profiles.latencies import find_latency
@@ -29,45 +30,45 @@ from search_spaces.space import SearchSpace
 
 @dataclass(frozen=True)
 class Target:
-    """A device with what is known of it: a latency always, a datasheet where there is one."""
+    """A device with its latency source and, if there is one, its datasheet."""
 
     latency: Latency
     datasheet: Device | None
 
     @property
     def name(self) -> str:
-        """The device's name, with which its metrics end."""
+        """Name of the device, which ends the names of its metrics."""
         return self.latency.device
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What it adds to cost tables: milliseconds, and millijoules if its power is known."""
-        energy = () if self.datasheet is None else (f"{ENERGY}{self.name}",)
-        return (f"{LATENCY}{self.name}", *energy)
+        """Metrics added to cost tables: latency, and energy if there is a datasheet."""
+        energy = () if self.datasheet is None else (energy_on(self.name),)
+        return (latency_on(self.name), *energy)
 
     def prices(self) -> dict[str, Price]:
-        """Its metrics that are sums over blocks, for `CostTables`."""
+        """Metrics that are sums over blocks, for `CostTables`."""
         prices: dict[str, Price] = {}
         if self._column is None:
-            prices[f"{LATENCY}{self.name}"] = self.latency.milliseconds
+            prices[latency_on(self.name)] = self.latency.milliseconds
         if self.datasheet is not None:
             batch = self.latency.table.batch if isinstance(self.latency, MeasuredLatency) else 1
-            prices[f"{ENERGY}{self.name}"] = energy_price(self.datasheet, self.latency, batch=batch)
+            prices[energy_on(self.name)] = energy_price(self.datasheet, self.latency, batch=batch)
         return prices
 
     def columns(self, space: SearchSpace) -> dict[str, Column]:
-        """Its metrics that are not."""
+        """Metrics that are no sum over blocks, for `CostTables`."""
         column = self._column
-        return {} if column is None else {f"{LATENCY}{self.name}": column.column(space)}
+        return {} if column is None else {latency_on(self.name): column.column(space)}
 
     @property
     def _column(self) -> FittedLatency | None:
-        """A device that leaves dead ops out takes less than the sum of its blocks."""
+        """The latency model of a compiler that removes dead ops: less than the sum over blocks."""
         latency = self.latency
         return latency if isinstance(latency, FittedLatency) and latency.compiled else None
 
     def save(self, folder: Path) -> None:
-        """Keep all of it in a folder, where `load_target` finds it."""
+        """Write the table and the datasheet to a folder, for `load_target`."""
         if isinstance(self.latency, MeasuredLatency):
             write_measured(self.latency.table, folder / f"{self.name}.json")
         elif isinstance(self.latency, FittedLatency):
@@ -78,10 +79,10 @@ class Target:
 
 
 def find_target(reference: str, space: SearchSpace) -> Target:
-    """A device by name, or by the path of a table or of its file.
+    """Find a device by name, or by the path of a latency table or a datasheet.
 
     Raises:
-        UserError: if neither a table for the space nor a datasheet is known.
+        UserError: if there is neither a table for the space nor a datasheet.
     """
     latency = find_latency(reference, space)
     if isinstance(latency, Roofline):
@@ -93,10 +94,10 @@ def find_target(reference: str, space: SearchSpace) -> Target:
 
 
 def load_target(folder: Path, name: str, space: SearchSpace) -> Target:
-    """What `Target.save` kept of a device.
+    """Read what `Target.save` wrote.
 
     Raises:
-        UserError: if it is not there, or of another space.
+        UserError: if the files are missing, unreadable or of another space.
     """
     table, sheet = folder / f"{name}.json", folder / f"{name}.device.json"
     datasheet = None
@@ -108,12 +109,12 @@ def load_target(folder: Path, name: str, space: SearchSpace) -> Target:
     if table.exists():
         return Target(find_latency(str(table), space), datasheet)
     if datasheet is None:
-        raise UserError(f"{folder} has nothing of device {name}")
+        raise UserError(f"no latency table or datasheet of device {name} in {folder}")
     return Target(Roofline(datasheet), datasheet)
 
 
-def kept_names(folder: Path) -> list[str]:
-    """The devices of which `folder` keeps something."""
+def saved_devices(folder: Path) -> list[str]:
+    """Names of the devices with files in `folder`, sorted."""
     names = (
         path.name.removesuffix(".json").removesuffix(".device") for path in folder.glob("*.json")
     )
@@ -123,11 +124,15 @@ def kept_names(folder: Path) -> list[str]:
 def targets_of(
     references: Sequence[str], space: SearchSpace, folder: Path | None = None
 ) -> list[Target]:
-    """Devices by reference, from a run's folder where it keeps them, else from this machine."""
-    kept = {plain(name): name for name in kept_names(folder)} if folder is not None else {}
+    """Find devices by reference: in a run's folder if they were saved there, else on this machine.
+
+    Raises:
+        UserError: for a device with neither a latency table for the space nor a datasheet.
+    """
+    saved = {plain(name): name for name in saved_devices(folder)} if folder is not None else {}
     return [
-        load_target(folder, kept[plain(reference)], space)
-        if folder is not None and plain(reference) in kept
+        load_target(folder, saved[plain(reference)], space)
+        if folder is not None and plain(reference) in saved
         else find_target(reference, space)
         for reference in references
     ]
@@ -136,10 +141,10 @@ def targets_of(
 def device_tables(
     space: SearchSpace, targets: Sequence[Target], columns: dict[str, Column] | None = None
 ) -> CostTables:
-    """Cost tables of a space with what its networks take on devices.
+    """Cost tables of a space with latency and energy on devices.
 
     Args:
-        columns: more metrics that are no sum over blocks.
+        columns: further metrics that are no sum over blocks.
     """
     prices: dict[str, Price] = {}
     all_columns = dict(columns or {})

@@ -1,4 +1,4 @@
-"""Sizes and times as people write them: `300M`, `4.1G`, `2MiB`, `5ms`."""
+"""Parse and format sizes, times and energies: `300M`, `4.1G`, `2MiB`, `5ms`, `5mJ`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _TIME = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s|m|h)?")
 
 
 def parse_size(text: str) -> int:
-    """Read a count or a number of bytes: `300M` is 300,000,000 and `2MiB` 2,097,152.
+    """Parse a count or a number of bytes: `300M` is 300,000,000 and `2MiB` is 2,097,152.
 
     Raises:
-        UserError: if the text is not a size, or not above zero.
+        UserError: if the text is not a size above zero and below 1e30.
     """
     match = _PATTERN.fullmatch(text.strip().replace("_", "").replace(",", ""))
     if match is None:
@@ -34,7 +34,7 @@ def parse_size(text: str) -> int:
     number, exponent, unit = match.groups()
     factor = {**_FACTORS, **_BINARY}[unit.lower()]
     if abs(int(exponent or 0)) > MAX_EXPONENT or len(number) > MAX_EXPONENT:
-        raise UserError(f"size '{text}' is beyond all bounds: expected below 1e{MAX_EXPONENT}")
+        raise UserError(f"size '{text}' is too large: expected below 1e{MAX_EXPONENT}")
     size = round(Fraction(number) * Fraction(10) ** int(exponent or 0) * factor)
     if size <= 0:
         raise UserError(f"size '{text}' must be above zero")
@@ -42,7 +42,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(count: float, unit: str = "") -> str:
-    """Write a count with three digits: 300774272 is `301M`."""
+    """Format a count with three significant digits: 300774272 is `301M`."""
     for suffix, factor in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(count) >= 0.9995 * factor:
             return f"{_digits(count / factor)}{suffix}{unit}"
@@ -50,7 +50,7 @@ def format_size(count: float, unit: str = "") -> str:
 
 
 def parse_milliseconds(text: str) -> float:
-    """Read a time as milliseconds: `5ms`, `0.2s`, `300us`; a plain number is milliseconds.
+    """Parse a time as milliseconds: `5ms`, `0.2s`, `300us`; a plain number is milliseconds.
 
     Raises:
         UserError: if the text is not a time above zero.
@@ -59,7 +59,7 @@ def parse_milliseconds(text: str) -> float:
 
 
 def parse_seconds(text: str) -> float:
-    """Read a time as seconds: `90`, `90s`, `5m`, `2h`.
+    """Parse a time as seconds: `90s`, `5m`, `2h`; a plain number is seconds.
 
     Raises:
         UserError: if the text is not a time above zero.
@@ -68,7 +68,7 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_millijoules(text: str) -> float:
-    """Read an energy as millijoules: `5mJ`, `0.2J`, `300uJ`; a plain number is millijoules.
+    """Parse an energy as millijoules: `5mJ`, `0.2J`, `300uJ`; a plain number is millijoules.
 
     Raises:
         UserError: if the text is not an energy above zero.
@@ -90,18 +90,6 @@ def _seconds(text: str, unit: str, examples: str) -> float:
     if not value > 0:
         raise UserError(f"malformed time '{text}': expected a time above zero such as {examples}")
     return value
-
-
-def format_metric(metric: str, value: float) -> str:
-    """A metric for people: accuracy as a percentage where it is a share, counts with three digits.
-
-    Anything else is a number of four digits in its own unit.
-    """
-    if metric == "accuracy" and value <= 1:
-        return f"{value:.2%}"
-    if metric in ("macs", "avg_flops", "params", "memory"):
-        return format_size(value, "B" if metric == "memory" else "")
-    return f"{value:.4g}"
 
 
 def _digits(value: float) -> str:

@@ -1,30 +1,76 @@
-"""How to search, train, show and take away.
+"""Neural architecture search under a compute budget: search, train, show, export.
 
-The Python interface is `load` (an exported network), `Run` (a run folder) and `search`.
+The Python interface is the names below; `nas.api` has the functions, with the arguments of the
+command line. Knows where each name is defined and imports it on first use.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nas.workers.ray_settings import apply
 
 if TYPE_CHECKING:
-    from nas.engine.search import search
+    from nas.api import Outcome, Profile, count, export, profile, search
+    from nas.dynamic.network import DynamicNetwork
     from nas.exports.saved import load
+    from nas.report import figures
     from nas.run.folder import Run
+    from nas.run.specification import Specification
+    from search_spaces.errors import UserError
 
-__all__ = ["Run", "load", "search"]
+__all__ = [
+    "DynamicNetwork",
+    "Outcome",
+    "Profile",
+    "Run",
+    "Specification",
+    "UserError",
+    "count",
+    "export",
+    "figures",
+    "load",
+    "profile",
+    "search",
+]
 
 apply()
 
-_HOMES = {"load": "nas.exports.writing", "Run": "nas.run.folder", "search": "nas.engine.search"}
+_HOMES = {
+    "DynamicNetwork": "nas.dynamic.network",
+    "Outcome": "nas.api",
+    "Profile": "nas.api",
+    "Run": "nas.run.folder",
+    "Specification": "nas.run.specification",
+    "UserError": "search_spaces.errors",
+    "count": "nas.api",
+    "export": "nas.api",
+    "figures": "nas.report.figures",
+    "load": "nas.exports.saved",
+    "profile": "nas.api",
+    "search": "nas.api",
+}
+"""Module that defines each public name, or that the name is."""
+
+DISTRIBUTION = "budget-nas"
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: the command line must answer before torch could be loaded."""
+    """Import a public name on first use: the command line must answer before torch is loaded."""
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version(DISTRIBUTION)
+        except PackageNotFoundError:
+            return "unknown (not installed)"
     if name not in _HOMES:
         raise AttributeError(f"module 'nas' has no attribute '{name}'")
-    from importlib import import_module
+    home = import_module(_HOMES[name])
+    is_module = _HOMES[name].endswith(f".{name}")
+    return home if is_module else getattr(home, name)
 
-    return getattr(import_module(_HOMES[name]), name)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,7 @@
-"""What a person sees while a search runs: on standard error, with rich, or nothing at all."""
+"""Progress of a search for a person: bars on standard error (rich), or no output.
+
+Knows how progress is displayed. Does not know what is trained or evaluated.
+"""
 
 from __future__ import annotations
 
@@ -18,71 +21,81 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from evaluators.sizes import format_metric, format_size
+from evaluators.metrics import Metric
+from evaluators.sizes import format_size
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
 
 OnStep = Callable[[int, int, float], None]
+"""`(steps done, all steps, loss)`, called after each training step."""
+
 ShowEvaluations = Callable[[Sequence[Evaluation], Sequence[Objective], dict[str, float], str], None]
-"""`(evaluations, objectives, worst, status of the strategy)`."""
+"""`(evaluations, objectives, worst, status of the strategy)`, called after each evaluation.
+
+`worst` is the reference value of each cost for the hypervolume.
+"""
 
 REFRESH_SECONDS = 0.5
+"""Minimum interval between two computations of the best evaluation and the hypervolume."""
 
 
 class Reporter(Protocol):
-    """Follows a search."""
+    """Displays the progress of a search."""
 
     def training(self, name: str, steps: int) -> AbstractContextManager[OnStep]:
-        """A training of so many steps."""
+        """Display a training of `steps` steps; call the yielded function after each step."""
         ...
 
     def evaluations(self, trials: int, done: int) -> AbstractContextManager[ShowEvaluations]:
-        """The evaluations, of which some are done already."""
+        """Display the evaluation of `trials` architectures, of which `done` are evaluated already.
+
+        Call the yielded function after each evaluation.
+        """
         ...
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """A part without steps."""
+        """Display a stage that has no steps."""
         ...
 
     def note(self, text: str) -> None:
-        """Something to know before anything is spent."""
+        """Display a message on a line."""
         ...
 
     def remark(self, text: str) -> None:
-        """Something to show beside the training that goes on."""
+        """Display a text beside the loss of the current training, in place of the last one."""
         ...
 
 
 class Quiet:
-    """Shows nothing."""
+    """A reporter without output."""
 
     @contextmanager
     def training(self, name: str, steps: int) -> Iterator[OnStep]:
-        """Ignores every step."""
+        """Yield a function that does nothing."""
         yield lambda done, steps, loss: None
 
     @contextmanager
     def evaluations(self, trials: int, done: int) -> Iterator[ShowEvaluations]:
-        """Ignores every evaluation."""
+        """Yield a function that does nothing."""
         yield lambda evaluations, objectives, worst, status: None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Ignores the stage."""
+        """Do nothing."""
         yield
 
     def note(self, text: str) -> None:
-        """Ignores it."""
+        """Do nothing."""
 
     def remark(self, text: str) -> None:
-        """Ignores it."""
+        """Do nothing."""
 
 
 class Live:
-    """Progress bars with the time left, the best within budget and the hypervolume.
+    """Progress bars with the time left, the best feasible evaluation and the hypervolume.
 
-    Where standard error is no terminal, one line at the end of each part.
+    If the console is not a terminal, one line is printed at the end of each stage instead.
     """
 
     def __init__(self, console: Console) -> None:
@@ -90,11 +103,11 @@ class Live:
         self._remark = ""
 
     def note(self, text: str) -> None:
-        """A line."""
+        """Print a line."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def remark(self, text: str) -> None:
-        """Shown after the loss."""
+        """Set the text after the loss."""
         self._remark = f", {text}"
 
     def _bar(self) -> Progress:
@@ -117,7 +130,7 @@ class Live:
 
     @contextmanager
     def training(self, name: str, steps: int) -> Iterator[OnStep]:
-        """A bar of the steps with the loss."""
+        """Display a bar of the steps with the smoothed loss."""
         started, note = time.monotonic(), "trained already"
         smooth = float("nan")
         self._remark = ""
@@ -135,9 +148,9 @@ class Live:
 
     @contextmanager
     def evaluations(self, trials: int, done: int) -> Iterator[ShowEvaluations]:
-        """A bar of the evaluations with the best one so far."""
+        """Display a bar of the evaluations with the best one so far."""
         started, note = time.monotonic(), ""
-        shown = 0.0
+        refreshed = 0.0
         with self._bar() as bar:
             task = bar.add_task("search", total=trials, completed=done, note="")
 
@@ -147,12 +160,12 @@ class Live:
                 worst: dict[str, float],
                 status: str,
             ) -> None:
-                nonlocal note, shown
+                nonlocal note, refreshed
                 count = len(evaluations)
-                if count < trials and time.monotonic() - shown < REFRESH_SECONDS:
+                if count < trials and time.monotonic() - refreshed < REFRESH_SECONDS:
                     bar.update(task, completed=count)
                     return
-                shown = time.monotonic()
+                refreshed = time.monotonic()
                 note = _note(evaluations, objectives, worst)
                 note += f", {status}" if status else ""
                 bar.update(task, completed=count, note=note)
@@ -162,7 +175,7 @@ class Live:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """A spinner."""
+        """Display a spinner."""
         started = time.monotonic()
         with self._console.status(name):
             yield
@@ -181,7 +194,7 @@ def _note(
     top = ranking.best(good, objectives)
     first = objectives[0]
     value = top.metrics[first.metric]
-    shown = format_metric(first.metric, value)
+    shown = Metric.of(first.metric).format(value)
     volume = ranking.hypervolume(good, objectives, worst)
     return (
         f"best {first.metric} {shown} at {format_size(top.metrics['macs'])} FLOPs, "
@@ -190,5 +203,5 @@ def _note(
 
 
 def reporter_for(*, quiet: bool) -> Reporter:
-    """What a command shows on standard error, or nothing."""
+    """The reporter of a command: on standard error, or without output if `quiet`."""
     return Quiet() if quiet else Live(Console(stderr=True))

@@ -1,6 +1,16 @@
-"""What can be built: choices, blocks, shapes and the torch modules that follow from them.
+"""Search spaces: choices, blocks and ops, and the torch and ONNX networks built from them.
 
-Imports nothing of ours. Torch is imported only by `search_spaces.modules`.
+Public names, each imported on first use, and the modules that document them:
+
+- `Architecture`: `search_spaces.architecture`
+- `Block`, `Choice`, `SearchSpace`: `search_spaces.space`
+- `BlockBuilder`: `search_spaces.builder`
+- `Op`: `search_spaces.ops`
+- `UserError`: `search_spaces.errors`
+- `load_space`: `search_spaces.catalogue`
+
+Imports none of the other packages. Only `networks`, `exits` and `cutting.cut_weights` import torch,
+and only `onnx` imports onnx.
 """
 
 from __future__ import annotations
@@ -27,7 +37,7 @@ __all__ = [
     "load_space",
 ]
 
-_HOMES = {
+_MODULES = {
     "Architecture": "architecture",
     "load_space": "catalogue",
     "UserError": "errors",
@@ -40,7 +50,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: numpy and networkx are not wanted for an error or a help text."""
-    if name not in _HOMES:
+    """Import on first use, so that an error or a help text does not import numpy."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'search_spaces' has no attribute '{name}'")
-    return getattr(import_module(f"search_spaces.{_HOMES[name]}"), name)
+    return getattr(import_module(f"search_spaces.{_MODULES[name]}"), name)

@@ -1,6 +1,7 @@
-"""Architecture: one network of a space, as an immutable value that travels as JSON.
+"""Architecture: one network of a space, as an immutable value with a JSON form.
 
-Knows names and values of the active choices. Does not know what they mean: that is the space.
+Knows the names and values of the active choices. Does not know their meaning, which the space
+defines.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ ID_LENGTH = 12
 
 @dataclass(frozen=True)
 class Architecture(Mapping[str, Value]):
-    """The values of all active choices, in the space's order.
+    """The values of all active choices, in the order of the space.
 
-    Equal networks are equal architectures: inactive choices are not in it. Made by
-    `SearchSpace.architecture`, which checks names and values.
+    Inactive choices are left out, so that equal networks are equal architectures. Construct it with
+    `SearchSpace.architecture`, which validates names and values.
     """
 
     items_: tuple[tuple[str, Value], ...]
@@ -44,12 +45,12 @@ class Architecture(Mapping[str, Value]):
 
     @cached_property
     def key(self) -> str:
-        """Canonical JSON: sorted names, no spaces. Equal exactly for equal networks."""
+        """Canonical JSON with sorted names and no spaces; equal exactly for equal networks."""
         return json.dumps(self._values, sort_keys=True, separators=(",", ":"))
 
     @cached_property
     def id(self) -> str:
-        """First digits of the SHA-256 of `key`: stable across processes and versions."""
+        """First hex digits of the SHA-256 of `key`; stable across processes and versions."""
         return hashlib.sha256(self.key.encode()).hexdigest()[:ID_LENGTH]
 
     def __repr__(self) -> str:

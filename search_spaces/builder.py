@@ -1,6 +1,6 @@
-"""Writing a block: the ops in order, every shape worked out from what comes before.
+"""Builds the ops of a block in order, inferring every shape from the inputs.
 
-Knows how each op shapes its output. Does not know what ops cost (`ops.py`).
+Knows the output shape of each op type. Does not know what ops cost (`ops.py`).
 """
 
 from __future__ import annotations
@@ -49,9 +49,12 @@ from search_spaces.token_ops import (
 
 
 class BlockBuilder:
-    """Writes a block's ops in order, working out every shape from the block's input.
+    """Builds a block's ops in order, inferring shapes from the block's input.
 
-    Each method appends one op and returns its output; `ops` is what a block's function returns.
+    Each method appends one op and returns its output tensor. A block's function returns `ops`.
+
+    Args:
+        input_shape: shape of the block's input, without the batch dimension.
     """
 
     def __init__(self, *input_shape: int) -> None:
@@ -60,16 +63,16 @@ class BlockBuilder:
 
     @staticmethod
     def output_of(block: str, *shape: int) -> Tensor:
-        """What the block of this name gives, for a block that reads more than the one before."""
+        """Return the output tensor of another block, to read in addition to the preceding one's."""
         return Tensor(f"@{block}", shape)
 
     @property
     def ops(self) -> tuple[Op, ...]:
-        """All ops so far, in execution order; the last one's output is the block's."""
+        """All ops so far, in execution order; the last one's output is that of the block."""
         return tuple(self._ops)
 
     def add_op(self, op: Op) -> Tensor:
-        """Append any op (also one of the user's own type); its name must be new in the block."""
+        """Append an op of any type, also a user's own; its name must be unique in the block."""
         self._ops.append(op)
         return Tensor(op.name, op.out_shape)
 
@@ -88,7 +91,7 @@ class BlockBuilder:
     ) -> Tensor:
         """Convolution with an odd kernel and 'same' padding.
 
-        `padded=False` leaves the padding out: patches, where `kernel == stride`.
+        Without padding (`padded=False`) and with `kernel == stride`, it reads patches.
         """
         _, height, width = x.shape
         if padded:
@@ -104,11 +107,11 @@ class BlockBuilder:
     def linear(
         self, name: str, x: Tensor, out_features: int, *, bias: bool = True, parts: int = 1
     ) -> Tensor:
-        """Linear layer on the last dimension."""
+        """Linear layer on the last dimension; `parts` as in `ops.Linear`."""
         return self.add_op(Linear(name, (x,), (*x.shape[:-1], out_features), bias, parts))
 
     def tied_linear(self, name: str, x: Tensor, out_features: int, tied: str) -> Tensor:
-        """Linear layer by the weight of the embedding `block/op`, without bias."""
+        """Linear layer without bias that uses the weight of the embedding `tied`, a `block/op`."""
         return self.add_op(TiedLinear(name, (x,), (*x.shape[:-1], out_features), tied))
 
     def bias(self, name: str, x: Tensor) -> Tensor:
@@ -116,7 +119,7 @@ class BlockBuilder:
         return self.add_op(Bias(name, (x,), x.shape))
 
     def attention(self, name: str, qkv: Tensor, heads: int) -> Tensor:
-        """Self-attention over `(tokens, 3 * width)`."""
+        """Self-attention over query, key and value as one tensor `(tokens, 3 * width)`."""
         tokens, width = qkv.shape
         return self.add_op(Attention(name, (qkv,), (tokens, width // 3), heads))
 
@@ -131,7 +134,7 @@ class BlockBuilder:
         kv_heads: int = 0,
         causal: bool = False,
     ) -> Tensor:
-        """Attention over a query, a key and a value of their own; `kv_heads` 0 means `heads`."""
+        """Attention over separate query, key and value; `kv_heads=0` means `heads`."""
         inputs = (query, key, value)
         return self.add_op(Attention(name, inputs, query.shape, heads, kv_heads, causal))
 
@@ -146,20 +149,20 @@ class BlockBuilder:
         heads: int,
         padding: int,
     ) -> Tensor:
-        """Attention that does not see the keys whose token ids are `padding`."""
+        """Attention that masks the keys whose token ids are `padding`."""
         inputs = (query, key, value, ids)
         return self.add_op(MaskedAttention(name, inputs, query.shape, heads, padding=padding))
 
     def token_ids(self, name: str, ids: Tensor) -> Tensor:
-        """Pass token ids on, for blocks that read this one by its name."""
+        """Return token ids, for later blocks that read this block by name."""
         return self.add_op(TokenIds(name, (ids,), ids.shape))
 
     def first_ids(self, name: str, ids: Tensor, count: int) -> Tensor:
-        """The first `count` token ids; no op where those are all."""
+        """Select the first `count` token ids; appends no op if those are all."""
         return ids if count == ids.shape[0] else self.add_op(FirstIds(name, (ids,), (count,)))
 
     def embedding(self, name: str, ids: Tensor, vocabulary: int, width: int) -> Tensor:
-        """Token ids `(tokens,)` to vectors."""
+        """Look up token ids `(tokens,)` in a table: `(tokens, width)`."""
         return self.add_op(Embedding(name, (ids,), (*ids.shape, width), vocabulary))
 
     def batch_norm(self, name: str, x: Tensor) -> Tensor:
@@ -175,11 +178,11 @@ class BlockBuilder:
         return self.add_op(RMSNorm(name, (x,), x.shape))
 
     def rotary(self, name: str, x: Tensor, heads: int) -> Tensor:
-        """Rotate by position."""
+        """Rotary positions."""
         return self.add_op(Rotary(name, (x,), x.shape, heads))
 
     def activation(self, name: str, x: Tensor, function: str) -> Tensor:
-        """Element-wise non-linearity."""
+        """Element-wise non-linearity, by its name in `torch.nn.functional`."""
         return self.add_op(Activation(name, (x,), x.shape, function))
 
     def global_pool(self, name: str, x: Tensor) -> Tensor:
@@ -197,13 +200,13 @@ class BlockBuilder:
         padding: int = 0,
         ceil: bool = False,
     ) -> Tensor:
-        """Pooling over windows: `MaxPool2d` or `AvgPool2d`."""
+        """Pooling over windows; `ceil` rounds the output size up."""
         sides = [pooled(side, kernel, stride, padding, ceil=ceil) for side in x.shape[1:]]
         shape = (x.shape[0], *sides)
         return self.add_op(kind(name, (x,), shape, kernel, stride, padding, ceil))
 
     def scale(self, name: str, x: Tensor, factors: Tensor) -> Tensor:
-        """Channel-wise product."""
+        """Product of each channel of an image with a factor."""
         return self.add_op(Scale(name, (x, factors), x.shape))
 
     def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
@@ -219,7 +222,7 @@ class BlockBuilder:
         return self.add_op(Multiply(name, (x, y), x.shape))
 
     def concat(self, name: str, parts: Sequence[Tensor]) -> Tensor:
-        """Images side by side in channels."""
+        """Concatenation of images along the channels."""
         channels = sum(part.shape[0] for part in parts)
         return self.add_op(Concat(name, tuple(parts), (channels, *parts[0].shape[1:])))
 
@@ -229,11 +232,11 @@ class BlockBuilder:
         return self.add_op(Crop(name, (x,), (channels, height - 1, width - 1)))
 
     def identity(self, name: str, x: Tensor) -> Tensor:
-        """Pass on."""
+        """Identity."""
         return self.add_op(Identity(name, (x,), x.shape))
 
     def zero(self, name: str, x: Tensor, shape: Shape) -> Tensor:
-        """Zeros of a shape (without the batch, which is taken from `x`)."""
+        """Zeros of a shape, given without the batch dimension, which is that of `x`."""
         return self.add_op(Zero(name, (x,), shape))
 
     def to_tokens(self, name: str, x: Tensor) -> Tensor:
@@ -248,7 +251,12 @@ class BlockBuilder:
     def position_embedding(
         self, name: str, x: Tensor, *, grid: bool = True, positions: int = 0
     ) -> Tensor:
-        """Add positions: of a class token and a square grid, or the first of a line of them."""
+        """Add learnt positions of a class token and a square grid, or of a sequence.
+
+        Args:
+            positions: length of the table, of which the first rows are used; 0 means the number
+                of tokens.
+        """
         return self.add_op(PositionEmbedding(name, (x,), x.shape, grid, positions))
 
     def keep_tokens(
@@ -261,10 +269,14 @@ class BlockBuilder:
         judges: Judges = "first",
         padding: int | None = None,
     ) -> Tensor:
-        """Keep the `kept` most attended tokens, the first among them; no op where that is all.
+        """Keep the first token and the most attended others; appends no op if all are kept.
 
-        `attended` is what attention read: query, key and value as one, or query and key; the
-        token ids after them where there is `padding`.
+        Args:
+            attended: inputs of the block's attention: query, key and value as one tensor, or query
+                and key as two; with `padding`, followed by the token ids.
+            kept: number of tokens to keep, the first included.
+            judges: the queries whose attention scores the tokens.
+            padding: the id of padding tokens, which are dropped first.
         """
         if kept == x.shape[0]:
             return x
@@ -272,7 +284,7 @@ class BlockBuilder:
         return self.add_op(KeepTokens(name, (x, *attended), shape, heads, judges, padding))
 
     def first_token(self, name: str, x: Tensor) -> Tensor:
-        """Read the class token."""
+        """Select the class token."""
         return self.add_op(FirstToken(name, (x,), x.shape[1:]))
 
     def mean_token(self, name: str, x: Tensor) -> Tensor:
@@ -281,7 +293,7 @@ class BlockBuilder:
 
 
 def pooled(size: int, kernel: int, stride: int, padding: int, *, ceil: bool) -> int:
-    """Output size of a pooling window; rounding up never starts a window in the padding."""
+    """Return the output size of pooling; when rounding up, no window starts in the padding."""
     span = size + 2 * padding - kernel
     if not ceil:
         return span // stride + 1

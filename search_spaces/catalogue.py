@@ -1,6 +1,7 @@
-"""Names of spaces: which function makes the space that a user asks for.
+"""Loads search spaces by name, by family or from a user's file (`file.py:OBJECT`).
 
-Knows the named spaces and how to load one from a file of the user's (`file.py:OBJECT`).
+Knows the named spaces, and which properties of the data each kind of space takes. Does not know the
+spaces themselves (`spaces/`).
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ SPACES: dict[str, Callable[..., SearchSpace]] = {
     "darts-imagenet": partial(darts, "imagenet"),
     "macro": macro,
 }
-"""Every named space of images: functions of `image_size`, `channels` and `classes`."""
+"""All named spaces of images, as functions of `image_size`, `channels` and `classes`."""
 
 TEXT_SPACES: dict[str, Callable[..., SearchSpace]] = {
     "gpt": gpt,
     "gpt-llama": partial(gpt, "llama"),
     "gpt-char": partial(gpt, "char"),
 }
-"""Every named space of language models: functions of `vocabulary`."""
+"""All named spaces of language models, as functions of `vocabulary`."""
 
 SENTENCE_SPACES: dict[str, Callable[..., SearchSpace]] = {
     "bert": bert,
@@ -69,7 +70,7 @@ SENTENCE_SPACES: dict[str, Callable[..., SearchSpace]] = {
     "bert-pruned": partial(bert, keep_rates=KEEP_RATES),
     "bert-pruned-mini": partial(bert, "mini", keep_rates=KEEP_RATES),
 }
-"""Every named space of networks that label sentences: functions of what `SHAPES` says."""
+"""All named spaces of networks that classify sentences, as functions of the `SHAPES`."""
 
 PRUNED = tuple(
     name for name in (*FAMILIES, *SPACES, *SENTENCE_SPACES) if "pruned" in name.split("-")
@@ -77,32 +78,32 @@ PRUNED = tuple(
 """Names of the spaces whose networks drop tokens."""
 
 Samples = Literal["images", "text", "sentences"]
-"""What networks take: images, a text whose next token they predict, or sentences with labels."""
+"""Data of a space: images, text for next-token prediction, or sentences with labels."""
 
 SHAPES: dict[Samples, tuple[str, ...]] = {
     "images": ("image_size", "channels", "classes"),
     "text": ("vocabulary",),
     "sentences": ("sequence", "vocabulary", "classes", "padding"),
 }
-"""What the function of a space is told of the data."""
+"""By kind of data, the arguments of a space's function that describe the data."""
 
 TEN_CLASSES = ("tiny", "cifar", "nasbench201", "darts", "macro")
-"""Spaces whose names end so have 10 classes by default, others 1000."""
+"""Endings of the names of spaces with 10 classes by default; others have 1000."""
 
 
 def preset_for(image_size: int) -> str:
-    """The preset that suits images of this size, in pixels."""
+    """Return the preset for images of this size, in pixels."""
     return "tiny" if image_size < 32 else "cifar" if image_size < 64 else "imagenet"
 
 
 def samples_of(name: str) -> Samples:
-    """What the networks of a space take.
+    """Return the kind of data that the networks of a space take.
 
-    Of a user's function its arguments tell: with a `vocabulary` it is over tokens, with `classes`
-    too over sentences.
+    A user's function is classified by its arguments: with `vocabulary` and `classes` the data are
+    sentences, with `vocabulary` alone text, otherwise images.
 
     Raises:
-        UserError: for an unknown name, or a file that does not give a space.
+        UserError: for an unknown name, or a file that does not define a space.
     """
     if ":" not in name:
         name, _ = _without_rates(name)
@@ -133,21 +134,22 @@ def load_space(
     sequence: int | None = None,
     padding: int | None = None,
 ) -> SearchSpace:
-    """Return a space by name, by family (the preset follows from the image size) or from a file.
+    """Load a space by name, by family (which selects a preset by image size) or from a file.
 
     Args:
-        name: `mobilenet-cifar`, `mobilenet`, or `file.py:OBJECT` where the object is a
-            `SearchSpace` or a function of what `SHAPES` says that returns one. A space whose
-            networks drop tokens takes other rates after an `@` (`token_pruning.parse_rates`).
-        image_size: size of the data's images in pixels; each preset has its own default.
-        channels: channels of the data's images.
-        classes: number of classes; when not given, those of the data that the space is for.
-        vocabulary: number of token ids; when not given, that of the network's paper.
-        sequence: tokens of a sentence.
-        padding: the token id that fills sentences up.
+        name: `mobilenet-cifar`, `mobilenet`, or `file.py:OBJECT`, where the object is a
+            `SearchSpace`, or a function that returns one and whose arguments are those in `SHAPES`.
+            The keep rates of a space with token pruning follow an `@`
+            (`token_pruning.parse_rates`).
+        image_size: size of the data's images in pixels; by default, that of the preset.
+        channels: number of channels of the data's images.
+        classes: number of classes; by default, that of the space's usual data set.
+        vocabulary: number of token ids; by default, that of the network's paper.
+        sequence: number of tokens of a sentence.
+        padding: token id of padding; none by default.
 
     Raises:
-        UserError: for an unknown name, or a file that does not give a space.
+        UserError: for an unknown name, or a file that does not define a space.
     """
     given = {
         "image_size": image_size,
@@ -175,13 +177,14 @@ def load_space(
 
 
 def _without_rates(name: str) -> tuple[str, dict[str, Rates]]:
-    """A space's name without keep rates, and those as arguments."""
+    """The name without keep rates, and the rates as keyword arguments."""
     space, at, rates = name.partition("@")
     if not at:
         return name, {}
     if space not in PRUNED:
         raise UserError(
-            f"'{space}' drops no tokens, so it takes no '@{rates}': {', '.join(PRUNED)}"
+            f"'{space}' drops no tokens, so it takes no '@{rates}': expected one of "
+            f"{', '.join(PRUNED)}"
         )
     return space, {"keep_rates": parse_rates(rates)}
 
@@ -193,5 +196,5 @@ def _from_file(reference: str, **shape: int) -> SearchSpace:
     except Exception as error:
         raise UserError(f"'{reference}' fails: {type(error).__name__}: {error}") from error
     if not isinstance(space, SearchSpace):
-        raise UserError(f"'{reference}' gives a {type(space).__name__}, expected a SearchSpace")
+        raise UserError(f"'{reference}' returns a {type(space).__name__}, expected a SearchSpace")
     return space

@@ -1,7 +1,6 @@
-"""The one exception meant for people, and how it names the nearest right value.
+"""UserError: the exception for invalid input, with messages that name the nearest valid value.
 
-The command line turns a `UserError` into one line and exit code 2; nothing else catches it for
-printing.
+The command line prints a `UserError` as one line and exits with code 2; no other code prints it.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used; the message is one line that says what and why."""
+    """Invalid input; the one-line message names what was given and what was expected."""
 
 
 def not_installed(package: str) -> UserError:
-    """Return the error for a package that is missing, an extra of the same name."""
+    """Return the error for a missing package that is installed by the extra of the same name."""
     return UserError(f"{package} is not installed: pip install 'budget-nas[{package}]'")
 
 

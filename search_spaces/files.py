@@ -1,6 +1,6 @@
-"""Writing files so that what was there stays whole until the new content is whole.
+"""Writes files and folders atomically: existing content is replaced only once the new is complete.
 
-Knows nothing of spaces: it is here since every package writes files, and all may import this one.
+Does not know spaces: it is here because all packages write files, and all may import this one.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from search_spaces.errors import UserError
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it to `path`.
+    """Call `write` with a temporary file in the same folder, then rename that to `path`.
 
     Raises:
-        UserError: when the disk is full or the place cannot be written; `path` is unchanged.
+        UserError: if the file cannot be written, for instance on a full disk; `path` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -30,23 +31,24 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"cannot write {path}: {reason}; what was there is unchanged") from error
+        raise UserError(f"cannot write {path}: {reason}; existing content is unchanged") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the text of `path`, whole or not at all."""
+    """Replace the text of `path` atomically."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def write_folder(folder: Path, fill: Callable[[Path], Any], *, overwrite: bool = False) -> None:
-    """Let `fill` write into an empty folder beside `folder`, then put it in its place.
+@contextmanager
+def staged(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `folder` to write into; rename it to `folder` at the end.
 
-    Whatever `fill` raises leaves nothing behind and what was there as it was.
+    If the body raises, nothing is left behind and an existing `folder` is unchanged.
 
     Raises:
-        UserError: if `folder` is not empty and not to be overwritten, or cannot be written.
+        UserError: if `folder` is not empty and `overwrite` is false, or it cannot be written.
     """
     refuse_full(folder, overwrite=overwrite)
     try:
@@ -54,7 +56,7 @@ def write_folder(folder: Path, fill: Callable[[Path], Any], *, overwrite: bool =
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
             place = Path(temporary) / "export"
             place.mkdir()
-            fill(place)
+            yield place
             if folder.exists():
                 shutil.rmtree(folder)
             place.replace(folder)
@@ -63,10 +65,10 @@ def write_folder(folder: Path, fill: Callable[[Path], Any], *, overwrite: bool =
 
 
 def refuse_full(folder: Path, *, overwrite: bool = False) -> None:
-    """Say beforehand what `write_folder` would say.
+    """Check in advance what `staged` checks.
 
     Raises:
-        UserError: if `folder` is not empty and not to be overwritten.
+        UserError: if `folder` is not empty and `overwrite` is false.
     """
     if folder.exists() and (folder.is_file() or any(folder.iterdir())) and not overwrite:
         raise UserError(f"{folder} is not empty: use another folder or --overwrite")

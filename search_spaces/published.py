@@ -1,7 +1,7 @@
-"""Encodings that papers publish: architectures as they write them, to rows and back.
+"""Reads architectures in the encodings that papers publish.
 
-Knows how to turn lists of values into option indices, many architectures at a time. Which key
-stands for which choice is said by each space's own module.
+Knows how to convert lists of values to option indices for many architectures at once. Does not know
+which key belongs to which choice: each space's own module defines that.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Encodings = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Published:
-    """How a paper writes the architectures of a space.
+    """The encoding in which a paper publishes the architectures of a space.
 
-    `rows` turns `n` encodings into option indices `(n, choices)` uint8, which need not be
-    canonical; it raises a `UserError` for a value that the space does not have.
+    `rows` converts `n` encodings to option indices `(n, choices)` uint8, which need not be
+    canonical, and raises `UserError` for a value that is not in the space.
     """
 
     keys: tuple[str, ...]
@@ -35,18 +35,20 @@ class Published:
 def option_indices(
     batch: Encodings, key: str, options: Sequence[Value], length: int | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Indices of the values under `key` among a choice's options.
+    """Return the indices of the values of a key among a choice's options.
 
     Args:
         batch: `n` encodings.
-        length: how many values there are under the key; None for a single one.
+        key: the key of the encodings to read.
+        options: the options of the choice.
+        length: number of values of the key; None for a single value instead of a list.
 
     Returns:
         `(n, length)`, or `(n,)` for a single value.
 
     Raises:
-        UserError: for a key that is missing, a list of another length or a value that is not an
-            option; names the key and what was expected.
+        UserError: for a missing key, a list of another length or a value that is not an option;
+            the message names the key and what was expected.
     """
     shape = (len(batch),) if length is None else (len(batch), length)
     try:

@@ -1,7 +1,7 @@
-"""Architectures from outside, checked, thousands at a time: mappings of JSON values to rows.
+"""Validates many architectures at once and encodes them as rows.
 
-The quick way reads whole columns; whatever it cannot make sense of is read again one by one, by
-`SearchSpace.architecture`, whose message says what is wrong. Does not know files.
+Reads column by column. If that fails, reads one architecture at a time with
+`SearchSpace.architecture`, whose error message is specific. Does not know files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MISSING = object()
 
 
 class BadArchitecture(UserError):
-    """An architecture that the space does not have; `index` is its place in the batch."""
+    """An architecture that is not in the space; `index` is its index in the batch."""
 
     def __init__(self, index: int, message: str) -> None:
         super().__init__(message)
@@ -26,15 +26,16 @@ class BadArchitecture(UserError):
 
 
 def read_rows(space: SearchSpace, batch: Sequence[Mapping[str, Any]]) -> Rows:
-    """Canonical rows `(n, choices)` of `n` architectures.
+    """Return canonical rows `(n, choices)` of `n` architectures.
 
-    Each is values by choice, those of inactive choices left out or not, or the encoding that the
-    space's paper publishes.
+    Args:
+        batch: values by name of the choice (those of inactive choices are optional), or
+            encodings that the space's paper publishes.
 
     Raises:
-        BadArchitecture: for the first one that is not of this space.
+        BadArchitecture: for the first architecture that is not in the space.
     """
-    rows = _quickly(space, batch)
+    rows = _read_columns(space, batch)
     if rows is not None:
         return rows
     archs = []
@@ -46,8 +47,8 @@ def read_rows(space: SearchSpace, batch: Sequence[Mapping[str, Any]]) -> Rows:
     return space.encode(archs)
 
 
-def _quickly(space: SearchSpace, batch: Sequence[Mapping[str, Any]]) -> Rows | None:
-    """The rows, or None if anything about the batch is unusual."""
+def _read_columns(space: SearchSpace, batch: Sequence[Mapping[str, Any]]) -> Rows | None:
+    """The rows, or None if the batch is not uniform or not valid."""
     if not batch:
         return None
     if space.published is not None:
@@ -65,12 +66,12 @@ def _quickly(space: SearchSpace, batch: Sequence[Mapping[str, Any]]) -> Rows | N
         index[_MISSING] = -1
         kinds = {type(value) for value in given} - {object}
         if bool in kinds and kinds != {type(option) for option in choice.options}:
-            return None  # True would pass for 1
+            return None  # a dict finds 1 for True
         if isinstance(choice.options[0], bool) and not kinds <= {bool}:
             return None
         try:
             indices = np.array([index.get(value, 255) for value in given])
-        except TypeError:  # a list or an object in place of a value
+        except TypeError:  # a list or an object instead of a value
             return None
         if (indices == 255).any():
             return None
@@ -78,7 +79,7 @@ def _quickly(space: SearchSpace, batch: Sequence[Mapping[str, Any]]) -> Rows | N
         columns.append(np.maximum(indices, 0).astype(np.uint8))
     found = (~missing).sum(axis=1)
     if (found != [len(values) for values in batch]).any():
-        return None  # a name that is no choice
+        return None  # an unknown name
     rows = space.canonical(np.stack(columns, axis=1))
     if (missing & space.active(rows)).any():
         return None

@@ -1,4 +1,7 @@
-"""Networks as JSON: the ops of each block, so that a file outlives the space it came from."""
+"""Serialises networks as JSON, by the ops of their blocks.
+
+A file can be read without the space from which the network came. Does not know weights.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,19 @@ from search_spaces.errors import UserError, unknown
 from search_spaces.ops import Op, Tensor
 
 Blocks = Sequence[tuple[str, Sequence[Op]]]
-"""What `SearchSpace.ops` returns: the name and ops of each active block."""
+"""The name and ops of each active block, as `SearchSpace.ops` returns them."""
 
 
 def blocks_to_json(blocks: Blocks) -> list[dict[str, Any]]:
-    """Names, types, inputs, output shapes and settings of all ops."""
+    """Return the names, types, inputs, output shapes and settings of all ops as JSON."""
     return [{"name": name, "ops": [_op_to_json(op) for op in ops]} for name, ops in blocks]
 
 
 def blocks_from_json(content: Sequence[dict[str, Any]]) -> list[tuple[str, tuple[Op, ...]]]:
-    """What `blocks_to_json` wrote.
+    """Return the blocks that `blocks_to_json` wrote.
 
     Raises:
-        UserError: for an op type that nobody has defined, or content of another form.
+        UserError: for an undefined op type or malformed content.
     """
     types = {kind.__name__: kind for kind in _op_types(Op)}
     blocks = []

@@ -1,8 +1,8 @@
-"""SearchSpace, Choice and Block: what can be built, as choices and functions of them.
+"""SearchSpace, Choice and Block: a space as named choices and functions from their values to ops.
 
-Knows how choices form architectures, how those become integer rows and back, how to draw them,
-and how a block's function becomes the ops of a network. Does not know what ops cost (evaluators)
-nor any particular family (`mobilenet.py`, `vit.py`).
+Knows how choices form architectures, how to encode architectures as integer rows and decode them,
+how to sample them, and how to compute the ops of a network from its blocks. Does not know what ops
+cost (evaluators), nor any particular space (`spaces/`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
@@ -24,17 +23,24 @@ from search_spaces.architecture import Architecture, Value
 from search_spaces.errors import UserError, unknown
 from search_spaces.ops import Op, Shape
 from search_spaces.published import Published
+from search_spaces.wiring import INPUT, input_shape, wire
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Rows = npt.NDArray[np.uint8]
-"""`(n, choices)` uint8: each architecture as the index of the option taken at every choice."""
+"""`(n, choices)` uint8: for each architecture the index of the option taken at every choice."""
+
+Row = npt.NDArray[np.uint8]
+"""`(choices,)` uint8, canonical."""
 
 
 @dataclass(frozen=True)
 class Choice:
     """A named decision with its options, cheapest first.
 
-    With `parent`, the choice exists only where the parent choice has one of the values in
-    `active_for` (the kernel of a block that the depth switches off is not a choice at all).
+    With `parent`, the choice is active only where the parent choice is active and has one of the
+    values in `active_for`: the kernel of a layer beyond the chosen depth is inactive.
     """
 
     name: str
@@ -45,10 +51,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Block:
-    """A part of the network and the few choices it depends on.
+    """A part of the network and the few choices on which it depends.
 
-    `ops` is called with the values of `choices` in their order and returns the block's ops, or
-    `()` when the block is switched off. Everything about the block follows from this function.
+    `ops` is called with the values of `choices` in order and returns the block's ops, or `()` if
+    the block is absent. Costs, weights and modules of the block follow from this function.
     """
 
     name: str
@@ -58,24 +64,24 @@ class Block:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """An ordered set of choices and the chain of blocks that they shape.
+    """An ordered set of choices and the sequence of blocks that depend on them.
 
     Raises:
-        ValueError: if choices or blocks refer to names that do not exist, or a parent comes
-            after its child.
+        ValueError: if choices or blocks refer to names that do not exist, a name is repeated, a
+            choice has no options or more than 255, or a parent comes after its child.
     """
 
     name: str
     choices: tuple[Choice, ...]
     blocks: tuple[Block, ...]
     published: Published | None = None
-    """How the space's paper writes its architectures, where it is someone's."""
+    """The encoding of architectures that the space's paper publishes, if there is one."""
 
     def __post_init__(self) -> None:
         names: set[str] = set()
         for choice in self.choices:
             if choice.name in names:
-                raise ValueError(f"choice {choice.name!r} is there twice")
+                raise ValueError(f"choice {choice.name!r} is defined twice")
             if not 1 <= len(set(choice.options)) == len(choice.options) <= 255:
                 raise ValueError(f"choice {choice.name!r} needs 1 to 255 different options")
             if choice.parent is not None and choice.parent not in names:
@@ -90,7 +96,7 @@ class SearchSpace:
             if missing:
                 raise ValueError(f"block {block.name!r} depends on unknown choices {missing}")
 
-    # Looking choices up
+    # Lookups
 
     @cached_property
     def column(self) -> dict[str, int]:
@@ -104,7 +110,7 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int:
-        """How many different networks there are: inactive choices are not counted."""
+        """Number of different networks; inactive choices do not count."""
         children: dict[str, list[Choice]] = {choice.name: [] for choice in self.choices}
         for choice in self.choices:
             if choice.parent is not None:
@@ -120,7 +126,7 @@ class SearchSpace:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the name, all choices and the largest network's ops: tells spaces apart."""
+        """Digest of the name, all choices and the ops of the largest network."""
         content = [
             self.name,
             [[c.name, c.options, c.parent, c.active_for] for c in self.choices],
@@ -131,15 +137,15 @@ class SearchSpace:
     # Rows: architectures as integers
 
     def canonical(self, rows: Rows) -> Rows:
-        """Set every inactive choice to its first option, so that equal networks are equal rows.
+        """Set every inactive choice to its first option, so that equal networks have equal rows.
 
         Args:
-            rows: `(n, choices)` option indices; not changed.
+            rows: `(n, choices)` option indices; not modified.
         """
         return rows * self.active(rows)
 
     def active(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Which choices exist in each of the architectures: `(n, choices)` bool."""
+        """Return which choices are active in each architecture: `(n, choices)` bool."""
         result = np.ones(rows.shape, dtype=bool)
         for column, choice in enumerate(self.choices):
             if choice.parent is None:
@@ -151,21 +157,21 @@ class SearchSpace:
         return result
 
     def sample(self, n: int, seed: int | np.random.Generator) -> Rows:
-        """Draw `n` canonical rows; every active choice is uniform over its options.
+        """Sample `n` canonical rows; every active choice is uniform over its options.
 
         Args:
-            n: number of rows; repetitions are possible.
-            seed: a seed or a generator; the same seed gives the same rows.
+            n: number of rows; rows may repeat.
+            seed: a seed or a generator; equal seeds give equal rows.
         """
         rng = np.random.default_rng(seed)
         drawn = rng.integers(0, self.option_counts, size=(n, len(self.choices)))
         return self.canonical(drawn.astype(np.uint8))
 
     def enumerate(self) -> Rows:
-        """All canonical rows, each once: `(size, choices)`; only for a space that is small."""
+        """Return all canonical rows, each once: `(size, choices)`. For small spaces only."""
         rows = np.zeros((1, len(self.choices)), dtype=np.uint8)
         for column, count in enumerate(self.option_counts):
-            # Every row so far with every option; where the choice is inactive, with the first.
+            # Each row once per option; where the choice is inactive, with the first option only.
             active = self.active(rows)[:, column]
             copies = np.where(active, count, 1)
             first = np.repeat(copies.cumsum() - copies, copies)
@@ -174,7 +180,7 @@ class SearchSpace:
         return rows
 
     def encode(self, architectures: Iterable[Mapping[str, Value]]) -> Rows:
-        """Turn architectures into canonical rows `(n, choices)`."""
+        """Encode architectures as canonical rows `(n, choices)`."""
         rows = [
             [
                 choice.options.index(arch[choice.name]) if choice.name in arch else 0
@@ -185,7 +191,7 @@ class SearchSpace:
         return self.canonical(np.array(rows, dtype=np.uint8).reshape(-1, len(self.choices)))
 
     def decode(self, rows: Rows) -> list[Architecture]:
-        """Turn rows `(n, choices)` into architectures; inactive choices are left out."""
+        """Decode rows `(n, choices)` into architectures, without inactive choices."""
         active = self.active(rows)
         return [
             Architecture(
@@ -199,28 +205,28 @@ class SearchSpace:
         ]
 
     def forms(self, block: Block) -> list[tuple[Op, ...]]:
-        """The ops of a block at every value of its choices, the last choice changing fastest."""
+        """Return a block's ops at all values of its choices; the last choice changes fastest."""
         options = [self.choices[self.column[name]].options for name in block.choices]
         canonical = self._canonical_values(block)
         return [block.ops(*canonical(values)) for values in product(*options)]
 
     def _canonical_values(self, block: Block) -> Callable[[tuple[Value, ...]], tuple[Value, ...]]:
-        """What a block's function is called with when some of its choices are switched off."""
+        """Return a function that sets the inactive ones of a block's values to first options."""
         position = {name: index for index, name in enumerate(block.choices)}
-        inner = [
+        children = [
             (position[name], position[choice.parent], choice)
             for name, choice in ((n, self.choices[self.column[n]]) for n in block.choices)
             if choice.parent in position
         ]
-        inner.sort(key=lambda item: self.column[item[2].name])
+        children.sort(key=lambda item: self.column[item[2].name])
 
         def canonical(values: tuple[Value, ...]) -> tuple[Value, ...]:
-            off = set()
-            for index, parent, choice in inner:
-                if parent in off or values[parent] not in choice.active_for:
-                    off.add(index)
+            inactive = set()
+            for index, parent, choice in children:
+                if parent in inactive or values[parent] not in choice.active_for:
+                    inactive.add(index)
             return tuple(
-                self.choices[self.column[name]].options[0] if index in off else value
+                self.choices[self.column[name]].options[0] if index in inactive else value
                 for index, (name, value) in enumerate(zip(block.choices, values, strict=True))
             )
 
@@ -229,13 +235,13 @@ class SearchSpace:
     # Single architectures
 
     def architecture(self, values: Mapping[str, Any]) -> Architecture:
-        """Check values from outside and return the architecture; inactive ones are dropped.
+        """Validate values and return the architecture; values of inactive choices are dropped.
 
-        They are values by choice, or the encoding that the space's paper publishes.
+        Args:
+            values: by name of the choice, or in the encoding that the space's paper publishes.
 
         Raises:
-            UserError: for a choice that is not of this space, one that is missing, or a value
-                that is not among its options.
+            UserError: for an unknown choice, a missing one, or a value that is not an option.
         """
         if self.published is not None and set(values) <= set(self.published.keys):
             return self.decode(self.canonical(self.published.rows([values])))[0]
@@ -250,8 +256,8 @@ class SearchSpace:
             matches = [i for i, o in enumerate(choice.options) if _same(o, given)]
             if choice.name in values and not matches:
                 options = ", ".join(json.dumps(option) for option in choice.options)
-                shown = json.dumps(given, default=str)
-                raise UserError(f"{choice.name} cannot be {shown}: expected one of {options}")
+                value = json.dumps(given, default=str)
+                raise UserError(f"{choice.name} cannot be {value}: expected one of {options}")
             if matches:
                 codes[column] = matches[0]
         row = np.array([codes], dtype=np.uint8)
@@ -263,67 +269,55 @@ class SearchSpace:
 
     @cached_property
     def smallest(self) -> Architecture:
-        """The first option everywhere."""
+        """The architecture with the first option of every choice."""
         return self.decode(np.zeros((1, len(self.choices)), dtype=np.uint8))[0]
 
     @cached_property
     def largest(self) -> Architecture:
-        """The last option everywhere."""
+        """The architecture with the last option of every choice."""
         return self.decode((self.option_counts - 1).astype(np.uint8)[None])[0]
 
     def block_values(self, block: Block, arch: Mapping[str, Value]) -> tuple[Value, ...]:
-        """The values that the block's function is called with; first options where inactive."""
+        """Return the arguments of the block's function; first options where inactive."""
         return tuple(
             arch[name] if name in arch else self.choices[self.column[name]].options[0]
             for name in block.choices
         )
 
     def ops(self, arch: Mapping[str, Value]) -> list[tuple[str, tuple[Op, ...]]]:
-        """Names and ops of all active blocks, in order."""
+        """Return the names and ops of all active blocks, in order."""
         named = [(b.name, b.ops(*self.block_values(b, arch))) for b in self.blocks]
         return [(name, ops) for name, ops in named if ops]
 
     def input_shape(self, arch: Mapping[str, Value]) -> Shape:
-        """Shape of one sample that the network takes, without the batch dimension."""
-        return next(
-            tensor.shape
-            for _, ops in self.ops(arch)
-            for op in ops
-            for tensor in op.inputs
-            if tensor.name == "input"
-        )
+        """Return the shape of one sample that the network takes, without the batch dimension."""
+        return input_shape(self.ops(arch))
 
     def graph(self, arch: Mapping[str, Value]) -> nx.DiGraph:
-        """The network op by op: nodes `block/op` with the attribute `op`, edges are tensors.
+        """Return the network as a graph of ops, with an edge for every tensor that is read.
 
-        The node `input` has no op. Blocks are joined output to input.
+        Nodes are `block/op`, and `input`, with the attributes `op` (None for `input`) and `shape`.
 
         Raises:
-            ValueError: if a block does not take the shape that the one before it gives.
+            ValueError: if an op expects another shape than its input has.
         """
+        import networkx as nx  # takes 0.1 s, and only this method needs it
+
+        wiring = wire(self.ops(arch))
         graph = nx.DiGraph()
-        last, last_shape = "input", self.input_shape(arch)
-        graph.add_node(last, op=None, shape=last_shape)
-        ends: dict[str, tuple[str, Shape]] = {}
-        for block, ops in self.ops(arch):
-            for op in ops:
-                node = f"{block}/{op.name}"
-                graph.add_node(node, op=op, shape=op.out_shape)
-                for tensor in op.inputs:
-                    source, shape = f"{block}/{tensor.name}", tensor.shape
-                    if tensor.name == "input":
-                        source, shape = last, last_shape
-                    elif tensor.name[0] == "@":
-                        source, shape = ends[tensor.name[1:]]
-                    if shape != tensor.shape:
-                        raise ValueError(f"{node} expects {tensor.shape}, {source} gives {shape}")
-                    graph.add_edge(source, node, shape=tensor.shape)
-            last, last_shape = ends[block] = f"{block}/{ops[-1].name}", ops[-1].out_shape
+        graph.add_node(INPUT, op=None, shape=wiring.input_shape)
+        for key, node in wiring.nodes.items():
+            graph.add_node(key, op=node.op, shape=node.op.out_shape)
+            for tensor, source in zip(node.op.inputs, node.inputs, strict=True):
+                shape = graph.nodes[source]["shape"]
+                if shape != tensor.shape:
+                    raise ValueError(f"{key} expects {tensor.shape}, {source} gives {shape}")
+                graph.add_edge(source, key, shape=shape)
         return graph
 
 
 def _same(option: Value, given: object) -> bool:
-    """Equality of JSON values: True is not 1, but 4.0 is 4."""
+    """Whether two JSON values are equal: True is not 1, but 4.0 is 4."""
     if isinstance(option, bool) or isinstance(given, bool):
         return option is given
     return bool(option == given)
@@ -332,14 +326,17 @@ def _same(option: Value, given: object) -> bool:
 def layer_choices(
     depth: Choice, layer: int, options: Mapping[str, Sequence[Value]], prefix: str
 ) -> tuple[Choice, ...]:
-    """Choices of the layer with this index, active where `depth` reaches it."""
+    """Return the choices of one layer, active where the depth exceeds its index.
+
+    Args:
+        depth: the choice of the number of layers.
+        layer: index of the layer, from 0.
+        options: by name of the choice, without the prefix.
+        prefix: of the choices' names, such as `stage0_layer1`.
+    """
     reached = tuple(d for d in depth.options if isinstance(d, int) and d > layer)
     if len(reached) == len(depth.options):
         return tuple(Choice(f"{prefix}_{name}", tuple(o)) for name, o in options.items())
     return tuple(
         Choice(f"{prefix}_{name}", tuple(o), depth.name, reached) for name, o in options.items()
     )
-
-
-Row = npt.NDArray[np.uint8]
-"""`(choices,)` uint8, canonical."""

@@ -1,6 +1,7 @@
-"""Op types of networks over tokens: embeddings, positions, and what reads them.
+"""Op types of networks over tokens, with their shapes, MACs and parameters.
 
-As in `ops.py`: formulas over shapes, one operator a class.
+Knows formulas over shapes, one class per operator, with the conventions of `ops.py`. Does not know
+torch, choices or spaces.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from search_spaces.ops import Attention, Identity, Op, Shape
 
 
 @dataclass(frozen=True)
-class Embedding(Op):
-    """Table lookup: token ids `(tokens,)` to `(tokens, width)`; costs no multiplication."""
+class Embedding(Op, size_agnostic=True):
+    """Table lookup: token ids `(tokens,)` to `(tokens, width)`; no MACs."""
 
     vocabulary: int = 1
 
@@ -25,28 +26,28 @@ class Embedding(Op):
 
 
 @dataclass(frozen=True)
-class TokenIds(Identity):
-    """Passes the network's token ids on, so that later blocks can read them."""
+class TokenIds(Identity, size_agnostic=True):
+    """Returns the network's token ids, so that later blocks can read them as `@block`."""
 
 
 @dataclass(frozen=True)
-class MaskedAttention(Attention):
-    """Attention whose queries see no key that only fills a sequence up.
+class MaskedAttention(Attention, size_agnostic=True):
+    """Attention that masks the keys of padding tokens.
 
-    Reads the token ids `(keys,)` after query, key and value; keys whose id is `padding` are hidden.
-    Counts as attention over all of them, as kernels compute it.
+    Reads the token ids `(keys,)` after query, key and value; keys whose id is `padding` are masked.
+    Counted as attention over all keys, which is what kernels compute.
     """
 
     padding: int = 0
 
 
 @dataclass(frozen=True)
-class RelativeAttention(Op):
-    """Self-attention over a grid of patches after a class token, with relative positions.
+class RelativeAttention(Op, size_agnostic=True):
+    """Self-attention over a class token and a grid of patches, with relative positions.
 
-    Keys and values each have two tables of learnt vectors, for the distance down and across, cut
-    off at `distance` (Chen et al., "AutoFormer", 2021, after Shaw et al., 2018). Reads query, key
-    and value as `(tokens, 3 * width)`.
+    Keys and values each have two tables of learnt vectors, for the vertical and the horizontal
+    distance, clipped at `distance` (Chen et al., "AutoFormer", 2021, after Shaw et al., 2018).
+    Reads query, key and value as one tensor `(tokens, 3 * width)`.
     """
 
     heads: int = 1
@@ -54,29 +55,29 @@ class RelativeAttention(Op):
 
     @property
     def macs(self) -> int:
-        """`4 * tokens^2 * width`: each of the two products, and the same against positions."""
+        """`4 * tokens^2 * width`: attention's two products, and one with each pair of tables."""
         tokens, width = self.out_shape
         return 4 * tokens * tokens * width
 
     @property
     def parameter_shapes(self) -> dict[str, Shape]:
-        """Four tables `(2 * distance + 2, head width)`; row 0 is the class token's."""
+        """Four tables `(2 * distance + 2, head width)`; row 0 belongs to the class token."""
         shape = (2 * self.distance + 2, self.out_shape[-1] // self.heads)
         return {f"{of}_{way}": shape for of in ("key", "value") for way in ("down", "across")}
 
 
 @dataclass(frozen=True)
-class RMSNorm(Op):
+class RMSNorm(Op, size_agnostic=True):
     """Root-mean-square normalisation over the last dimension (Zhang and Sennrich, 2019)."""
 
     @property
     def parameter_shapes(self) -> dict[str, Shape]:
-        """Scale, one a feature."""
+        """Scale, one per feature."""
         return {"weight": (self.out_shape[-1],)}
 
 
 @dataclass(frozen=True)
-class Rotary(Op):
+class Rotary(Op, size_agnostic=True):
     """Rotates each head of a query or key by its position (Su et al., "RoFormer", 2021)."""
 
     heads: int = 1
@@ -84,8 +85,8 @@ class Rotary(Op):
 
 
 @dataclass(frozen=True)
-class TokenType(Op):
-    """Adds the learnt vector of a segment; without segments given, the first of `types`."""
+class TokenType(Op, size_agnostic=True):
+    """Adds the learnt vector of a segment: without segment ids, the first of `types`."""
 
     types: int = 2
     in_place: ClassVar[bool] = True
@@ -97,20 +98,20 @@ class TokenType(Op):
 
 
 @dataclass(frozen=True)
-class Bias(Op):
-    """Adds a learnt number to each feature."""
+class Bias(Op, size_agnostic=True):
+    """Adds a learnt scalar to each feature."""
 
     in_place: ClassVar[bool] = True
 
     @property
     def parameter_shapes(self) -> dict[str, Shape]:
-        """One a feature."""
+        """One scalar per feature."""
         return {"bias": (self.out_shape[-1],)}
 
 
 @dataclass(frozen=True)
-class TiedLinear(Op):
-    """Linear layer without bias whose weight is that of an embedding, `tied` = `block/op`."""
+class TiedLinear(Op, size_agnostic=True):
+    """Linear layer without bias that uses the weight of the embedding `tied`, a `block/op`."""
 
     tied: str = ""
 
@@ -126,18 +127,18 @@ class TiedLinear(Op):
 
     @property
     def params(self) -> int:
-        """None of its own."""
+        """0: the weight counts with the embedding."""
         return 0
 
 
 @dataclass(frozen=True)
-class ToTokens(Op):
+class ToTokens(Op, size_agnostic=True):
     """`(channels, height, width)` to `(height * width, channels)`."""
 
 
 @dataclass(frozen=True)
-class ClassToken(Op):
-    """Puts one learnt token before the others."""
+class ClassToken(Op, size_agnostic=True):
+    """Prepends one learnt token."""
 
     @property
     def parameter_shapes(self) -> dict[str, Shape]:
@@ -146,12 +147,15 @@ class ClassToken(Op):
 
 
 @dataclass(frozen=True)
-class PositionEmbedding(Op):
-    """Adds a learnt vector to each token: one class token then a square grid, or a plain line."""
+class PositionEmbedding(Op, size_agnostic=True):
+    """Adds a learnt vector to each token.
+
+    With `grid` the tokens are a class token and a square grid, otherwise a sequence.
+    """
 
     grid: bool = True
     positions: int = 0
-    """Length of the table, of which the first tokens are used; 0 means as long as they are."""
+    """Length of the table, of which the first rows are used; 0 means the number of tokens."""
     in_place: ClassVar[bool] = True
 
     @property
@@ -162,31 +166,32 @@ class PositionEmbedding(Op):
 
 
 @dataclass(frozen=True)
-class FirstToken(Op):
-    """Reads the class token: `(tokens, width)` to `(width,)`."""
+class FirstToken(Op, size_agnostic=True):
+    """Selects the class token: `(tokens, width)` to `(width,)`."""
 
 
 @dataclass(frozen=True)
-class MeanToken(Op):
+class MeanToken(Op, size_agnostic=True):
     """Mean over tokens: `(tokens, width)` to `(width,)`."""
 
 
 Judges = Literal["first", "all"]
-"""Whose attention says which tokens matter: the first token's alone, or that of all tokens."""
+"""Queries whose attention scores the tokens: that of the first token, or those of all tokens."""
 
 
 @dataclass(frozen=True)
-class KeepTokens(Op):
-    """The first token and the most attended others, in their order: `(tokens, width)` to fewer.
+class KeepTokens(Op, size_agnostic=True):
+    """Keeps the first token and the most attended others, in order.
 
-    Reads the tokens and what their block's attention read: query, key and value as one
-    `(tokens, 3 * inner)`, or query and key of their own. A token's score is the attention paid to
-    it, softmax of scaled products, averaged over heads and over those who judge: the class token
-    (Liang et al., "EViT", 2022), or all tokens (Goyal et al., "PoWER-BERT", 2020; Kim et al.,
-    "LTP", 2022). Of equal scores any may stay.
+    Maps `(tokens, width)` to `(kept, width)`. Reads the tokens and the inputs of their block's
+    attention: query, key and value as one tensor `(tokens, 3 * inner)`, or query and key as two. A
+    token's score is the attention that it receives (softmax of scaled products), averaged over
+    heads and over the queries named by `judges`: that of the class token (Liang et al., "EViT",
+    2022), or those of all tokens (Goyal et al., "PoWER-BERT", 2020; Kim et al., "LTP", 2022).
+    Which of several tokens of equal score is kept is unspecified.
 
-    With `padding` it reads the token ids `(tokens,)` last. What only fills a sequence up, at its
-    end, judges nobody, gets no attention, and goes first.
+    With `padding` it reads the token ids `(tokens,)` last. Padding tokens, at the end of a
+    sequence, are excluded as queries and as keys, and are dropped first.
     """
 
     heads: int = 1
@@ -195,23 +200,26 @@ class KeepTokens(Op):
 
     @property
     def inner(self) -> int:
-        """Width of the query."""
+        """Width of the query, over all heads."""
         attended = len(self.inputs) - 1 - (self.padding is not None)
         width = self.inputs[1].shape[-1]
         return width // 3 if attended == 1 else width
 
     @property
     def macs(self) -> int:
-        """`judges * tokens * inner`: attention, fused, keeps its scores to itself, so those of the
-        judges are computed once more. Softmax, means and sorting do not count, as everywhere."""
+        """`scoring queries * tokens * inner`.
+
+        Fused attention does not return its scores, so those of the scoring queries are computed
+        again. Softmax, means and sorting do not count.
+        """
         tokens = self.inputs[0].shape[0]
         return (1 if self.judges == "first" else tokens) * tokens * self.inner
 
 
 @dataclass(frozen=True)
-class FirstIds(Op):
-    """The first of the token ids: `(tokens,)` to fewer.
+class FirstIds(Op, size_agnostic=True):
+    """Selects the first token ids: `(tokens,)` to `(kept,)`.
 
-    Where `KeepTokens` left as many tokens, these say which of them are padding: it stands at the
-    end before and after.
+    After a `KeepTokens` that keeps as many tokens, these ids mark the padding among them, since
+    padding is at the end both before and after.
     """

@@ -1,4 +1,7 @@
-"""Loads an object from a Python file of the user (`file.py:OBJECT`)."""
+"""Loads an object from a user's Python file (`file.py:OBJECT`).
+
+Does not know what the object is.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ from search_spaces.errors import UserError, unknown
 
 
 def load_object(reference: str) -> Any:
-    """Return the object that `file.py:NAME` names.
+    """Run the file of `file.py:NAME` and return the object of that name.
 
     Raises:
-        UserError: when the file is missing, fails to run, or lacks the name.
+        UserError: if the file is missing, raises, or does not define the name.
     """
     file, _, name = reference.rpartition(":")
     path = Path(file)
     if not path.is_file():
         raise UserError(f"no file '{file}' (from '{reference}'; expected file.py:NAME)")
-    # A name of its own: the file may be called like a module that is already there.
+    # A unique module name: the file may have the name of a module that is already imported.
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     module_name = f"{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(module_name, path)

@@ -1,0 +1,1 @@
+"""Scores of architectures: inherited weights, early exits, zero-cost proxies, published tables."""

@@ -1,8 +1,8 @@
-"""How much time leaving early saves, measured on whole batches.
+"""Time saved by early exits, measured on whole batches.
 
-The network runs a batch to its end and with its exits by turns, and the ratio is taken pair by
-pair, so that whatever else the machine does falls on both; pairs that the system interrupted for
-other programs do not count, unless nearly all are. Knows networks with exits.
+Batches run to the end and with exits alternately, and the ratio is taken within each pair, so that
+other load on the machine affects both alike. Pairs during which the system interrupted the process
+are discarded, unless nearly all are. Knows networks with exits. Does not know thresholds.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ from search_spaces.exits.network import ExitNetwork
 BATCH = 64
 PAIRS = 30
 WARM_UP = 5
-"""Pairs that do not count: kernels are made for sizes of batch that were not there before."""
+"""Discarded pairs at the start, in which kernels are compiled for new batch sizes."""
 
 TRIES = 8
-"""Pairs for each one that counts, after which those that were interrupted count too."""
+"""Most timed pairs per requested pair; beyond that, interrupted pairs are used as well."""
 
 
 @dataclass(frozen=True)
 class Saving:
-    """Medians over batches, each with its quartiles."""
+    """Medians over pairs, in milliseconds per batch."""
 
     batch: int
     whole_ms: float
     exits_ms: float
     ratio: float
-    """Time with exits by time without, of pairs."""
+    """Median ratio of the time with exits to the time without."""
     quartiles: tuple[float, float]
-    """Of that ratio."""
+    """Quartiles of that ratio."""
 
 
 @torch.inference_mode()
 def time_saved(network: ExitNetwork, batches: Sequence[Tensor], *, pairs: int = PAIRS) -> Saving:
-    """Time inference on these batches, in turn, again and again until there are enough pairs.
+    """Time inference with and without exits, cycling through `batches`.
 
     Args:
-        batches: inputs as the network takes them, of one size.
+        batches: inputs of the network, all of one size.
+        pairs: number of pairs of runs to take the medians of.
     """
     network.eval()
     for index in range(WARM_UP):
@@ -66,9 +67,9 @@ def time_saved(network: ExitNetwork, batches: Sequence[Tensor], *, pairs: int = 
 
 
 def _pair(network: ExitNetwork, x: Tensor, *, exits_first: bool) -> tuple[float, float]:
-    """Seconds without exits and with; whoever runs second finds the batch in the cache."""
+    """Seconds without and with exits; the order alternates, as the second finds a warm cache."""
     seconds = {}
-    sides = {"whole": network.whole, "exits": network.forward}
+    sides = {"whole": network.final_logits, "exits": network.forward}
     for side in reversed(sides) if exits_first else sides:
         started = time.perf_counter()
         sides[side](x)

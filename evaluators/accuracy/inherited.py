@@ -1,8 +1,8 @@
-"""Accuracy with inherited weights: how good a subnet of a trained supernet is, without training.
+"""Scores subnets of a trained supernet with inherited weights, without further training.
 
-Extracts the subnet, recalibrates its batch norms on training samples, scores it on the validation
-part: its accuracy, or its loss where the data are judged by that. Does not know the search; a
-strategy's feedback comes from here and nowhere else.
+Extracts a subnet, recalibrates its batch norms on training samples, and scores it on the validation
+part with the metric of the data (accuracy or loss). This is the only feedback that strategies get.
+Knows weight-sharing networks and data. Does not know the search.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from search_spaces.networks.modules import channels_last
 from search_spaces.space import SearchSpace
 
 
-class Extracts(Protocol):
-    """A weight-sharing network: gives the standalone network of an architecture."""
+class WeightSharing(Protocol):
+    """A network whose weights the architectures of a space share."""
 
     space: SearchSpace
 
     def extract(self, arch: Mapping[str, Value]) -> nn.Module:
-        """A standalone network with the inherited weights."""
+        """The standalone network of an architecture, with inherited weights."""
         ...
 
 
@@ -34,10 +34,10 @@ class Extracts(Protocol):
 class InheritedAccuracy:
     """Evaluator: `arch -> {metric of the data: its value on the validation part}`.
 
-    `calibration` is what `data.calibration` gave: training samples.
+    `calibration` has training samples, as returned by `data.calibration`.
     """
 
-    supernet: Extracts
+    supernet: WeightSharing
     data: Data
     calibration: Tensor
 
@@ -47,7 +47,7 @@ class InheritedAccuracy:
         return self.data.score(network, "validation", self.supernet.space.input_shape(arch))
 
     def recalibrated(self, arch: Architecture) -> nn.Module:
-        """The subnet as a standalone network, ready to be scored, in evaluation mode."""
+        """The standalone network of a subnet with recalibrated batch norms, in evaluation mode."""
         network = self.supernet.extract(arch).eval()
         device = next(network.parameters()).device
         if device.type == "cpu":
@@ -57,5 +57,5 @@ class InheritedAccuracy:
         return network
 
     def measure(self, network: nn.Module, batches: Iterable[Tensor]) -> None:
-        """Measure the statistics of a network's batch norms."""
+        """Recompute the batch-norm statistics of a network, in place."""
         recalibrate(network, batches)

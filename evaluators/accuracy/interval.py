@@ -1,7 +1,8 @@
-"""How far a figure may be off because it was measured on these samples and no others.
+"""Confidence intervals of figures measured on a finite sample.
 
 Percentile bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13):
-the same figure on samples drawn with replacement, many times. Knows arrays, not what they measure.
+the figure is computed on many samples drawn with replacement. Knows arrays. Does not know what they
+measure.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import numpy.typing as npt
 
 RESAMPLES = 2000
 LEVEL = 0.95
+"""Default confidence level."""
 
 Array = npt.NDArray[np.float64]
 
 
-def of_mean(values: npt.ArrayLike, *, seed: int = 0, level: float = LEVEL) -> tuple[float, float]:
-    """The interval of the mean of `(n,)` values."""
+def mean_interval(
+    values: npt.ArrayLike, *, seed: int = 0, level: float = LEVEL
+) -> tuple[float, float]:
+    """Confidence interval of the mean of values `(n,)`."""
     array = np.asarray(values, dtype=np.float64)
     found, counts = np.unique(array, return_counts=True)
     rng = np.random.default_rng(seed)
     if len(found) <= 2:
-        # How often the greater value is drawn is binomial: no need to draw each sample.
+        # The number of draws of the larger value is binomial: individual draws are not needed.
         drawn = rng.binomial(len(array), counts[-1] / len(array), RESAMPLES) / len(array)
         means = found[0] + (found[-1] - found[0]) * drawn
     else:
@@ -33,21 +37,21 @@ def of_mean(values: npt.ArrayLike, *, seed: int = 0, level: float = LEVEL) -> tu
     return _quantiles(means, level)
 
 
-def of_share(share: float, n: int, *, level: float = LEVEL) -> tuple[float, float]:
-    """The interval of a share of `n` samples, such as an accuracy."""
+def share_interval(share: float, n: int, *, level: float = LEVEL) -> tuple[float, float]:
+    """Confidence interval of a share of `n` samples, such as an accuracy."""
     right = round(share * n)
-    return of_mean(np.repeat([0.0, 1.0], [n - right, right]), level=level)
+    return mean_interval(np.repeat([0.0, 1.0], [n - right, right]), level=level)
 
 
-def of_statistic(
+def statistic_interval(
     statistic: Callable[..., float],
     *columns: npt.ArrayLike,
     seed: int = 0,
     level: float = LEVEL,
 ) -> tuple[float, float]:
-    """The interval of a statistic of columns `(n,)` whose rows belong together.
+    """Confidence interval of a statistic of columns `(n,)`, whose rows are drawn together.
 
-    Draws on which the statistic is NaN (all rows alike) are left out.
+    Resamples on which the statistic is NaN (all rows alike) are left out; NaN if none remains.
     """
     arrays = [np.asarray(column) for column in columns]
     n = len(arrays[0])

@@ -1,7 +1,7 @@
-"""Published tables as evaluators: what others measured of every architecture of a space.
+"""Published tables as evaluators: results of others for the architectures of a space.
 
-A table is a parquet, CSV or JSON-lines file with one row an architecture: the columns that say
-which one (the encoding that the space's paper publishes, or one column a choice), and columns of
+A table is a Parquet, CSV or JSON-lines file with one row per architecture: columns that identify
+the architecture (the encoding of the space's paper, or one column per choice), and columns of
 numbers. Knows files and lookups. Does not know which column is an objective.
 """
 
@@ -23,6 +23,7 @@ from search_spaces.reading import BadArchitecture, read_rows
 from search_spaces.space import Rows, SearchSpace
 
 READ_ROWS = 65_536
+"""Rows of a file decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,10 @@ class PublishedTable:
     values: npt.NDArray[np.float64]
 
     def __call__(self, arch: Architecture) -> dict[str, float]:
-        """What the table has of an architecture.
+        """The numbers of an architecture, by column.
 
         Raises:
-            LookupError: if it has nothing; a search records that as a failed evaluation.
+            LookupError: if the table lacks it; a search records that as a failed evaluation.
         """
         index = int(self._places(self.space.encode([arch]))[0])
         if index < 0:
@@ -50,7 +51,7 @@ class PublishedTable:
         return dict(zip(self.columns, self.values[index].tolist(), strict=True))
 
     def only(self, names: Sequence[str]) -> PublishedTable:
-        """The table with some of its columns.
+        """The table with only the columns `names`.
 
         Raises:
             UserError: for a column that the table does not have.
@@ -64,7 +65,7 @@ class PublishedTable:
     def column(self, name: str) -> Column:
         """A column as a function of rows `(n, choices)`, for `CostTables(columns=...)`.
 
-        It gives infinity where the table has nothing: what is not known fits no budget.
+        It returns infinity where the table has no value, so that no budget admits the row.
 
         Raises:
             UserError: for a column that the table does not have.
@@ -74,11 +75,11 @@ class PublishedTable:
         return lambda rows: values[self._places(rows)]
 
     def _places(self, rows: Rows) -> npt.NDArray[np.intp]:
-        """Index of each of the rows `(n, choices)` in the table, -1 where it is not."""
+        """Index `(n,)` of rows `(n, choices)` in the table, -1 for rows it lacks."""
         keys, order = self._index
-        asked = self._keys(rows)
-        place = np.searchsorted(keys, asked)
-        found = keys[np.minimum(place, len(keys) - 1)] == asked
+        wanted = self._keys(rows)
+        place = np.searchsorted(keys, wanted)
+        found = keys[np.minimum(place, len(keys) - 1)] == wanted
         return np.where(found, order[np.minimum(place, len(keys) - 1)], -1)
 
     @cached_property
@@ -88,7 +89,7 @@ class PublishedTable:
         return keys[order], order
 
     def _keys(self, rows: Rows) -> npt.NDArray[Any]:
-        """`(n,)` keys that sort: a number where the space is small enough, else bytes."""
+        """Sortable keys `(n,)`: integers if the space is small enough, else bytes."""
         rows = self.space.canonical(rows)
         counts = self.space.option_counts
         if float(np.prod(counts.astype(np.float64))) < 2**62:
@@ -101,8 +102,8 @@ def read_table(path: Path | str, space: SearchSpace) -> PublishedTable:
     """Read a table of a space.
 
     Raises:
-        UserError: for a file that is missing or cannot be read, one that does not say which
-            architectures it is about, an architecture that is not of the space, or no numbers.
+        UserError: for a file that is missing or unreadable, or has no columns that identify
+            architectures, an architecture outside the space, or no column of numbers.
     """
     path = Path(path)
     content = _read(path)
@@ -114,8 +115,8 @@ def read_table(path: Path | str, space: SearchSpace) -> PublishedTable:
         published = space.published.keys if space.published is not None else ()
         wanted = " or ".join(", ".join(names) for names in (published, named[:3]) if names)
         raise UserError(
-            f"{path} does not say which architectures it is about: expected columns {wanted} "
-            f"of space {space.name}, it has {', '.join(list(content)[:6])}"
+            f"{path} has no columns that identify architectures: expected {wanted} "
+            f"of space {space.name}, given {', '.join(list(content)[:6])}"
         )
     columns = tuple(n for n, v in content.items() if n not in named + keys and _is_number(v))
     if not columns:
@@ -146,7 +147,7 @@ def _is_number(values: list[Any]) -> bool:
 
 
 def _read(path: Path) -> dict[str, list[Any]]:
-    """The file as a list of values a column."""
+    """The columns of a file, as lists of values."""
     from pyarrow import ArrowException, csv, json, parquet
 
     readers: dict[str, Callable[[Path], Any]] = {
@@ -157,7 +158,7 @@ def _read(path: Path) -> dict[str, list[Any]]:
     if not path.is_file():
         raise UserError(f"no table {path}")
     if path.suffix not in readers:
-        raise UserError(f"{path} is no table: expected .parquet, .csv or .jsonl")
+        raise UserError(f"unknown kind of table {path}: expected .parquet, .csv or .jsonl")
     try:
         content: dict[str, list[Any]] = readers[path.suffix](path).to_pydict()
     except (ArrowException, OSError) as error:

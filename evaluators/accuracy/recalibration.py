@@ -1,18 +1,14 @@
-"""The accuracy of a network on a split, and the batch-norm statistics it needs before.
+"""Recalibration of batch-norm statistics, for networks whose weights were trained in another one.
 
-Knows any `torch.nn.Module` that gives logits. Does not know where its weights come from.
+Knows any `torch.nn.Module`. Does not know where its weights come from, nor how it is scored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    pass
 
 
 @torch.no_grad()
@@ -21,15 +17,14 @@ def recalibrate(
     batches: Iterable[Tensor],
     run: Callable[[Tensor], object] | None = None,
 ) -> None:
-    """Measure the batch-norm statistics of a network anew, in place.
+    """Recompute the batch-norm statistics of a network over `batches`, in place.
 
     A subnet's activations differ from the supernet's, so inherited statistics are wrong for it
     (Yu and Huang, "Universally Slimmable Networks", 2019, section 3.4).
 
     Args:
-        batches: inputs as the network takes them.
-        run: what runs the network on a batch, all of it that is to be measured; by default the
-            network itself.
+        batches: inputs of the network.
+        run: runs all parts of the network to recalibrate on a batch; by default the network itself.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     if not norms:

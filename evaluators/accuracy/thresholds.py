@@ -1,10 +1,10 @@
-"""Thresholds of early exits: how sure an exit must be for a sample to leave there.
+"""Thresholds of early exits: the confidence at which a sample leaves at an exit.
 
-Found on samples whose labels are known, over a grid of thresholds of all exits at once: the
-cheapest within an accuracy loss, or the most accurate within a mean budget. Huang et al. ("MSDNet",
-2018, section 3) spread a batch's budget over exits by one parameter, a share that leaves at each;
-here every exit has its own threshold, and the grid is searched whole. Knows what exits say of
-samples and what leaving costs. Does not know networks.
+They are fitted on labelled samples over a joint grid of thresholds of all exits: the cheapest
+within an accuracy loss, or the most accurate within a budget of mean MACs. Huang et al. ("MSDNet",
+2018, section 3) distribute a batch's budget over exits by one parameter, the share that leaves at
+each; here every exit has its own threshold, and the search over the grid is exhaustive. Knows
+confidences, correctness and costs. Does not know networks.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ import numpy.typing as npt
 from evaluators.costs.exit_costs import ExitCosts, Ints
 from search_spaces.errors import UserError
 
-CELLS = 1_000_000
-"""Combinations of thresholds looked at, at most."""
+MAX_COMBINATIONS = 1_000_000
+"""Most combinations of thresholds in the grid."""
 
-LEVELS = 200
-"""Thresholds of one exit looked at, at most."""
+MAX_LEVELS = 200
+"""Most thresholds of one exit in the grid."""
 
 CAUTION = 1.0
-"""Standard errors of the accuracy loss that are held back from what is allowed.
+"""Standard errors of the accuracy loss subtracted from the allowed loss.
 
-The cheapest of many thresholds that just keep to a loss on these samples would on average exceed
-it on others.
+The cheapest of many combinations that just meet a loss on the fitted samples exceeds it on average
+on others.
 """
 
 NEVER = math.inf
-"""The threshold of an exit at which nobody leaves: its head is not even run."""
+"""Threshold of an unused exit: no sample leaves there, and its head is not run."""
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What each exit of a network, and its end, says of samples whose labels are known.
+    """Confidence and correctness of the exits of a network, on labelled samples.
 
-    `confidence` is `(n, exits)` float32 from 0 to 1, `right` `(n, exits + 1)` bool.
+    `confidence` is `(n, exits)` float32 from 0 to 1; `right` is `(n, exits + 1)` bool, whether the
+    prediction at each exit and at the end is the label.
     """
 
     confidence: npt.NDArray[np.float32]
@@ -60,21 +61,21 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Operation:
-    """What a network with exits does on samples at given thresholds."""
+    """Accuracy, cost and rates of a network with exits, at given thresholds."""
 
     accuracy: float
     macs: float
-    """Mean over samples."""
+    """Mean MACs over samples."""
     rates: tuple[float, ...]
-    """Share of samples that leave at each exit, and at the end: `exits + 1` that sum to 1."""
+    """Share of samples that leave at each exit and at the end: `exits + 1` shares of sum 1."""
 
 
 def operate(outcomes: Outcomes, thresholds: Sequence[float], costs: ExitCosts) -> Operation:
-    """Let every sample leave at the first exit that is sure enough of it."""
-    sure = outcomes.confidence >= np.asarray(thresholds, dtype=np.float32)
+    """Operation where samples leave at the first exit whose threshold their confidence meets."""
+    leaves = outcomes.confidence >= np.asarray(thresholds, dtype=np.float32)
     n = len(outcomes)
-    leaves_at = np.concatenate([sure, np.ones((n, 1), dtype=bool)], axis=1).argmax(axis=1)
-    left = np.bincount(leaves_at, minlength=sure.shape[1] + 1)
+    leaves_at = np.concatenate([leaves, np.ones((n, 1), dtype=bool)], axis=1).argmax(axis=1)
+    left = np.bincount(leaves_at, minlength=leaves.shape[1] + 1)
     right = outcomes.right[np.arange(n), leaves_at]
     used = [threshold < NEVER for threshold in thresholds]
     return Operation(
@@ -85,17 +86,17 @@ def operate(outcomes: Outcomes, thresholds: Sequence[float], costs: ExitCosts) -
 def within_loss(
     outcomes: Outcomes, costs: ExitCosts, loss: float, *, caution: float = CAUTION
 ) -> tuple[float, ...]:
-    """The thresholds of fewest mean MACs that lose at most so much accuracy.
+    """The thresholds of fewest mean MACs within an accuracy loss.
 
     Args:
-        loss: of accuracy, as a share: 0.005 is half a point.
-        caution: standard errors of the loss to keep away from it.
+        loss: largest loss of accuracy, as a share: 0.005 is half a point.
+        caution: standard errors of the measured loss to subtract from `loss`.
 
     Raises:
         UserError: for a loss that is negative or not a number.
     """
     if not 0 <= loss < math.inf:
-        raise UserError(f"the accuracy loss of early exits is {loss:g}, expected 0 or more")
+        raise UserError(f"accuracy loss of early exits {loss:g}: expected 0 or more")
     grid = _Grid(outcomes, costs)
     n = len(outcomes)
     lost = (outcomes.right[:, -1].sum() - grid.right) / n
@@ -107,18 +108,18 @@ def within_loss(
 
 
 def within_budget(outcomes: Outcomes, costs: ExitCosts, macs: float) -> tuple[float, ...]:
-    """The most accurate thresholds of at most so many mean MACs; of equal ones, the cheapest.
+    """The most accurate thresholds of at most `macs` mean MACs; of equal ones, the cheapest.
 
     Raises:
-        UserError: for a budget that is below the least possible mean.
+        UserError: for a budget below the least possible mean.
     """
     grid = _Grid(outcomes, costs)
     affordable = grid.macs <= macs * len(outcomes)
     if not affordable.any():
         least = grid.macs.min() / len(outcomes)
         raise UserError(
-            f"a mean of {macs:,.0f} MACs is below {least:,.0f}, what the network takes where every "
-            "sample leaves at the first exit"
+            f"a mean of {macs:,.0f} MACs is below {least:,.0f}, the mean with every sample leaving "
+            "at the first exit"
         )
     right = np.where(affordable, grid.right, -1)
     best = right == right.max()
@@ -126,17 +127,17 @@ def within_budget(outcomes: Outcomes, costs: ExitCosts, macs: float) -> tuple[fl
 
 
 class _Grid:
-    """All combinations of levels: one axis an exit, its last index the threshold `NEVER`.
+    """All combinations of thresholds: one axis per exit; its last index is `NEVER`.
 
-    `right`, `changed` and `macs` count over all samples: labelled rightly, labelled rightly by
-    only one of the exit taken and the end, multiply-accumulates.
+    `right`, `changed` and `macs` are sums over samples: correct predictions, samples for which
+    exactly one of the exit taken and the end is correct, and multiply-accumulates.
     """
 
     def __init__(self, outcomes: Outcomes, costs: ExitCosts) -> None:
         exits = outcomes.confidence.shape[1]
-        most = min(LEVELS, int(CELLS ** (1 / max(1, exits)) + 1e-9) - 1)
+        most = min(MAX_LEVELS, int(MAX_COMBINATIONS ** (1 / max(1, exits)) + 1e-9) - 1)
         self._levels = [_levels(column, most) for column in outcomes.confidence.T]
-        # How many of its levels a sample is sure enough for, at each exit.
+        # For each exit, the number of its levels that each sample's confidence meets.
         bins = [
             np.searchsorted(levels, column, side="right")
             for levels, column in zip(self._levels, outcomes.confidence.T, strict=True)
@@ -154,9 +155,11 @@ class _Grid:
                 _leaving(bins[:axes], shape[:axes], chosen, ends=exit == exits)
                 for chosen in (np.ones(len(right), dtype=bool), right, right != end)
             ]
-            left, rightly, otherwise = (c.reshape(c.shape + (1,) * (exits - axes)) for c in counted)
-            self.right += rightly
-            self.changed += otherwise
+            left, right_there, changed = (
+                c.reshape(c.shape + (1,) * (exits - axes)) for c in counted
+            )
+            self.right += right_there
+            self.changed += changed
             self.macs += left * reached[exit]
             for passed in range(min(exit + 1, exits)):
                 heads = np.full(shape[passed], costs.heads[passed], dtype=np.int64)
@@ -166,7 +169,7 @@ class _Grid:
                 self.macs += left * heads.reshape(along)
 
     def thresholds(self, score: npt.NDArray[np.int64]) -> tuple[float, ...]:
-        """The thresholds of the combination with the highest score, the strictest of equals."""
+        """Thresholds of the combination of highest score; of equal ones, the highest thresholds."""
         flat = score.size - 1 - int(score.ravel()[::-1].argmax())
         place = np.unravel_index(flat, score.shape)
         return tuple(
@@ -176,10 +179,10 @@ class _Grid:
 
 
 def _levels(confidence: npt.NDArray[np.float32], most: int) -> npt.NDArray[np.float32]:
-    """At most so many thresholds, ascending, evenly by how many samples lie between them.
+    """At most `most` thresholds, ascending, with about equally many samples between them.
 
-    The first lets everybody leave. The others lie halfway between two samples, so that the last
-    digit of a confidence decides nothing.
+    With the first, every sample leaves. The others are halfway between the confidences of two
+    samples, so that rounding errors of confidences change nothing.
     """
     values = np.unique(confidence)
     low, high = values[:-1], values[1:]
@@ -199,9 +202,9 @@ def _leaving(
     *,
     ends: bool,
 ) -> Ints:
-    """How many of the chosen samples leave at the last of these exits, for all levels of them.
+    """Number of chosen samples that leave at the last of these exits, for all levels of them.
 
-    A sample leaves at level i where its bin is above i. With `ends`, how many leave at none.
+    A sample leaves at level i if its bin is above i. With `ends`, the number that leave at none.
     """
     if not bins:
         return np.array(np.count_nonzero(chosen))

@@ -1,7 +1,7 @@
-"""Zero-cost proxies of a space's architectures: as an evaluator, and as features for a predictor.
+"""Zero-cost proxies of the architectures of a space, as an evaluator.
 
-Knows how an untrained network and a batch are made from a seed alone, and remembers what it has
-seen. Does not know the proxies themselves (`zero_cost_proxies.py`).
+Knows how to make an untrained network and a batch from a seed. Does not know the proxies themselves
+(`zero_cost_proxies.py`).
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from search_spaces.networks.modules import build
 from search_spaces.space import SearchSpace
 
 IMAGES = 32
-"""Images of a batch: more rank hardly better and cost as much more."""
+"""Default batch size: larger ones rank hardly better and take proportionally longer."""
 
 
 @dataclass(frozen=True)
 class ZeroCost:
     """Evaluator: `arch -> {name: score}` for each of the proxies `names`; more is better.
 
-    The network's initial weights and the batch depend on the seed alone, so a score does not
-    depend on what was scored before it, nor where. Nothing is left in torch's random state.
+    Initial weights and the batch depend on the seed alone, so a score depends neither on earlier
+    scores nor on the process. Torch's random state is left unchanged.
 
     Args:
         inputs: `(batch, channels, height, width)` float32, normalised; resized for architectures
-            that take another size.
+            with another input size.
         labels: `(batch,)` int64.
 
     Raises:
-        UserError: for a name that is not among `PROXIES`.
+        UserError: for a name that is not in `PROXIES`.
     """
 
     space: SearchSpace
@@ -62,7 +62,7 @@ class ZeroCost:
         seed: int = 0,
         images: int = IMAGES,
     ) -> ZeroCost:
-        """On training images."""
+        """Proxies on `images` training images, drawn by `seed`."""
         batch = subset(data.train, images, seed)
         inputs = prepare(batch.images, data.normalisation, data.image_size)
         return cls(space, inputs, batch.labels, tuple(names), seed)
@@ -76,10 +76,10 @@ class ZeroCost:
         seed: int = 0,
         images: int = IMAGES,
     ) -> ZeroCost:
-        """On normal noise with labels by lot, where there is no data (a published table).
+        """Proxies on normal noise with random labels, for searches without data.
 
         Raises:
-            UserError: for a space over tokens, which have no normal noise.
+            UserError: for a space over tokens.
         """
         shape = space.input_shape(space.largest)
         if len(shape) != 3:

@@ -1,9 +1,9 @@
-"""Zero-cost proxies: what the first passes of an untrained network say about it.
+"""Zero-cost proxies: scores of an untrained network from one or two passes.
 
-Each is a function of a network and of one batch, and more is better. The network is copied first,
-so its weights, gradients, statistics and training mode stay as they are, and so does torch's
-random state. A network that lets nothing through has the worst finite score; none is ever NaN.
-Does not know spaces, nor whether a proxy is any good on one (`benchmarks/zero_cost.py`).
+Each is a function of a network and one batch, and more is better. The network is copied first, so
+its weights, gradients, statistics and training mode do not change; neither does torch's random
+state. A network through which nothing flows has the worst finite score; no score is NaN. Knows
+torch modules. Does not know spaces, nor how good a proxy is on one (`benchmarks/zero_cost.py`).
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from search_spaces.errors import UserError
 
 Proxy = Callable[[nn.Module, Tensor, Tensor], float]
-"""`(network, inputs, labels) -> score`: inputs `(batch, ...)` as the network takes them, labels
+"""`(network, inputs, labels) -> score`, with inputs `(batch, ...)` of the network and labels
 `(batch,)` int64."""
 
-LEAST = math.log(torch.finfo(torch.float64).tiny)
-MOST = math.log(torch.finfo(torch.float64).max)
-"""Bounds of `synflow`: logarithms of the smallest and the largest number there is."""
+MIN_SYNFLOW = math.log(torch.finfo(torch.float64).tiny)
+MAX_SYNFLOW = math.log(torch.finfo(torch.float64).max)
+"""Bounds of `synflow`: logarithms of the smallest and the largest float64."""
 
-SAME = 1e-3
-"""Eigenvalues of `naswot`'s kernel below this are rounding: its entries are whole numbers."""
+MIN_EIGENVALUE = 1e-3
+"""Smaller eigenvalues of `naswot`'s kernel are rounding errors: its entries are whole numbers."""
 
 JITTER = 1e-5
-"""Added to the eigenvalues of `jacob_cov`, as by its authors."""
+"""Added to the eigenvalues in `jacob_cov`, as by its authors."""
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -52,8 +52,8 @@ def synflow(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 
     Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic
     flow", 2020, summed over all weights and with normalisations left out, as Abdelfattah et al.
-    (2021) do. In double precision; of the inputs only the shape matters. From `LEAST` (nothing
-    flows) to `MOST` (more than a number can hold).
+    (2021) do. In double precision; of the inputs only the shape matters. Between `MIN_SYNFLOW`
+    (nothing flows) and `MAX_SYNFLOW` (overflow).
     """
     with _copied(network, training=False) as net:
         net = _without_norms(net).double()
@@ -68,45 +68,45 @@ def synflow(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
         with torch.no_grad():
             flow = sum(float((w * w.grad).abs().sum()) for w in weights if w.grad is not None)
     if not math.isfinite(flow):
-        return MOST
-    return min(max(math.log(flow), LEAST), MOST) if flow > 0 else LEAST
+        return MAX_SYNFLOW
+    return min(max(math.log(flow), MIN_SYNFLOW), MAX_SYNFLOW) if flow > 0 else MIN_SYNFLOW
 
 
 def naswot(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     """Log-determinant of the kernel of activation codes, `log |K|`, `K_ij = N - hamming(c_i, c_j)`.
 
     Mellor et al., "Neural Architecture Search without Training", 2021.
-    An image's code says which units are on. Where they are no ReLUs but GELU, SiLU, hard swish or
-    the like, a unit is on where its input is positive, the side on which all of these pass it;
-    gates (sigmoids, the softmax of attention) and normalisations are no units. Eigenvalues below
-    `SAME` count as `SAME`. A network that tells no two images apart, one without units among them,
-    has the worst score, `batch * log(SAME)`.
+    The code of an image is the set of active units. For activations other than ReLU (GELU, SiLU,
+    hard swish and the like) a unit is active if its input is positive, the side on which all of
+    these pass it; gates (sigmoids, the softmax of attention) and normalisations are not units.
+    Eigenvalues below `MIN_EIGENVALUE` are raised to it. A network with the same code for all
+    images, such as one without units, has the worst score, `batch * log(MIN_EIGENVALUE)`.
     """
     with _copied(network, training=True) as net, torch.no_grad(), _Codes(len(inputs)) as codes:
         net(inputs)
     n = len(inputs)
-    worst = n * math.log(SAME)
+    worst = n * math.log(MIN_EIGENVALUE)
     # A constant kernel: all images have one code.
     if codes.units == 0 or bool((codes.kernel == codes.kernel[0, 0]).all()):
         return worst
     eigenvalues = torch.linalg.eigvalsh(codes.kernel)
-    return float(eigenvalues.clamp_min(SAME).log().sum())
+    return float(eigenvalues.clamp_min(MIN_EIGENVALUE).log().sum())
 
 
 def zico(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     """`sum over layers log sum over weights E|g| / sqrt(Var|g|)`, g a batch's gradient of the loss.
 
     Li et al., "ZiCo: Zero-shot NAS via inverse coefficient of variation on gradients", 2023. Mean
-    and variance are over two batches, the halves of the one given, which is what the authors use.
-    Weights of equal gradients in both, dead ones among them, are left out, and layers of such
-    weights only; nothing left scores 0, the worst.
+    and variance are over two batches, as the authors use: the halves of the given one. Weights with
+    equal gradients in both, such as zero ones, are left out, and so are layers with only such
+    weights; with no layer left the score is 0, the worst.
 
     Raises:
         UserError: for a batch of one image.
     """
     halves = list(zip(inputs.chunk(2), labels.chunk(2), strict=True))
     if len(halves) < 2:
-        raise UserError("zico needs a batch of two images at least")
+        raise UserError("zico needs a batch of at least two images")
     with _copied(network, training=True) as net:
         weights = _weights(net)
         found = [_gradients(net, weights, *half) for half in halves]
@@ -122,19 +122,21 @@ def zico(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 
 
 def jacob_cov(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
-    """How little the images' Jacobians resemble one another: `-sum(log(v + k) + 1 / (v + k))`.
+    """Dissimilarity of the images' Jacobians: `-sum(log(v + k) + 1 / (v + k))`.
 
-    `v` are the eigenvalues of the correlations between the images' derivatives of the summed
-    logits by the pixels, `k` is `JITTER`. Mellor et al., "Neural Architecture Search without
-    Training", 2020 (the first version); so in Abdelfattah et al., 2021. An image without a
-    derivative is one whose eigenvalue is 0, so the worst score is that of a network that lets
-    nothing through.
+    `v` are the eigenvalues of the correlations between images of the derivatives of the summed
+    logits with respect to the pixels, `k` is `JITTER`. Mellor et al., "Neural Architecture Search
+    without Training", 2020 (the first version); so in Abdelfattah et al., 2021. An image with zero
+    derivative contributes an eigenvalue of 0, so a network through which nothing flows has the
+    worst score.
 
     Raises:
-        UserError: if the inputs are whole numbers (tokens), by which nothing can be derived.
+        UserError: if the inputs are integers (tokens), which have no derivative.
     """
     if not inputs.is_floating_point():
-        raise UserError("jacob_cov derives by the inputs: it needs images, not tokens")
+        raise UserError(
+            "jacob_cov differentiates with respect to inputs: it needs images, not tokens"
+        )
     with _copied(network, training=True) as net:
         pixels = inputs.detach().clone().requires_grad_()
         output = net(pixels).sum()
@@ -144,7 +146,7 @@ def jacob_cov(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
             jacobian = None
     rows = torch.zeros_like(inputs) if jacobian is None else jacobian
     rows = torch.nan_to_num(rows.double(), 0.0, 0.0, 0.0).flatten(1)
-    # By the largest entry first: squares of very small or very large numbers are lost.
+    # Scaled to the largest entry first, so that no square underflows or overflows.
     rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(1e-300)
     rows = rows - rows.mean(dim=1, keepdim=True)
     norms = rows.norm(dim=1, keepdim=True)
@@ -154,7 +156,7 @@ def jacob_cov(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 
 
 def grad_norm(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
-    """Sum over layers of the Euclidean norm of the loss's gradient, in one batch.
+    """Sum over layers of the Euclidean norm of the gradient of the loss, on one batch.
 
     Abdelfattah et al., "Zero-Cost Proxies for Lightweight NAS", 2021. 0 is the worst.
     """
@@ -174,9 +176,9 @@ PROXIES: dict[str, Proxy] = {
 
 
 class _Codes(TorchDispatchMode):
-    """While it is entered, adds up the kernel of the activation codes of what is run.
+    """Context that accumulates the kernel of the activation codes of the networks run in it.
 
-    Looks at torch's operators, so that modules and functions are seen alike.
+    It intercepts torch's operators, so modules and functions are treated alike.
     """
 
     def __init__(self, images: int) -> None:
@@ -192,21 +194,21 @@ class _Codes(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func in _ACTIVATIONS and len(args[0]) == len(self.kernel):
-            on = (args[0] > 0).flatten(1).float()
-            # Units on in both images plus units off in both. Sums of fewer than 2^24 ones, so
-            # exact in single precision.
-            agree = on @ on.T + (1 - on) @ (1 - on).T
+            active = (args[0] > 0).flatten(1).float()
+            # Units active in both images plus units inactive in both: sums of fewer than 2^24
+            # ones, exact in single precision.
+            agree = active @ active.T + (1 - active) @ (1 - active).T
             self.kernel += agree.double().cpu()
-            self.units += on.shape[1]
+            self.units += active.shape[1]
         return func(*args, **(kwargs or {}))
 
 
 @contextmanager
 def _copied(network: nn.Module, *, training: bool) -> Iterator[nn.Module]:
-    """A copy to work on, without gradients; torch's random state is put back at the end."""
+    """A copy of a network without gradients; torch's random state is restored at the end."""
     devices = {p.device for p in network.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
-        torch.manual_seed(0)  # dropout, where there is some
+        torch.manual_seed(0)  # for dropout
         net = copy.deepcopy(network).train(training)
         for parameter in net.parameters():
             parameter.grad = None
@@ -215,12 +217,12 @@ def _copied(network: nn.Module, *, training: bool) -> Iterator[nn.Module]:
 
 
 def _weights(network: nn.Module) -> list[nn.Parameter]:
-    """Matrices and kernels; biases and norms have no say in any proxy."""
+    """Matrices and kernels: no proxy uses biases and parameters of normalisations."""
     return [p for p in network.parameters() if p.dim() > 1]
 
 
 def _without_norms(network: nn.Module) -> nn.Module:
-    """The same network with every normalisation passing on what it gets; in place."""
+    """Replace every normalisation of a network by the identity, in place."""
     if isinstance(network, _NORMS):
         return nn.Identity()
     for name, child in network.named_children():
@@ -231,7 +233,7 @@ def _without_norms(network: nn.Module) -> nn.Module:
 def _gradients(
     network: nn.Module, weights: list[nn.Parameter], inputs: Tensor, labels: Tensor
 ) -> list[Tensor]:
-    """The cross-entropy's gradient by each of the weights; zeros where there is none."""
+    """Gradient of the cross-entropy with respect to each weight; zeros where there is none."""
     loss = F.cross_entropy(network(inputs), labels)
     if not weights or not loss.requires_grad:
         return [torch.zeros_like(w) for w in weights]

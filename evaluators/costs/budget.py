@@ -1,7 +1,7 @@
-"""Budgets: hard ceilings (and floors) on costs, and what of a space lies within them.
+"""Budgets: hard ceilings and floors on costs, and the part of a space within them.
 
-Knows how to filter rows, to draw random ones within the budget however rare they are, and to
-find the smallest reachable value. Does not know accuracy.
+Knows how to filter rows, to draw random rows within a budget however few there are, and to find the
+row nearest to a budget that no row meets. Does not know accuracy.
 """
 
 from __future__ import annotations
@@ -13,24 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.costs.tables import Costs, CostTables
-from evaluators.sizes import format_size
+from evaluators.metrics import Metric
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import Rows
 
-WORDS = {"macs": "FLOPs", "params": "parameters", "memory": "bytes of memory"}
-"""The word for each metric in messages to people."""
-
-LATENCY = "latency_ms_"
-"""How the names of latencies begin, in milliseconds; the device's name follows."""
-
-ENERGY = "energy_mj_"
-"""How the names of energies begin, in millijoules an inference; the device's name follows."""
-
 ENUMERABLE = 2_000_000
-"""Architectures that are looked at one by one where no program finds the nearest."""
+"""Number of architectures scored to find the nearest where no integer program applies."""
 
-BATCH = 65_536
+SAMPLE_BATCH = 65_536
 MAX_BATCHES = 16
+"""Largest batch and number of batches of rejection sampling, before random walks take over."""
 
 SPREAD_POOL = 64
 """Rows drawn for each one that `spread` keeps."""
@@ -40,7 +32,7 @@ SPREAD_POOL = 64
 class Budget:
     """Upper and lower bounds by metric, both inclusive.
 
-    Counts are whole numbers; bounds of priced metrics are in their own units.
+    Bounds on counts are whole numbers; all others are in the unit of their metric.
 
     Raises:
         UserError: for a ceiling that is not positive, or a floor above its ceiling.
@@ -52,10 +44,11 @@ class Budget:
     def __post_init__(self) -> None:
         for metric in self.high:
             if self.high[metric] <= 0:
-                raise UserError(f"the budget of {word(metric)} must be above 0")
+                raise UserError(f"the budget of {Metric.of(metric).label} must be above 0")
         for metric in self.low:
             if self.low[metric] > self.high.get(metric, np.inf):
-                low, high = shown(metric, self.low[metric]), shown(metric, self.high[metric])
+                quantity = Metric.of(metric).quantity
+                low, high = quantity(self.low[metric]), quantity(self.high[metric])
                 raise UserError(f"contradictory budget: minimum {low} is above maximum {high}")
 
     @property
@@ -72,15 +65,15 @@ class Budget:
         return Budget(high, low)
 
     def used(self, costs: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
-        """Share of the budget that costs use: the largest quotient of a cost and its ceiling.
+        """Share of the budget that costs use, `(n,)`: the largest ratio of a cost to its ceiling.
 
-        1 where there is no ceiling.
+        1 if there is no ceiling.
         """
         shares = [np.asarray(costs[m], dtype=np.float64) / b for m, b in self.high.items()]
         return np.max(shares, axis=0) if shares else np.ones(np.shape(next(iter(costs.values()))))
 
     def violation(self, costs: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float64]:
-        """How far outside the bounds, as a sum of relative excesses; 0 exactly within."""
+        """Sum of the relative excesses over the bounds, `(n,)`; exactly 0 within all bounds."""
         shape = np.shape(next(iter(costs.values())))
         total = np.zeros(shape)
         for metric, bound in self.high.items():
@@ -91,7 +84,7 @@ class Budget:
         return total
 
     def admits(self, costs: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.bool_]:
-        """Which candidates are within all bounds; computed on integers, so exact."""
+        """Which candidates are within all bounds, `(n,)`; exact, since counts are integers."""
         shape = np.shape(next(iter(costs.values())))
         within = np.ones(shape, dtype=bool)
         for metric, bound in self.high.items():
@@ -101,31 +94,17 @@ class Budget:
         return within
 
     def __str__(self) -> str:
-        parts = [f"at most {shown(m, v)}" for m, v in self.high.items()]
-        parts += [f"at least {shown(m, v)}" for m, v in self.low.items()]
+        parts = [f"at most {Metric.of(m).quantity(v)}" for m, v in self.high.items()]
+        parts += [f"at least {Metric.of(m).quantity(v)}" for m, v in self.low.items()]
         return ", ".join(parts) or "no budget"
 
 
-def word(metric: str) -> str:
-    """What people call a metric."""
-    return WORDS.get(metric, metric)
-
-
-def shown(metric: str, value: float, *, exact: bool = False) -> str:
-    """A value with its unit, for messages."""
-    if metric.startswith(LATENCY):
-        return f"{value:.4g} ms on {metric.removeprefix(LATENCY)}"
-    if metric not in WORDS:
-        return f"{value:.4g} {metric}"
-    return f"{int(value):,} {WORDS[metric]}" if exact else f"{format_size(value)} {WORDS[metric]}"
-
-
 class BudgetedSpace:
-    """A space, its cost tables and a budget: the part of the space that may be proposed.
+    """The part of a space within a budget, from which strategies propose.
 
     Raises:
-        UserError: for a bound on a metric that the tables lack, and if no architecture is within
-            the budget; the message has the nearest reachable values.
+        UserError: for a bound on a metric that the tables lack, or if no architecture is within the
+            budget; the message then has the costs of the nearest one.
     """
 
     def __init__(self, tables: CostTables, budget: Budget) -> None:
@@ -137,11 +116,11 @@ class BudgetedSpace:
                 raise unknown("metric", metric, tables.metrics)
         nearest = self._descend(np.zeros(len(self.space.choices), dtype=np.uint8))
         if not self.admits(nearest[None])[0]:
-            # Several bounds can stop a descent where another row would do: look at all of them.
+            # With several bounds a descent may end outside the budget although some row is within.
             nearest = self._least_violating()
         if not self.admits(nearest[None])[0]:
             best = {m: v[0] for m, v in tables.score(nearest[None], budget.metrics).items()}
-            reached = ", ".join(shown(m, best[m], exact=True) for m in budget.metrics)
+            reached = ", ".join(Metric.of(m).quantity(best[m], exact=True) for m in budget.metrics)
             raise UserError(
                 f"no architecture of {self.space.name} has {budget}: the nearest one has {reached}"
             )
@@ -149,24 +128,24 @@ class BudgetedSpace:
         """`(choices,)` uint8: a row within the budget."""
 
     def admits(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Which rows are within the budget."""
+        """Which rows are within the budget: `(n,)`."""
         return self.budget.admits(self._bounded(rows))
 
     def violation(self, rows: Rows) -> npt.NDArray[np.float64]:
-        """How far each row is outside the budget; see `Budget.violation`."""
+        """How far each row is outside the budget, `(n,)`; see `Budget.violation`."""
         return self.budget.violation(self._bounded(rows))
 
     def _bounded(self, rows: Rows) -> Costs:
-        """The costs that have a bound (of MACs, where none has)."""
+        """Costs of the metrics with a bound; MACs if there is no bound."""
         return self.tables.score(rows, self.budget.metrics or ("macs",))
 
     def _least_violating(self) -> npt.NDArray[np.uint8]:
-        """The row nearest to the budget; over the whole space where that is possible."""
+        """The row nearest to the budget: in the whole space, or in a sample of a large one."""
         if not any(metric in self.tables.columns for metric in self.budget.metrics):
-            from evaluators.costs.nearest import nearest_row  # brings half a second of scipy
+            from evaluators.costs.nearest import nearest_row  # importing scipy takes half a second
 
             return nearest_row(self.tables, self.budget.high, self.budget.low)
-        # Published measurements are no sums, but spaces that have been measured are small.
+        # Published measurements are no sums over blocks, but measured spaces are small.
         if self.space.size <= ENUMERABLE:
             rows = self.space.enumerate()
         else:
@@ -174,7 +153,7 @@ class BudgetedSpace:
         return np.asarray(rows[int(self.violation(rows).argmin())])
 
     def _descend(self, start: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The least violating row that changes of one choice at a time reach."""
+        """Steepest descent of the violation by changes of one choice at a time."""
         row = self.space.canonical(start[None])[0]
         violation = float(self.violation(row[None])[0])
         while violation > 0:
@@ -186,12 +165,12 @@ class BudgetedSpace:
             row, violation = rows[best], float(violations[best])
         return row
 
-    def mend(
+    def repair(
         self, row: npt.NDArray[np.uint8], rng: np.random.Generator
     ) -> npt.NDArray[np.uint8] | None:
-        """Bring a row `(choices,)` into the budget by random changes that each bring it nearer.
+        """Bring a row `(choices,)` into the budget by random changes that reduce its violation.
 
-        Returns None if it ends where no single change brings it nearer.
+        Returns None if no single change reduces it further.
         """
         violation = float(self.violation(row[None])[0])
         while violation > 0:
@@ -205,7 +184,7 @@ class BudgetedSpace:
         return row
 
     def neighbours(self, row: npt.NDArray[np.uint8]) -> Rows:
-        """All rows one change away from `(choices,)`, not canonical: `(n, choices)`."""
+        """All rows that differ from `(choices,)` in one choice, `(n, choices)`; not canonical."""
         return np.array(
             [
                 [*row[:column], option, *row[column + 1 :]]
@@ -219,13 +198,13 @@ class BudgetedSpace:
     def sample(self, n: int, rng: np.random.Generator) -> Rows:
         """Draw `n` rows within the budget, `(n, choices)`.
 
-        Uniform over choices by rejection; where the budget admits so few that rejection would
-        take long, by random walks that start from rows within it and never leave it.
+        Uniform over choices by rejection sampling; if the budget admits too few rows for that, by
+        random walks that start within it and never leave it.
         """
         kept: list[Rows] = []
         found = 0
         for _ in range(MAX_BATCHES):
-            rows = self.space.sample(max(1024, min(BATCH, 8 * n)), rng)
+            rows = self.space.sample(max(1024, min(SAMPLE_BATCH, 8 * n)), rng)
             rows = rows[self.admits(rows)]
             kept.append(rows)
             found += len(rows)
@@ -237,8 +216,8 @@ class BudgetedSpace:
     def spread(self, n: int, rng: np.random.Generator) -> Rows:
         """Draw `n` rows within the budget, `(n, choices)`, spread evenly over the range of MACs.
 
-        Uniform choices crowd in the middle of the range; a supernet that trains on such draws
-        knows little of the networks just below the budget, which are the ones it is asked about.
+        Uniform choices concentrate in the middle of the range; a supernet trained on such draws is
+        inaccurate for the networks just below the budget, which are the ones a search evaluates.
         """
         rows = self.sample(SPREAD_POOL * n, rng)
         macs = self.tables.score(rows)["macs"]
@@ -258,6 +237,6 @@ class BudgetedSpace:
         return rows
 
     def survey(self, n: int, rng: np.random.Generator) -> tuple[Costs, float]:
-        """Costs of `n` random rows of the whole space and the share of them in the budget."""
+        """Costs of `n` random rows of the whole space, and the share of them within the budget."""
         costs = self.tables.score(self.space.sample(n, rng))
         return costs, float(self.budget.admits(costs).mean())

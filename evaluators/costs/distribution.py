@@ -1,7 +1,7 @@
-"""Architectures of which each choice is drawn alone, from probabilities of its own.
+"""Distributions over architectures in which the choices are independent.
 
-Knows how likely an architecture is and how to draw some. Does not know where the probabilities
-come from.
+Computes the probability of architectures and draws from the distribution. Does not know where the
+probabilities come from.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from search_spaces.space import Rows, SearchSpace
 Probabilities = Sequence[npt.NDArray[np.float64]]
 """`(options,)` for each choice of a space, each summing to 1."""
 
-LEAST = 1e-9
-"""Probabilities below this count as this."""
+MIN_PROBABILITY = 1e-9
+"""Smaller probabilities are raised to this value, so that logarithms are finite."""
 
 
 def log_options(probabilities: Probabilities) -> list[npt.NDArray[np.float64]]:
-    """The logarithm of each option's probability, never infinite."""
-    return [np.log(np.maximum(p, LEAST)) for p in probabilities]
+    """Logarithm of each option's probability; always finite."""
+    return [np.log(np.maximum(p, MIN_PROBABILITY)) for p in probabilities]
 
 
 def log_probabilities(
     space: SearchSpace, probabilities: Probabilities, rows: Rows
 ) -> npt.NDArray[np.float64]:
-    """Of canonical rows `(n, choices)`, each choice drawn alone: `(n,)`.
+    """Log-probabilities `(n,)` of canonical rows `(n, choices)`.
 
-    Choices that do not exist in an architecture do not count.
+    Inactive choices of an architecture contribute nothing.
     """
     exists = space.active(rows)
     terms = [
@@ -46,7 +46,7 @@ def draw_rows(
     """Draw `n` canonical rows, `(n, choices)`; repetitions are possible."""
     columns = []
     for p in probabilities:
-        edges = np.cumsum(p)  # ends at 1 only nearly
+        edges = np.cumsum(p)  # the last edge is 1 only up to rounding
         index = np.searchsorted(edges, rng.random(n) * edges[-1], side="right")
         columns.append(np.minimum(index, len(p) - 1))
     return space.canonical(np.stack(columns, axis=1).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""What a network with early exits costs: exact MACs of a sample by where it leaves.
+"""Exact MACs of a sample in a network with early exits, by the exit where it leaves.
 
 Knows ops and shares of samples. Does not know confidences or weights.
 """
@@ -19,9 +19,9 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ExitCosts:
-    """MACs of a network's parts, in the order in which a sample meets them.
+    """MACs of the parts of a network, in the order of execution.
 
-    `segments` are the `exits + 1` parts of the network between exits, `heads` the exits' own.
+    `segments` has the `exits + 1` parts of the network between exits, `heads` the heads of exits.
     """
 
     segments: tuple[int, ...]
@@ -29,10 +29,10 @@ class ExitCosts:
 
     @classmethod
     def of(cls, blocks: Blocks, exits: Blocks) -> ExitCosts:
-        """Of a network and its heads (`search_spaces.exits.exits_of`).
+        """Count a network and its heads (`search_spaces.exits.heads.exits_of`).
 
         Raises:
-            ValueError: if the heads do not stand after blocks of the network, in order.
+            ValueError: if the heads do not follow blocks of the network, in order.
         """
         waiting = list(exits)
         segments, heads = [0], []
@@ -42,7 +42,9 @@ class ExitCosts:
                 heads.append(_macs(waiting.pop(0)[1]))
                 segments.append(0)
         if waiting:
-            raise ValueError(f"no block '{waiting[0][0]}' in order for an exit to stand after")
+            raise ValueError(
+                f"exit after block '{waiting[0][0]}', which is missing or out of order"
+            )
         return cls(tuple(segments), tuple(heads))
 
     @property
@@ -52,23 +54,24 @@ class ExitCosts:
 
     @property
     def least(self) -> int:
-        """MACs of a sample that leaves at the first exit, or of all where there is none."""
+        """MACs of a sample that leaves at the first exit, or of the network if it has no exit."""
         return self.segments[0] + sum(self.heads[:1])
 
     def leaving(self, used: Sequence[bool]) -> Ints:
         """MACs of a sample that leaves at each exit, and at the end: `(exits + 1,)`.
 
         Args:
-            used: which exits are looked at; the head of one that is not costs nothing.
+            used: whether each exit is evaluated; the head of an unused exit costs nothing.
         """
         heads = [head if on else 0 for head, on in zip(self.heads, used, strict=True)]
         return np.cumsum(self.segments) + np.cumsum([*heads, 0])
 
     def mean(self, left: Sequence[int], used: Sequence[bool]) -> float:
-        """Mean MACs of samples of which so many left at each exit, and at the end.
+        """Mean MACs of samples, given how many leave at each exit and at the end.
 
         Args:
-            left: `(exits + 1,)` counts, or shares of samples.
+            left: `(exits + 1,)` counts or shares of samples.
+            used: whether each exit is evaluated.
         """
         return float(self.leaving(used) @ np.asarray(left) / np.sum(left))
 

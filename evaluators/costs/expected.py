@@ -1,9 +1,9 @@
-"""E[cost] when every choice is drawn from its own probabilities: exact, and differentiable.
+"""E[cost] under independent distributions of all choices: exact and differentiable.
 
-The expectation is read from the same tables as every other cost. Each factor of the tables is
-contracted with the joint probabilities of its own few choices, so a product of neighbouring widths
-is taken in expectation as it is, not as the product of two expectations. Knows sums over blocks;
-peak memory and published measurements are none.
+The expectation uses the same tables as every other cost. Each factor of the tables is contracted
+with the joint probabilities of its few choices, so the expectation of a product of neighbouring
+widths is exact, not the product of two expectations. Knows metrics that are sums over blocks; peak
+memory and published measurements are not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from search_spaces.errors import UserError
 
 
 class ExpectedCosts:
-    """The expected costs of a space's architectures.
+    """Expected costs of the architectures of a space.
 
     Example:
         >>> expected = ExpectedCosts(tables, ("macs",))
@@ -28,10 +28,10 @@ class ExpectedCosts:
     """
 
     def __init__(self, tables: CostTables, metrics: Sequence[str]) -> None:
-        """Prepare the expectation of some metrics.
+        """Prepare the expectations of `metrics`.
 
         Args:
-            metrics: `macs`, `params` or priced ones.
+            metrics: `macs`, `params` or a metric priced by block.
 
         Raises:
             UserError: for a metric that is not a sum over blocks.
@@ -39,7 +39,7 @@ class ExpectedCosts:
         known = (*SUMMED, *tables.prices)
         for metric in metrics:
             if metric not in known:
-                why = " (a peak is no sum)" if metric == "memory" else ""
+                why = " (a peak is no sum over blocks)" if metric == "memory" else ""
                 raise UserError(
                     f"no expectation of {metric}{why}: expected one of {', '.join(known)}"
                 )
@@ -52,13 +52,13 @@ class ExpectedCosts:
             self._factors.append((factor.columns, options, exists, values))
 
     def __call__(self, probabilities: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Expected costs.
+        """Compute the expected costs.
 
         Args:
             probabilities: `(options,)` for each choice of the space, each summing to 1.
 
         Returns:
-            For each metric a float64 scalar; gradients flow to the probabilities.
+            A float64 scalar for each metric, differentiable in the probabilities.
         """
         given = [p.double() for p in probabilities]
         total = torch.zeros(len(self.metrics), dtype=torch.float64)
@@ -67,7 +67,7 @@ class ExpectedCosts:
             for place, column in enumerate(columns):
                 taken = given[column][options[:, place]]
                 if not exists[:, place].all():
-                    # Where a choice does not exist, its one entry has all the probability.
+                    # An inactive choice has a single entry, of probability 1.
                     taken = torch.where(exists[:, place], taken, 1.0)
                 joint = joint * taken
             total = total + values @ joint

@@ -1,8 +1,8 @@
-"""The cost tables as few small factors: what integer programs and expectations are made of.
+"""Cost tables as a few small factors, the form used by integer programs and expectations.
 
-`CostTables.parts` has one table a block. Tables that depend on the same choices, or on some of
-another's, are added into one, and entries that no canonical architecture has are left out. Knows
-tables and which choices exist where. Does not know bounds or probabilities.
+`CostTables.parts` has one table per block. Tables whose choices are a subset of another's are added
+to it, and entries that no canonical architecture has are left out. Knows tables and which choices
+are active. Does not know bounds or probabilities.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from search_spaces.space import SearchSpace
 
 @dataclass(frozen=True)
 class Factor:
-    """A part of every cost, at each combination of a few choices.
+    """A term of every cost, for each combination of a few choices.
 
-    `columns` are those choices; `options` is `(entries, columns)`, the options taken at each
-    entry, where inactive choices have their first one; `exists`, of the same shape, is False there.
-    `summed` has `(entries,)` float64 by metric, added over factors; `memory` is `(entries,)` int64,
-    of which the largest counts.
+    `columns` are the indices of those choices; `options` is `(entries, columns)`, the options of
+    each entry, 0 for inactive choices; `exists`, of the same shape, is False for inactive choices.
+    `summed` has `(entries,)` float64 by metric, summed over factors; `memory` is `(entries,)`
+    int64, of which the maximum over factors is taken.
     """
 
     columns: tuple[int, ...]
@@ -36,23 +36,23 @@ class Factor:
 
 @lru_cache(maxsize=8)
 def factors(tables: CostTables) -> tuple[Factor, ...]:
-    """The factors of a space's tables; none has choices that are all in another."""
+    """The factors of a space's tables; the choices of none are a subset of another's."""
     groups: dict[frozenset[int], list[BlockTable]] = {}
     for table in tables.parts:
         columns = _with_parents(tables.space, np.flatnonzero(table.weights).tolist())
         groups.setdefault(columns, []).append(table)
     kept: list[frozenset[int]] = []
     for columns in sorted(groups, key=len, reverse=True):
-        home = next((larger for larger in kept if columns <= larger), None)
-        if home is None:
+        superset = next((larger for larger in kept if columns <= larger), None)
+        if superset is None:
             kept.append(columns)
         else:
-            groups[home] += groups[columns]
+            groups[superset] += groups[columns]
     return tuple(_factor(tables, tuple(sorted(columns)), groups[columns]) for columns in kept)
 
 
 def _with_parents(space: SearchSpace, columns: list[int]) -> frozenset[int]:
-    """The columns and those of the choices that decide whether they exist."""
+    """The columns and those of all their ancestors, which decide whether they are active."""
     found: set[int] = set()
     while columns:
         column = columns.pop()

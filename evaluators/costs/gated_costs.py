@@ -1,8 +1,9 @@
 """MACs of a network as a function of gates on its units and residual branches.
 
-Every op's MACs are a number of positions times the width it reads, times the width it gives, times
-the gates of the branches that it is in. So the count of a cut network is one small polynomial of
-the gates: exact for gates of 0 and 1, and differentiable in the probabilities of independent ones.
+The MACs of an op are a constant times its input width, times its output width, times the gates of
+the branches that contain it. The MACs of a cut network are therefore a polynomial of the gates:
+exact for gates of 0 and 1, and differentiable in the probabilities of independent gates. Knows ops
+and tied features. Does not know how gates are trained or chosen.
 """
 
 from __future__ import annotations
@@ -15,32 +16,34 @@ import torch
 from torch import Tensor
 
 from evaluators.costs.tables import block_costs, kept_outputs
+from evaluators.metrics import COUNTED
 from search_spaces import ops as o
 from search_spaces import token_ops as t
 from search_spaces.cutting.cut_ops import Kept
-from search_spaces.cutting.tied_features import Features
+from search_spaces.cutting.tied_features import TiedFeatures
 from search_spaces.serial import Blocks
 
 Ints = npt.NDArray[np.int64]
 
 _WIDTHS = (o.Conv2d, o.Linear, t.TiedLinear, o.Attention, t.RelativeAttention)
-"""Types whose MACs are proportional to the features they give."""
+"""Types of ops whose MACs are proportional to their output features."""
 
 
 class GatedMacs:
-    """The MACs of what the gates leave of a network.
+    """MACs of a network from which closed gates remove units and branches.
 
     A term is `coefficient * width[reads] * width[gives] * branch gates`; a width is the sum of the
-    gates of a tensor's features. Width 0 is the constant 1, for ops whose MACs do not depend on it.
+    gates of a tensor's features. Width 0 is the constant 1, for ops whose MACs do not depend on
+    their input or output width.
     """
 
-    def __init__(self, features: Features) -> None:
+    def __init__(self, features: TiedFeatures) -> None:
         self.features = features
         index: dict[int, int] = {}
         entries: list[tuple[int, Ints]] = []
 
         def width(key: str, first: int | None = None) -> int:
-            """The index of the width of a tensor, or of so many of its first features."""
+            """Index of the width of a tensor, or of its `first` features."""
             units = features.units[key][:first] if first else features.units[key]
             if id(units) not in index:
                 index[id(units)] = len(index) + 1
@@ -61,7 +64,7 @@ class GatedMacs:
             if isinstance(op, _WIDTHS):
                 shape = op.out_shape
                 target = width(node.key)
-                coefficient //= shape[0] if len(shape) == 3 else shape[-1]
+                coefficient //= o.feature_count(shape)
                 if not isinstance(op, o.Attention | t.RelativeAttention) and (
                     not isinstance(op, o.Conv2d) or op.groups == 1
                 ):
@@ -83,26 +86,26 @@ class GatedMacs:
         always = len(features.branches)
         self.within: Ints = np.array([w + [always] * (depth - len(w)) for w in within])
         self.widths = len(index) + 1
-        # Feature by feature: which width it counts in, and whose gate it has.
+        # For each feature of each width: the index of the width and that of the feature's gate.
         self.width_of: Ints = np.concatenate([np.full(len(u), w) for w, u in entries])
         self.unit_of: Ints = np.concatenate([u for _, u in entries])
         self.shared: Ints = np.array(shared, dtype=np.int64).reshape(-1, 3)
 
     def count(self, kept: Kept) -> int:
-        """Exact MACs of the cut network."""
+        """Exact MACs of the network with only the kept units and branches."""
         units = np.append(kept.units, True).astype(np.float64)
-        # float64 holds every width exactly.
+        # float64 represents every width exactly.
         sums = np.bincount(self.width_of, units[self.unit_of], self.widths).astype(np.int64)
         sums[0] = 1
         gates = np.append(kept.branches, True)[self.within].all(axis=1)
         return int((self.coefficients * sums[self.reads] * sums[self.gives])[gates].sum())
 
     def expected(self, units: Tensor, branches: Tensor) -> Tensor:
-        """Expected MACs, a float64 scalar, of independent gates that are open or shut.
+        """Expected MACs of independent gates that are open or closed, a float64 scalar.
 
         Args:
-            units: `(units,)` probabilities that a unit stays.
-            branches: `(branches,)` the same of branches.
+            units: `(units,)` probabilities that the gates of units are open.
+            branches: `(branches,)` the same for branches.
         """
         index = self._tensors
         one = torch.ones(1, dtype=torch.float64, device=units.device)
@@ -113,7 +116,7 @@ class GatedMacs:
         sums = torch.cat([one, sums[1:]])
         products = sums[index["reads"]] * sums[index["gives"]]
         if len(self.shared):
-            # A unit on both sides is one gate: E[z z] is p, not p^2.
+            # A unit on both sides of a product has one gate: E[z z] is p, not p^2.
             term, unit, times = index["shared"].unbind(1)
             products = products.index_add(0, term, times * p[unit] * (1 - p[unit]))
         return (index["coefficients"] * products * b[index["within"]].prod(dim=1)).sum()
@@ -130,7 +133,7 @@ class GatedMacs:
 
     @cached_property
     def smallest(self) -> int:
-        """MACs of the least that can be left: one unit of each group, no branch."""
+        """MACs of the smallest cut network: one unit of each group, no branch."""
         units = np.zeros(self.features.count, dtype=bool)
         for group in self.features.groups:
             units[group.units[0]] = True
@@ -138,15 +141,15 @@ class GatedMacs:
 
 
 def _shared(term: int, reads: Ints, gives: Ints, count: int) -> list[tuple[int, int, int]]:
-    """`(term, unit, how many pairs)` for units on both sides of a product."""
+    """`(term, unit, number of pairs)` for each unit on both sides of a product."""
     a, b = (np.bincount(side, minlength=count + 1)[:count] for side in (reads, gives))
     both = np.flatnonzero(a * b)
     return [(term, unit, int(a[unit] * b[unit])) for unit in both.tolist()]
 
 
 def network_costs(blocks: Blocks) -> dict[str, int]:
-    """MACs, parameters and peak bytes of activations of any network, by the names of `METRICS`."""
+    """MACs, parameters and peak bytes of activations of a network, with the keys `COUNTED`."""
     kept = kept_outputs([(name, [tuple(ops)]) for name, ops in blocks])
     rows = [block_costs(ops, held) for (_, ops), held in zip(blocks, kept, strict=True)]
     macs, params, memory = zip(*rows, strict=True)
-    return {"macs": sum(macs), "params": sum(params), "memory": max(memory)}
+    return dict(zip(COUNTED, (sum(macs), sum(params), max(memory)), strict=True))

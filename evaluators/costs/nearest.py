@@ -1,8 +1,9 @@
-"""The best architecture for a budget over a whole space, exactly: nearest to it, or most probable.
+"""Exact optima over a whole space: the row nearest to a budget, or the most probable within it.
 
-Both are one integer program (`program.py`) with another objective. Gradient searches that take the
-most probable option of each choice miss their budget (Nayman et al., "HardCoRe-NAS", 2021), so
-theirs are decoded here. Knows bounds, probabilities and rows. Does not search.
+Both are integer programs (`program.py`) that differ in the objective. Taking the most probable
+option of each choice, as gradient searches do, misses the budget (Nayman et al., "HardCoRe-NAS",
+2021); the results of gradient searches are therefore decoded here. Knows bounds, probabilities and
+rows. Does not search.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from evaluators.costs.tables import CostTables
 from search_spaces.space import Rows
 
 FLOOR = 0.95
-"""Share of a ceiling that the most probable architecture uses where one does."""
+"""Share of a ceiling that the most probable architecture uses, if some architecture does."""
 
 RETRIES = 16
-"""Rows that only HiGHS's tolerance admits, or that break a bound on a published measurement, which
-no program knows, are ruled out one by one, at most so many."""
+"""Most rows excluded one by one: rows that are within bounds only by HiGHS's tolerance, or that
+break a bound on a published measurement, which is not in the program."""
 
 TOLERANCE = 2e-6
-"""Where more rows than that lie within HiGHS's tolerance (1e-6) beyond a bound, as those that cost
-the same but for rounding do, the bounds are moved inwards by this share of them."""
+"""Share by which bounds are tightened if more than `RETRIES` rows are beyond a bound but within
+HiGHS's tolerance of 1e-6, as rows are whose costs are equal up to rounding."""
 
 
 def nearest_row(
     tables: CostTables, high: Mapping[str, float], low: Mapping[str, float]
 ) -> npt.NDArray[np.uint8]:
-    """The canonical row whose relative violations of the bounds sum to the least, `(choices,)`.
+    """The canonical row `(choices,)` with the smallest sum of relative violations of the bounds.
 
     Args:
         high: ceilings by metric, inclusive.
@@ -53,18 +54,18 @@ def most_probable_row(
     excluded: Rows | None = None,
     floor: float = FLOOR,
 ) -> npt.NDArray[np.uint8] | None:
-    """The most probable canonical row within the budget, `(choices,)`; None where there is none.
+    """The most probable canonical row `(choices,)` within the budget; None if there is none.
 
-    It has the largest product of its options' probabilities over the choices that exist in it,
-    among the rows that use at least the share `floor` of one of the ceilings; among all rows
-    within the budget where none uses that much.
+    It has the largest product of the probabilities of its options over its active choices, among
+    the rows that use at least the share `floor` of one of the ceilings, or among all rows within
+    the budget if none uses that share.
 
     Args:
         probabilities: `(options,)` for each choice of the space.
-        high: ceilings by metric, inclusive; metrics that are sums over blocks, and `memory`.
+        high: ceilings by metric, inclusive.
         low: floors by metric, inclusive.
-        excluded: `(n, choices)` canonical rows that are not wanted, for the next most probable.
-        floor: 0 asks for none.
+        excluded: `(n, choices)` canonical rows to exclude, for the next most probable row.
+        floor: share of a ceiling to use at least; 0 for no such condition.
     """
     excluded = np.zeros((0, len(tables.space.choices)), np.uint8) if excluded is None else excluded
     logs = log_options(probabilities)

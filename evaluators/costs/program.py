@@ -1,10 +1,10 @@
 """A space and bounds on its costs as an integer program, solved exactly by HiGHS.
 
-A cost table is a linear function once each of its entries is a variable, so what is the best
-architecture within bounds is a multiple-choice knapsack: one variable an option, one an entry,
-bounds on sums over entries (Huangfu and Hall, "Parallelizing the dual revised simplex method",
-2018, through scipy). Variables of a choice that does not exist in an architecture are all 0 there.
-Knows factors of tables and bounds. Does not know what the best is: that is `nearest.py`.
+With one binary variable per entry, a cost table is a linear function, so the best architecture
+within bounds is the solution of a multiple-choice knapsack problem: one variable per option, one
+per entry, and bounds on sums over entries (Huangfu and Hall, "Parallelizing the dual revised
+simplex method", 2018, through scipy). All variables of an inactive choice are 0. Knows factors of
+tables and bounds. Does not know the objective, which `nearest.py` sets.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from scipy.sparse import coo_array
 from evaluators.costs.factors import factors
 from evaluators.costs.tables import CostTables
 
-SECONDS = 60.0
-"""After this long the best row found so far is the answer."""
+TIME_LIMIT_SECONDS = 60.0
+"""Time after which the best row found so far is returned."""
 
 GAP = 1e-6
-"""How much better, relatively, the true optimum may be than what is called optimal."""
+"""Relative gap to the true optimum at which a solution counts as optimal."""
 
 Variables = npt.NDArray[np.int64]
 Terms = list[tuple[npt.ArrayLike, npt.ArrayLike]]
@@ -31,9 +31,9 @@ Terms = list[tuple[npt.ArrayLike, npt.ArrayLike]]
 
 
 class Program:
-    """The architectures of a space as integer points; bounds and objectives are added to it.
+    """The architectures of a space as integer points, to which bounds and an objective are added.
 
-    `options[c]` are the variables of choice `c`: the one taken is 1 where the choice exists.
+    `options[c]` has the variables of choice `c`: 1 for the option taken, if the choice is active.
     """
 
     def __init__(self, tables: CostTables) -> None:
@@ -56,7 +56,7 @@ class Program:
         self.entries = [self._link(factor.columns, factor.options) for factor in self.factors]
 
     def _existing(self, column: int) -> tuple[Variables, float]:
-        """Variables and a constant that sum to 1 where the choice exists, and to 0 elsewhere."""
+        """Variables and a constant that sum to 1 if the choice is active, and to 0 if it is not."""
         choice = self.space.choices[column]
         if choice.parent is None:
             return np.zeros(0, dtype=np.int64), 1.0
@@ -65,7 +65,7 @@ class Program:
         return self.options[parent][[option in choice.active_for for option in options]], 0.0
 
     def _link(self, columns: tuple[int, ...], options: npt.NDArray[np.uint8]) -> Variables:
-        """One variable an entry, taken exactly if each of its options is: marginals agree."""
+        """One variable per entry, 1 exactly if all of the entry's options are taken."""
         entries = self.variables(len(options))
         self.constrain([(entries, 1.0)], 1.0, 1.0)
         for column, taken in zip(columns, options.T, strict=True):
@@ -73,7 +73,7 @@ class Program:
             for option, variable in enumerate(self.options[column]):
                 terms: Terms = [(entries[taken == option], 1.0), (variable, -1.0)]
                 missing = 0.0
-                if option == 0:  # what does not exist has its first option
+                if option == 0:  # an inactive choice has its first option
                     missing = 1.0 - constant
                     terms.append((existing, 1.0))
                 self.constrain(terms, missing, missing)
@@ -107,7 +107,7 @@ class Program:
     def bound(
         self, high: Mapping[str, float], low: Mapping[str, float], *, soft: bool = False
     ) -> None:
-        """Keep costs within bounds; `soft` lets them out, at their relative excess as a cost.
+        """Keep costs within bounds; if `soft`, excess is allowed at a cost of its relative size.
 
         Args:
             high: ceilings by metric, inclusive, above 0.
@@ -125,30 +125,30 @@ class Program:
                     (entries, sign * factor.summed[metric] / bound)
                     for entries, factor in zip(self.entries, self.factors, strict=True)
                 ]
-                # Every cost is divided by its bound: HiGHS's tolerances suit numbers near 1.
+                # Costs are divided by their bounds: HiGHS's tolerances are for numbers near 1.
                 self.constrain([*terms, (slack, -1.0)], high=sign)
 
     def _bound_memory(self, bound: float, slack: Variables, *, is_ceiling: bool) -> None:
         shares = [factor.memory / bound for factor in self.factors]
-        if is_ceiling:  # each factor is below the ceiling
+        if is_ceiling:  # every factor is below the ceiling
             for entries, share in zip(self.entries, shares, strict=True):
                 if share.max() > 1:
                     self.constrain([(entries, share), (slack, -1.0)], high=1.0)
             return
-        # Some factor is above the floor.
+        # At least one factor is above the floor.
         is_peak = self.variables(len(self.entries), integer=True)
         self.constrain([(is_peak, 1.0)], 1.0, 1.0)
         for peak, entries, share in zip(is_peak, self.entries, shares, strict=True):
             self.constrain([(entries, share), (slack, 1.0), (peak, -1.0)], low=0.0)
 
     def exclude(self, row: npt.NDArray[np.uint8]) -> None:
-        """Rule out exactly one canonical row `(choices,)`."""
+        """Exclude one canonical row `(choices,)`."""
         exists = np.flatnonzero(self.space.active(row[None])[0])
         taken = [self.options[column][row[column]] for column in exists]
         self.constrain([(taken, 1.0)], high=len(taken) - 1.0)
 
     def solve(self) -> npt.NDArray[np.uint8] | None:
-        """The canonical row `(choices,)` of least cost; None where there is none."""
+        """The canonical row `(choices,)` of least cost; None if the program is infeasible."""
         shape = (len(self._low), len(self._cost))
         places = (np.concatenate(self._rows), np.concatenate(self._columns))
         matrix = coo_array((np.concatenate(self._values), places), shape=shape).tocsr()
@@ -157,8 +157,8 @@ class Program:
             integrality=np.array(self._integer),
             bounds=Bounds(0.0, np.array(self._upper)),
             constraints=LinearConstraint(matrix, np.array(self._low), np.array(self._high)),
-            # Presolve costs more than it saves here, and some of HiGHS's then prints on stdout.
-            options={"time_limit": SECONDS, "mip_rel_gap": GAP, "presolve": False},
+            # Presolve takes longer than it saves here, and parts of HiGHS's print to stdout.
+            options={"time_limit": TIME_LIMIT_SECONDS, "mip_rel_gap": GAP, "presolve": False},
         )
         if result.x is None:
             return None

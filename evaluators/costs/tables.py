@@ -1,10 +1,10 @@
-"""Cost tables: what every architecture of a space costs, exactly, before anything is built.
+"""Cost tables: exact costs of every architecture of a space, before any network is built.
 
-One table a block, made by running the block's function over the product of its choices, once.
-Then an architecture is one lookup a block, and a million of them are one gather and one sum a
-block, without a Python loop over candidates. Knows MACs, parameters, peak activation memory and
-whatever else a function of a block's ops says that it costs (a latency on some device); does not
-know accuracy, devices or budgets.
+There is one table per block, made by evaluating the block's function once over the product of its
+choices. Pricing an architecture is then one lookup per block, and pricing a million of them one
+gather and one sum per block, without a Python loop over candidates. Knows MACs, parameters, peak
+activation memory and any metric given as a function of a block's ops (such as latency on a device).
+Does not know accuracy, devices or budgets.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evaluators.metrics import COUNTED
 from search_spaces.architecture import Value
-from search_spaces.ops import Op, outside_blocks, spent_tensors
+from search_spaces.ops import Op, freed_tensors, outside_blocks
 from search_spaces.space import Block, Rows, SearchSpace
 
-METRICS = ("macs", "params", "memory")
-"""Multiply-accumulates, learnable scalars, and bytes of activations at the peak."""
-
 SUMMED = ("macs", "params")
-"""Those that a network's blocks add up to, in the order of `BlockTable.sums`."""
+"""Counted metrics that are sums over blocks, in the order of `BlockTable.sums`."""
 
 CONVENTION = (
     "FLOPs are multiply-accumulates (1 MAC = 1 FLOP) of convolutions, linear layers and "
@@ -35,36 +33,37 @@ CONVENTION = (
 BYTES_PER_ACTIVATION = 4
 
 CHUNK = 8192
-"""Architectures scored at a time: few enough that the working set stays in the cache."""
+"""Architectures scored at a time, such that the working set fits in the cache."""
 
 MERGED_ENTRIES = 8192
-"""Entries of a table of several blocks, so that all tables together stay in the cache."""
+"""Most entries of a table of several blocks, such that all tables together fit in the cache."""
 
 Costs = dict[str, npt.NDArray[Any]]
-"""A `(n,)` array for each metric: int64 for `METRICS`, float64 for priced ones."""
+"""An array `(n,)` per metric: int64 for `COUNTED`, float64 for all others."""
 
 Price = Callable[[Sequence[Op]], float]
-"""What a block costs beside `METRICS`, from its ops; a network costs the sum of its blocks."""
+"""A further metric as a function of a block's ops, summed over the blocks of a network."""
 
 Column = Callable[[Rows], npt.NDArray[np.float64]]
-"""What whole networks cost, from rows `(n, choices)`: a published measurement is no sum."""
+"""A metric of whole networks as a function of rows `(n, choices)`, for metrics that are no sum over
+blocks, such as published measurements."""
 
 
 def peak_memory(ops: Sequence[Op], kept: Mapping[str, int] | None = None) -> int:
-    """Bytes of activations at the fullest moment of running `ops`, for one sample.
+    """Peak bytes of activations while `ops` run, for one sample.
 
-    While an op runs, its inputs, its output and whatever a later op still reads are held. An op
-    that can write over its first input (normalisation, activation, sums) does so when nothing
-    reads that input later. Inference in fp32, weights and workspace not counted.
+    While an op runs, its inputs, its output and every tensor that a later op reads are in memory.
+    An op that can write over its first input (normalisation, activation, sum) does so if no later
+    op reads that input. This is inference in fp32; weights and workspace are not counted.
 
     Args:
-        kept: sizes of tensors that are held all the while, for blocks that come later.
+        kept: elements of tensors, by name, that stay in memory throughout for later blocks.
     """
     kept = kept or {}
     outside = (t for op in ops for t in op.inputs if t.name == "input" or t.name[0] == "@")
     held = {**{tensor.name: prod(tensor.shape) for tensor in outside}, **kept}
     peak = 0
-    for op, spent in zip(ops, spent_tensors(ops), strict=True):
+    for op, spent in zip(ops, freed_tensors(ops), strict=True):
         spent = [name for name in spent if name not in kept]
         overwritten = op.inputs[0].name if op.in_place and op.inputs[0].name in spent else None
         held[op.name] = prod(op.out_shape)
@@ -75,17 +74,17 @@ def peak_memory(ops: Sequence[Op], kept: Mapping[str, int] | None = None) -> int
 
 
 def block_costs(ops: Sequence[Op], kept: Mapping[str, int] | None = None) -> tuple[int, int, int]:
-    """`METRICS` of one block."""
+    """MACs, parameters and peak memory of one block, in the order of `COUNTED`."""
     return sum(op.macs for op in ops), sum(op.params for op in ops), peak_memory(ops, kept)
 
 
 @dataclass(frozen=True)
 class BlockTable:
-    """Costs of one block at every value of the choices that change its costs.
+    """Costs of one block for every combination of the choices that change its costs.
 
-    `weights` is `(choices,)`: a row times it is the entry's index. `sums` is `(entries, 2)` int64
-    (MACs, parameters: added over blocks), `priced` `(entries, prices)` float64 (added too),
-    `memory` `(entries,)` int64 (the largest counts).
+    `weights` is `(choices,)`: its product with a row is the index of the row's entry. `sums` is
+    `(entries, 2)` int64, MACs and parameters, summed over blocks; `priced` is `(entries, prices)`
+    float64, summed too; `memory` is `(entries,)` int64, of which the maximum over blocks is taken.
     """
 
     weights: npt.NDArray[np.float32]
@@ -95,10 +94,10 @@ class BlockTable:
 
 
 def kept_outputs(blocks: Sequence[tuple[str, Sequence[tuple[Op, ...]]]]) -> list[dict[str, int]]:
-    """For each block, the outputs (and their sizes) that are held while it runs for later ones.
+    """For each block, the outputs that stay in memory for later blocks while it runs, with sizes.
 
-    A block's output is held until the last block that may read it by name, whether or not the
-    architecture at hand makes it; where its size varies, the largest counts.
+    A block's output is kept until the last block that may read it by name, whether or not a given
+    architecture contains that output; where its size varies, the largest is used.
     """
     last: dict[str, int] = {}
     for index, (_, variants) in enumerate(blocks):
@@ -114,7 +113,7 @@ def kept_outputs(blocks: Sequence[tuple[str, Sequence[tuple[Op, ...]]]]) -> list
                 kept[f"@{source}"] = size
                 if source == before:
                     kept["input"] = size
-        if "input" in kept:  # one tensor under two names is held once
+        if "input" in kept:  # one tensor with two names is in memory once
             del kept[f"@{before}"]
         result.append(kept)
         if name in last:
@@ -129,11 +128,11 @@ def tabulate(
     kept: Mapping[str, int],
     prices: Sequence[Price] = (),
 ) -> BlockTable:
-    """Price `space.forms` of a block while the tensors in `kept` are held for later blocks."""
+    """Table of a block from its `space.forms`, while the tensors in `kept` stay in memory."""
     columns = [space.column[name] for name in block.choices]
     options = [space.choices[column].options for column in columns]
-    # Options that do not shape a block give the very same op tuple: cost it once. The ops are
-    # kept beside their costs, since an id is only unique while its object lives.
+    # Options that do not change a block return the same tuple object of ops: price it once. The
+    # ops are stored beside their costs, since an id is unique only while its object exists.
     known: dict[int, tuple[tuple[Op, ...], tuple[float, ...]]] = {}
     entries = []
     for ops in variants:
@@ -141,7 +140,7 @@ def tabulate(
             priced = (float(price(ops)) if ops else 0.0 for price in prices)
             known[id(ops)] = (ops, (*block_costs(ops, kept), *priced))
         entries.append(known[id(ops)][1])
-    # float64 holds every count below 2^53 exactly.
+    # float64 represents every count below 2^53 exactly.
     table = np.array(entries, dtype=np.float64).reshape(*map(len, options), -1)
     weights = np.zeros(len(space.choices), dtype=np.float32)
     stride = 1
@@ -151,14 +150,14 @@ def tabulate(
             continue
         weights[columns[axis]] = stride
         stride *= len(options[axis])
-    flat = table.reshape(-1, len(METRICS) + len(prices))
-    counts = flat[:, : len(METRICS)].astype(np.int64)
-    added = flat[:, len(METRICS) :].copy()
+    flat = table.reshape(-1, len(COUNTED) + len(prices))
+    counts = flat[:, : len(COUNTED)].astype(np.int64)
+    added = flat[:, len(COUNTED) :].copy()
     return BlockTable(weights, counts[:, :2].copy(), added, counts[:, 2].copy())
 
 
 def merged(space: SearchSpace, tables: Sequence[BlockTable]) -> list[BlockTable]:
-    """Neighbouring tables joined while the result is small: fewer lookups an architecture."""
+    """Join neighbouring tables while the result is small, for fewer lookups per architecture."""
     result: list[BlockTable] = []
     for table in tables:
         if result:
@@ -171,12 +170,12 @@ def merged(space: SearchSpace, tables: Sequence[BlockTable]) -> list[BlockTable]
 
 
 def _joined(space: SearchSpace, a: BlockTable, b: BlockTable) -> BlockTable | None:
-    """One table for two blocks, or None if it had more than `MERGED_ENTRIES`."""
+    """One table for two blocks, or None if it would have more than `MERGED_ENTRIES` entries."""
     columns = np.flatnonzero((a.weights > 0) | (b.weights > 0))
     counts = space.option_counts[columns]
     if prod(counts.tolist()) > MERGED_ENTRIES:
         return None
-    # Row `i` of `options` is the options at entry `i`, the last choice changing fastest.
+    # Row `i` of `options` has the options of entry `i`; the last choice changes fastest.
     sizes = tuple(counts.tolist())
     options = np.indices(sizes).reshape(len(columns), -1).T if sizes else np.zeros((1, 0))
     index_a, index_b = ((options @ table.weights[columns]).astype(np.intp) for table in (a, b))
@@ -191,7 +190,7 @@ def _joined(space: SearchSpace, a: BlockTable, b: BlockTable) -> BlockTable | No
 
 
 class CostTables:
-    """The costs of a space: exact for one architecture, batched for many.
+    """Exact costs of the architectures of a space, one at a time or in batches.
 
     Example:
         >>> tables = CostTables(load_space("mobilenet-cifar"))
@@ -209,15 +208,15 @@ class CostTables:
         """Tabulate the space.
 
         Args:
-            prices: more metrics, each a function of a block's ops, summed over blocks.
-            columns: more metrics that are no sum over blocks, each a function of rows
-                `(n, choices)` that gives `(n,)` values.
+            prices: further metrics, each a function of a block's ops, summed over blocks.
+            columns: further metrics that are no sum over blocks, each a function of rows
+                `(n, choices)` that returns `(n,)` values.
         """
         self.space = space
         self.prices = dict(prices or {})
         self.columns = dict(columns or {})
-        self.metrics = (*METRICS, *self.prices, *self.columns)
-        """Every metric that `score` knows."""
+        self.metrics = (*COUNTED, *self.prices, *self.columns)
+        """Every metric that `score` computes."""
         variants = [space.forms(block) for block in space.blocks]
         named = [(block.name, v) for block, v in zip(space.blocks, variants, strict=True)]
         functions = tuple(self.prices.values())
@@ -225,10 +224,10 @@ class CostTables:
             tabulate(space, block, v, kept, functions)
             for block, v, kept in zip(space.blocks, variants, kept_outputs(named), strict=True)
         ]
-        """One table a block, for programs and expectations, which small tables suit better."""
+        """One table per block: integer programs and expectations are faster with small tables."""
         self.blocks = merged(space, self.parts)
-        # All blocks' entry indices of a chunk are one product of float32 matrices: exact, since
-        # an index stays far below 2^24, and much faster than sums of integer columns.
+        # The entry indices of all blocks of a chunk are one product of float32 matrices: exact,
+        # since an index is below 2^24, and much faster than sums of integer columns.
         self._weights = np.stack([table.weights for table in self.blocks], axis=1)
         assert max(len(table.memory) for table in self.blocks) < 2**24
 
@@ -236,12 +235,12 @@ class CostTables:
         """Costs of many architectures.
 
         Args:
-            rows: `(n, choices)` option indices, canonical or not (an inactive choice counts as
-                its first option wherever a block knows its parent).
-            metrics: some of `self.metrics`; all by default.
+            rows: `(n, choices)` option indices, canonical or not (an inactive choice is read as
+                its first option in blocks that also depend on its parent).
+            metrics: subset of `self.metrics`; all by default.
 
         Returns:
-            For each of `metrics` an array `(n,)`.
+            An array `(n,)` for each of `metrics`.
         """
         metrics = self.metrics if metrics is None else metrics
         n = len(rows)
@@ -264,10 +263,10 @@ class CostTables:
         return {metric: costs[metric] for metric in metrics}
 
     def summed(self, metric: str) -> list[npt.NDArray[np.float64]]:
-        """For each of `blocks` the `(entries,)` values of a metric that is a sum over blocks.
+        """Values `(entries,)` of a metric that is a sum over blocks, for each of `blocks`.
 
         Raises:
-            ValueError: for one that is not (peak memory, a published column).
+            ValueError: for any other metric (peak memory, a published column).
         """
         if metric in SUMMED:
             which = SUMMED.index(metric)
@@ -278,6 +277,6 @@ class CostTables:
         raise ValueError(f"{metric} is not a sum over blocks")
 
     def cost(self, arch: Mapping[str, Value]) -> dict[str, float]:
-        """Costs of one architecture: one lookup a block."""
+        """Costs of one architecture, by metric: one lookup per block."""
         scored = self.score(self.space.encode([arch]))
         return {metric: values[0].item() for metric, values in scored.items()}

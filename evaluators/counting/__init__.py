@@ -1,0 +1,1 @@
+"""Counting and profiling of any PyTorch, ONNX or Keras network."""

@@ -1,7 +1,7 @@
-"""What counting a network gives: a tree of modules with what each one costs.
+"""Result of counting a network: a tree of modules with the costs of each.
 
-Knows kinds of work and sums over the tree. Does not know where the numbers come from: PyTorch
-(`torch_counter.py`), ONNX (`onnx_counter.py`) and Keras (`keras_counter.py`) all fill this tree.
+Knows kinds of work and sums over the tree. Does not know where the numbers come from: the counters
+of PyTorch (`torch_counter.py`), ONNX (`onnx_counter.py`) and Keras (`keras_counter.py`) fill it.
 """
 
 from __future__ import annotations
@@ -11,61 +11,61 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KINDS = ("convolution", "linear", "attention", "other")
-"""Kinds of multiply-accumulates: `linear` is a matrix product with learnt weights, `attention`
-one between activations inside attention, `other` any other product of two activations."""
+"""Kinds of multiply-accumulates: `linear` is a matrix product with weights, `attention` one between
+activations inside attention, `other` any other product of two activations."""
 
 COUNT_CONVENTION = (
     "FLOPs are multiply-accumulates (1 MAC = 1 FLOP) of convolutions and matrix products, "
-    "attention's included; the element operations of normalisation, activation, softmax and "
-    "pooling are apart."
+    "attention's included; element operations of normalisation, activation, softmax and pooling "
+    "are counted separately."
 )
 
 
 @dataclass
 class Node:
-    """A module of the network, or the whole of it: its own work and its children's.
+    """A module of the network, or the whole network.
 
-    Numbers are the node's own, without its children; the `total` of a node has both. A module
-    that runs twice has the work of both runs and its parameters once.
+    Numbers are those of the node itself without its children; `total` includes them. A module that
+    runs twice has the work of both runs, and its parameters once.
     """
 
     name: str
-    """The last part of its path; the class name or the file's name for the whole network."""
+    """Last part of the path of the module; class or file name for the whole network."""
     type: str = ""
     macs: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     elementwise: int = 0
     """Element operations of normalisation, activation, softmax, pooling and the like."""
     params: int = 0
     activation_bytes: int = 0
-    """Bytes of the results that its operators make (views and in-place writes make none)."""
+    """Bytes of the results of operators; views and in-place writes have none."""
     traffic_bytes: int = 0
-    """Bytes that its operators read and write, each on its own, weights included."""
+    """Bytes that operators read and write, summed over operators, weights included."""
     calls: int = 0
     shapes: tuple[tuple[int, ...], ...] = ()
-    """Shapes of its input and output at the first call, with the batch."""
+    """Shapes of input and output at the first call, with the batch."""
     details: dict[str, Any] = field(default_factory=dict)
-    """What is worth knowing of its operators: kernel, stride, groups."""
+    """Settings of the operators, such as kernel, stride and groups."""
     forward_seconds: float | None = None
     backward_seconds: float | None = None
     children: dict[str, Node] = field(default_factory=dict)
 
     def child(self, name: str) -> Node:
-        """The child of this name; made when there is none."""
+        """The child of this name, created if missing."""
         return self.children.setdefault(name, Node(name))
 
     def walk(self, path: str = "") -> Iterator[tuple[str, Node]]:
-        """All nodes below and this one, parents first, with dotted paths (`""` is the root)."""
+        """This node and all below, parents first, with dotted paths (`""` is the root)."""
         yield path, self
         for name, child in self.children.items():
             yield from child.walk(f"{path}.{name}" if path else name)
 
     @property
     def own_macs(self) -> int:
-        """Multiply-accumulates of the node itself, of all kinds."""
+        """Multiply-accumulates of the node itself, over all kinds."""
         return sum(self.macs.values())
 
     def total(self) -> Node:
-        """A node without children that has the sums of this one and all below."""
+        """A node without children with the sums over this one and all below."""
         whole = Node(self.name, self.type, calls=self.calls, shapes=self.shapes)
         for _, node in self.walk():
             for kind, macs in node.macs.items():
@@ -83,35 +83,35 @@ class Node:
 
 @dataclass
 class Uncounted:
-    """An operator without a rule: how often it ran, where first, and its share of run time."""
+    """An operator without a rule: number of calls, first path, and share of the run time."""
 
     calls: int = 0
     path: str = ""
     share_of_time: float | None = None
-    """Of the measured time, from 0 to 1; None where nothing was measured."""
+    """Share of the measured time, from 0 to 1; None if no time was measured."""
 
 
 @dataclass
 class Count:
     """A counted network.
 
-    `inputs` are the shapes it was counted at, by name; `uncounted` names each operator that
-    has no rule, which is never silently zero.
+    `inputs` are the input shapes by name; `uncounted` has every operator without a rule, so that
+    none counts as zero silently.
     """
 
     root: Node
     inputs: dict[str, tuple[int, ...]]
     params: int
-    """All learnable scalars, each tensor once, also those that no call used."""
+    """Number of learnable scalars, each tensor once, including those that no call used."""
     uncounted: dict[str, Uncounted] = field(default_factory=dict)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one pass over the inputs as given."""
+        """Multiply-accumulates of one forward pass over the inputs."""
         return self.root.total().own_macs
 
     def to_json(self) -> dict[str, Any]:
-        """The whole result as JSON values; `total` of each node, its `own_macs` beside."""
+        """The result as JSON values; nodes have their totals, and `own_macs` beside."""
         total = self.root.total()
         return {
             "convention": COUNT_CONVENTION,

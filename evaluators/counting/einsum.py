@@ -1,4 +1,7 @@
-"""Multiply-accumulates of an Einstein summation: pair by pair, from left to right."""
+"""Counts multiply-accumulates of an Einstein summation, pair by pair from left to right.
+
+Knows equations and shapes. Does not know frameworks.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ from math import prod
 
 
 def einsum_macs(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
-    """Count `equation` over operands of the given shapes.
+    """Multiply-accumulates of `equation` over operands of the given shapes.
 
-    Two operands meet in one product over all their indices. More are taken two at a time from the
-    left; an index that nothing later needs is summed away with the pair. One operand alone has no
-    product.
+    Two operands are one product over all their indices. More are contracted two at a time from the
+    left; an index that no later operand and not the result needs is summed with the pair. A single
+    operand has no product.
 
     Raises:
         ValueError: if the equation does not fit the shapes.
@@ -30,10 +33,10 @@ def einsum_macs(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
     total = 0
     current = labels[0]
     for position, term in enumerate(labels[1:], start=1):
-        met = current | term
-        total += prod(sizes[index] for index in met)
+        indices = current | term
+        total += prod(sizes[index] for index in indices)
         later = wanted.union(*labels[position + 1 :])
-        current = met & later
+        current = indices & later
     return total
 
 

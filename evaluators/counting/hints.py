@@ -1,8 +1,8 @@
-"""What could be cheaper in a counted network, with the saving in numbers.
+"""Suggests cheaper forms of modules in a counted network, with the MACs they would save.
 
-Each rule looks at one module's shapes and says what a well-known cheaper form of it would cost.
-Accuracy is another matter: these are places to look, not advice to follow blindly. Does not know
-how the counts were made.
+Each rule compares one module with a well-known cheaper form of it. Accuracy is not considered, so
+hints show where savings are possible, not what to change. Knows counts. Does not know how they were
+made.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from math import prod
 
 from evaluators.counting.counts import Count, Node
 
-SMALLEST_SHARE = 0.005
-"""A saving below this share of the network's multiply-accumulates is not worth a line."""
+MIN_SHARE = 0.005
+"""Smallest saving to report, as a share of the network's multiply-accumulates."""
 
 WINDOW = 64
 """Tokens that each token attends to in windowed attention."""
@@ -22,7 +22,7 @@ WINDOW = 64
 
 @dataclass(frozen=True)
 class Hint:
-    """A cheaper form of some modules: what they cost now and what it would save, in MACs."""
+    """A cheaper form of some modules: their MACs, and the MACs it would save."""
 
     paths: tuple[str, ...]
     what: str
@@ -31,7 +31,7 @@ class Hint:
 
 
 def hints(count: Count) -> list[Hint]:
-    """All hints, the largest saving first; modules of one shape share a hint."""
+    """Hints for a network, the largest saving first; modules of equal shape share a hint."""
     nodes = [(path, node) for path, node in count.root.walk() if node.own_macs]
     alike: dict[str, list[Hint]] = {}
     for path, node in nodes:
@@ -46,7 +46,7 @@ def hints(count: Count) -> list[Hint]:
         )
         for what, group in alike.items()
     ]
-    found = [hint for hint in found if hint.saved >= SMALLEST_SHARE * count.macs > 0]
+    found = [hint for hint in found if hint.saved >= MIN_SHARE * count.macs > 0]
     return sorted(found, key=lambda hint: -hint.saved)
 
 

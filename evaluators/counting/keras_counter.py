@@ -1,8 +1,9 @@
-"""Counting Keras 3 models and TensorFlow SavedModels: the operators of the traced graph.
+"""Counts Keras 3 models and TensorFlow SavedModels, from the operators of the traced graph.
 
-With TensorFlow installed a model is traced to a graph at the given shapes and its operators are
-counted. A `.keras` file needs only Keras itself: without TensorFlow it is loaded on the PyTorch
-backend and counted like any PyTorch network. Nothing of either is imported before it is needed.
+With TensorFlow installed, a model is traced to a graph at the given shapes and its operators are
+counted. A `.keras` file needs only Keras: without TensorFlow it is loaded on the PyTorch backend
+and counted like any PyTorch network. Keras and TensorFlow are imported on use only. Knows operators
+of TensorFlow. Does not know ONNX.
 """
 
 from __future__ import annotations
@@ -17,12 +18,10 @@ from typing import Any
 
 from evaluators.counting.counts import Count, Node, Uncounted
 from evaluators.counting.einsum import einsum_macs
-from search_spaces.errors import UserError, unknown
+from evaluators.counting.input_shapes import Inputs, Shape, by_name, check_sizes
+from search_spaces.errors import UserError
 
 MISSING = "counting Keras models needs an extra: pip install '{name}[tensorflow]'"
-
-Inputs = Mapping[str, Sequence[int]] | Sequence[Sequence[int]] | None
-Shape = tuple[int, ...]
 
 
 def _names(text: str) -> frozenset[str]:
@@ -39,7 +38,7 @@ MOVES = _names(
     StatelessRandomUniformV2 RandomUniform RandomStandardNormal MatrixBandPart
     """
 )
-"""Operators that only make, look at or move data."""
+"""Operators that only create, inspect or move data."""
 
 PASSES = {
     "FusedBatchNormV3": 2,
@@ -48,8 +47,10 @@ PASSES = {
     "Softmax": 5,
     "LogSoftmax": 5,
 }
+"""Element operations per element of the first input."""
 
 REDUCTIONS = frozenset({"Mean", "Sum", "Max", "Min", "Prod", "All", "Any", "ArgMax", "ArgMin"})
+"""Operators with one operation per element of their input."""
 
 ELEMENTWISE = _names(
     """
@@ -60,6 +61,7 @@ ELEMENTWISE = _names(
     ResizeBilinear ResizeBicubic IsNan IsFinite Expm1 Cumsum
     """
 )
+"""Operators with one operation per element of their result."""
 
 CONVOLUTIONS = {
     "Conv2D": "output",
@@ -68,7 +70,7 @@ CONVOLUTIONS = {
     "Conv2DBackpropInput": "input",
     "Conv3DBackpropInputV2": "input",
 }
-"""Where the filter is applied: a transposed convolution works at its input's positions."""
+"""Tensor at whose positions the filter is applied: the input for a transposed convolution."""
 
 PRODUCTS = frozenset({"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"})
 
@@ -77,19 +79,19 @@ def count_keras(path: Path | str, inputs: Inputs = None) -> Count:
     """Count a `.keras` file or a SavedModel folder.
 
     Args:
-        inputs: shapes with the batch, by input name or in order; where they are left out, the
-            batch is 1.
+        inputs: shapes with the batch, by input name or in order; by default those of the model with
+            a batch of 1.
 
     Raises:
         UserError: for a file that cannot be loaded, an input that is missing or of another rank,
-            and where the extra is not installed.
+            or if the extra is not installed.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"no file '{path}'")
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
-            raise UserError(f"'{path}' is a folder without saved_model.pb: not a SavedModel")
+            raise UserError(f"'{path}' is not a SavedModel: the folder has no saved_model.pb")
         return _count_saved_model(path, inputs)
     if importlib.util.find_spec("keras") is None:
         raise UserError(MISSING.format(name=_distribution()))
@@ -123,39 +125,26 @@ def _distribution() -> str:
 
 
 def _shapes(known: Mapping[str, tuple[int | None, ...]], given: Inputs) -> dict[str, Shape]:
-    """The shape of every input: what was given, or the model's own with a batch of 1."""
-    if given is None:
-        given = {}
-    if not isinstance(given, Mapping):
-        if len(given) > len(known):
-            names = ", ".join(known)
-            raise UserError(f"{len(given)} inputs given, the model has {len(known)}: {names}")
-        given = dict(zip(known, given, strict=False))
-    for name in given:
-        if name not in known:
-            raise unknown("input of the model", name, known)
+    """Shape of every input: as given, or that of the model with a batch of 1."""
+    shapes = by_name(given, known)
     result = {}
     for name, shape in known.items():
-        sizes = given.get(name)
+        sizes = shapes.get(name)
         text = "x".join("?" if size is None else str(size) for size in shape)
         if sizes is None:
             if None in shape[1:]:
                 raise UserError(
-                    f"input '{name}' has open sizes ({text}): give them, such as "
+                    f"input '{name}' has dynamic sizes ({text}): specify them, such as "
                     f"--input {name}={text.replace('?', '1')}"
                 )
             sizes = (1, *[size or 1 for size in shape[1:]])
-        if len(sizes) != len(shape):
-            raise UserError(f"input '{name}' has rank {len(shape)} ({text}), {len(sizes)} given")
-        for axis, (size, own) in enumerate(zip(sizes, shape, strict=True)):
-            if own is not None and own != size:
-                raise UserError(f"axis {axis} of input '{name}' is fixed at {own}, {size} given")
+        check_sizes(name, sizes, shape, text)
         result[name] = tuple(sizes)
     return result
 
 
 def _count_on_torch(model: Any, shapes: Mapping[str, Shape]) -> Count:
-    """Keras on PyTorch keeps state that cannot be faked: the operators of one real pass count."""
+    """Count the operators of one real pass: the state of Keras on PyTorch cannot be faked."""
     import torch
 
     from evaluators.counting.torch_counter import CountMode, following_modules
@@ -186,7 +175,7 @@ def _count_saved_model(path: Path, inputs: Inputs) -> Count:
     traced = tf.function(lambda **x: signature(**x)).get_concrete_function(
         **{n: tf.TensorSpec(shapes[n], spec.dtype, name=n) for n, spec in specs.items()}
     )
-    # Inlined and frozen, since the signature's own graph was traced for any batch.
+    # Inlined and frozen, since the graph of the signature was traced for any batch size.
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     frozen = convert_variables_to_constants_v2(traced, lower_control_flow=False)
@@ -222,7 +211,7 @@ def _walk(graph: Any, root: Node, count: Count) -> None:
         node.calls += 1
         try:
             _count_operation(operation, kind, node, count, path)
-        except ValueError:  # a shape that is not known
+        except ValueError:  # an unknown shape
             _gap(count, kind, path)
 
 
@@ -263,13 +252,13 @@ def _count_operation(
 
 
 def _shape(tensor: Any) -> Shape:
-    """Raises ValueError where a size is not known."""
+    """Shape of a tensor; raises `ValueError` for an unknown size."""
     return tuple(int(size) for size in tensor.shape.as_list() if _known(size))
 
 
 def _known(size: int | None) -> bool:
     if size is None:
-        raise ValueError("a size is not known")
+        raise ValueError("unknown size")
     return True
 
 
@@ -278,7 +267,7 @@ def _flag(operation: Any, name: str) -> bool:
 
 
 def _convolution(operation: Any, kind: str) -> int:
-    """Output (or input) positions times the filter: `(.., in / groups, out)` weights."""
+    """MACs: output (or input) positions times the filter `(.., in / groups, out)`."""
     weight = _shape(operation.inputs[1])
     at = operation.outputs[0] if CONVOLUTIONS[kind] == "output" else operation.inputs[2]
     layout = operation.get_attr("data_format").decode()

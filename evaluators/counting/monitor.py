@@ -1,9 +1,9 @@
-"""Following what a network computes while it trains or serves, at a cost too small to notice.
+"""Monitors the compute of a network while it trains or serves, with bounded overhead.
 
-A hook counts each pass by the shapes of its input, which are counted once; now and then one pass
-runs under torch's profiler, which says how time divides among modules. How often follows from what
-the last time cost, so that the whole stays below a given share of the run. Does not know how a
-network is trained.
+A hook adds the count of each pass, which is computed once per input shape. At intervals one pass
+runs under torch's profiler, which attributes time to modules; the interval follows from the cost of
+the last trace, such that the overhead stays below a given share of the run. Knows any network. Does
+not know how it is trained.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from torch.utils._pytree import tree_leaves
 
 from evaluators.counting.counts import Count
 from evaluators.counting.torch_counter import count_module
-from evaluators.counting.torch_profile import attributed, give, ranges
+from evaluators.counting.torch_profile import add_times, attributed, ranges
 from search_spaces.errors import UserError
 
 FIRST_TRACE_SECONDS = 0.5
-"""What the first trace is taken to cost, before one was measured."""
+"""Assumed cost of the first trace."""
 
 Signature = tuple[bool, tuple[tuple[int, ...], ...]]
 
 
 class ComputeMonitor:
-    """Counts and times every pass of a network, as a context manager that can be entered again.
+    """Counts and times every pass of a network; a context manager that can be re-entered.
 
     Example:
         >>> with ComputeMonitor(network, log="compute.jsonl") as monitor:
@@ -40,12 +40,12 @@ class ComputeMonitor:
         >>> monitor.totals()["macs"], monitor.count.root  # the table by module
 
     Args:
-        network: the network that is called; it has one hook while the monitor is on.
-        log: a file of JSON lines, one a window: pass, seconds, macs, flops_per_second, joules.
-        on_window: called with the same mapping.
-        every: passes a window.
-        overhead: share of the run that traces may cost; 0 for none (no times by module).
-        watts: power of the device while it works, for an estimate of energy; None for no estimate.
+        network: network to monitor; it has one hook while the monitor is entered.
+        log: file of JSON lines, one per window: pass, seconds, macs, flops_per_second, joules.
+        on_window: called with the same mapping after each window.
+        every: number of passes per window.
+        overhead: share of the run that traces may take; 0 for no traces and no times by module.
+        watts: power of the device while computing, for an estimate of energy; None for none.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class ComputeMonitor:
         self.overhead = overhead
         self.watts = watts
         self.count: Count | None = None
-        """The counted network, with times by module once a pass was traced."""
+        """The counted network, with times by module after the first trace."""
         self.problem: str | None = None
-        """Why passes of some shape could not be counted; their work is missing in the totals."""
+        """Reason why passes of some shape could not be counted; totals lack their work."""
         self.traces = 0
         self._log = Path(log) if log is not None else None
         self._on_window = on_window
@@ -77,7 +77,7 @@ class ComputeMonitor:
         self._window_started = 0.0
         self._next_trace = FIRST_TRACE_SECONDS / overhead if overhead > 0 else float("inf")
         self._trace: profile | None = None
-        # The monitor's clock stands still while the monitor is off and while it counts.
+        # The clock of the monitor is stopped while it is not entered and while it counts.
         self._offset = 0.0
         self._stopped_at: float | None = 0.0
 
@@ -102,8 +102,10 @@ class ComputeMonitor:
         return time.perf_counter() - self._offset
 
     def totals(self) -> dict[str, float | None]:
-        """Of the whole run so far: passes, macs, seconds, flops_per_second (two for each
-        multiply-accumulate, as datasheets count), joules."""
+        """Totals so far: passes, macs, seconds, flops_per_second and joules.
+
+        FLOPs per second are two per multiply-accumulate, as in datasheets.
+        """
         seconds = self._now()
         return {
             "passes": self._passes,
@@ -132,16 +134,16 @@ class ComputeMonitor:
             self._start_trace()
 
     def _count(self, args: Any, kwargs: Any, signature: Signature) -> int:
-        """Count one pass of a new shape; the time that takes is nobody's."""
+        """Count one pass of a new shape; the time it takes is excluded from all times."""
         start = time.perf_counter()
-        self._hook.remove()  # counting copies the network, which must not follow itself
+        self._hook.remove()  # counting copies the network, and the copy must have no hook
         macs = 0
         try:
             macs = count_module(self.network, args, kwargs, backward=signature[0]).macs
             if self.count is None:
                 self.count = count_module(self.network, args, kwargs)
         except UserError as error:
-            # What is wrong with the input, the network says itself; the run must not end here.
+            # The network itself raises for invalid inputs; the monitor must not end the run.
             self.problem = str(error)
         self._hook = self.network.register_forward_pre_hook(self._before, with_kwargs=True)
         self._macs_of[signature] = macs
@@ -189,12 +191,12 @@ class ComputeMonitor:
         self._trace = None
         (forward, backward), _ = attributed(events, cuda=torch.cuda.is_available())
         if self.count is not None:
-            part = 1 / (self.traces + 1)  # the table shows the mean over traces
-            give(self.count.root, forward, "forward_seconds", part)
+            part = 1 / (self.traces + 1)  # for the mean over traces
+            add_times(self.count.root, forward, "forward_seconds", part)
             if backward:
-                give(self.count.root, backward, "backward_seconds", part)
+                add_times(self.count.root, backward, "backward_seconds", part)
         self.traces += 1
         end = time.perf_counter()
-        # The traced pass itself is slower too: by no more than its own length.
+        # The traced pass itself is slower too, by at most its own length.
         cost = self._starting + (end - start) + seconds / 2
         self._next_trace = self._now() + cost / self.overhead

@@ -1,14 +1,14 @@
-"""Counting an ONNX file: rules over the shapes that ONNX's own shape inference gives.
+"""Counts ONNX files, by rules over the shapes from ONNX's shape inference.
 
-Weights are not needed, only their shapes, so a model with external data counts without it. An
-operator that computes and has no rule, or whose shapes stay unknown, is named and never silently
-zero. Does not know PyTorch; operators of onnxruntime's own domain have rules too.
+Only the shapes of weights are needed, so a model counts without its external data. An operator that
+computes but has no rule, or whose shapes are unknown, is reported, never counted as zero silently.
+Knows operators of ONNX and of onnxruntime's own domain. Does not know PyTorch.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from onnx.shape_inference import InferenceError, infer_shapes
 
 from evaluators.counting.counts import Count, Node, Uncounted
 from evaluators.counting.einsum import einsum_macs
+from evaluators.counting.input_shapes import Inputs, Shape, by_name, check_sizes
 from evaluators.counting.onnx_operators import (
     CONTROL,
     COUNTED,
@@ -31,27 +32,24 @@ from evaluators.counting.onnx_operators import (
     REDUCTIONS,
     VIEWS,
 )
-from search_spaces.errors import UserError, unknown
-
-Shape = tuple[int, ...]
-Inputs = Mapping[str, Sequence[int]] | Sequence[Sequence[int]] | None
+from search_spaces.errors import UserError
 
 
 class _Unknown(Exception):
-    """A shape that the rule needs is not known."""
+    """A shape that a rule needs is unknown."""
 
 
 def count_onnx(path: Path | str, inputs: Inputs = None) -> Count:
     """Count an ONNX file at the given input shapes.
 
     Args:
-        path: the file; its external data need not be there.
-        inputs: shapes by input name, or in the order of the graph's inputs; needed where an axis
-            is dynamic.
+        path: the file; its external data may be missing.
+        inputs: shapes by input name, or in the order of the graph's inputs; required for inputs
+            with dynamic axes.
 
     Raises:
         UserError: for a file that is missing, truncated or invalid, an input that does not
-            exist or has another rank, and an axis without a size.
+            exist or has another rank, or an axis without a size.
     """
     path = Path(path)
     model = _read(path)
@@ -87,42 +85,26 @@ def _read(path: Path) -> ModelProto:
 
 
 def _fix_inputs(graph: GraphProto, given: Inputs) -> dict[str, Shape]:
-    """Write sizes into the graph's inputs; returns them by name."""
+    """Write sizes into the inputs of a graph; returns their shapes by name."""
     weights = {tensor.name for tensor in graph.initializer}
     values = {value.name: value for value in graph.input if value.name not in weights}
-    if given is None:
-        given = {}
-    if not isinstance(given, Mapping):
-        if len(given) > len(values):
-            known = ", ".join(values)
-            raise UserError(f"{len(given)} inputs given, the model has {len(values)}: {known}")
-        given = dict(zip(values, given, strict=False))
-    for name in given:
-        if name not in values:
-            raise unknown("input of the model", name, values)
+    shapes = by_name(given, values)
     result = {}
     for name, value in values.items():
         dims = value.type.tensor_type.shape.dim
-        shape = given.get(name)
-        if shape is not None and len(shape) != len(dims):
+        shape = shapes.get(name)
+        if shape is not None:
             expected = "x".join(d.dim_param or str(d.dim_value or "?") for d in dims)
-            raise UserError(
-                f"input '{name}' has rank {len(dims)} ({expected}), {len(shape)} sizes were given"
-            )
+            check_sizes(name, shape, [d.dim_value or None for d in dims], expected)
         for axis, dim in enumerate(dims):
             if shape is not None:
-                if dim.dim_value and dim.dim_value != shape[axis] and not dim.dim_param:
-                    raise UserError(
-                        f"axis {axis} of input '{name}' is fixed at {dim.dim_value}, "
-                        f"{shape[axis]} was given"
-                    )
                 dim.ClearField("dim_param")
                 dim.dim_value = shape[axis]
             elif not dim.dim_value:
                 label = f" ({dim.dim_param})" if dim.dim_param else ""
                 sizes = "x".join(str(d.dim_value or 1) for d in dims)
                 raise UserError(
-                    f"axis {axis}{label} of input '{name}' is dynamic: give its size, "
+                    f"axis {axis}{label} of input '{name}' is dynamic: specify its size, "
                     f"such as --input {name}={sizes}"
                 )
         result[name] = tuple(dim.dim_value for dim in dims)
@@ -130,7 +112,7 @@ def _fix_inputs(graph: GraphProto, given: Inputs) -> dict[str, Shape]:
 
 
 class _Graph:
-    """Shapes, types and origins of a graph's values."""
+    """Shapes, sizes in bytes, makers and readers of the values of a graph."""
 
     def __init__(self, graph: GraphProto) -> None:
         self.shapes: dict[str, Shape] = {}
@@ -151,16 +133,16 @@ class _Graph:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
         self.used: dict[str, str] = {}
-        """The first path at which each weight is read."""
+        """Path of the first reader of each weight."""
 
     def shape(self, name: str) -> Shape:
-        """Shape of a value; raises `_Unknown`."""
+        """Shape of a value; raises `_Unknown` if it is not known."""
         if name not in self.shapes:
             raise _Unknown(name)
         return self.shapes[name]
 
     def is_weight(self, name: str) -> bool:
-        """Whether a value is a weight, or a weight dequantised, cast or laid out otherwise."""
+        """Whether a value is a weight, or a dequantised, cast or rearranged weight."""
         if name in self.weights:
             return True
         maker = self.makers.get(name)
@@ -171,7 +153,7 @@ class _Graph:
         return maker.op_type in PASSING and self.is_weight(maker.input[0])
 
     def near_softmax(self, node: NodeProto) -> bool:
-        """Whether a product of two activations feeds a softmax, or uses one's result."""
+        """Whether a product of two activations is the input of a softmax, or uses its result."""
         return self._reaches(node.output[0], forward=True) or any(
             self._reaches(name, forward=False) for name in node.input
         )
@@ -236,7 +218,7 @@ def _gap(count: Count, name: str, path: Sequence[str]) -> None:
 
 
 def _path(node: NodeProto) -> list[str]:
-    """The module that a node came from, as its exporter wrote it."""
+    """Path of the module of a node, as written by the exporter."""
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":
             scopes = [s.strip(" '\"") for s in entry.value.strip("[]").split(",")]
@@ -288,7 +270,7 @@ def _macs(node: NodeProto, graph: _Graph) -> dict[str, int]:
 
 
 def _convolution(at: Shape, weight: Shape) -> int:
-    """Positions times one filter each; both forms have the weight `(_, _ / groups, ..)`."""
+    """MACs: positions times the filter; both forms have the weight `(_, _ / groups, ..)`."""
     return at[0] * prod(at[2:]) * prod(weight)
 
 
@@ -299,7 +281,7 @@ def _product_kind(node: NodeProto, graph: _Graph, operands: Sequence[int]) -> st
 
 
 def _attention(node: NodeProto, graph: _Graph) -> dict[str, int]:
-    """Fused attention: the two products, and in some forms the projection before them."""
+    """MACs of fused attention: both products, and in some forms the projection before them."""
     attributes, names, kind = _attributes(node), node.input, node.op_type
     query = graph.shape(names[0])
     if kind == "QAttention" or (kind == "Attention" and node.domain == "com.microsoft"):
@@ -318,7 +300,7 @@ def _attention(node: NodeProto, graph: _Graph) -> dict[str, int]:
         heads = int(attributes.get("q_num_heads") or attributes["num_heads"])
         kv_heads = int(attributes.get("kv_num_heads", heads))
         batch, tokens = query[:2]
-        if len(names) < 3 or not names[1]:  # all in one
+        if len(names) < 3 or not names[1]:  # query, key and value in one tensor
             head_width = value_width = query[2] // (heads + 2 * kv_heads)
             keys = tokens
         else:
@@ -348,7 +330,7 @@ def _elementwise(node: NodeProto, graph: _Graph) -> int | None:
 
 
 def _describe(node: NodeProto, graph: _Graph, place: Node) -> None:
-    """What hints look at."""
+    """Record the settings that `hints.py` reads."""
     if node.op_type in ("Conv", "FusedConv") and "kernel" not in place.details:
         weight, attributes = graph.shape(node.input[1]), _attributes(node)
         into = graph.shape(node.input[0])[1]
@@ -364,19 +346,19 @@ def _describe(node: NodeProto, graph: _Graph, place: Node) -> None:
 
 
 def _place_parameters(graph: _Graph, root: Node) -> int:
-    """File each weight where it is first used; returns the number of learnable scalars."""
+    """Add each weight to the node that first reads it; returns the number of learnable scalars."""
     whole = 0
     nodes = dict(root.walk())
-    learnt = dict(_learnable(graph))
+    learnable = dict(_learnable(graph))
     for name, path in graph.used.items():
-        if name in learnt:
-            nodes[path].params += learnt[name]
-            whole += learnt[name]
+        if name in learnable:
+            nodes[path].params += learnable[name]
+            whole += learnable[name]
     return whole
 
 
 def _learnable(graph: _Graph) -> Iterator[tuple[str, int]]:
-    """Weights in floating point (or quantised), without running statistics and scalars."""
+    """Floating-point and quantised weights, without running statistics and scalars."""
     floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
     quantised = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4}
     for name, tensor in graph.weights.items():

@@ -1,7 +1,7 @@
-"""What each of ONNX's operators is: a product, element-wise work, or a move of data.
+"""Classifies the operators of ONNX: products, element-wise work, and moves of data.
 
-Knows names only, those of onnxruntime's own domain too. The rules over shapes are in
-`onnx_counter.py`.
+Knows names, including those of onnxruntime's own domain. Does not know the rules over shapes
+(`onnx_counter.py`).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ MOVES = _names(
     OptionalGetElement OptionalHasElement Unique SequenceEmpty SequenceInsert
     """
 )
-"""Operators that only make, look at or move data."""
+"""Operators that only create, inspect or move data."""
 
 VIEWS = _names("Reshape Flatten Squeeze Unsqueeze Identity Shape Size Constant")
-"""Moves that write nothing."""
+"""Moves that write no data."""
 
 PASSING = _names("DequantizeLinear Cast Transpose Reshape Identity Unsqueeze")
-"""What a weight may go through and still be a weight."""
+"""Operators whose result counts as a weight if their input is one."""
 
 PASSES = {
     "BatchNormalization": 2,
@@ -53,7 +53,7 @@ PASSES = {
     "Softmax": 5,
     "LogSoftmax": 5,
 }
-"""Element operations for each element of the first input; as in `operators.py` for PyTorch."""
+"""Element operations per element of the first input, as in `operators.py` for PyTorch."""
 
 REDUCTIONS = (
     "Reduce",
@@ -67,7 +67,7 @@ REDUCTIONS = (
     "Hardmax",
     "LRN",
 )
-"""Beginnings of the names of operators that read each element of their input once."""
+"""Prefixes of the names of operators with one operation per element of their input."""
 
 ELEMENTWISE = _names(
     """
@@ -80,7 +80,7 @@ ELEMENTWISE = _names(
     Where Xor GridSample RotaryEmbedding Bernoulli
     """
 )
-"""One operation for each element of the result."""
+"""Operators with one operation per element of their result."""
 
 CONTROL = _names("If Loop Scan")
-"""Operators with graphs inside, whose number of runs is not known."""
+"""Operators with subgraphs, whose number of runs is unknown."""

@@ -1,8 +1,8 @@
-"""What each of PyTorch's operators computes: rules over shapes, one operator a rule.
+"""Rules for the work of PyTorch's operators, from shapes, one rule per operator.
 
 Knows the dispatcher's operators (`torch.ops.aten`): multiply-accumulates of products, passes of
-element-wise work, and which operators only move data. Does not know modules or how operators are
-watched (`torch_counter.py`). Checked against `torch.utils.flop_counter`, which has fewer of them.
+element-wise work, and operators that only move data. Does not know modules, nor how operators are
+intercepted (`torch_counter.py`). Tested against `torch.utils.flop_counter`, which has fewer rules.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 aten = torch.ops.aten
 
 Arguments = Mapping[str, Any]
-"""An operator's arguments by the names of its schema."""
+"""Arguments of an operator by the names of its schema."""
 
 Macs = Callable[[Arguments, Any], int]
 """`(arguments, result) -> multiply-accumulates`."""
 
 
 def packet_name(function: Any) -> str:
-    """`aten::mm` for `aten.mm.default`."""
+    """Name of an operator without its overload: `aten::mm` for `aten.mm.default`."""
     return str(function._schema.name)
 
 
@@ -38,9 +38,9 @@ def arguments(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
 
 
 def _convolution(a: Arguments, out: Any) -> int:
-    """Each element of the smaller side of the stride meets one filter (fvcore's issue 78)."""
+    """One filter per position on the smaller side of the stride (issue 78 of fvcore)."""
     weight = a["weight"].shape
-    # A transposed convolution works at its input's positions; both weights are (_, _ / groups).
+    # A transposed convolution applies filters at input positions; both weights are (_, _ / groups).
     at = a["input"] if a.get("transposed", False) else _first(out)
     return int(at.shape[0] * prod(at.shape[2:]) * prod(weight))
 
@@ -51,7 +51,7 @@ def _mkldnn_convolution(a: Arguments, out: Any) -> int:
 
 
 def _convolution_backward(a: Arguments, out: Any) -> int:
-    """The gradients of input and weight cost as much as the forward pass each."""
+    """Gradients of input and weight each cost as much as the forward pass."""
     at = a["input"] if a["transposed"] else a["grad_output"]
     forward = at.shape[0] * prod(at.shape[2:]) * prod(a["weight"].shape)
     return int(forward * sum(map(bool, a["output_mask"][:2])))
@@ -66,7 +66,7 @@ def _conv_tbc(a: Arguments, out: Any) -> int:
 
 
 def _product(left: str, right: str) -> Macs:
-    """`(.., m, k) @ (k, n)` or `(b, m, k) @ (b, k, n)`."""
+    """Rule for `(.., m, k) @ (k, n)` or `(b, m, k) @ (b, k, n)`."""
 
     def macs(a: Arguments, out: Any) -> int:
         return int(prod(a[left].shape) * a[right].shape[-1])
@@ -75,12 +75,12 @@ def _product(left: str, right: str) -> Macs:
 
 
 def _vector_product(left: str, right: str) -> Macs:
-    """`(m, k) @ (k,)`, or `(k,) @ (k,)`."""
+    """Rule for `(m, k) @ (k,)` or `(k,) @ (k,)`."""
     return lambda a, out: int(prod(a[left].shape))
 
 
 def _trilinear(a: Arguments, out: Any) -> int:
-    """The bilinear layer: first product over both inputs and the weight, then over one input."""
+    """Bilinear layer: the product over both inputs and the weight."""
     i1, i2, i3 = a["i1"], a["i2"], a["i3"]
     ranks = len(a["expand1"]) + i1.dim()
     shape = [1] * ranks
@@ -93,7 +93,7 @@ def _trilinear(a: Arguments, out: Any) -> int:
 
 
 def _grouped_mm(a: Arguments, out: Any) -> int:
-    """Each row meets one of the groups' matrices."""
+    """Each row is multiplied by the matrix of its group."""
     rows = _first(out)
     return int(prod(rows.shape) * a["self"].shape[-1])
 
@@ -106,7 +106,7 @@ def _mm_by_weight(a: Arguments, out: Any) -> int:
 
 
 def _attention(a: Arguments, out: Any) -> int:
-    """Scores and weighted sum, the full square also where it is causal."""
+    """Scores and weighted sum over all pairs, also in causal attention."""
     query, key, value = a["query"], a["key"], a["value"]
     scores = prod(query.shape[:-1]) * key.shape[-2]
     return int(scores * (query.shape[-1] + value.shape[-1]))
@@ -175,25 +175,18 @@ PRODUCTS: dict[str, tuple[Macs, tuple[str, str]]] = {
 }
 """Matrix products: the rule, and the names of the two operands."""
 
+_FUSED_ATTENTIONS = (
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_fused_attention_overrideable",
+)
+
 ATTENTIONS: dict[str, Macs] = {
-    f"aten::{name}": _attention
-    for name in (
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_scaled_dot_product_efficient_attention",
-        "_scaled_dot_product_cudnn_attention",
-        "_scaled_dot_product_fused_attention_overrideable",
-        "_scaled_dot_product_attention_math_for_mps",
-    )
-} | {
-    f"aten::{name}_backward": _attention_backward
-    for name in (
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_scaled_dot_product_efficient_attention",
-        "_scaled_dot_product_cudnn_attention",
-        "_scaled_dot_product_fused_attention_overrideable",
-    )
+    **{f"aten::{name}": _attention for name in _FUSED_ATTENTIONS},
+    "aten::_scaled_dot_product_attention_math_for_mps": _attention,
+    **{f"aten::{name}_backward": _attention_backward for name in _FUSED_ATTENTIONS},
 }
 
 RECURRENT: dict[str, Macs] = {
@@ -201,7 +194,7 @@ RECURRENT: dict[str, Macs] = {
     "aten::_cudnn_rnn": _cudnn_rnn,
 }
 
-# Element-wise work: how often an operator goes over the elements it reads or writes.
+# Element-wise work: number of passes of an operator over the elements it reads or writes.
 
 NORMALISATIONS = {
     "aten::native_batch_norm": 2,
@@ -225,7 +218,7 @@ NORMALISATIONS = {
     "aten::_softmax_backward_data": 3,
     "aten::_log_softmax_backward_data": 3,
 }
-"""Passes over the first input. Batch norm's are the scale and shift that inference does."""
+"""Passes over the first input; for batch norm the scale and shift of inference."""
 
 SOFTMAXES = {"aten::_softmax", "aten::_safe_softmax", "aten::_log_softmax"}
 
@@ -275,9 +268,9 @@ READERS = _names(
     _amp_foreach_non_finite_check_and_unscale_ diff
     """
 )
-"""Reductions and the like: one operation an element of what is larger, input or output.
+"""Reductions and the like: one operation per element of the larger of input and output.
 
-Some are not tagged `pointwise` or `reduction` in every release."""
+Some of them are not tagged `pointwise` or `reduction` in every release of PyTorch."""
 
 MOVES = _names(
     """
@@ -305,7 +298,7 @@ MOVES = _names(
     isfinite_all sym_constrain_range sym_constrain_range_for_size
     """
 ) | {"prim::device", "prim::layout", "prims::device_put", "prims::iota"}
-"""Operators that only make, look at or move data."""
+"""Operators that only create, inspect or move data."""
 
 
 def elementwise(function: Any, a: Arguments, inputs: Sequence[Tensor], out: Any) -> int | None:
@@ -329,7 +322,7 @@ def elementwise(function: Any, a: Arguments, inputs: Sequence[Tensor], out: Any)
 
 def _pooling(a: Arguments, x: Tensor, out: Tensor) -> int:
     window = a["kernel_size"]
-    dims = out.dim() - 2  # of a batch; a single number is the window in each of them
+    dims = out.dim() - 2  # with a batch; a single number is the window on each axis
     sides = [window] * dims if isinstance(window, int) else list(window)
     if len(sides) == 1:
         sides *= dims

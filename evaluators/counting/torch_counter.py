@@ -1,9 +1,10 @@
-"""Counting any PyTorch network exactly, without its weights or its run time.
+"""Counts any PyTorch network exactly, without memory for its weights and without real compute.
 
-The network runs once on fake tensors, which have shapes and no memory, while every operator that
-reaches the dispatcher is counted by the rules in `operators.py` and filed under the modules that
-are running. So functional calls count, a module that runs twice counts twice, and nothing of the
-user's network is touched. Does not know time (`torch_profile.py`).
+A copy of the network runs once on fake tensors, which have shapes but no memory. Every operator
+that reaches the dispatcher is counted by the rules of `operators.py` and attributed to the module
+that is running. Functional calls are therefore counted, a module that runs twice counts twice, and
+the user's network is not changed. Knows modules and operators. Does not know time
+(`torch_profile.py`).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from search_spaces.errors import UserError
 
 @dataclass
 class _Tags:
-    """What is known of where a tensor comes from."""
+    """Origin of a tensor."""
 
     weight: bool = False
     softmax: bool = False
@@ -51,12 +52,12 @@ class _Tags:
 
 @dataclass
 class _Product:
-    """A product of two activations: attention if it turns out to feed a softmax."""
+    """A product of two activations, which is attention if its result reaches a softmax."""
 
     node: Node
     macs: int
     scores: tuple[int, ...]
-    """Its last two sizes: tokens and keys, if it is attention."""
+    """The last two sizes of the result: tokens and keys, if it is attention."""
 
     def is_attention(self) -> None:
         self.node.details |= dict(zip(("tokens", "keys"), self.scores, strict=False))
@@ -66,9 +67,10 @@ class _Product:
 
 
 class CountMode(TorchDispatchMode):
-    """Counts every operator that runs while the mode is on, under the current module.
+    """Counts every operator that runs while the mode is active, for the current module.
 
-    `node` is where the next operator is filed. `uncounted` names operators without a rule.
+    `node` is the node to which the next operator is added; `uncounted` has operators without a
+    rule.
     """
 
     def __init__(self, root: Node, weights: Iterator[Tensor] | Sequence[Tensor] = ()) -> None:
@@ -81,7 +83,7 @@ class CountMode(TorchDispatchMode):
 
     @property
     def node(self) -> Node:
-        """The node of the module that is running."""
+        """Node of the running module."""
         return self.stack[-1][1]
 
     def __torch_dispatch__(
@@ -91,7 +93,7 @@ class CountMode(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run the operator and count it; composite ones are counted by their parts."""
+        """Run an operator and count it; composite operators are counted by their parts."""
         kwargs = kwargs or {}
         name = packet_name(func)
         known = name in CONVOLUTIONS or name in PRODUCTS or name in ATTENTIONS
@@ -121,7 +123,7 @@ class CountMode(TorchDispatchMode):
             rule, operands = PRODUCTS[name]
             pair = [self._tags.get(a[o]) or _Tags() for o in operands]
             macs = rule(a, out)
-            # A gradient's two-dimensional product is that of a weight or of what it met.
+            # A two-dimensional product in the backward pass is the gradient of a linear layer.
             gradient = torch._C._current_autograd_node() is not None and out.dim() == 2
             if gradient or any(tag.weight for tag in pair):
                 node.macs["linear"] += macs
@@ -167,7 +169,7 @@ class CountMode(TorchDispatchMode):
 
 
 def _inherited(tags: Sequence[_Tags], inputs: int) -> _Tags:
-    """What passes through a view or an element-wise operator."""
+    """Origin of the result of a view or an element-wise operator."""
     products = [product for tag in tags for product in tag.products]
     return _Tags(
         weight=inputs > 0 and len(tags) == inputs and all(tag.weight for tag in tags),
@@ -195,9 +197,9 @@ def _describe_linear(node: Node, left: Tensor, outputs: Sequence[Tensor]) -> Non
 
 @contextmanager
 def following_modules(mode: CountMode, network: nn.Module) -> Iterator[None]:
-    """File what runs under the module that runs it, by its name in the network.
+    """Attribute operators to the modules that run them, by their names in the network.
 
-    Hooks are torch's global ones, taken off again, so that the network itself has none.
+    Hooks are torch's global ones and are removed afterwards; the network itself gets none.
     """
     names = {id(module): name for name, module in network.named_modules()}
     root = mode.node
@@ -231,8 +233,8 @@ def following_modules(mode: CountMode, network: nn.Module) -> Iterator[None]:
         if result is not None and len(node.shapes) == 1:
             node.shapes = (*node.shapes, tuple(result.shape))
 
-    def left_over() -> None:
-        """Parameters of modules whose `forward` did not run: used by others, or by none."""
+    def add_remaining_parameters() -> None:
+        """Count parameters of modules whose `forward` did not run."""
         for path, module in network.named_modules():
             for parameter in module.parameters(recurse=False):
                 if parameter not in seen:
@@ -247,7 +249,7 @@ def following_modules(mode: CountMode, network: nn.Module) -> Iterator[None]:
     after = hooks.register_module_forward_hook(leave, always_call=True)
     try:
         yield
-        left_over()
+        add_remaining_parameters()
     finally:
         before.remove()
         after.remove()
@@ -269,14 +271,14 @@ def count_module(
     """Count one pass of a network over the given inputs, in evaluation mode.
 
     Args:
-        network: any module, also on the meta device or made `without_memory`; it is not
-            changed in any way.
+        network: any module, also on the meta device or made `without_memory`; it is not changed.
         args: positional inputs; only shapes, types and devices of tensors matter.
-        backward: count the gradients' work too, in training mode.
+        kwargs: inputs by name.
+        backward: count the backward pass as well, in training mode.
         names: names of the positional inputs in the result.
 
     Raises:
-        UserError: where the network fails, with the path of the module that failed.
+        UserError: if the network fails; the message names the module that failed.
     """
     kwargs = dict(kwargs or {})
     mode, fake = as_fake(network)
@@ -291,8 +293,8 @@ def count_module(
     level = log.level
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
-        log.setLevel(logging.CRITICAL)  # it prints a traceback for each wrong input
-        # The fused encoder layer is one operator of many products; its parts can be counted.
+        log.setLevel(logging.CRITICAL)  # it logs a traceback for each invalid input
+        # The fused encoder layer is one operator without a rule; its parts have rules.
         torch.backends.mha.set_fastpath_enabled(False)
         with ExitStack() as stack:
             stack.enter_context(no_warnings())
@@ -309,9 +311,9 @@ def count_module(
         count.uncounted = counter.uncounted
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise UserError(
-            f"{_failed_module(error, fake)}: operator {error.func} gives something that depends on "
-            "the values of its input, so it cannot be counted from shapes; expected a forward "
-            "pass whose shapes and branches follow from the input's shape"
+            f"{_failed_module(error, fake)}: the result of operator {error.func} depends on values "
+            "of its input, so it cannot be counted from shapes; expected a forward pass whose "
+            "shapes and branches depend on input shapes only"
         ) from error
     except UserError:
         raise
@@ -330,7 +332,7 @@ def count_module(
 
 @contextmanager
 def _in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
-    """Training or evaluation mode for a while; then each module's own again."""
+    """Set training or evaluation mode, and restore the mode of each module afterwards."""
     before = {module: module.training for module in network.modules()}
     network.train(training)
     try:
@@ -347,12 +349,12 @@ def _positions(n: int) -> list[str]:
 def _differentiate(out: Any) -> None:
     results = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad]
     if not results:
-        raise UserError("the network's output does not depend on anything that can be trained")
+        raise UserError("the output of the network does not depend on any trainable parameter")
     torch.autograd.backward(results, [torch.ones_like(t) for t in results])
 
 
 def _failed_module(error: BaseException, network: nn.Module) -> str:
-    """The path of the innermost module that the error came through."""
+    """Path of the innermost module in the traceback of an error."""
     names = {id(module): name for name, module in network.named_modules()}
     found = ""
     trace = error.__traceback__

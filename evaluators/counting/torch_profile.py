@@ -1,8 +1,8 @@
-"""Where a network's time goes, module by module: torch's profiler joined with the counts.
+"""Measures the time of a network by module: torch's profiler joined with the counts.
 
-Runs the network for real. The wall time of whole passes is measured without the profiler, whose own
-cost would distort small operators; the profiler only says how it divides among modules. Does not
-know devices or how to print.
+The wall time of whole passes is measured without the profiler, whose overhead distorts small
+operators; the profiler gives the shares of modules only. Knows networks that run. Does not know
+datasheets of devices, nor how to print.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from evaluators.counting.torch_counter import count_module
 from search_spaces.errors import UserError
 
 PREFIX = "module:"
+"""Beginning of the names of ranges in a trace."""
+
 WARM_UP = 2
+"""Untimed passes before the timed ones."""
+
 TRACED = 3
 """Passes under the profiler."""
 
@@ -40,17 +44,22 @@ def profile_module(
     repeats: int = 10,
     names: Sequence[str] = (),
 ) -> Count:
-    """Count a network and measure it on the device where it is.
+    """Count a network and measure it on its device.
 
-    The tree's nodes get `forward_seconds` (evaluation mode, no gradients) and, with `backward`,
-    `backward_seconds` (training mode; the gradients alone), medians of `repeats` passes in seconds.
+    Nodes of the tree get `forward_seconds` (evaluation mode, no gradients) and, with `backward`,
+    `backward_seconds` (training mode, the backward pass alone): medians of `repeats` passes in
+    seconds.
 
     Args:
-        network: on a real device; it is not changed (a copy runs).
-        args: positional inputs, real tensors on the network's device.
+        network: on a real device; it is not changed, since a copy runs.
+        args: positional inputs, tensors on the device of the network.
+        kwargs: inputs by name.
+        backward: measure the backward pass as well.
+        repeats: number of timed passes.
+        names: names of the positional inputs in the result.
 
     Raises:
-        UserError: where the network fails.
+        UserError: if the network fails.
     """
     kwargs = dict(kwargs or {})
     count = count_module(network, args, kwargs, names=names)
@@ -61,7 +70,7 @@ def profile_module(
         with torch.no_grad():
             seconds = _median_seconds(lambda: running(*args, **kwargs), device, repeats)
             times, operators = _traced(running, args, kwargs, device, backward=False)
-        give(count.root, _scaled(times[0], seconds), "forward_seconds")
+        add_times(count.root, _scaled(times[0], seconds), "forward_seconds")
         for name, uncounted in count.uncounted.items():
             uncounted.share_of_time = operators.get(name, 0.0)
         if backward:
@@ -69,13 +78,13 @@ def profile_module(
             both = _median_seconds(lambda: _step(running, args, kwargs), device, repeats)
             forward = _median_seconds(lambda: running(*args, **kwargs), device, repeats)
             times, _ = _traced(running, args, kwargs, device, backward=True)
-            give(count.root, _scaled(times[1], max(0.0, both - forward)), "backward_seconds")
+            add_times(count.root, _scaled(times[1], max(0.0, both - forward)), "backward_seconds")
     except UserError:
         raise
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
-            f"{type(network).__name__} counts but does not run: {type(error).__name__}: {first}"
+            f"{type(network).__name__} can be counted but not run: {type(error).__name__}: {first}"
         ) from error
     return count
 
@@ -85,7 +94,7 @@ def _step(network: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     results = [t for t in tree_leaves(network(*args, **kwargs)) if isinstance(t, Tensor)]
     results = [t for t in results if t.requires_grad]
     if not results:
-        raise UserError("its output does not depend on anything that can be trained")
+        raise UserError("the output of the network does not depend on any trainable parameter")
     torch.autograd.backward(results, [torch.ones_like(t) for t in results])
 
 
@@ -107,7 +116,7 @@ def _wait(device: torch.device) -> None:
 
 
 Times = dict[tuple[str, ...], float]
-"""Seconds of traced time by the call path of the module."""
+"""Seconds in a trace by the call path of the module."""
 
 
 def _traced(
@@ -135,8 +144,15 @@ def _traced(
 def attributed(
     events: Sequence[FunctionEvent], *, cuda: bool = False
 ) -> tuple[tuple[Times, Times], dict[str, float]]:
-    """Divide the traced time among modules: forward by the range an operator ran in, backward by
-    the forward operator whose gradient it computes (torch numbers them alike)."""
+    """Attribute the time of a trace to modules.
+
+    Forward operators belong to the range in which they ran, backward operators to the forward
+    operator whose gradient they compute, which has the same sequence number.
+
+    Returns:
+        Seconds of the forward and backward pass by module, and shares of the forward pass by
+        operator.
+    """
     forward: dict[tuple[str, ...], float] = {}
     backward: dict[tuple[str, ...], float] = {}
     operators: dict[str, float] = {}
@@ -144,7 +160,7 @@ def attributed(
     paths: dict[int, tuple[tuple[str, ...] | None, int]] = {}
 
     def place(event: FunctionEvent) -> tuple[tuple[str, ...] | None, int]:
-        """The module range around an event, and the number of the gradient it belongs to."""
+        """Module range around an event, and the sequence number of its gradient, or -1."""
         known = paths.get(event.id)
         if known is None:
             parent = event.cpu_parent
@@ -159,7 +175,7 @@ def attributed(
     for event in events:
         path, gradient = place(event)
         if path is not None and gradient < 0 and event.sequence_nr >= 0:
-            # The last operator with a number is the one that recorded the gradient.
+            # The last operator with a sequence number is the one that recorded the gradient.
             module_of[event.sequence_nr] = path
     for event in events:
         path, gradient = place(event)
@@ -167,8 +183,8 @@ def attributed(
         if event.name.startswith(PREFIX) and cuda:
             continue
         if gradient >= 0:
-            home = module_of.get(gradient, ())
-            backward[home] = backward.get(home, 0.0) + own
+            module = module_of.get(gradient, ())
+            backward[module] = backward.get(module, 0.0) + own
         elif path is not None:
             forward[path] = forward.get(path, 0.0) + own
             if not event.name.startswith(PREFIX):
@@ -183,17 +199,17 @@ def _seconds(microseconds: Times) -> Times:
 
 
 def _scaled(times: Times, seconds: float) -> Times:
-    """The same division of another whole."""
+    """The same shares of another total."""
     factor = seconds / (sum(times.values()) or 1.0)
     return {path: value * factor for path, value in times.items()}
 
 
 @contextmanager
 def ranges(network: nn.Module, *, running: bool = False) -> Iterator[None]:
-    """Mark in the trace which module runs, as `module:` and its call path joined by `/`.
+    """Mark running modules in a trace, as `module:` and the call path joined by `/`.
 
     Args:
-        running: the network's own pass has begun already (this is called from one of its hooks).
+        running: whether the pass of the network has begun, as within its hooks.
     """
     names = {id(module): name for name, module in network.named_modules()}
     stack: list[tuple[str, tuple[str, ...], Any]] = []
@@ -229,11 +245,11 @@ def _mark(path: tuple[str, ...]) -> Any:
     return mark
 
 
-def give(root: Node, times: Times, attribute: str, part: float = 1.0) -> None:
+def add_times(root: Node, times: Times, attribute: str, part: float = 1.0) -> None:
     """Write times by call path into a tree.
 
     Args:
-        part: how much of each node's value is new; the rest stays from before.
+        part: weight of the new values in the mean with the previous ones.
     """
     for _, node in root.walk():
         setattr(node, attribute, (getattr(node, attribute) or 0.0) * (1 - part))

@@ -1,6 +1,6 @@
-"""Networks without memory: torch's fake tensors, which have shapes and types and no values.
+"""Makes and copies networks without memory: on torch's fake tensors, which have no values.
 
-Knows how to make and copy networks so. Does not know what is counted on them.
+Knows fake tensors. Does not know what is counted on them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from search_spaces.errors import UserError
 
 
 class _ZeroForValues(TorchDispatchMode):
-    """Answers 0 where a value is asked for: loops that draw initial weights again then end."""
+    """Returns 0 for values of fake tensors, so that loops that redraw initial weights terminate."""
 
     def __torch_dispatch__(
         self,
@@ -29,7 +29,7 @@ class _ZeroForValues(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run the operator, or make up the value."""
+        """Run an operator, or return 0 for a value."""
         if func is torch.ops.aten._local_scalar_dense.default:
             return 0.0 if args[0].is_floating_point() else 0
         return func(*args, **(kwargs or {}))
@@ -37,7 +37,7 @@ class _ZeroForValues(TorchDispatchMode):
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Be quiet about fake tensors, which the user never made."""
+    """Suppress warnings about fake tensors, which users did not create."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -45,9 +45,9 @@ def no_warnings() -> Iterator[None]:
 
 @contextmanager
 def without_memory() -> Iterator[None]:
-    """Inside, tensors have shapes and no memory: networks of any size are made in seconds.
+    """Context in which tensors have shapes but no memory: networks of any size are made in seconds.
 
-    A network made here is for `count_module`; it cannot run.
+    A network made in it is for `count_module` only; it cannot run.
     """
     with ExitStack() as stack:
         stack.enter_context(no_warnings())
@@ -57,7 +57,11 @@ def without_memory() -> Iterator[None]:
 
 
 def as_fake(network: nn.Module) -> tuple[FakeTensorMode, nn.Module]:
-    """A copy of the network whose tensors have no memory, and the mode they belong to."""
+    """A copy of a network on fake tensors, and their mode.
+
+    Raises:
+        UserError: for a network that cannot be copied.
+    """
     tensors = [*network.parameters(), *network.buffers()]
     for tensor in tensors:
         existing = getattr(tensor, "fake_mode", None)
@@ -75,7 +79,7 @@ def as_fake(network: nn.Module) -> tuple[FakeTensorMode, nn.Module]:
 
 
 def faker(mode: FakeTensorMode, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """What gives a tensor's shape and type to a tensor without memory, on `device`."""
+    """A function that makes fake tensors of the shape and type of tensors, on `device`."""
 
     def fake(tensor: Tensor) -> Tensor:
         if getattr(tensor, "fake_mode", None) is mode:

@@ -1,0 +1,1 @@
+"""Data sets of images, text and sentences: files, batches, augmentation and scoring."""

@@ -1,7 +1,7 @@
-"""Batched tensor work on images: normalising, resizing, augmenting. No loop over images.
+"""Normalises, resizes, augments and mixes batches of images, without a loop over images.
 
-All randomness comes from the caller's generator, on the CPU, so that a batch depends on its seed
-alone, whatever the device.
+All randomness comes from the caller's generator on the CPU, so a batch depends on its seed alone,
+whatever the device. Knows tensors of pixels. Does not know data sets.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from torch.nn import functional as F
 
 from search_spaces.errors import unknown
 
-NAMES = ("crop", "flip", "mixup", "cutmix")
+AUGMENTATIONS = ("crop", "flip", "mixup", "cutmix")
+"""Names that `Augmentation.from_names` accepts."""
+
 MIXUP_ALPHA = 0.2
 CUTMIX_ALPHA = 1.0
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Mean and standard deviation a channel, of pixels scaled to 0..1."""
+    """Mean and standard deviation per channel, of pixels scaled to 0..1."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -30,9 +32,10 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images: random shifts, horizontal flips, and mixing.
+    """Augmentation of training images: random shifts, horizontal flips, and mixing.
 
-    Mix-up and CutMix have their alphas (0: off); with both, each batch is mixed in one way.
+    `mixup` and `cutmix` are the alphas of their beta distributions (0: off); with both, one of the
+    two is drawn for each batch.
     """
 
     crop: bool = False
@@ -42,15 +45,15 @@ class Augmentation:
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Augmentation:
-        """From names such as `("crop", "flip")`.
+        """Make an augmentation from names such as `("crop", "flip")`.
 
         Raises:
             UserError: for an unknown name.
         """
         given = set(names)
         for name in given:
-            if name not in NAMES:
-                raise unknown("augmentation", name, NAMES)
+            if name not in AUGMENTATIONS:
+                raise unknown("augmentation", name, AUGMENTATIONS)
         return cls(
             "crop" in given,
             "flip" in given,
@@ -60,12 +63,12 @@ class Augmentation:
 
     @property
     def mixes(self) -> bool:
-        """Whether images of a batch are mixed, so that targets are probabilities."""
+        """Whether images of a batch are mixed, so targets are probabilities."""
         return self.mixup > 0 or self.cutmix > 0
 
 
 def prepare(images: Tensor, normalisation: Normalisation, size: int) -> Tensor:
-    """Turn images into a network's input.
+    """Convert images to inputs of a network.
 
     Args:
         images: `(n, channels, height, width)` uint8.
@@ -82,7 +85,7 @@ def prepare(images: Tensor, normalisation: Normalisation, size: int) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Bilinear to `(n, channels, size, size)`, antialiased when it shrinks; the same if it fits."""
+    """Resize to `(n, channels, size, size)`, bilinear, antialiased when shrinking."""
     if images.shape[-2:] == (size, size):
         return images
     shrinks = size < max(images.shape[-2:])
@@ -91,10 +94,11 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Shift by up to an eighth of the size (zero-padded) and flip, each image its own way.
+    """Shift by up to an eighth of the size (zero-padded) and flip, independently for each image.
 
     Args:
-        images: `(n, channels, height, width)` of any type; not changed.
+        images: `(n, channels, height, width)` of any type; not modified.
+        generator: on the CPU.
     """
     n, _, height, width = images.shape
     if augmentation.crop:
@@ -118,10 +122,11 @@ def mix(
     augmentation: Augmentation,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Mix each image and label with another of the batch, as the augmentation says.
+    """Mix each image and label with another of the batch.
 
-    Mix-up adds them (Zhang et al., "mixup", 2018, equation 1), CutMix puts a rectangle of one into
-    the other and mixes labels by its area (Yun et al., "CutMix", 2019, equations 1-2).
+    Mix-up interpolates images and labels (Zhang et al., "mixup", 2018, equation 1); CutMix pastes a
+    rectangle of one image into the other and mixes labels by its area (Yun et al., "CutMix", 2019,
+    equations 1-2).
 
     Args:
         images: `(n, channels, height, width)` float; labels: `(n,)` int64.
@@ -150,12 +155,12 @@ def mix(
 
 
 def _beta(alpha: float, generator: torch.Generator) -> float:
-    """A draw of Beta(alpha, alpha): torch draws gammas from a generator, whose ratio it is."""
+    """A draw of Beta(alpha, alpha), as the ratio of gammas, which torch draws from a generator."""
     gammas = torch._standard_gamma(torch.full((2,), alpha), generator=generator)
     return float(gammas[0] / gammas.sum().clamp_min(1e-12))
 
 
 def _span(centre: float, share: float, size: int) -> tuple[int, int]:
-    """Begin and end of a share of `size` pixels around a centre, cut off at the borders."""
+    """Begin and end of a share of `size` pixels around a centre, clipped at the borders."""
     half = share * size / 2
     return max(0, round(centre * size - half)), min(size, round(centre * size + half))

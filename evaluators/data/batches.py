@@ -1,19 +1,16 @@
-"""Which samples form which training batch, and what a network is given of them.
+"""Training batches: the protocol of samples to train on, and the order in which they are drawn.
 
-All of it is a function of the seed and the step alone.
+The samples of a batch are a function of seed and step alone. Knows indices. Does not know samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 class Batches(Protocol):
@@ -21,34 +18,34 @@ class Batches(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What a checkpoint must agree with to belong to a training on these samples."""
+        """Identifies the samples: a checkpoint resumes only a training with equal identity."""
         ...
 
     def __len__(self) -> int:
-        """How many samples an epoch has."""
+        """Number of samples per epoch."""
         ...
 
     def draw(
         self, indices: Tensor, generator: torch.Generator, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of the samples with these indices, on the device.
+        """Inputs and targets of the samples with `indices`, on `device`.
 
-        All randomness comes from the generator, which is on the CPU.
+        All randomness comes from `generator`, which is on the CPU.
         """
         ...
 
 
 @lru_cache(maxsize=2)
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The order of `n` images in an epoch: `(n,)` int64, each once."""
+    """The order of `n` samples in an epoch: a permutation `(n,)` int64."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     return torch.randperm(n, generator=generator)
 
 
 def training_batch(n: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """Indices `(batch,)` of the images of a step's batch.
+    """Indices `(batch,)` of the samples of the batch of a step.
 
-    An epoch has `n // batch_size` whole batches; data smaller than a batch is one batch.
+    An epoch has `n // batch_size` whole batches; data smaller than a batch are one batch.
     """
     batches = max(1, n // batch_size)
     epoch, batch = divmod(step, batches)

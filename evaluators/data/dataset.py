@@ -1,9 +1,9 @@
-"""What a search is for: samples in three parts that never overlap, and how a network is judged.
+"""The protocol of data sets: samples in three disjoint parts, and the metric of a network on them.
 
-One protocol over images (`data.py`), text (`text.py`) and labelled sentences (`sentences.py`), so
-that nothing which trains, scores, counts or exports asks what the samples are. Training samples
-train, validation samples score candidates during the search, test samples judge the winner and are
-seen by nothing else.
+It is implemented by images (`images.py`), text (`text.py`) and labelled sentences (`sentences.py`),
+so that training, scoring, counting and export do not depend on the kind of samples. Training
+samples are for training, validation samples for scoring candidates during the search, and test
+samples for the winner only. Does not know files.
 """
 
 from __future__ import annotations
@@ -22,96 +22,95 @@ from search_spaces.ops import Shape
 from search_spaces.space import SearchSpace
 
 Part = Literal["train", "validation", "test", "searched"]
-"""`searched` is training and validation together: all that a search may see."""
-
+"""`searched` is training and validation together, all that a search may use."""
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
 class Data(Protocol):
-    """A data set in parts, with what a network must know of it."""
+    """A data set in parts."""
 
     @property
     def name(self) -> str:
-        """As it was asked for."""
+        """Name or path that the data were loaded by."""
         ...
 
     @property
     def metric(self) -> str:
-        """What a network is judged by: `accuracy`, of which more is better, or `loss`."""
+        """Name of the metric of a network on these data: `accuracy` or `loss`."""
         ...
 
     @property
     def worst(self) -> float:
-        """The metric of a network that knows nothing."""
+        """Value of the metric of a network that guesses."""
         ...
 
     @property
     def unit(self) -> str:
-        """What `extent` counts, in plural: `images`, `tokens`, `sentences`."""
+        """Unit of `extent`, in plural: `images`, `tokens`, `sentences`."""
         ...
 
     @property
     def samples(self) -> str:
-        """What a training batch is of, in plural: `images`, `windows of 256 tokens`, ..."""
+        """Elements of a training batch, in plural: `images`, `windows of 256 tokens`, ..."""
         ...
 
     @property
     def augmentation(self) -> tuple[str, ...]:
-        """Names of the augmentations that suit the samples."""
+        """Names of the augmentations applied by default."""
         ...
 
     @property
     def label_smoothing(self) -> float:
-        """What suits the metric: none where it is the loss itself."""
+        """Label smoothing in training by default: 0 if the metric is the loss itself."""
         ...
 
     @property
     def space_options(self) -> Mapping[str, int]:
-        """What a space must be built with, as arguments of `search_spaces.catalogue.load_space`."""
+        """Arguments of `search_spaces.catalogue.load_space` that the data determine."""
         ...
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """What someone who uses a trained network must know of its inputs and outputs, as JSON."""
+        """Description of inputs and outputs for users of a trained network, as JSON."""
         ...
 
     @property
     def files(self) -> Mapping[str, str]:
-        """Text files that the use of a trained network takes, by name."""
+        """Contents of text files that users of a trained network need, by file name."""
         ...
 
     def extent(self, part: Part) -> int:
-        """How much there is of a part."""
+        """Size of a part, in `unit`."""
         ...
 
     def for_space(self, space: SearchSpace) -> Self:
-        """The same data as networks of a space take them.
+        """The same data, prepared for the networks of a space.
 
         Raises:
-            UserError: if they cannot.
+            UserError: if the space does not accept such data.
         """
         ...
 
     def only(self, *parts: Part) -> Self:
-        """The same data with all other parts empty: for workers, which see no test samples."""
+        """The same data with all other parts empty; workers get no test samples."""
         ...
 
     def batches(self, part: Part = "train", augmentation: Augmentation | None = None) -> Batches:
-        """Samples to train on; with the data's own augmentation by default."""
+        """Samples of a part to train on; with the default augmentation if none is given."""
         ...
 
     def score(self, network: nn.Module, part: Part, shape: Shape) -> dict[str, float]:
         """The metric of a network on a part, by name.
 
         Args:
-            network: on any device, in any mode, which it is left in.
-            shape: of one sample as the network takes it, `space.input_shape(arch)`.
+            network: on any device and in any mode; its mode is restored.
+            shape: input shape of one sample, `space.input_shape(arch)`.
         """
         ...
 
     def labelled(self, part: Part) -> tuple[Tensor, Tensor]:
-        """The samples of a part, as `inputs` takes them, and their labels `(n,)`.
+        """The samples of a part, for `inputs`, and their labels `(n,)`.
 
         Raises:
             UserError: for data whose samples have no labels.
@@ -119,11 +118,11 @@ class Data(Protocol):
         ...
 
     def calibration(self, count: int, seed: int, part: Part = "train") -> Tensor:
-        """At most so many samples of a part, drawn at random, as the data keep them."""
+        """At most `count` random samples of a part, for `inputs`."""
         ...
 
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
-        """Samples that `calibration` gave as a network's inputs of that shape, in batches."""
+        """Samples of `calibration` or `labelled` as inputs of `shape`, in batches on `device`."""
         ...
 
 
@@ -131,7 +130,7 @@ Parted = TypeVar("Parted", bound=Any)
 
 
 def only(data: Parted, parts: Iterable[Part]) -> Parted:
-    """Data that are a dataclass with a field for each part, with all other parts empty."""
+    """A copy of `data`, a dataclass with a field per part, with all other parts empty."""
     kept = {"train", "validation"} if "searched" in parts else set(parts)
     empty: Parted = replace(
         data, **{name: getattr(data, name)[:0] for name in PARTS if name not in kept}
@@ -139,6 +138,6 @@ def only(data: Parted, parts: Iterable[Part]) -> Parted:
     return empty
 
 
-def drawn(n: int, count: int, seed: int) -> Tensor:
-    """Indices of at most `count` of `n` samples, each once, in random order: `(count,)` int64."""
+def sample_indices(n: int, count: int, seed: int) -> Tensor:
+    """At most `count` distinct random indices below `n`, in random order: `(count,)` int64."""
     return torch.from_numpy(np.random.default_rng(seed).choice(n, min(count, n), replace=False))

@@ -1,4 +1,4 @@
-"""Parts of a data set that it does not bring itself: held out of its training samples, by class.
+"""Holds out validation and test parts from the training samples of a data set, by class.
 
 Knows labels. Does not know what is labelled.
 """
@@ -14,17 +14,23 @@ from torch import Tensor
 
 from search_spaces.errors import UserError
 
+HELD_OUT = 0.1
+"""Share of all samples held out for each part that a data set lacks."""
+
+SPLIT_SEED = 0
+"""Default seed of that split, independent of a run's, so that runs are scored on equal samples."""
+
 
 class Labelled(Protocol):
-    """Samples with labels `(n,)` int64, of which some can be taken by their indices."""
+    """Samples with labels `(n,)` int64 that can be indexed."""
 
     @property
     def labels(self) -> Tensor:
-        """Which class each sample is of."""
+        """Index of the class of each sample."""
         ...
 
     def __getitem__(self, indices: Tensor) -> Self:
-        """The samples with these indices."""
+        """The samples with `indices`."""
         ...
 
 
@@ -39,9 +45,9 @@ def held_out(
     seed: int,
     what: str = "images",
 ) -> dict[str, Samples]:
-    """Hold out the parts that are missing, a `share` of all samples each, by class.
+    """Hold out each missing part as a `share` of all samples, stratified by class.
 
-    `name`, `classes` and `what` are for the error's text.
+    `name`, `classes` and `what` are for the message of the error.
 
     Raises:
         UserError: if a class has too few samples to be in every part.
@@ -51,7 +57,7 @@ def held_out(
             continue
         train = parts["train"]
         keep, held = stratified(train.labels.numpy(), share, seed, name, classes, what)
-        # The share is of all samples, whichever part is taken out first.
+        # Both shares are of all samples, also of those held out first.
         if missing == "test":
             share = share / (1 - share)
         parts = {
@@ -70,7 +76,7 @@ def stratified(
     classes: tuple[str, ...] = (),
     what: str = "images",
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split indices of `(n,)` labels into the rest and a `share` of each class, both sorted.
+    """Split the indices of labels `(n,)` into a rest and a `share` of each class, both sorted.
 
     Raises:
         UserError: if a class has too few samples to be in every part.
@@ -85,7 +91,7 @@ def stratified(
             title = classes[label] if classes else label
             raise UserError(
                 f"{name}: class '{title}' has too few {what} to hold some out for validation and "
-                "test; expected at least 3 a class"
+                "test: expected at least 3 per class"
             )
         held.append(members[:count])
         rest.append(members[count:])

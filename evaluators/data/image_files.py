@@ -1,13 +1,13 @@
-"""Reading labelled images with Hugging Face `datasets`: from the hub, parquet, or folders.
+"""Loads labelled images with Hugging Face `datasets`: from the hub, Parquet files, or folders.
 
-Knows files and columns. Does not know how images are divided into parts beyond what the files
-themselves say (`train*`, `validation*`, `test*`).
+Knows files, columns and the parts that files name (`train*`, `validation*`, `test*`); missing parts
+are held out (`held_out.py`). Does not know how images are augmented, batched and scored
+(`images.py`).
 """
 
 from __future__ import annotations
 
 import io
-import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +21,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evaluators.data.held_out import held_out
+from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out
 from evaluators.data.images import ImageData, Split
 from evaluators.data.table_files import (
     by_part,
     column_of,
     from_hub,
+    in_order,
+    is_hub_name,
     label_column,
     label_titles,
     label_values,
@@ -38,38 +40,96 @@ from search_spaces.errors import UserError, unknown
 Parts = tuple[dict[str, Split], tuple[str, ...]]
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixels")
-LARGEST_DEFAULT_SIZE = 224
 GREY_MODES = ("L", "1")
+"""Modes of Pillow with one channel of at most 8 bits."""
+
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
+
+MAX_DEFAULT_SIZE = 224
+"""Largest size to resize to, in pixels, if none is given."""
+
+HUB_NAMES = {
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "mnist": "ylecun/mnist",
+    "fashion-mnist": "zalando-datasets/fashion_mnist",
+}
+"""Data sets known by name, with their `owner/name` on the Hugging Face hub."""
+
+IMAGE_SETS = ("digits", *HUB_NAMES)
+"""Data sets known by name."""
+
+UNFLIPPED = ("digits", "mnist", HUB_NAMES["mnist"])
+"""Data sets whose mirrored images are not of the same class."""
+
+DIGITS_HELD_OUT = 0.2
+"""Share of the few digits held out for each part."""
+
+
+def load_data(
+    name: str, *, image_size: int | None = None, split_seed: int = SPLIT_SEED
+) -> ImageData:
+    """Load images by name or from a path.
+
+    Args:
+        name: `digits` (of scikit-learn, nothing to fetch), a name of `HUB_NAMES` or any
+            `owner/name` of the Hugging Face hub, a Parquet file, a folder of Parquet files, or a
+            folder of images with one folder per class (also below `train/`, `validation/`,
+            `test/`).
+        image_size: height and width to resize to, in pixels; by default the most common size of
+            the images, at most `MAX_DEFAULT_SIZE`.
+        split_seed: seed of the parts that the data set lacks.
+
+    Raises:
+        UserError: for an unknown name, or files that are not images with labels.
+    """
+    path = Path(name)
+    if name == "digits":
+        parts, classes = _digits(), tuple(str(digit) for digit in range(10))
+    elif path.exists():
+        parts, classes = read_path(path, image_size)
+    elif name in HUB_NAMES or is_hub_name(name):
+        parts, classes = read_hub(HUB_NAMES.get(name, name), image_size)
+    elif "/" in name or "." in name:
+        raise UserError(f"no data at '{name}': expected a parquet file or a folder, or a name")
+    else:
+        raise unknown("data", name, IMAGE_SETS)
+    share = DIGITS_HELD_OUT if name == "digits" else HELD_OUT
+    parts = held_out(parts, name, classes, share, split_seed)
+    mean, std = _statistics(parts["train"].images)
+    augmentation = ("crop",) if name in UNFLIPPED else ("crop", "flip")
+    return ImageData(
+        name, parts["train"], parts["validation"], parts["test"], classes, mean, std, augmentation
+    )
 
 
 def read_hub(name: str, image_size: int | None) -> Parts:
     """Load a data set of the Hugging Face hub by its `owner/name`.
 
     Raises:
-        UserError: if it cannot be fetched, or holds no labelled images.
+        UserError: if it cannot be loaded, or has no labelled images.
     """
-    tables = from_hub(name, "a folder of parquet files or of images")
+    tables = from_hub(name, "a folder of Parquet files or of images")
     return _parts(tables, name, image_size)
 
 
 def read_path(path: Path, image_size: int | None) -> Parts:
-    """Load a parquet file, a folder of parquet files, or a folder of images by class.
+    """Load a Parquet file, a folder of Parquet files, or a folder of images by class.
 
     Raises:
-        UserError: if the path holds no labelled images.
+        UserError: if the path has no labelled images.
     """
     import datasets
 
     quiet()
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
     if files and files[0].suffix != ".parquet":
-        raise UserError(f"{path} is not a parquet file or a folder")
+        raise UserError(f"{path} is not a Parquet file or a folder")
     try:
         if files:
             for file in files:
                 if not pq.read_metadata(file).num_rows:
-                    raise UserError(f"{file} has no rows; expected an image and a label in each")
+                    raise UserError(f"{file} has no rows: expected an image and a label in each")
             loaded = {
                 part: datasets.Dataset.from_parquet([str(f) for f in chosen])
                 for part, chosen in by_part(files, path, "images").items()
@@ -77,7 +137,7 @@ def read_path(path: Path, image_size: int | None) -> Parts:
         elif any(f.suffix.lower() in IMAGE_ENDINGS for f in path.rglob("*")):
             loaded = dict(datasets.load_dataset("imagefolder", data_dir=str(path)))
         else:
-            raise UserError(f"{path} holds neither parquet files nor images")
+            raise UserError(f"{path} has neither Parquet files nor images")
     except UserError:
         raise
     except Exception as error:
@@ -87,22 +147,20 @@ def read_path(path: Path, image_size: int | None) -> Parts:
 
 
 def _parts(loaded: dict[str, Any], name: str, image_size: int | None) -> Parts:
-    if "train" not in loaded:
-        raise UserError(f"{name} has no training part (it has {', '.join(loaded)})")
+    ordered = in_order(loaded, name)
     columns = {part: _columns(table, name) for part, table in loaded.items()}
     named = label_values(loaded, {part: label for part, (_, label) in columns.items()}, name)
     index = {label: i for i, label in enumerate(named)}
     size = image_size
     raw: dict[str, list[Any]] = {}
-    for part in ("train", "validation", "test"):
-        if part in loaded:
-            raw[part] = _encoded(loaded[part], columns[part][0])
+    for part, table in ordered.items():
+        raw[part] = _encoded(table, columns[part][0])
     if not raw["train"]:
-        raise UserError(f"{name} holds no images")
+        raise UserError(f"{name} has no images")
     if size is None:
         some = enumerate(raw["train"][:1000])
         shapes = [_open(value, f"{name}: train", row).size for row, value in some]
-        size = min(LARGEST_DEFAULT_SIZE, min(Counter(shapes).most_common(1)[0][0]))
+        size = min(MAX_DEFAULT_SIZE, min(Counter(shapes).most_common(1)[0][0]))
     decoded = {part: _decode(values, f"{name}: {part}", size) for part, values in raw.items()}
     channels = max(image.shape[2] for images in decoded.values() for image in images)
     parts = {}
@@ -127,7 +185,7 @@ def _columns(table: Any, name: str) -> tuple[str, str]:
 
 
 def _encoded(table: Any, column: str) -> list[Any]:
-    """The column's values as bytes or paths, not decoded one by one by the library."""
+    """Values of a column as bytes or paths, without decoding them one by one."""
     import datasets
 
     if isinstance(table.features[column], datasets.Image):
@@ -149,13 +207,13 @@ def _open(value: Any, name: str, row: int) -> Image.Image:
 
 
 def _decode(values: Sequence[Any], name: str, size: int) -> list[npt.NDArray[np.uint8]]:
-    """Decode to `(size, size, channels)` uint8 each, with 1 channel for a grey image, else 3."""
+    """Decode each to `(size, size, channels)` uint8, with 1 channel if grey, else 3."""
 
     def decode(row: int) -> npt.NDArray[np.uint8]:
         image = _open(values[row], name, row)
         try:
             if image.mode.startswith("I"):
-                # Pillow would clip 16 bits to 8, which is white; keep the upper ones.
+                # Pillow clips 16 bits to 8, which makes most pixels white: keep the upper bits.
                 upper = np.asarray(image).clip(0, 65535) // 256
                 image = Image.fromarray(upper.astype(np.uint8))
             image = image.convert("L" if image.mode in GREY_MODES else "RGB")
@@ -170,70 +228,12 @@ def _decode(values: Sequence[Any], name: str, size: int) -> list[npt.NDArray[np.
 
 
 def _resized(image: Image.Image, size: int) -> Image.Image:
-    """Resize the short side, then crop the centre."""
+    """Resize the short side to `size`, then crop the centre."""
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - size) // 2, (height - size) // 2
     return image.crop((left, top, left + size, top + size))
-
-
-HUB_NAMES = {
-    "cifar10": "uoft-cs/cifar10",
-    "cifar100": "uoft-cs/cifar100",
-    "mnist": "ylecun/mnist",
-    "fashion-mnist": "zalando-datasets/fashion_mnist",
-}
-
-UNFLIPPED = ("digits", "mnist", HUB_NAMES["mnist"])
-"""Data whose mirror images are not of the same class."""
-
-_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(?<!\.parquet)")
-
-KNOWN = ("digits", *HUB_NAMES)
-
-SPLIT_SEED = 0
-
-HELD_OUT = 0.1
-
-DIGITS_HELD_OUT = 0.2
-
-
-def load_data(
-    name: str, *, image_size: int | None = None, split_seed: int = SPLIT_SEED
-) -> ImageData:
-    """Load images by name or from a path.
-
-    Args:
-        name: `digits` (scikit-learn's, nothing to fetch), a name of `HUB_NAMES` or any
-            `owner/name` of the Hugging Face hub, a parquet file, a folder of parquet files, or a
-            folder of images with one folder a class (also below `train/`, `validation/`, `test/`).
-        image_size: size to resize to; the files' own most common size (224 at most) by default.
-        split_seed: decides the parts that the data set does not bring itself.
-
-    Raises:
-        UserError: for an unknown name, or files that are not images with labels.
-    """
-    from evaluators.data import image_files
-
-    path = Path(name)
-    if name == "digits":
-        parts, classes = _digits(), tuple(str(digit) for digit in range(10))
-    elif path.exists():
-        parts, classes = image_files.read_path(path, image_size)
-    elif name in HUB_NAMES or _HUB_NAME.fullmatch(name):
-        parts, classes = image_files.read_hub(HUB_NAMES.get(name, name), image_size)
-    elif "/" in name or "." in name:
-        raise UserError(f"no data at '{name}': expected a parquet file or a folder, or a name")
-    else:
-        raise unknown("data", name, KNOWN)
-    share = DIGITS_HELD_OUT if name == "digits" else HELD_OUT
-    parts = held_out(parts, name, classes, share, split_seed)
-    mean, std = _statistics(parts["train"].images)
-    suits = ("crop",) if name in UNFLIPPED else ("crop", "flip")
-    return ImageData(
-        name, parts["train"], parts["validation"], parts["test"], classes, mean, std, suits
-    )
 
 
 def _digits() -> dict[str, Split]:
@@ -246,7 +246,7 @@ def _digits() -> dict[str, Split]:
 
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a channel, in double precision from integer histograms."""
+    """Mean and standard deviation per channel, in double precision from integer histograms."""
     means, stds = [], []
     scale = torch.arange(256, dtype=torch.float64) / 255
     for channel in range(images.shape[1]):

@@ -1,7 +1,7 @@
-"""Images that a search is for: `evaluators.dataset.Data` of images, judged by accuracy.
+"""Labelled images in memory: `evaluators.data.dataset.Data` of images, with accuracy as metric.
 
-The parts that a data set does not bring follow from a fixed seed of their own, not from the run's,
-so that runs with different seeds are judged on the same images.
+Knows tensors of images, and how they are augmented, batched and scored. Does not know files
+(`image_files.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.data.augmentation import Augmentation, Normalisation, augment, mix, prepare
-from evaluators.data.dataset import Part, drawn, only
-from evaluators.data.scoring import SCORING_BATCH, share_right
+from evaluators.data.dataset import Part, only, sample_indices
+from evaluators.data.scoring import SCORING_BATCH, share_correct
 from search_spaces.errors import UserError
 from search_spaces.ops import Shape
 from search_spaces.space import SearchSpace
@@ -38,10 +38,10 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set in three parts, with what a network must know of it.
+    """Labelled images in three parts.
 
-    `mean` and `std` are per channel on the 0..1 scale, measured on the training part only.
-    `augmentation` has the names of what suits these images.
+    `mean` and `std` are per channel, of pixels scaled to 0..1, measured on the training part only.
+    `augmentation` has the names of the default augmentations.
     """
 
     name: str
@@ -62,7 +62,7 @@ class ImageData:
 
     @property
     def channels(self) -> int:
-        """Channels of an image."""
+        """Number of channels of an image."""
         return int(self.train.images.shape[1])
 
     @property
@@ -86,7 +86,7 @@ class ImageData:
 
     @property
     def description(self) -> dict[str, Any]:
-        """How pixels are normalised, and what the outputs are called."""
+        """Normalisation of pixels, and names of the classes."""
         return {"mean": list(self.mean), "std": list(self.std), "classes": list(self.classes)}
 
     def part(self, name: Part) -> Split:
@@ -104,28 +104,28 @@ class ImageData:
         return len(self.part(part))
 
     def for_space(self, space: SearchSpace) -> ImageData:
-        """As they are.
+        """The same images.
 
         Raises:
-            UserError: if the space does not take images.
+            UserError: if the space is not over images.
         """
         shape = space.input_shape(space.largest)
         if len(shape) != 3:
-            raise UserError(f"space {space.name} takes {shape}, and {self.name} holds images")
+            raise UserError(f"space {space.name} takes inputs {shape}, but {self.name} has images")
         return self
 
     def only(self, *parts: Part) -> ImageData:
-        """The same with no images in all other parts."""
+        """The same with all other parts empty."""
         return only(self, parts)
 
     def batches(
         self, part: Part = "train", augmentation: Augmentation | None = None
     ) -> ImageBatches:
-        """Augmented images at their own size."""
+        """Augmented images of a part."""
         return ImageBatches.of(self, self.part(part), augmentation)
 
     def score(self, network: nn.Module, part: Part, shape: Shape) -> dict[str, float]:
-        """Share of the images that the network labels rightly, as `accuracy`."""
+        """Share of correctly classified images, as `accuracy`."""
         return {"accuracy": accuracy(network, self.part(part), self.normalisation, shape[-1])}
 
     def labelled(self, part: Part) -> tuple[Tensor, Tensor]:
@@ -134,17 +134,17 @@ class ImageData:
         return split.images, split.labels
 
     def calibration(self, count: int, seed: int, part: Part = "train") -> Tensor:
-        """Random images of a part `(n, channels, height, width)` uint8."""
+        """Random images `(n, channels, height, width)` uint8 of a part."""
         images = self.part(part).images
-        return images[drawn(len(images), count, seed)]
+        return images[sample_indices(len(images), count, seed)]
 
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
-        """Normalised images `(batch, *shape)` float32."""
-        return calibration_batches(samples, self.normalisation, shape[-1], device)
+        """Normalised images `(batch, *shape)` float32, in batches."""
+        return input_batches(samples, self.normalisation, shape[-1], device)
 
 
 def subset(split: Split, count: int, seed: int) -> Split:
-    """A random part of `count` images, or all of them if there are fewer."""
+    """A random subset of `count` images, or all if there are fewer."""
     if count >= len(split):
         return split
     chosen = np.random.default_rng(seed).choice(len(split), count, replace=False)
@@ -153,7 +153,7 @@ def subset(split: Split, count: int, seed: int) -> Split:
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Augmented images at the data's own size."""
+    """Augmented images of a split, at the image size of the data."""
 
     data: ImageData
     split: Split
@@ -166,13 +166,13 @@ class ImageBatches:
         split: Split | None = None,
         augmentation: Augmentation | None = None,
     ) -> ImageBatches:
-        """Of the data's training part and with its own augmentation by default."""
-        own = Augmentation.from_names(data.augmentation)
-        return cls(data, split or data.train, augmentation or own)
+        """Batches of a split, by default of the training part, with the default augmentation."""
+        default = Augmentation.from_names(data.augmentation)
+        return cls(data, split or data.train, augmentation or default)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Their number and the data's name."""
+        """Number of images and name of the data."""
         return {"images": len(self), "data": self.data.name}
 
     def __len__(self) -> int:
@@ -181,7 +181,7 @@ class ImageBatches:
     def draw(
         self, indices: Tensor, generator: torch.Generator, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """`(batch, channels, size, size)` float32 and labels, or mixed probabilities."""
+        """Images `(batch, channels, size, size)` float32 and labels, or mixed probabilities."""
         images = augment(self.split.images[indices], self.augmentation, generator)
         inputs = prepare(images.to(device), self.data.normalisation, self.data.image_size)
         targets = self.split.labels[indices].to(device)
@@ -192,19 +192,19 @@ class ImageBatches:
 
 
 def accuracy(network: nn.Module, split: Split, normalisation: Normalisation, size: int) -> float:
-    """Share of the split's images that the network labels rightly.
+    """Share of the images of a split that the network classifies correctly.
 
     Args:
-        size: the height and width that the network takes; images are resized to it.
+        size: input height and width of the network, to which images are resized.
     """
     device = next(network.parameters()).device
-    batches = calibration_batches(split.images, normalisation, size, device)
-    return share_right(network, batches, split.labels)
+    batches = input_batches(split.images, normalisation, size, device)
+    return share_correct(network, batches, split.labels)
 
 
-def calibration_batches(
+def input_batches(
     images: Tensor, normalisation: Normalisation, size: int, device: torch.device
 ) -> Iterable[Tensor]:
-    """Uint8 images `(n, channels, height, width)` as a network's inputs, in batches."""
+    """Inputs of a network from images `(n, channels, height, width)` uint8, in batches."""
     for part in images.split(SCORING_BATCH):
         yield prepare(part.to(device), normalisation, size)

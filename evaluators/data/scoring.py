@@ -1,12 +1,12 @@
-"""One batch for networks of every input shape of a space, and the loss of what they give.
+"""Adapts batches to the input shape of a network, and computes loss and accuracy of its logits.
 
-Images are resized, token sequences cut to their first tokens. Does not know how a batch came about.
+Images are resized, token sequences cut to their first tokens. Knows tensors. Does not know data
+sets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,29 +15,29 @@ from torch.nn import functional as F
 from evaluators.data.augmentation import resize
 from search_spaces.ops import Shape
 
-if TYPE_CHECKING:
-    pass
+SCORING_BATCH = 256
+"""Samples per batch in scoring."""
 
 
-def fitted(inputs: Tensor, shape: Shape) -> Tensor:
-    """A batch as a network of another input shape takes it.
+def fit_to_shape(inputs: Tensor, shape: Shape) -> Tensor:
+    """Adapt a batch to another input shape.
 
     Args:
         inputs: images `(batch, channels, size, size)` or token ids `(batch, tokens)`.
-        shape: of one sample, `(channels, size, size)` or `(tokens,)`; no more tokens than given.
+        shape: of one sample, `(channels, size, size)` or `(tokens,)`, at most as many as given.
     """
     return inputs[:, : shape[0]] if len(shape) == 1 else resize(inputs, shape[-1])
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy in nats, over samples or over all of their tokens.
+    """Mean cross-entropy in nats, over samples or over all their tokens.
 
     Args:
         logits: `(batch, classes)` or `(batch, tokens, vocabulary)`.
-        targets: labels `(batch,)` or probabilities `(batch, classes)`, or those of each token:
-            `(batch, at least tokens)` or `(batch, at least tokens, vocabulary)`. A causal network
-            that is given the first tokens predicts what a longer one does there, so targets
-            beyond them are left out.
+        targets: labels `(batch,)` or probabilities `(batch, classes)`; for tokens, labels
+            `(batch, t)` or probabilities `(batch, t, vocabulary)` with `t` at least `tokens`. A
+            causal network on the first tokens has the same targets there as on all of them, so
+            targets beyond them are left out.
     """
     if logits.dim() == 3:
         targets = targets[:, : logits.shape[1]].flatten(0, 1)
@@ -45,16 +45,13 @@ def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0)
     return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
 
-SCORING_BATCH = 256
-
-
 @torch.no_grad()
-def share_right(network: nn.Module, batches: Iterable[Tensor], labels: Tensor) -> float:
-    """Share of the samples that the network labels rightly; it is left in the mode that it is in.
+def share_correct(network: nn.Module, batches: Iterable[Tensor], labels: Tensor) -> float:
+    """Share of the samples that the network classifies correctly; its mode is restored.
 
     Args:
-        batches: inputs as the network takes them, on its device.
-        labels: of all of them, `(n,)`.
+        batches: inputs of the network, on its device.
+        labels: of all inputs, `(n,)`.
     """
     training = network.training
     network.eval()

@@ -1,6 +1,7 @@
-"""Reading labelled sentences: a file of rows, a folder of them by part, or a data set of the hub.
+"""Reads labelled sentences from files of rows or the hub, and trains a tokenizer on them.
 
-Knows files and columns. Does not know networks (`sentences.py`).
+Knows files, columns and word pieces. Does not know how sentences are batched and scored
+(`sentences.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordPieceTrainer
 
-from evaluators.data.held_out import held_out
+from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out
 from evaluators.data.sentences import SentenceData, Sentences
 from evaluators.data.table_files import (
     TABLE_ENDINGS,
@@ -26,6 +27,7 @@ from evaluators.data.table_files import (
     column_of,
     from_files,
     from_hub,
+    in_order,
     is_hub_name,
     label_column,
     label_titles,
@@ -34,43 +36,45 @@ from evaluators.data.table_files import (
 from evaluators.data.text_files import TEXT_COLUMNS
 from search_spaces.errors import UserError
 
-SPLIT_SEED = 0
-"""Of the parts that the data do not bring; not the run's, as with all data."""
+MAX_VOCABULARY = 8_192
+"""Most word pieces of a tokenizer."""
 
-HELD_OUT = 0.1
-VOCABULARY = 8_192
-"""Word pieces at most."""
-
-LONGEST = 128
-"""Tokens of a sentence at most."""
+MAX_TOKENS = 128
+"""Most tokens of a sentence."""
 
 COVERED = 0.95
-"""Share of the training sentences that are not cut."""
+"""Share of the training sentences that are not truncated."""
 
 NO_LABEL = -1
-"""What the hub's sets write for a test part whose labels are secret."""
+"""Label in test parts on the hub whose labels are secret."""
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+"""Special tokens by id; the first is the padding."""
+
+MIN_PIECE_COUNT = 2
+"""Fewest occurrences of a word piece."""
 
 
 def load_sentences(name: str) -> SentenceData:
     """Load labelled sentences by name or from a path.
 
-    The word pieces are learnt from the training sentences, and so is their length, a multiple of 8
-    up to `LONGEST`; longer ones are cut.
+    Word pieces are learned from the training sentences. Sentences are padded and truncated to one
+    length, a multiple of 8 up to `MAX_TOKENS` that covers the share `COVERED` of them.
 
     Args:
-        name: any `owner/name` of the Hugging Face hub, a parquet, CSV or JSON-lines file, or a
-            folder of them (`train*`, perhaps `validation*` and `test*`), with a column of text and
-            one of labels.
+        name: any `owner/name` of the Hugging Face hub, a Parquet, CSV or JSON-lines file, or a
+            folder of them (`train*`, optionally `validation*` and `test*`), with a column of text
+            and one of labels.
 
     Raises:
-        UserError: for a name that is neither, or rows that are not sentences with labels.
+        UserError: for an unknown name, or rows that are not sentences with labels.
     """
     path = Path(name)
     if path.exists():
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         files = [f for f in files if f.suffix.lower() in TABLE_ENDINGS]
         if not files:
-            raise UserError(f"{path} is no table of sentences: expected {', '.join(TABLE_ENDINGS)}")
+            raise UserError(f"no table of sentences at {path}: expected {', '.join(TABLE_ENDINGS)}")
         tables = from_files(files, path, "sentences")
     elif is_hub_name(name):
         tables = from_hub(name, "a parquet, CSV or JSON-lines file")
@@ -80,13 +84,10 @@ def load_sentences(name: str) -> SentenceData:
 
 
 def _labelled(tables: Tables, name: str) -> Tables:
-    """The parts that have labels, in the order of their use."""
-    if "train" not in tables:
-        raise UserError(f"{name} has no training part (it has {', '.join(tables)})")
-    parts = {part: tables[part] for part in ("train", "validation", "test") if part in tables}
+    """The parts with labels, in the order of their use."""
     return {
         part: table
-        for part, table in parts.items()
+        for part, table in in_order(tables, name).items()
         if part == "train" or set(table.unique(label_column(table, name))) != {NO_LABEL}
     }
 
@@ -96,7 +97,7 @@ def _data(tables: Tables, name: str) -> SentenceData:
     values = label_values(tables, columns, name)
     classes = label_titles(tables["train"], columns["train"], values)
     if len(classes) < 2:
-        raise UserError(f"{name} has one label only, '{classes[0]}': expected two or more")
+        raise UserError(f"{name} has only one label, '{classes[0]}': expected two or more")
     index = {value: i for i, value in enumerate(values)}
     raw = {}
     for part, table in tables.items():
@@ -107,10 +108,10 @@ def _data(tables: Tables, name: str) -> SentenceData:
         labels = torch.tensor([index[value] for value in table[columns[part]]])
         raw[part] = _Texts(np.array(texts, dtype=object), labels)
     raw = held_out(raw, name, classes, HELD_OUT, SPLIT_SEED, "sentences")
-    tokenizer = learnt(raw["train"].texts.tolist(), VOCABULARY)
+    tokenizer = train_tokenizer(raw["train"].texts.tolist(), MAX_VOCABULARY)
     lengths = [len(e.ids) for e in tokenizer.encode_batch(raw["train"].texts.tolist())]
     covering = int(np.quantile(lengths, COVERED, method="higher"))
-    with_length(tokenizer, min(LONGEST, -(-covering // 8) * 8))
+    set_length(tokenizer, min(MAX_TOKENS, -(-covering // 8) * 8))
     parts = {part: _encoded(tokenizer, texts) for part, texts in raw.items()}
     return SentenceData(
         name,
@@ -124,7 +125,7 @@ def _data(tables: Tables, name: str) -> SentenceData:
 
 
 class _Texts:
-    """Sentences before they are tokens, with labels `(n,)`."""
+    """Untokenised sentences with labels `(n,)`."""
 
     def __init__(self, texts: Any, labels: torch.Tensor) -> None:
         self.texts = texts
@@ -139,32 +140,25 @@ def _encoded(tokenizer: Any, texts: _Texts) -> Sentences:
     return Sentences(torch.tensor(ids, dtype=torch.int32), texts.labels)
 
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-"""Of which the first is what sentences are filled up with, id 0."""
+def train_tokenizer(sentences: Sequence[str], size: int) -> Tokenizer:
+    """Train a WordPiece tokenizer of about `size` pieces at most, with all characters among them.
 
-LEAST_COUNT = 2
-"""How often a piece must be there to be one."""
-
-
-def learnt(sentences: Sequence[str], size: int) -> Tokenizer:
-    """A tokenizer of at most about `size` pieces, and all characters that there are.
-
-    The trainer numbers the pieces that go on within a word in the order of a hash map, another one
-    in each process, and takes lower numbers first where pairs are as frequent. So they are numbered
-    before: named as special ones, which they are no longer in what is returned.
+    The trainer numbers characters within words in the order of a hash map, which differs between
+    processes, and breaks ties of equally frequent pairs by these numbers. For determinism they are
+    numbered beforehand, as special tokens of the trainer; in the result they are ordinary pieces.
     """
-    learning = _tokenizer(WordPiece(unk_token="[UNK]"))
+    untrained = _tokenizer(WordPiece(unk_token="[UNK]"))
     normalizer = BertNormalizer()
     characters = sorted({c for s in sentences for c in normalizer.normalize_str(s)} - {" "})
     trainer = WordPieceTrainer(
         vocab_size=size,
-        min_frequency=LEAST_COUNT,
-        special_tokens=[*SPECIAL, *(f"##{character}" for character in characters)],
+        min_frequency=MIN_PIECE_COUNT,
+        special_tokens=[*SPECIAL_TOKENS, *(f"##{character}" for character in characters)],
         show_progress=False,
     )
-    learning.train_from_iterator(sentences, trainer)
-    tokenizer = _tokenizer(WordPiece(learning.get_vocab(), unk_token="[UNK]"))
-    begin, end = (SPECIAL.index(token) for token in ("[CLS]", "[SEP]"))
+    untrained.train_from_iterator(sentences, trainer)
+    tokenizer = _tokenizer(WordPiece(untrained.get_vocab(), unk_token="[UNK]"))
+    begin, end = (SPECIAL_TOKENS.index(token) for token in ("[CLS]", "[SEP]"))
     tokenizer.post_processor = BertProcessing(("[SEP]", end), ("[CLS]", begin))
     return tokenizer
 
@@ -176,8 +170,8 @@ def _tokenizer(model: WordPiece) -> Tokenizer:
     return tokenizer
 
 
-def with_length(tokenizer: Tokenizer, tokens: int) -> Tokenizer:
-    """The tokenizer, in place, so that it fills up or cuts every sentence to so many tokens."""
+def set_length(tokenizer: Tokenizer, tokens: int) -> Tokenizer:
+    """Make a tokenizer pad and truncate every sentence to `tokens` tokens; in place."""
     tokenizer.enable_padding(length=tokens, pad_id=0, pad_token="[PAD]")
     tokenizer.enable_truncation(tokens)
     return tokenizer

@@ -1,8 +1,7 @@
-"""Sentences with labels: `evaluators.dataset.Data` of padded token ids, judged by accuracy.
+"""Labelled sentences: `evaluators.data.dataset.Data` of token ids, with accuracy as metric.
 
-Each sentence is `[CLS] pieces [SEP]`, filled up with padding, which attention does not see, to one
-length. Knows token ids. Does not know how words become pieces (`word_pieces.py`), nor files
-(`sentence_files.py`).
+Each sentence is `[CLS] pieces [SEP]`, padded to one length; attention ignores padding. Knows token
+ids. Does not know how sentences become ids, nor files (`sentence_files.py`).
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.data.augmentation import Augmentation
-from evaluators.data.dataset import Part, drawn, only
-from evaluators.data.scoring import SCORING_BATCH, share_right
+from evaluators.data.dataset import Part, only, sample_indices
+from evaluators.data.scoring import SCORING_BATCH, share_correct
 from evaluators.data.text import check_vocabulary
 from search_spaces.errors import UserError
 from search_spaces.ops import Shape
 from search_spaces.space import SearchSpace
 
 PADDING = 0
-"""The token id that fills sentences up."""
+"""Token id of padding."""
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Token ids `(n, sequence)` int32, filled up with `PADDING`, and labels `(n,)` int64."""
+    """Token ids `(n, sequence)` int32, padded with `PADDING`, and labels `(n,)` int64."""
 
     ids: Tensor
     labels: Tensor
@@ -42,7 +41,7 @@ class Sentences:
 
 @dataclass(frozen=True)
 class SentenceData:
-    """Labelled sentences in three parts; `tokenizer` is JSON of Hugging Face's `tokenizers`."""
+    """Labelled sentences in three parts; `tokenizer` is the JSON of a Hugging Face tokenizer."""
 
     name: str
     train: Sentences
@@ -61,12 +60,12 @@ class SentenceData:
 
     @property
     def sequence(self) -> int:
-        """Tokens of a sentence, padding among them."""
+        """Number of tokens of a sentence, including padding."""
         return int(self.train.ids.shape[1])
 
     @property
     def space_options(self) -> Mapping[str, int]:
-        """Tokens of a sentence, the number of their ids, of classes, and the padding."""
+        """Sequence length, size of the vocabulary, number of classes, and the id of padding."""
         return {
             "sequence": self.sequence,
             "vocabulary": self.vocabulary,
@@ -76,12 +75,12 @@ class SentenceData:
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """What the outputs are called, and the padding."""
+        """Names of the classes, and the id of padding."""
         return {"classes": list(self.classes), "padding": PADDING}
 
     @property
     def files(self) -> Mapping[str, str]:
-        """The tokenizer, which pads and cuts by itself."""
+        """The tokenizer, which pads and truncates."""
         return {"tokenizer.json": self.tokenizer}
 
     def part(self, name: Part) -> Sentences:
@@ -99,41 +98,41 @@ class SentenceData:
         return len(self.part(part))
 
     def for_space(self, space: SearchSpace) -> SentenceData:
-        """As they are.
+        """The same sentences.
 
         Raises:
-            UserError: if the space does not label sentences of these tokens.
+            UserError: if the space does not classify sentences of these tokens.
         """
         shape = space.input_shape(space.largest)
         *_, (_, (*_, last)) = space.ops(space.largest)
         if len(shape) != 1 or last.out_shape != (len(self.classes),):
             raise UserError(
-                f"space {space.name} does not label sentences with one of {len(self.classes)} "
-                f"classes, as {self.name} has"
+                f"space {space.name} does not classify sentences into the {len(self.classes)} "
+                f"classes of {self.name}"
             )
         if shape[0] > self.sequence:
             raise UserError(
-                f"space {space.name} takes {shape[0]} tokens, the sentences of {self.name} have "
-                f"{self.sequence}"
+                f"space {space.name} takes {shape[0]} tokens, but the sentences of {self.name} "
+                f"have {self.sequence}"
             )
         check_vocabulary(self.name, self.vocabulary, space)
         return self
 
     def only(self, *parts: Part) -> SentenceData:
-        """The same with no sentences in all other parts."""
+        """The same with all other parts empty."""
         return only(self, parts)
 
     def batches(
         self, part: Part = "train", augmentation: Augmentation | None = None
     ) -> SentenceBatches:
-        """Sentences as they are; nothing augments them."""
+        """The sentences of a part, without augmentation."""
         return SentenceBatches(self.name, self.part(part))
 
     def score(self, network: nn.Module, part: Part, shape: Shape) -> dict[str, float]:
-        """Share of the sentences that the network labels rightly, as `accuracy`."""
+        """Share of correctly classified sentences, as `accuracy`."""
         ids, labels = self.labelled(part)
         device = next(network.parameters()).device
-        return {"accuracy": share_right(network, self.inputs(ids, shape, device), labels)}
+        return {"accuracy": share_correct(network, self.inputs(ids, shape, device), labels)}
 
     def labelled(self, part: Part) -> tuple[Tensor, Tensor]:
         """Token ids `(n, sequence)` int32 and their labels."""
@@ -141,12 +140,12 @@ class SentenceData:
         return sentences.ids, sentences.labels
 
     def calibration(self, count: int, seed: int, part: Part = "train") -> Tensor:
-        """Ids of random sentences of a part `(n, sequence)` int32."""
+        """Token ids `(n, sequence)` int32 of random sentences of a part."""
         ids = self.part(part).ids
-        return ids[drawn(len(ids), count, seed)]
+        return ids[sample_indices(len(ids), count, seed)]
 
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
-        """Their first tokens `(batch, *shape)` int64."""
+        """The first tokens of sentences, `(batch, *shape)` int64, in batches."""
         for part in samples.split(SCORING_BATCH):
             yield part[:, : shape[0]].long().to(device)
 
@@ -160,7 +159,7 @@ class SentenceBatches:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Their number and the data's name."""
+        """Number of sentences and name of the data."""
         return {"sentences": len(self), "data": self.name}
 
     def __len__(self) -> int:

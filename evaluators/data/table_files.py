@@ -1,6 +1,6 @@
-"""Reading tables by part with Hugging Face `datasets`: from the hub, or from files.
+"""Reads tables by part with Hugging Face `datasets`, from the hub or from files.
 
-Knows files, parts and label columns. Does not know what is in the other columns (images, text).
+Knows files, parts and label columns. Does not know the other columns (images, text).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 from search_spaces.errors import UserError
 
 Tables = dict[str, Any]
-"""A `datasets.Dataset` by part: `train`, perhaps `validation` and `test`."""
+"""A `datasets.Dataset` per part: `train`, and `validation` and `test` if there are such."""
 
 TABLE_ENDINGS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
-"""How a file of rows ends, and what `datasets` calls its kind."""
+"""Kinds of files of rows, as named in `datasets`, by suffix."""
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
 PART_FOLDERS = {
@@ -28,15 +28,13 @@ PART_FOLDERS = {
 }
 
 CONVERTED = "refs/convert/parquet"
-"""Where the hub keeps the tables of a data set that comes as a script, which `datasets` no longer
-runs."""
-
+"""Hub revision with tables of data sets that are scripts, which `datasets` no longer runs."""
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether this is `owner/name`, and not a file that is not there."""
+    """Whether a name is `owner/name` of the hub, and not the path of a missing file."""
     return bool(_HUB_NAME.fullmatch(name)) and Path(name).suffix not in (".txt", *TABLE_ENDINGS)
 
 
@@ -44,15 +42,15 @@ def from_hub(name: str, instead: str) -> Tables:
     """Load a data set of the Hugging Face hub by its `owner/name`.
 
     Args:
-        instead: what the error advises to give in its place.
+        instead: alternative that the message of the error suggests.
 
     Raises:
-        UserError: if it cannot be fetched.
+        UserError: if it cannot be loaded.
     """
     import datasets
 
     datasets.disable_progress_bars()
-    # Its retries would be many lines before our one.
+    # Retries are logged as many lines before the one-line error.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         try:
@@ -69,7 +67,7 @@ def from_hub(name: str, instead: str) -> Tables:
 
 
 def quiet() -> None:
-    """Let `datasets` say nothing: it logs a broken file before it raises, and our line says all."""
+    """Silence `datasets`, which logs broken files in addition to raising an error."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -77,17 +75,17 @@ def quiet() -> None:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what went wrong, or the name of the error."""
+    """The first line of an error, or the name of its type."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def by_part(files: Iterable[Path], root: Path, what: str) -> dict[str, list[Path]]:
-    """Files by what their names begin with, or else by the folder below `root` they are in.
+    """Group files by part: by the beginning of their names, or by their folders below `root`.
 
     Files that name no part are training files.
 
     Args:
-        what: the samples, for the error's text.
+        what: the samples, for the message of the error.
 
     Raises:
         UserError: if there is no training file.
@@ -97,7 +95,7 @@ def by_part(files: Iterable[Path], root: Path, what: str) -> dict[str, list[Path
         part = _part_name(file.stem)
         folders = file.relative_to(root).parts[:-1] if root.is_dir() else ()
         for folder in folders:
-            # Samples of `test/0.parquet` must not end up among those trained on.
+            # Samples of `test/0.parquet` must not become training samples.
             part = PART_FOLDERS.get(folder.lower(), part)
         parts.setdefault(part, []).append(file)
     if "train" not in parts:
@@ -113,11 +111,22 @@ def _part_name(stem: str) -> str:
     return "train"
 
 
+def in_order(tables: Tables, name: str) -> Tables:
+    """The training, validation and test tables, in this order; others are left out.
+
+    Raises:
+        UserError: if there is no training part.
+    """
+    if "train" not in tables:
+        raise UserError(f"{name} has no training part (it has {', '.join(tables)})")
+    return {part: tables[part] for part in ("train", "validation", "test") if part in tables}
+
+
 def column_of(table: Any, names: Sequence[str], kind: str, name: str) -> str:
     """The first of the columns `names` that a table has.
 
     Raises:
-        UserError: if it has none.
+        UserError: if it has none of them.
     """
     found = [c for c in names if c in table.features]
     if not found:
@@ -127,7 +136,7 @@ def column_of(table: Any, names: Sequence[str], kind: str, name: str) -> str:
 
 
 def label_column(table: Any, name: str) -> str:
-    """The column of labels: by its name, or by its type.
+    """The column of labels, found by its name or type.
 
     Raises:
         UserError: if there is none.
@@ -145,7 +154,7 @@ def label_values(tables: Tables, columns: Mapping[str, str], name: str) -> list[
         columns: the label column of each part.
 
     Raises:
-        UserError: for labels that are neither numbers nor words, or missing.
+        UserError: for missing labels, labels that are neither numbers nor words, or a mix of them.
     """
     found: set[Any] = set()
     for part, table in tables.items():
@@ -163,16 +172,16 @@ def label_values(tables: Tables, columns: Mapping[str, str], name: str) -> list[
 
 
 def label_titles(table: Any, column: str, values: Sequence[Any]) -> tuple[str, ...]:
-    """What the label values are called."""
+    """Names of the label values."""
     names = getattr(table.features[column], "names", None)
     return tuple(str(names[value] if names else value) for value in values)
 
 
 def from_files(files: Sequence[Path], root: Path, what: str) -> Tables:
-    """Read files of rows: parquet, CSV with a header, or a JSON object a line.
+    """Read files of rows: Parquet, CSV with a header, or JSON lines.
 
     Raises:
-        UserError: if one cannot be read or has no rows, or none is a training file.
+        UserError: if a file is unreadable or has no rows, or there is no training file.
     """
     import datasets
 

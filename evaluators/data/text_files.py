@@ -1,6 +1,6 @@
-"""Reading a text to be modelled: a file, a folder of files by part, or one of the hub.
+"""Reads text for language models: a file, a folder of files by part, or a data set of the hub.
 
-Knows files and where a text is cut into parts. Does not know windows or networks (`text.py`).
+Knows files, tokens and where a text is cut into parts. Does not know windows (`text.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evaluators.data.held_out import HELD_OUT
 from evaluators.data.table_files import (
     TABLE_ENDINGS,
     Tables,
@@ -20,6 +21,7 @@ from evaluators.data.table_files import (
     column_of,
     from_files,
     from_hub,
+    in_order,
     is_hub_name,
     reason,
 )
@@ -33,16 +35,15 @@ TINY_SHAKESPEARE = (
 """A million characters (Karpathy, "The unreasonable effectiveness of recurrent neural networks",
 2015)."""
 
-KNOWN = ("tinyshakespeare",)
-TEXT_COLUMNS = ("text", "sentence", "content", "document", "review")
+TEXT_SETS = ("tinyshakespeare",)
+"""Texts known by name."""
 
-HELD_OUT = 0.1
-"""Share of a text that is held out for each part it does not bring: its end, no random part."""
+TEXT_COLUMNS = ("text", "sentence", "content", "document", "review")
 
 TOKENIZER = "tokenizer.json"
 
-PATIENCE = 30.0
-"""Seconds to wait for a text of the web."""
+TIMEOUT_SECONDS = 30.0
+"""Timeout for fetching a text from the web."""
 
 
 def load_text(name: str) -> TextData:
@@ -50,12 +51,12 @@ def load_text(name: str) -> TextData:
 
     Args:
         name: `tinyshakespeare`, any `owner/name` of the Hugging Face hub that has a column of text,
-            a text file, a parquet, CSV or JSON-lines file with such a column, or a folder of text
-            files (`train*.txt`, perhaps `validation*` and `test*`). Tokens are characters; with a
-            `tokenizer.json` of Hugging Face's `tokenizers` in the folder, that one's pieces.
+            a text file, a Parquet, CSV or JSON-lines file with such a column, or a folder of text
+            files (`train*.txt`, optionally `validation*` and `test*`). Tokens are characters, or,
+            with a Hugging Face `tokenizer.json` in the folder, the pieces of that tokenizer.
 
     Raises:
-        UserError: for an unknown name, or files that hold no text.
+        UserError: for an unknown name, or files without text.
     """
     path = Path(name)
     tokenizer = ""
@@ -67,14 +68,14 @@ def load_text(name: str) -> TextData:
         texts = _joined(from_files([path], path, "text"), name)
     elif path.exists():
         texts = {"train": _read(path)}
-    elif name in KNOWN:
+    elif name in TEXT_SETS:
         texts = {"train": _fetched(TINY_SHAKESPEARE)}
     elif is_hub_name(name):
         texts = _joined(from_hub(name, "a text file"), name)
     elif "/" in name or "." in name:
         raise UserError(f"no data at '{name}': expected a text file, a folder of them, or a name")
     else:
-        raise unknown("text", name, KNOWN)
+        raise unknown("text", name, TEXT_SETS)
     for part, text in texts.items():
         if not text:
             raise UserError(f"{name}: the {part} part is empty, expected text")
@@ -93,44 +94,42 @@ def _read(path: Path) -> str:
 def _folder(path: Path) -> dict[str, str]:
     files = sorted(path.rglob("*.txt"))
     if not files:
-        raise UserError(f"{path} holds no text files (*.txt)")
+        raise UserError(f"{path} has no text files (*.txt)")
     chosen = by_part(files, path, "text").items()
     return {part: "".join(_read(file) for file in of_part) for part, of_part in chosen}
 
 
 def _fetched(address: str) -> str:
-    """A text of the web, kept where `datasets` keeps what it fetches."""
+    """Fetch a text from the web, or read it from the cache of `datasets`."""
     from datasets import config
 
-    kept = Path(config.HF_DATASETS_CACHE) / "texts" / address.rpartition("://")[2].replace("/", "-")
-    if not kept.exists():
+    name = address.rpartition("://")[2].replace("/", "-")
+    cached = Path(config.HF_DATASETS_CACHE) / "texts" / name
+    if not cached.exists():
         try:
-            with urlopen(address, timeout=PATIENCE) as answer:
-                text = answer.read().decode("utf-8")
+            with urlopen(address, timeout=TIMEOUT_SECONDS) as response:
+                text = response.read().decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
                 f"cannot fetch {address} ({reason(error)}); give a text file instead"
             ) from error
-        write_text(kept, text)
-    return _read(kept)
+        write_text(cached, text)
+    return _read(cached)
 
 
 def _joined(tables: Tables, name: str) -> dict[str, str]:
-    """The rows of each part as lines of one text."""
-    if "train" not in tables:
-        raise UserError(f"{name} has no training part (it has {', '.join(tables)})")
+    """Join the rows of each part as lines of one text."""
     texts: dict[str, str] = {}
-    for part in ("train", "validation", "test"):
-        if part in tables:
-            rows = tables[part][column_of(tables[part], TEXT_COLUMNS, "text", name)]
-            if not all(isinstance(row, str) for row in rows):
-                raise UserError(f"{name}: a row of {part} has no text")
-            texts[part] = "".join(row if row.endswith("\n") else row + "\n" for row in rows)
+    for part, table in in_order(tables, name).items():
+        rows = table[column_of(table, TEXT_COLUMNS, "text", name)]
+        if not all(isinstance(row, str) for row in rows):
+            raise UserError(f"{name}: a row of {part} has no text")
+        texts[part] = "".join(row if row.endswith("\n") else row + "\n" for row in rows)
     return texts
 
 
 def _characters(texts: dict[str, str]) -> tuple[Vocabulary, dict[str, Tensor]]:
-    """Characters as tokens, numbered in order: those of all parts, as with names of classes."""
+    """Number the characters of all parts in order, as tokens."""
     points = {part: np.frombuffer(t.encode("utf-32-le"), np.uint32) for part, t in texts.items()}
     alphabet = np.unique(np.concatenate(list(points.values())))
     tokens = {
@@ -148,7 +147,7 @@ def _pieces(
     try:
         read: Any = Tokenizer.from_str(tokenizer)
     except Exception as error:
-        raise UserError(f"{name}/{TOKENIZER} is no tokenizer: {reason(error)}") from error
+        raise UserError(f"{name}/{TOKENIZER} is not a tokenizer: {reason(error)}") from error
     tokens = {
         part: torch.tensor(read.encode(text, add_special_tokens=False).ids, dtype=torch.int32)
         for part, text in texts.items()
@@ -157,7 +156,7 @@ def _pieces(
 
 
 def _complete(tokens: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Cut the parts that are missing off the end of the training part."""
+    """Cut missing parts off the end of the training part, each a share `HELD_OUT` of it."""
     held = round(HELD_OUT * len(tokens["train"]))
     for missing in ("test", "validation"):
         if missing not in tokens:

@@ -1,0 +1,1 @@
+"""Energy, power, carbon and GreenScore, each with its range."""

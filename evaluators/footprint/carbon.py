@@ -4,8 +4,8 @@
     kg CO2e          = kWh at the meter * g/kWh / 1000
     SCI              = (kg + embodied kg) / functional units        (ISO/IEC 21031:2024)
 
-Location-based: certificates that an operator buys change nothing here. Knows defaults with their
-range and source. Does not know how much energy a computation takes: `energy.py`.
+Emissions are location-based: certificates that an operator buys do not change them. Knows defaults
+with their range and source. Does not know how much energy a computation takes (`energy.py`).
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ PUE = Factor(
     "meter / plug",
     "the world's average (Uptime Institute survey, 2024); large clouds report 1.09 to 1.2",
 )
-"""Power usage effectiveness: what a data centre draws for each kWh that its servers do."""
+"""Power usage effectiveness: kWh that a data centre draws per kWh that its servers draw."""
 
-NO_DATA_CENTRE = Factor("PUE", 1.0, 1.0, 1.0, "meter / plug", "this device is in no data centre")
+NO_DATA_CENTRE = Factor("PUE", 1.0, 1.0, 1.0, "meter / plug", "this device is not in a data centre")
 
 
 def pue_of(device: Device, given_pue: float | None = None) -> Factor:
-    """The overhead around a device: as given, the world's average, or none for boards and phones.
+    """PUE of a device: as given; else 1 for boards, phones and NPUs, and the world's average.
 
     Raises:
-        UserError: for one below 1.
+        UserError: for a PUE below 1.
     """
     if given_pue is not None:
         if not 1 <= given_pue < float("inf"):
-            raise UserError(f"PUE {given_pue:g}: expected at least 1 (meter over servers)")
+            raise UserError(f"PUE {given_pue:g}: expected at least 1 (data centre over servers)")
         return given("PUE", given_pue, PUE.unit)
     return NO_DATA_CENTRE if device.kind in ("board", "phone", "npu") else PUE
 
 
 def intensity_of(region: Region) -> Factor:
-    """The grid of a region as a factor in g CO2e/kWh."""
+    """Carbon intensity of a region's grid in g CO2e/kWh, with its range."""
     year = region.year if region.year is not None else "year not stated"
     source = f"{region.name}: {region.source}, {year}; {region.grounds}"
     name, ends = "grid intensity", (region.intensity, region.low, region.high)
@@ -50,10 +50,10 @@ def intensity_of(region: Region) -> Factor:
 
 
 def given_intensity(grams: float) -> Factor:
-    """An intensity in g CO2e/kWh that the user knows.
+    """Carbon intensity in g CO2e/kWh as stated by the user, without a range.
 
     Raises:
-        UserError: for one below zero.
+        UserError: for an intensity below zero.
     """
     if not 0 <= grams < float("inf"):
         raise UserError(f"intensity {grams:g} g/kWh: expected at least 0")
@@ -61,25 +61,25 @@ def given_intensity(grams: float) -> Factor:
 
 
 def at_the_meter(energy: Estimate, pue: Factor) -> Estimate:
-    """kWh that a data centre draws for `energy`, in kWh at its servers' plugs."""
+    """kWh at the meter of a data centre, from `energy` in kWh at its servers' plugs."""
     return energy.times(energy.name, "kWh", pue)
 
 
 def carbon(metered: Estimate, intensity: Factor) -> Estimate:
-    """kg CO2e of metered kWh."""
+    """Carbon in kg CO2e of `metered` in kWh."""
     return metered.times(metered.name, "kg CO2e", intensity, scale=1e-3)
 
 
 def sci(operational: Estimate, embodied_kg: float, units: float = 1) -> Estimate:
-    """Software carbon intensity, `(E * I + M) / R` of ISO/IEC 21031, in kg CO2e a functional unit.
+    """Software carbon intensity `(E * I + M) / R` (ISO/IEC 21031) in kg CO2e per functional unit.
 
     Args:
         operational: `E * I`, in kg.
-        embodied_kg: `M`, the share of the hardware's manufacture that this use is charged with.
+        embodied_kg: `M`, the share of the hardware's embodied carbon attributed to this use, in kg.
         units: `R`: inferences, or 1 for one training run.
 
     Raises:
-        UserError: for embodied carbon below zero, or no units.
+        UserError: for embodied carbon below zero, or units not above zero.
     """
     if not 0 <= embodied_kg < float("inf"):
         raise UserError(f"embodied carbon {embodied_kg:g} kg: expected at least 0")

@@ -1,16 +1,17 @@
-"""Energy of a training or of an inference, from compute, memory traffic, power and utilisation.
+"""Energy of a training or an inference, from compute, memory traffic, power and utilisation.
 
     busy = max(operations / (peak * u), bytes / (bandwidth * u_b))        seconds
     t    = busy + kernels * launch, or the measured time
     E    = (P_idle + P_host) * t + (P_tdp - P_idle) * load * busy         joules
 
-A device draws its idle power all the time and more while it is busy; how much more is `load`, which
-is below one even when every unit has work. Operations are two for each multiply-accumulate, and a
-training is three times its forward pass, as in datasheets and in the papers that docs/carbon.md
-compares with. No constant of joules a FLOP goes in: that ratio comes out (`per_operation`), since
-it depends on the utilisation more than on the chip.
+A device always draws its idle power, and additional power while busy: the share `load` of the
+difference to its TDP, below 1 even under full use. One multiply-accumulate is two operations, and a
+training step three times its forward pass, as in datasheets and in the papers that docs/carbon.md
+compares with. Joules per FLOP are not an input but a result (`per_operation`), since they depend on
+utilisation more than on the chip.
 
-Does not know what a device reaches and draws: `power.py`; nor grids and carbon: `carbon.py`.
+Knows the formulas. Does not know what a device reaches and draws (`power.py`), nor grids and carbon
+(`carbon.py`).
 """
 
 from __future__ import annotations
@@ -39,9 +40,6 @@ from search_spaces.ops import Op
 JOULES_PER_KWH = 3.6e6
 OPERATIONS_PER_MAC = 2
 
-TRAINING_PASSES = 3
-"""Forward passes that one step of training costs: gradients of inputs and weights are one each."""
-
 
 def training_energy(
     device: Device,
@@ -56,16 +54,21 @@ def training_energy(
     """Electricity of a training run in kWh, at the servers' plugs.
 
     Args:
-        operations: of the whole run, forward and backward, two for each MAC. Memory traffic is not
-            asked for: a utilisation of whole runs has its waiting in it.
-        hours: instead of operations: what the run took, on `count` devices all the while.
+        operations: of the whole run, forward and backward, two per MAC. Memory traffic is not an
+            argument, since the utilisation of whole runs includes the time spent on it.
+        hours: duration of the run on `count` devices, instead of operations.
+        count: number of devices in use throughout.
+        precision: of the operations; by default as in `precision_of`.
+        utilisation: share of the peak that the run reaches; by default as in
+            `training_utilisation`.
+        host_watts: power of the machine around one device; by default a share of its TDP.
 
     Raises:
-        UserError: unless exactly one of operations and hours is given; for what is not above zero,
-            a utilisation above one, or a precision that the device has no peak for.
+        UserError: unless exactly one of operations and hours is given; for values not above zero, a
+            utilisation above one, or a precision for which the device has no peak.
     """
     if (operations is None) == (hours is None):
-        raise UserError("expected either the operations or the hours of a training, not both")
+        raise UserError("expected either the operations or the hours of a training, exactly one")
     watts = power_factors(device, host_watts)
     if operations is None:
         if count < 1:
@@ -89,7 +92,11 @@ def device_hours(
     precision: str | None = None,
     utilisation: float | None = None,
 ) -> Estimate:
-    """Hours that one device takes for the operations of a training."""
+    """Hours that one device takes for the operations of a training.
+
+    Raises:
+        UserError: as for `training_energy`.
+    """
     chosen = precision_of(device, precision)
     peak, share = peak_factor(device, chosen), training_utilisation(chosen, utilisation)
     work = given("operations of training", _above_zero("operations", operations), "FLOP")
@@ -114,9 +121,14 @@ def inference_energy(
     """Electricity of one inference in joules, at the plug.
 
     Args:
-        memory_bytes: read and written, weights among them; without, only compute takes time.
-        seconds: the measured latency; without, the roofline's.
-        kernels: that are started one after another, where the latency is not measured.
+        macs: multiply-accumulates of the inference.
+        memory_bytes: bytes read and written, weights included; by default memory traffic takes no
+            time.
+        seconds: measured latency; by default that of the roofline.
+        kernels: number of kernels launched one after another, if the latency is not measured.
+        precision: of the operations; by default as in `precision_of`.
+        utilisation: share of the peak reached while computing.
+        host_watts: power of the machine around the device; by default a share of its TDP.
 
     Raises:
         UserError: as for `training_energy`.
@@ -138,32 +150,33 @@ def inference_energy(
             busy = max(busy, v["memory traffic"] / (v["bandwidth"] * v["bandwidth utilisation"]))
         waiting = v["kernels"] * v["kernel launch"] if "kernels" in v else 0.0
         time = v.get("latency", busy + waiting)
-        return (v["idle power"] + v["host power"]) * time + _more(v) * min(busy, time)
+        return (v["idle power"] + v["host power"]) * time + _active_watts(v) * min(busy, time)
 
     return Estimate("inference", "J", (*factors, *power_factors(device, host_watts)), formula)
 
 
 def per_operation(energy: Estimate, operations: float) -> Estimate:
-    """Picojoules for each operation (two a MAC) of work that took `energy` in kWh."""
+    """Picojoules per operation (two per MAC) of work that took `energy` in kWh."""
     scale = JOULES_PER_KWH * 1e12 / _above_zero("operations", operations)
-    return energy.times("energy an operation", "pJ/FLOP", scale=scale)
+    return energy.times("energy per operation", "pJ/FLOP", scale=scale)
 
 
 def energy_price(
     device: Device, latency: Latency, *, precision: Precision | None = None, batch: int = 1
 ) -> Price:
-    """A column of cost tables: millijoules that a block adds to one inference, on the device alone.
+    """Price for cost tables: millijoules of a block in one inference, of the device alone.
 
-    The block's time is that of `latency`; within it the device is busy for as long as the roofline
-    says of its MACs and bytes, and idle else. Summed over blocks. There is no range, for the column
-    is to order architectures; `inference_energy` has one, at the same defaults.
+    The duration of the block is given by `latency`; within it the device is busy for the time that
+    the roofline predicts from MACs and bytes, and idle otherwise. Prices are summed over blocks.
+    They have no range, since they serve to order architectures; `inference_energy` returns a range,
+    with the same defaults.
 
     Args:
-        precision: of arithmetic and bytes; by default fp32, or what the device has.
-        batch: samples of the inference that `latency` is for.
+        precision: of arithmetic and tensors; by default fp32, or what the device has.
+        batch: samples per inference of `latency`.
 
     Raises:
-        UserError: for a precision that the device has no peak for.
+        UserError: for a precision for which the device has no peak.
     """
     known = device.peak_flops
     chosen = precision_of(device, precision or ("fp32" if "fp32" in known else None))
@@ -184,12 +197,12 @@ def energy_price(
 
 
 def _watts(v: Values) -> float:
-    """Power of a device that is busy, and of what is around it."""
-    return v["idle power"] + v["host power"] + _more(v)
+    """Power of a busy device and its host."""
+    return v["idle power"] + v["host power"] + _active_watts(v)
 
 
-def _more(v: Values) -> float:
-    """What a busy device draws beyond its idle power."""
+def _active_watts(v: Values) -> float:
+    """Power that a busy device draws beyond its idle power."""
     return max(0.0, v["TDP"] - v["idle power"]) * v[LOAD.name]
 
 

@@ -1,17 +1,17 @@
-"""GreenScore: accuracy, weighed with the compute and the carbon it takes.
+"""GreenScore: accuracy weighted by compute and carbon.
 
     score = accuracy * (macs_max / macs) ^ alpha * (co2_max / co2) ^ beta
 
-relative to a reference set, whose largest MACs and CO2 are the two maxima: the reference's most
-costly network scores its accuracy. Scores compare only within one reference set, so the set has a
-name here and belongs beside every score.
+The two maxima are the largest MACs and CO2 of a reference set, so the score of the reference's most
+costly network is its accuracy. Scores are comparable only within one reference set, whose name is
+therefore part of every score.
 
-The exponents say what accuracy is worth. MnasNet (Tan et al., CVPR 2019) takes 0.07 for latency,
-since doubling it brought about 5 % more accuracy: 2^0.07 = 1.05. Energy falls nearly in step with
-FLOPs, so the two exponents act together, and by default share that 0.07. With both at 1, a network
-of a tenth of the cost would win with a hundredth of the accuracy.
+The exponents set the value of accuracy relative to cost. MnasNet (Tan et al., CVPR 2019) uses 0.07
+for latency, since doubling it brought about 5 % more accuracy: 2^0.07 = 1.05. Energy is nearly
+proportional to FLOPs, so the two exponents act together and by default share that 0.07. With both
+at 1, a network of a tenth of the cost would win with a hundredth of the accuracy.
 
-Knows numbers. Does not know where accuracy or carbon come from.
+Knows the formula. Does not know where accuracy or carbon come from.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from evaluators.metrics import GREENSCORE_EXPONENT
 from search_spaces.errors import UserError
-
-DEFAULT_EXPONENT = 0.035
 
 Number = float | npt.NDArray[np.float64]
 
@@ -33,10 +32,10 @@ class GreenScore:
     """The score relative to a reference set.
 
     Args:
-        reference: what the set is, for people: `the frontier of runs/c10`.
-        macs_max: the largest MACs in it.
-        co2_max: the largest CO2 in it (training, inference or both, in any one unit; or joules, on
-            one grid); None where it is not known, and then `beta` must be 0.
+        reference: description of the set for readers: `the frontier of runs/c10`.
+        macs_max: largest MACs in the set.
+        co2_max: largest CO2 in the set (of training, inference or both, in any one unit; or joules,
+            on one grid); None if unknown, in which case `beta` must be 0.
         alpha: exponent of compute.
         beta: exponent of carbon.
 
@@ -47,11 +46,11 @@ class GreenScore:
     reference: str
     macs_max: float
     co2_max: float | None = None
-    alpha: float = DEFAULT_EXPONENT
-    beta: float = DEFAULT_EXPONENT
+    alpha: float = GREENSCORE_EXPONENT
+    beta: float = GREENSCORE_EXPONENT
 
     def __post_init__(self) -> None:
-        """Check what was given."""
+        """Check the maxima and exponents."""
         _above_zero("macs_max", self.macs_max)
         for name, exponent in (("alpha", self.alpha), ("beta", self.beta)):
             if not 0 <= exponent < float("inf"):
@@ -66,16 +65,15 @@ class GreenScore:
     def score(
         self, accuracy: Number | list[float], macs: Number, co2: Number | None = None
     ) -> Number:
-        """The score of one network or of many.
+        """Compute the score of one network or of many.
 
         Args:
-            accuracy: a share; `(n,)` for many, then the others are too. NaN gives NaN.
+            accuracy: a share; `(n,)` for many, as the others then are. NaN gives NaN.
             macs: above zero.
             co2: above zero, in the unit of `co2_max`; not needed if `beta` is 0.
 
         Raises:
-            UserError: for MACs or CO2 that are not above zero, an accuracy below zero, or a CO2
-                that is missing.
+            UserError: for MACs or CO2 not above zero, an accuracy below zero, or missing CO2.
         """
         shares = np.asarray(accuracy, dtype=np.float64)
         if (shares < 0).any():
@@ -89,7 +87,7 @@ class GreenScore:
         return result if np.ndim(result) else float(result)
 
     def __str__(self) -> str:
-        """What stands beside a score: the formula with its numbers."""
+        """The formula with its numbers, for display beside a score."""
         text = f"accuracy × ({self.macs_max:.4g} / FLOPs)^{self.alpha:g}"
         if self.beta:
             text += f" × ({self.co2_max:.4g} / CO2)^{self.beta:g}"
@@ -99,7 +97,7 @@ class GreenScore:
 
 
 def _above_zero(name: str, value: Number) -> npt.NDArray[np.float64]:
-    """The value as an array, which holds nothing but what is above zero and finite."""
+    """The value as an array; raises `UserError` unless all of it is above zero and finite."""
     values = np.asarray(value, dtype=np.float64)
     if not ((values > 0) & (values < np.inf)).all():
         wrong = values[~((values > 0) & (values < np.inf))].flat[0]

@@ -1,8 +1,8 @@
-"""What a device reaches and draws: its datasheet and the assumptions beside it, each with a range.
+"""Speed and power of devices as factors with ranges: datasheets, and published measurements.
 
-A datasheet says peaks and the power at most. What is reached of a peak, what is drawn of that power
-and what the machine around takes are measured by others; here is what they found, as factors. Knows
-devices. Does not know how much work is done: `energy.py`.
+A datasheet has peak rates and maximum power. The shares of them reached in practice, and the power
+of the machine around the device, are taken from published measurements, with their range and
+source. Knows devices. Does not know how much work is done (`energy.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hardware_profiles.latency.roofline import SHARES
 from search_spaces.errors import UserError
 
 VECTOR: tuple[Precision, ...] = ("fp64", "fp32")
-"""Precisions that GPUs compute without tensor cores, whose peak is easier to reach."""
+"""Precisions that GPUs compute without tensor cores, with a larger share of the peak reached."""
 
 LOAD = Factor(
     "load while busy",
@@ -60,20 +60,20 @@ HOST_SHARE: dict[Kind, tuple[float, float, float, str]] = {
     "cpu": (0.4, 0.1, 1.0, "memory, board and power supply, assumed in shares of its TDP"),
     **dict.fromkeys(("board", "phone", "npu"), (0.0, 0.0, 0.0, "the device alone")),
 }
-"""Power of what is around one device, as shares of its TDP: value, low, high and the grounds."""
+"""Power of the machine around one device, as shares of its TDP: value, low, high and source."""
 
 MARGINS = {"datasheet": 0.0, "derived": 0.1, "measured": 0.1, "estimate": 0.5}
-"""Either side of a figure, by how it is known: what is printed stands, a guess may be half off."""
+"""Margins of figures by confidence: printed ones are exact, estimates may be half off."""
 
 PREFERRED: tuple[Precision, ...] = ("bf16", "fp16", "fp32", "int8")
-"""Where no precision is asked for: what networks are trained in today."""
+"""Precisions by preference, first those of training today; the default is the first available."""
 
 
 def precision_of(device: Device, precision: str | None = None) -> Precision:
-    """A precision that the device has a peak for; by default the first of `PREFERRED`.
+    """A precision for which the device has a peak; by default the first of `PREFERRED`.
 
     Raises:
-        UserError: for one that it has none for.
+        UserError: for a precision for which it has none.
     """
     known = device.peak_flops
     if precision is None:
@@ -87,18 +87,18 @@ def precision_of(device: Device, precision: str | None = None) -> Precision:
 
 
 def peak_factor(device: Device, precision: Precision) -> Factor:
-    """Operations a second at most, in a precision."""
+    """Peak rate of operations in a precision."""
     return figure_factor(f"{precision} peak", device.peak_flops[precision], "FLOP/s", inverse=True)
 
 
 def training_utilisation(precision: Precision, value: float | None = None) -> Factor:
-    """The share of a peak that whole training runs reach; `value` where the user states it."""
+    """Share of the peak that whole training runs reach; `value` if the user states one."""
     default = VECTOR_UTILISATION if precision in VECTOR else TENSOR_UTILISATION
     return _stated(default, value)
 
 
 def inference_utilisation(device: Device, value: float | None = None) -> Factor:
-    """The share of a peak that inference reaches while it computes."""
+    """Share of the peak that inference reaches while computing; `value` if the user states one."""
     share = SHARES[device.kind].compute
     source = "assumed for large layers on this kind of device; a batch of one may reach 5%"
     ends = (share, 0.05, max(0.8, share), "of peak", source)
@@ -106,7 +106,7 @@ def inference_utilisation(device: Device, value: float | None = None) -> Factor:
 
 
 def traffic_factors(device: Device, memory_bytes: float) -> tuple[Factor, ...]:
-    """What moves, how fast at most, and the share of that which is reached."""
+    """Bytes moved, peak bandwidth, and the share of it that is reached."""
     share = SHARES[device.kind].bandwidth
     source = "assumed for this kind of device; large copies reach 80 to 90% of a GPU's"
     ends = (share, min(0.3, share), 0.9, "of bandwidth", source)
@@ -118,7 +118,7 @@ def traffic_factors(device: Device, memory_bytes: float) -> tuple[Factor, ...]:
 
 
 def launch_factors(device: Device, kernels: int) -> tuple[Factor, ...]:
-    """Kernels, and what starting one takes."""
+    """Number of kernels, and the time to launch one."""
     figure = device.launch_seconds
     seconds = figure.value if figure is not None else SHARES[device.kind].launch_seconds
     source = "from one kernel to the next, assumed for this kind of device"
@@ -151,7 +151,7 @@ def power_factors(device: Device, host_watts: float | None = None) -> tuple[Fact
 
 
 def figure_factor(name: str, figure: Figure, unit: str, *, inverse: bool = False) -> Factor:
-    """A figure of a datasheet, with the range that its confidence leaves."""
+    """A figure of a datasheet, with the range that its confidence implies."""
     margin = MARGINS[figure.confidence]
     low, high = (1 - margin) * figure.value, (1 + margin) * figure.value
     known = f": {figure.confidence} ±{margin:.0%}" if margin else ""
@@ -163,5 +163,5 @@ def _stated(default: Factor, value: float | None) -> Factor:
     if value is None:
         return default
     if not 0 < value <= 1:
-        raise UserError(f"utilisation {value:g}: expected above 0, at most 1")
+        raise UserError(f"utilisation {value:g}: expected above 0 and at most 1")
     return given(default.name, value, default.unit, inverse=True)

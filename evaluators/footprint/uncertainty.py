@@ -1,9 +1,9 @@
-"""A number with its range and everything it was computed from: no estimate travels without them.
+"""Interval arithmetic: estimates with their range and all factors they were computed from.
 
-A result is a formula over factors, each with a likely value, a low and a high end and a source. The
-formulas here are monotone in each factor, so the interval of the result is exact: every factor at
-the end that makes the result small, and every factor at the other. Knows intervals. Does not know
-what is computed.
+An estimate is a formula over factors, each with a likely value, a low and a high end, and a source.
+Formulas are monotone in each factor, so the interval of a result is exact: its ends have every
+factor at the end that makes the result smallest or largest. Knows intervals. Does not know what is
+computed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from math import isfinite
 from typing import Any
 
 Values = Mapping[str, float]
-"""A value of each factor, by its name."""
+"""Values of factors by name."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """Something that a result depends on; `low <= value <= high`, in `unit`."""
+    """An input of a result, in `unit`, with `low <= value <= high`."""
 
     name: str
     value: float
@@ -28,12 +28,12 @@ class Factor:
     high: float
     unit: str
     source: str
-    """Where the value is from and what the range stands on."""
+    """Source of the value and of its range."""
     inverse: bool = False
-    """Whether a larger value makes the result smaller (a utilisation does)."""
+    """Whether a larger value makes the result smaller, as for a utilisation."""
 
     def __post_init__(self) -> None:
-        """Refuse a range that does not hold the value."""
+        """Check that the range contains the value."""
         ends = (self.low, self.value, self.high)
         if not all(map(isfinite, ends)) or not self.low <= self.value <= self.high:
             raise ValueError(f"{self.name}: {self.value} is not within {self.low} to {self.high}")
@@ -53,7 +53,7 @@ GIVEN = "given; taken as exact"
 
 
 def given(name: str, value: float, unit: str, *, inverse: bool = False) -> Factor:
-    """A factor that the user states: without a range, and it says so."""
+    """A factor stated by the user, with no range."""
     return Factor(name, value, value, value, unit, GIVEN, inverse)
 
 
@@ -68,7 +68,7 @@ class Estimate:
 
     @cached_property
     def value(self) -> float:
-        """The result at every factor's likely value."""
+        """The result with all factors at their likely values."""
         return self.formula({f.name: f.value for f in self.factors})
 
     @cached_property
@@ -82,20 +82,20 @@ class Estimate:
         return self.formula({f.name: f.worst for f in self.factors})
 
     def swing(self, factor: Factor) -> tuple[float, float]:
-        """The results at a factor's two ends, all others at their likely values."""
+        """The results at both ends of a factor, with all others at their likely values."""
         values = {f.name: f.value for f in self.factors}
         low = self.formula(values | {factor.name: factor.best})
         return low, self.formula(values | {factor.name: factor.worst})
 
     @cached_property
     def widest(self) -> Factor | None:
-        """The factor that alone moves the result most; None where none has a range."""
+        """The factor whose range changes the result most; None if no factor has a range."""
         spans = {f.name: high - low for f in self.factors for low, high in [self.swing(f)]}
         widest = max(self.factors, key=lambda f: spans[f.name], default=None)
         return widest if widest is not None and spans[widest.name] > 0 else None
 
     def times(self, name: str, unit: str, *factors: Factor, scale: float = 1.0) -> Estimate:
-        """This result multiplied by factors and a constant, as an estimate of another thing."""
+        """This result multiplied by factors and a constant, as an estimate of another quantity."""
         names = [factor.name for factor in factors]
 
         def formula(values: Values) -> float:
@@ -118,7 +118,11 @@ class Estimate:
 
 
 def total(name: str, parts: Sequence[Estimate]) -> Estimate:
-    """The sum of estimates in one unit; a factor that several share counts once in the range."""
+    """The sum of estimates in one unit; a factor that several share varies once in the range.
+
+    Raises:
+        ValueError: for estimates in different units, or different factors of one name.
+    """
     units = {part.unit for part in parts}
     if len(units) != 1:
         raise ValueError(f"cannot add {', '.join(sorted(units))}")
@@ -130,7 +134,7 @@ def joined(factors: Sequence[Factor]) -> tuple[Factor, ...]:
     """Factors without repetition.
 
     Raises:
-        ValueError: if two of one name differ, so that a formula could not tell them apart.
+        ValueError: if two factors of one name differ.
     """
     found: dict[str, Factor] = {}
     for factor in factors:

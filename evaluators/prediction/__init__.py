@@ -1,0 +1,1 @@
+"""The predictor of metrics: features of architectures and surrogate models."""

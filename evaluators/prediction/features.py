@@ -1,8 +1,8 @@
-"""Architectures as numbers for a predictor: read off the space, never set by hand for one.
+"""Numeric features of architectures for a predictor, derived from any space.
 
-Three groups of columns: what every choice took, how often each option was taken in all choices of
-a kind (so that what one block taught counts for the others), and what it costs. Knows spaces and
-cost tables; does not know what is predicted.
+There are three groups of columns: the option of every choice, the frequency of each option among
+choices with the same options (which generalises from one block to the others), and costs. Knows
+spaces and cost tables. Does not know what is predicted.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from search_spaces.space import Choice, Rows
 Matrix = npt.NDArray[np.float32]
 
 CHUNK = 16_384
-"""Rows turned into features at a time, so that the working set stays in the cache."""
+"""Rows converted at a time, such that the working set fits in the cache."""
 
 Extra = Callable[[Rows], npt.NDArray[np.float64]]
-"""More columns `(n, columns)` from rows `(n, choices)`, such as zero-cost proxies."""
+"""Further columns `(n, columns)` of rows `(n, choices)`, such as zero-cost proxies."""
 
 
 class Features:
-    """Turns rows into features.
+    """Converts rows into features.
 
-    `positions` columns say which option each choice took: one column an option where options
-    have no order (operations), a thermometer where they are numbers (a kernel of 5 is nearer to 7
-    than to 3). An inactive choice has zeros. `totals` columns are the rest.
+    `positions` columns encode the option of each choice: one-hot where options have no order
+    (operations), as a thermometer code where they are numbers (a kernel of 5 is nearer to 7 than to
+    3). An inactive choice has zeros. `totals` columns are all others, standardised.
     """
 
     def __init__(self, tables: CostTables, extra: Extra | None = None) -> None:
@@ -89,12 +89,12 @@ class Features:
 
 
 def _code(choice: Choice) -> Matrix:
-    """`(options, columns)`: how the options of one choice are written."""
+    """Codes of the options of one choice: `(options, columns)`."""
     n = len(choice.options)
     if all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in choice.options):
         steps = np.tril(np.ones((n, n), dtype=np.float32))
-        # The first column says that the choice is there at all; the others are steps upward, and
-        # all of them together differ by as much as two operations do.
+        # The first column marks the choice as active; the others are steps upward, scaled such that
+        # the smallest and the largest option are as far apart as two operations.
         steps[:, 1:] *= (2.0 / max(1, n - 1)) ** 0.5
         return steps
     return np.eye(n, dtype=np.float32)

@@ -1,7 +1,7 @@
-"""A predictor of a metric, trained on the architectures that were evaluated so far.
+"""A predictor of a metric, fitted to the architectures evaluated so far.
 
-Several models are fitted; the one whose predictions of left-out rows order them best is used, and
-how well it does is known at any time. Knows features and models; does not know the search.
+Several models are fitted, and the one whose predictions of left-out rows rank them best is used;
+its quality on them is always available. Knows features and models. Does not know the search.
 """
 
 from __future__ import annotations
@@ -23,26 +23,28 @@ from evaluators.prediction.features import Extra, Features
 from evaluators.prediction.surrogates import GaussianProcess, Surrogate, Trees, Vector
 from search_spaces.space import Rows
 
-LEAST = 8
-"""Evaluations below which a prediction would mean nothing."""
+MIN_EVALUATIONS = 8
+"""Fewest evaluations to fit a model to."""
 
 GROWTH = 1.2
-"""Hyperparameters are chosen anew when there are this many times more rows than last time."""
+"""Hyperparameters are tuned again when the number of rows has grown by this factor."""
 
-CONTEST_GROWTH = 1.5
-"""All models are compared anew when there are this many times more rows than last time."""
+COMPARISON_GROWTH = 1.5
+"""All models are compared again when the number of rows has grown by this factor."""
 
 LOW_QUANTILE = 0.25
+"""Quantile below which values are compressed; see `_compressed`."""
 
 MEAN_CHUNK = 4096
-"""Rows that the mean is predicted of at a time, so that the working set stays in the cache."""
+"""Rows predicted at a time by `mean`, such that the working set fits in the cache."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How good the predictions of left-out rows are.
+    """Quality of the predictions of left-out rows.
 
-    `tau` is Kendall's, `error` the mean absolute error in the metric's own unit.
+    `tau` is Kendall's τ, `error` the mean absolute error in the unit of the metric, and `rows` the
+    number of rows that the model was fitted to.
     """
 
     model: str
@@ -52,10 +54,11 @@ class Quality:
 
 
 class Predictor:
-    """Predicts a metric of rows that nobody evaluated, with its uncertainty.
+    """Predicts a metric of rows that were not evaluated, with its uncertainty.
 
     Args:
-        extra: more columns of features, see `evaluators.features.Features`.
+        seed: of the forest.
+        extra: further columns of features, see `evaluators.prediction.features.Features`.
     """
 
     def __init__(self, tables: CostTables, *, seed: int = 0, extra: Extra | None = None) -> None:
@@ -69,30 +72,32 @@ class Predictor:
         self._tuned = self._compared = 0
         self._mean, self._scale = 0.0, 1.0
         self.quality: Quality | None = None
-        """Of the model in use; None before the first `fit`."""
+        """Quality of the model in use; None before the first `fit`."""
 
     def fit(self, rows: Rows, values: npt.ArrayLike) -> None:
-        """Learn all evaluations so far.
+        """Fit the models to all evaluations so far.
 
         Args:
             rows: `(n, choices)`.
-            values: `(n,)`, of which more is better.
+            values: `(n,)`; more is better.
 
         Raises:
-            ValueError: for fewer than `LEAST` rows.
+            ValueError: for fewer than `MIN_EVALUATIONS` rows.
         """
         y = np.asarray(values, dtype=np.float64)
-        if len(y) < LEAST:
-            raise ValueError(f"{len(y)} evaluations are too few to learn from")
+        if len(y) < MIN_EVALUATIONS:
+            raise ValueError(
+                f"{len(y)} evaluations are too few: expected {MIN_EVALUATIONS} or more"
+            )
         with _one_thread():
             self._fit(rows, y)
 
     def _fit(self, rows: Rows, y: Vector) -> None:
         positions, totals = self.features(rows)
-        squeezed = _squeezed(y)
-        self._mean, self._scale = float(squeezed.mean()), float(squeezed.std()) or 1.0
-        standard = (squeezed - self._mean) / self._scale
-        compare = len(y) >= CONTEST_GROWTH * self._compared
+        compressed = _compressed(y)
+        self._mean, self._scale = float(compressed.mean()), float(compressed.std()) or 1.0
+        standard = (compressed - self._mean) / self._scale
+        compare = len(y) >= COMPARISON_GROWTH * self._compared
         tune = compare or len(y) >= GROWTH * self._tuned
         names = list(self._models) if compare else [self._chosen]
         found = {}
@@ -118,7 +123,7 @@ class Predictor:
         return self._mean + self._scale * mean, self._scale * deviation
 
     def mean(self, rows: Rows) -> Vector:
-        """The mean alone, `(n,)`: for millions of rows, on all processors."""
+        """The mean alone, `(n,)`: for millions of rows, on all cores."""
         model = self._models[self._chosen]
         result = np.empty(len(rows))
 
@@ -132,7 +137,7 @@ class Predictor:
                 for start in starts:
                     fill(start)
             else:
-                # numpy lets other threads run while it computes.
+                # numpy releases the interpreter lock while it computes.
                 with ThreadPoolExecutor(os.cpu_count()) as pool:
                     list(pool.map(fill, starts))
         return self._mean + self._scale * result
@@ -144,16 +149,16 @@ def _libraries() -> ThreadpoolController:
 
 
 def _one_thread() -> AbstractContextManager[Any]:
-    """One thread a matrix product: those here are small, and meeting costs more than working."""
+    """One thread per matrix product: for small ones synchronisation takes longer than work."""
     context: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
     return context
 
 
-def _squeezed(values: Vector) -> Vector:
-    """The same values with the long tail of failures drawn in.
+def _compressed(values: Vector) -> Vector:
+    """The same values with the long tail of low ones compressed.
 
-    Networks that did not learn at all say little about the good ones, and a model that spends
-    itself on the gap between the two does not see the differences among the good ones.
+    Networks that did not learn carry little information about good ones, and a model fitted to the
+    gap between the two does not resolve the differences among good ones.
     """
     low, middle = np.quantile(values, [LOW_QUANTILE, 0.5])
     scale = values[values >= middle].std() + 1e-12

@@ -1,12 +1,12 @@
-"""Zero-cost proxies as features of a predictor that scores thousands of rows a round.
+"""Zero-cost proxies as features of a predictor that scores thousands of rows per round.
 
-A proxy takes a tenth of a second, a row of features a microsecond. So the proxies of some hundred
-random rows are computed once, a model of each proxy is fitted on them, and other rows get what the
-model says; rows that matter (the evaluated ones, a shortlist) can get their own. On NAS-Bench-201
-(`benchmarks/zero_cost.py`) both raise Kendall's tau of a predictor that learnt 16 to 100
-evaluations, the rows' own by more; a model of the proxies that is merely linear hardly does, since
-it says what the other features say already. On noise in place of images they do not help to tell
-good networks from better ones.
+A proxy takes a tenth of a second, a row of features a microsecond. Therefore the proxies of some
+hundred random rows are computed once, a model of each proxy is fitted to them, and other rows get
+the predictions of that model; rows of interest (evaluated ones, a shortlist) can get exact values.
+On NAS-Bench-201 (`benchmarks/zero_cost.py`) both raise Kendall's τ of a predictor fitted to 16 to
+100 evaluations, exact values by more; a linear model of the proxies hardly does, since its
+predictions repeat the other features. Proxies computed on noise instead of images do not help to
+tell good networks from better ones. Knows proxies and features. Does not know what is predicted.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ from search_spaces.space import Rows
 
 Columns = npt.NDArray[np.float64]
 
-LEARNT = 400
-"""Random rows for the models: with a quarter as many the gain is small."""
+SAMPLED_ROWS = 400
+"""Random rows to fit the models to: with a quarter of them the gain is small."""
 
-FARTHEST = 4.0
-"""Columns end so many deviations from the median: dead networks are far beyond all others."""
+MAX_DEVIATIONS = 4.0
+"""Columns are clipped at this many deviations from the median: networks whose activations or
+gradients vanish are far beyond all others."""
 
 
 class ProxyFeatures:
-    """More columns for `evaluators.features.Features`, one for each proxy of an evaluator.
+    """Further columns for `evaluators.prediction.features.Features`, one for each proxy.
 
-    They are medians and median deviations over `rows`, of which the proxies are computed on first
-    use; afterwards a call costs a microsecond a row.
+    Columns are standardised with the median and the median absolute deviation over `rows`, whose
+    proxies are computed on first use; afterwards a call takes a microsecond per row.
 
     Args:
-        rows: `(n, choices)`, canonical, random ones of where the search goes; about `LEARNT`.
+        rows: `(n, choices)`, canonical and drawn from the part of the space that is searched; about
+            `SAMPLED_ROWS` of them.
     """
 
     def __init__(self, evaluator: ZeroCost, tables: CostTables, rows: Rows) -> None:
@@ -48,7 +50,7 @@ class ProxyFeatures:
         self._models: list[GaussianProcess] = []
 
     def exact(self, rows: Rows) -> Columns:
-        """The proxies themselves of rows `(n, choices)`, `(n, proxies)`; each row once only."""
+        """Computed proxies `(n, proxies)` of rows `(n, choices)`; cached by row."""
         new = {r.tobytes(): r for r in rows if r.tobytes() not in self._known}
         if new:
             archs = self._space.decode(np.stack(list(new.values())))
@@ -59,9 +61,9 @@ class ProxyFeatures:
         return np.array(found, dtype=np.float64).reshape(len(rows), -1)
 
     def __call__(self, rows: Rows) -> Columns:
-        """`(n, proxies)`: those whose proxies are known have their own, others the models'."""
+        """Standardised proxies `(n, proxies)`: exact where computed before, predicted elsewhere."""
         if not self._models:
-            self._learn()
+            self._fit()
         positions, totals = self._features(rows)
         columns = np.stack([m.mean(positions, totals) for m in self._models], axis=1)
         columns += self._shift
@@ -70,7 +72,7 @@ class ProxyFeatures:
             columns[known] = self._standard(self.exact(rows[known]))
         return np.asarray(columns)
 
-    def _learn(self) -> None:
+    def _fit(self) -> None:
         rows = np.unique(self._rows, axis=0)
         values = self.exact(rows)
         self._median = np.median(values, axis=0)
@@ -85,4 +87,4 @@ class ProxyFeatures:
             self._models.append(model)
 
     def _standard(self, values: Columns) -> Columns:
-        return np.clip((values - self._median) / self._scale, -FARTHEST, FARTHEST)
+        return np.clip((values - self._median) / self._scale, -MAX_DEVIATIONS, MAX_DEVIATIONS)

@@ -1,8 +1,8 @@
-"""Models of a metric over features: what one says of rows that nobody evaluated, and how surely.
+"""Surrogate models of a metric: predictions with uncertainty, from features.
 
-Each is fitted on standardised values, predicts a mean and a standard deviation, and knows what it
-would have predicted for each row of its own without that row; by these predictions one model is
-chosen over another. Does not know where features come from nor what a prediction is for.
+Each model is fitted to standardised values, predicts a mean and a standard deviation, and gives
+left-out predictions of the rows it was fitted to, by which models are compared. Knows features and
+values. Does not know where features come from nor what a prediction is for.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from evaluators.prediction.features import Matrix
 Vector = npt.NDArray[np.float64]
 
 FITTED_ROWS = 400
-"""Rows that a Gaussian process is fitted on at most: its time grows with their cube."""
+"""Most rows to fit a Gaussian process to: its time grows with their cube."""
 
 TUNED_ROWS = 160
-"""Rows that its hyperparameters are chosen on: a few numbers need no more."""
+"""Most rows to tune its few hyperparameters on."""
 
 TREES = 48
+"""Trees of the forest."""
 
 
 class Surrogate(Protocol):
     """A model of one metric."""
 
     def fit(self, positions: Matrix, totals: Matrix, values: Vector, *, tune: bool) -> None:
-        """Fit on `(n, p)` and `(n, t)` features and `(n,)` values of mean 0 and deviation 1.
+        """Fit to features `(n, p)` and `(n, t)` and values `(n,)` of mean 0 and deviation 1.
 
         Args:
-            tune: choose the hyperparameters anew; otherwise keep the last ones.
+            tune: choose the hyperparameters again; otherwise keep the last ones.
         """
         ...
 
     def left_out(self) -> tuple[npt.NDArray[np.intp], Vector]:
-        """Rows that were fitted on, `(m,)`, and what each was predicted to be without itself."""
+        """Indices `(m,)` of the fitted rows, and the prediction `(m,)` for each without it."""
         ...
 
     def predict(self, positions: Matrix, totals: Matrix) -> tuple[Vector, Vector]:
@@ -49,20 +50,20 @@ class Surrogate(Protocol):
         ...
 
     def mean(self, positions: Matrix, totals: Matrix) -> Vector:
-        """The mean alone, `(n,)`: much cheaper for millions of rows."""
+        """The mean alone, `(n,)`: much faster for millions of rows."""
         ...
 
 
 class GaussianProcess:
     """A sum of kernels, weighted and scaled by the marginal likelihood.
 
-    Linear kernels on positions and on totals (what each option adds, whatever the others are),
-    and squared-exponential ones on both (how they act together). Rasmussen and Williams,
-    "Gaussian Processes for Machine Learning", 2006: algorithm 2.1, and section 5.4.2 for the
-    predictions without a row.
+    There are linear kernels on positions and totals, for the additive effect of each option, and
+    squared-exponential kernels on both, for interactions. Rasmussen and Williams, "Gaussian
+    Processes for Machine Learning", 2006: algorithm 2.1, and section 5.4.2 for the left-out
+    predictions.
 
     Args:
-        smooth: False leaves the linear kernels only, which is Bayesian ridge regression.
+        smooth: False for the linear kernels only, which is Bayesian ridge regression.
     """
 
     _START = np.log([0.3, 0.3, 0.3, 0.3, 1.0, 1.0, 0.1])
@@ -78,7 +79,7 @@ class GaussianProcess:
 
     def fit(self, positions: Matrix, totals: Matrix, values: Vector, *, tune: bool) -> None:
         """See `Surrogate.fit`."""
-        self._rows = _most_telling(values, FITTED_ROWS)
+        self._rows = _most_informative(values, FITTED_ROWS)
         self._positions, self._totals = positions[self._rows], totals[self._rows]
         y = values[self._rows]
         if tune:
@@ -94,7 +95,7 @@ class GaussianProcess:
         self._prepare_mean()
 
     def left_out(self) -> tuple[npt.NDArray[np.intp], Vector]:
-        """See `Surrogate.left_out`: in closed form."""
+        """See `Surrogate.left_out`; in closed form."""
         return self._rows, self._values - self._weights / self._precision
 
     def predict(self, positions: Matrix, totals: Matrix) -> tuple[Vector, Vector]:
@@ -128,7 +129,7 @@ class GaussianProcess:
         return result.astype(np.float64)
 
     def _prepare_mean(self) -> None:
-        """What `mean` needs: linear kernels are slopes, and a distance is one product of matrices.
+        """Precompute `mean`: linear kernels are slopes, and distances one product of matrices.
 
         With rows `[a, |a|^2, 1]` and columns `[2cb, -c, -c|b|^2]` the product is `-c |a - b|^2`.
         """
@@ -152,7 +153,7 @@ class GaussianProcess:
     def _parts(
         self, positions: Matrix, totals: Matrix, some: npt.NDArray[np.intp] | None = None
     ) -> list[Matrix]:
-        """Products and squared distances to (some of) the fitted rows, of positions and totals."""
+        """Products with and squared distances to the fitted rows, or `some` of them."""
         result = []
         fitted = self._positions, self._totals
         if some is not None:
@@ -180,7 +181,7 @@ class GaussianProcess:
         return np.asarray(linear + (v[2] + v[3] if self._smooth else 0.0))
 
     def _tune(self, y: Vector) -> None:
-        some = _most_telling(y, TUNED_ROWS)
+        some = _most_informative(y, TUNED_ROWS)
         y = y[some]
         within = self._parts(self._positions[some], self._totals[some], some)
         parts = [part.astype(np.float64) for part in within]
@@ -213,8 +214,8 @@ class GaussianProcess:
             except np.linalg.LinAlgError:
                 return 1e10, np.zeros_like(log)
             weights = cho_solve((factor, True), y)
-            # LAPACK fills one triangle only: the inverse is symmetric, so are all pieces, and
-            # doubling that triangle counts its diagonal twice.
+            # LAPACK fills one triangle only. The inverse and all pieces are symmetric, and
+            # doubling the triangle counts its diagonal twice.
             inverse, _ = dpotri(factor, lower=True)
             inner = np.outer(weights, weights) - 2 * np.tril(inverse)
             inner[diagonal] += np.diag(inverse)
@@ -222,9 +223,9 @@ class GaussianProcess:
                 [-0.5 * float((inner * piece).sum()) for piece in pieces]
                 + [-0.5 * v[6] * float(np.trace(inner))]
             )
-            away = (log - self._START[self._free]) / self._SPREAD[self._free]
-            value = 0.5 * y @ weights + np.log(np.diag(factor)).sum() + 0.5 * (away**2).sum()
-            return float(value), gradient + away / self._SPREAD[self._free]
+            deviation = (log - self._START[self._free]) / self._SPREAD[self._free]
+            value = 0.5 * y @ weights + np.log(np.diag(factor)).sum() + 0.5 * (deviation**2).sum()
+            return float(value), gradient + deviation / self._SPREAD[self._free]
 
         found = minimize(
             negative, self._log[self._free], jac=True, method="L-BFGS-B", options={"maxiter": 25}
@@ -234,9 +235,10 @@ class GaussianProcess:
 
 
 class Trees:
-    """Extremely randomised trees (Geurts et al., 2006); scikit-learn's.
+    """Extremely randomised trees (Geurts et al., 2006), of scikit-learn.
 
-    The spread of the trees is the uncertainty; each tree leaves rows out, which the others say.
+    The standard deviation over the trees is the uncertainty; out-of-bag rows give the left-out
+    predictions.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -249,7 +251,7 @@ class Trees:
         self._forest.fit(np.concatenate([positions, totals], axis=1), values)
 
     def left_out(self) -> tuple[npt.NDArray[np.intp], Vector]:
-        """See `Surrogate.left_out`: the mean of the trees that did not see the row."""
+        """See `Surrogate.left_out`; the mean over the trees that were not fitted to the row."""
         predicted = np.asarray(self._forest.oob_prediction_, dtype=np.float64)
         return np.arange(len(predicted)), predicted
 
@@ -265,10 +267,10 @@ class Trees:
 
 
 def _factor(kernel: Vector, noise: float) -> Vector:
-    """Lower Cholesky factor of a kernel `(n, n)` of float32 products, and noise.
+    """Lower Cholesky factor of a kernel `(n, n)` of float32 products with noise on the diagonal.
 
-    Rounding can leave it short of positive definite where rows are nearly alike and hardly any
-    noise was found: then more noise is added.
+    If rows are nearly alike and the noise is small, rounding can make the matrix indefinite; then
+    more noise is added.
     """
     identity = np.eye(len(kernel))
     while True:
@@ -278,8 +280,8 @@ def _factor(kernel: Vector, noise: float) -> Vector:
             noise = 4 * noise
 
 
-def _most_telling(values: Vector, count: int) -> npt.NDArray[np.intp]:
-    """Indices of at most `count` rows: the best half of them, and every so many of the others."""
+def _most_informative(values: Vector, count: int) -> npt.NDArray[np.intp]:
+    """Indices of at most `count` rows: half of them the best, half evenly over the other ranks."""
     if len(values) <= count:
         return np.arange(len(values))
     order = np.argsort(-values, kind="stable")

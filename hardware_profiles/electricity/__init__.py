@@ -1,0 +1,1 @@
+"""Grids, places and the carbon intensity of their electricity."""

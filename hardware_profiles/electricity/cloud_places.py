@@ -100,4 +100,4 @@ AZURE = {
 }
 
 PLACES = {"aws": AWS, "azure": AZURE}
-"""Region to the code of a `hardware_profiles.grid.Region`, by provider."""
+"""Region to the code of a `hardware_profiles.electricity.grid.Region`, by provider."""

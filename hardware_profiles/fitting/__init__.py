@@ -1,0 +1,1 @@
+"""A latency model fitted to a few timed networks."""

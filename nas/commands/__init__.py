@@ -1,0 +1,1 @@
+"""Commands of the command line: options and their checks, one module a topic."""

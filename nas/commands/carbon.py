@@ -1,7 +1,4 @@
-"""The command line's `nas carbon`: its options, and what they ask for.
-
-Reads and checks options; `carbon_show.py` prints. Does not know physics.
-"""
+"""`nas carbon`: the options of a workload, checked. Does not estimate anything."""
 
 from __future__ import annotations
 
@@ -9,63 +6,133 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.options import Json
+from nas.commands import completion
+from nas.commands.options import Json, read
+
+TRAINING = "Training"
+INFERENCE = "Inference"
+CONDITIONS = "Conditions"
 
 
 def carbon(
-    device: Annotated[str, typer.Option(help="A device's name, or its file (nas device list).")],
-    count: Annotated[int, typer.Option(help="So many devices, all the while.", min=1)] = 1,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Device: a name (nas device list) or the path of its file.",
+            autocompletion=completion.devices,
+        ),
+    ],
+    count: Annotated[
+        int, typer.Option(metavar="N", help="Number of devices in use throughout.", min=1)
+    ] = 1,
+    as_json: Json = False,
+    train_macs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="MACs of a whole training, forward and backward (3 times forward).  "
+            "[default: no training]",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    train_flops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="The same with two FLOPs per MAC, such as GPT-3's 3.14e23.  "
+            "[default: no training]",
+        ),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(metavar="HOURS", help="Measured hours of a training.  [default: no training]"),
+    ] = None,
+    macs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="MACs of one inference.  [default: no inference]",
+            rich_help_panel=INFERENCE,
+        ),
+    ] = None,
+    inferences: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Number of inferences of --macs each.  [default: 1]"),
+    ] = None,
+    memory_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Bytes that one inference reads and writes, such as 120MB.  "
+            "[default: not counted]",
+        ),
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Measured time of one inference, such as 5ms.  [default: estimated]",
+        ),
+    ] = None,
     region: Annotated[
         str | None,
         typer.Option(
-            help="Country, us-ca, SE3, gcp:europe-west1, ...  [default: world]", show_default=False
+            metavar="NAME",
+            help="Electricity grid: a country, us-ca, SE3, gcp:europe-west1, ...  [default: world]",
+            rich_help_panel=CONDITIONS,
         ),
     ] = None,
     intensity: Annotated[
-        float | None, typer.Option(help="g CO2e/kWh of the grid, instead of --region.")
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Carbon intensity in g CO2e/kWh, instead of --region.  [default: the region's]",
+        ),
     ] = None,
     pue: Annotated[
         float | None,
-        typer.Option(help="Data centre's overhead.  [default: 1.56, none for boards and phones]"),
-    ] = None,
-    train_macs: Annotated[
-        str | None,
-        typer.Option(help="MACs of a whole training, forward and backward (3 times forward)."),
-    ] = None,
-    train_flops: Annotated[
-        str | None, typer.Option(help="The same at two FLOPs a MAC, as GPT-3's 3.14e23.")
-    ] = None,
-    hours: Annotated[
-        float | None, typer.Option(help="Instead: hours that a training took.")
-    ] = None,
-    inferences: Annotated[
-        str | None, typer.Option(help="Inferences, of --macs each.  [default: 1]")
-    ] = None,
-    macs: Annotated[str | None, typer.Option(help="MACs of one inference.")] = None,
-    memory_bytes: Annotated[
-        str | None, typer.Option(help="What one inference reads and writes, such as 120MB.")
-    ] = None,
-    latency: Annotated[
-        str | None, typer.Option(help="What one inference takes, measured, such as 5ms.")
+        typer.Option(
+            metavar="X",
+            help="Power usage effectiveness of the data centre.  "
+            "[default: 1.56, none for boards and phones]",
+        ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16, ...  [default: bf16 or fp16 where there is one]")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Precision: fp32, bf16, ...  [default: bf16 or fp16 where the device has one]",
+        ),
     ] = None,
     utilisation: Annotated[
-        float | None, typer.Option(help="Share of the peak that is reached, 0 to 1.")
+        float | None,
+        typer.Option(
+            metavar="FRACTION",
+            help="Fraction of the device's peak that is reached, 0 to 1.  [default: estimated]",
+        ),
     ] = None,
     host_watts: Annotated[
-        float | None, typer.Option(help="Power of what is around one device.")
+        float | None,
+        typer.Option(
+            metavar="WATTS",
+            help="Power of the host per device, in watts.  [default: estimated]",
+        ),
     ] = None,
     embodied_kg: Annotated[
         float | None,
-        typer.Option(help="Share of the hardware's manufacture, for the SCI of ISO/IEC 21031."),
+        typer.Option(
+            metavar="KG",
+            help="Share of the hardware's embodied carbon, in kg CO2e, for the SCI of ISO/IEC "
+            "21031.  [default: no SCI]",
+        ),
     ] = None,
-    as_json: Json = False,
 ) -> None:
-    """Estimate energy and carbon of a training or of inferences, with every factor and its range.
+    """Estimate energy and carbon of a training or of inferences.
 
-    Without a range there is no figure: each factor is printed with its value, range and source.
+    Prints every estimate with its range, and every factor with its value, range and source.
+
+    Example: nas carbon --device A100 --train-flops 3.14e23 --count 1024
     """
     from evaluators.sizes import parse_milliseconds, parse_size
     from nas.commands.show.carbon import Workload, estimate, print_footprint
@@ -88,23 +155,23 @@ def carbon(
             raise UserError(f"{name} needs --macs of one inference")
     for name, given in (("--precision", precision), ("--utilisation", utilisation)):
         if given is not None and hours is not None and macs is None:
-            raise UserError(f"{name} changes nothing beside --hours, which are measured")
+            raise UserError(f"{name} has no effect with --hours, which are measured")
     if region is not None and intensity is not None:
         raise UserError("--region and --intensity contradict each other: expected one of them")
-    operations = None
-    if train_macs is not None:
-        operations = 2 * parse_size(train_macs)
-    elif train_flops is not None:
-        operations = parse_size(train_flops)
+    macs_of_training = read("--train-macs", parse_size, train_macs)
+    operations = read("--train-flops", parse_size, train_flops)
+    if macs_of_training is not None:
+        operations = 2 * macs_of_training
+    milliseconds = read("--latency", parse_milliseconds, latency)
     workload = Workload(
         device=device,
         count=count,
         operations=operations,
         hours=hours,
-        inferences=parse_size(inferences) if inferences is not None else 1,
-        macs=parse_size(macs) if macs is not None else None,
-        memory_bytes=parse_size(memory_bytes) if memory_bytes is not None else None,
-        latency_seconds=parse_milliseconds(latency) / 1e3 if latency is not None else None,
+        inferences=read("--inferences", parse_size, inferences) or 1,
+        macs=read("--macs", parse_size, macs),
+        memory_bytes=read("--memory-bytes", parse_size, memory_bytes),
+        latency_seconds=None if milliseconds is None else milliseconds / 1e3,
         precision=precision,
         utilisation=utilisation,
         host_watts=host_watts,

@@ -1,4 +1,4 @@
-"""The command line's `nas device`: what is known of devices, and how to measure one's latency."""
+"""`nas device`: known devices, and latency tables of devices. Options only."""
 
 from __future__ import annotations
 
@@ -7,19 +7,31 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.options import Json
+from nas.commands import completion
+from nas.commands.options import Json, SpaceName
 
 app = typer.Typer(
     name="device",
-    help="Devices: what they can do, and what networks take on them.",
+    help="List devices; measure, fit and check latency tables.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
 )
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="File to write.  [default: in the folder of the user's tables]"
+    ),
+]
 
 
 @app.command("list")
 def list_devices(as_json: Json = False) -> None:
-    """Print every known device and what its latencies come from."""
+    """Print every known device and the source of its latencies.
+
+    Example: nas device list
+    """
     from nas.commands.devices.listing import print_devices
 
     print_devices(as_json=as_json)
@@ -27,10 +39,20 @@ def list_devices(as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    name: str = typer.Argument(help="A device's name, or the path of its file."),
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="DEVICE",
+            help="Device: a name or the path of its file.",
+            autocompletion=completion.devices,
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
-    """Print a device's figures, each with its source and year."""
+    """Print the figures of a device, each with its source and year.
+
+    Example: nas device show V100
+    """
     from nas.commands.devices.listing import print_device
 
     print_device(name, as_json=as_json)
@@ -38,25 +60,35 @@ def show(
 
 @app.command()
 def fit(
-    name: Annotated[str, typer.Option(help="What to call the device.")],
-    space: Annotated[str, typer.Option(help="Name, or file.py:OBJECT.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the device.")],
+    space: SpaceName,
     file: Annotated[
         Path,
-        typer.Option("--from", help="Architectures with milliseconds: .parquet, .csv, .jsonl."),
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Architectures and their milliseconds: .parquet, .csv or .jsonl.",
+        ),
     ],
     metric: Annotated[
-        str | None, typer.Option(help="Column of milliseconds.  [default: latency_ms_NAME]")
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of milliseconds.  [default: latency_ms_NAME]"),
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(help="Fit on so many random rows, test on the rest.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Number of random rows to fit on; the rest are test rows.  [default: all]",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which rows those are.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="File to write.  [default: among the user's tables]")
-    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of that choice.")] = 0,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Learn a device's latencies from a few whole networks that were timed on it."""
+    """Fit a latency model to a few timed networks.
+
+    Example: nas device fit --name pixel --space mobilenet-cifar --from timed.csv
+    """
     from nas.commands.devices.fit import print_fit
 
     print_fit(
@@ -66,14 +98,20 @@ def fit(
 
 @app.command()
 def propose(
-    space: Annotated[str, typer.Option(help="Name, or file.py:OBJECT.")],
-    number: Annotated[int, typer.Option(help="How many architectures.")] = 20,
+    space: SpaceName,
+    number: Annotated[int, typer.Option(metavar="N", help="Number of architectures.")] = 20,
     max_flops: Annotated[
-        str | None, typer.Option(help="Most multiply-accumulates, such as 50M.")
+        str | None,
+        typer.Option(metavar="SIZE", help="Maximum FLOPs, such as 50M.  [default: no bound]"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random ones among which they are chosen.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the candidate pool.")] = 0,
 ) -> None:
-    """Print architectures to time for `fit`, the most telling first, one JSON object a line."""
+    """Print architectures to time for `fit`, a JSON object per line.
+
+    The most informative come first.
+
+    Example: nas device propose --space mobilenet-cifar --number 20
+    """
     from nas.commands.devices.fit import print_proposals
 
     print_proposals(space, number, max_flops=max_flops, seed=seed)
@@ -81,39 +119,65 @@ def propose(
 
 @app.command()
 def measure(
-    name: Annotated[str, typer.Option(help="What to call the device.")] = "this-machine",
-    space: Annotated[str, typer.Option(help="Name, or file.py:OBJECT.")] = "mobilenet",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the device.")] = "this-machine",
+    space: SpaceName = "mobilenet",
     runtime: Annotated[
-        str, typer.Option(help="onnxruntime, torch or torch-compile.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="onnxruntime, torch or torch-compile.",
+            autocompletion=completion.among(("onnxruntime", "torch", "torch-compile")),
+        ),
     ] = "onnxruntime",
-    threads: Annotated[int, typer.Option(help="Threads of an operator.", min=1)] = 1,
-    batch: Annotated[int, typer.Option(help="Samples of an inference.", min=1)] = 1,
-    budget: Annotated[str, typer.Option(help="Longest time, such as 10m.")] = "10m",
+    threads: Annotated[int, typer.Option(metavar="N", help="Threads per operator.", min=1)] = 1,
+    batch: Annotated[int, typer.Option(metavar="N", help="Samples per inference.", min=1)] = 1,
+    budget: Annotated[
+        str, typer.Option(metavar="TIME", help="Longest time of the measurement, such as 10m.")
+    ] = "10m",
     calibrate: Annotated[
-        int, typer.Option(help="Whole networks that correct the sum of blocks.", min=0)
+        int,
+        typer.Option(
+            metavar="N", help="Number of whole networks that correct the sum of blocks.", min=0
+        ),
     ] = 20,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels, as of the data.  [default: the space's]")
+        int | None,
+        typer.Option(metavar="PIXELS", help="Size of the images.  [default: the space's]"),
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(help="Of the data.  [default: the space's]")
+        int | None,
+        typer.Option(metavar="N", help="Number of classes.  [default: the space's]"),
     ] = None,
-    torch_device: Annotated[str, typer.Option(help="cpu, cuda, ... for torch.")] = "cpu",
+    torch_device: Annotated[
+        str, typer.Option(metavar="NAME", help="PyTorch device of runtime torch: cpu, cuda, ...")
+    ] = "cpu",
     script: Annotated[
-        Path | None, typer.Option(help="Write a script to measure another device to this folder.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Instead of measuring, write a script for another device to this folder.  "
+            "[default: measure here]",
+        ),
     ] = None,
     result: Annotated[
-        Path | None, typer.Option("--from", help="What that script wrote: result.json.")
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Read result.json, which that script wrote.  [default: measure here]",
+        ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="File to write.  [default: among the user's tables]")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the table anew.")] = False,
+    out: Out = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start a new table in place of an existing one.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a space's blocks on a device: a latency table that searches are priced with.
+    """Measure the blocks of a space: a latency table for searches.
 
-    Interrupted, or for longer than --budget, the same command goes on where it was.
+    Interrupted, or stopped by --budget, the same command continues the measurement.
+
+    Example: nas device measure --space mobilenet-tiny --budget 5m
     """
     from nas.commands.devices.measure import Asked, measure_and_print
 
@@ -136,19 +200,37 @@ def measure(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A measured device, or a table's path.")],
+    name: Annotated[
+        str, typer.Argument(metavar="DEVICE", help="Measured device, or the path of its table.")
+    ],
     space: Annotated[
-        str | None, typer.Option(help="Which of its tables, where there are several.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Space of the table.  [default: that of the device's only table]",
+            autocompletion=completion.spaces,
+        ),
     ] = None,
     runtime: Annotated[
-        str | None, typer.Option(help="Refuse a table of another.  [default: the table's]")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Runtime that the table must have.  [default: the table's]"
+        ),
     ] = None,
-    networks: Annotated[int, typer.Option(help="How many to measure.", min=3)] = 30,
-    seed: Annotated[int, typer.Option(help="Which ones.")] = 1,
-    html: Annotated[Path | None, typer.Option(help="Also write a scatter plot.")] = None,
+    networks: Annotated[
+        int, typer.Option(metavar="N", help="Number of networks to measure.", min=3)
+    ] = 30,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of their choice.")] = 1,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write a scatter plot.  [default: no plot]"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure whole networks that a table never saw, and say how well it predicts them."""
+    """Check a latency table on networks that it was not fitted to.
+
+    Example: nas device check this-machine --networks 30
+    """
     from nas.commands.devices.check import check_and_print
 
     check_and_print(

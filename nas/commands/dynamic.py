@@ -1,4 +1,4 @@
-"""The command line's `nas dynamic` and `nas adapt`: networks that change their compute."""
+"""`nas dynamic` and `nas adapt`: networks whose compute changes at run time. Options only."""
 
 from __future__ import annotations
 
@@ -7,30 +7,55 @@ from typing import Annotated
 
 import typer
 
+from nas.commands import completion
 from nas.commands.options import Json
 
-Folder = Annotated[Path, typer.Argument(help="What `nas export --dynamic` wrote.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder that `nas export --dynamic` wrote.")
+]
 Data = Annotated[
-    str | None, typer.Option(help="Images, such as cifar10.  [default: those it was trained on]")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Images, such as cifar10.  [default: those of the run's training]"
+    ),
 ]
 
 
 def dynamic(
     folder: Folder,
     max_flops: Annotated[
-        str | None, typer.Option(help="Most multiply-accumulates of an image, such as 3M.")
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Maximum FLOPs of an image, such as 3M.  [default: no bound]"
+        ),
     ] = None,
     max_latency: Annotated[
-        str | None, typer.Option(help="Longest time on --device, such as 5ms.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Maximum latency on --device, such as 5ms.  [default: no bound]"
+        ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Device that the run was priced for.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Device that the run was priced for.  [default: none]",
+            autocompletion=completion.devices,
+        ),
+    ] = None,
     test: Annotated[
-        bool, typer.Option("--test", help="Score on test images; with a budget, what it chose.")
+        bool,
+        typer.Option(
+            "--test", help="Score on test images: all subnets, or the one within the budget."
+        ),
     ] = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Print the subnets of a dynamic network and which one a budget switches to."""
+    """List the subnets of a dynamic network, and the one for a budget.
+
+    Example: nas dynamic taken --max-flops 150k
+    """
     from nas.commands.show.dynamic import print_dynamic
 
     print_dynamic(
@@ -47,18 +72,25 @@ def dynamic(
 def adapt(
     folder: Folder,
     max_flops: Annotated[
-        str | None, typer.Option(help="Most multiply-accumulates of an image on average.")
+        str | None,
+        typer.Option(metavar="SIZE", help="Maximum mean FLOPs per image.  [default: no bound]"),
     ] = None,
     max_loss: Annotated[
         float | None,
-        typer.Option(help="Or the points of accuracy that the best subnet may lose, such as 0.5."),
+        typer.Option(
+            metavar="POINTS",
+            help="Instead: maximum loss of accuracy against the best subnet, in percentage points, "
+            "such as 0.5.  [default: no bound]",
+        ),
     ] = None,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Let a cheap pass decide the resolution of each image; the rule is kept in the folder.
+    """Choose the resolution per image by a cheap first pass.
 
-    It is calibrated on validation images and scored on test images.
+    The rule is calibrated on validation images, scored on test images and kept in the folder.
+
+    Example: nas adapt taken --max-loss 0.5
     """
     from nas.commands.show.dynamic import print_adapted
 

@@ -1,7 +1,4 @@
-"""Taking a network away on the command line: `nas export`, `compare` and `curves`.
-
-Reads options. Does nothing itself.
-"""
+"""Networks as files: `nas export`, `nas compare` and `nas curves`. Options only."""
 
 from __future__ import annotations
 
@@ -10,36 +7,62 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.options import Json, Mlflow, RunFolder
+from nas.commands import completion
+from nas.commands.options import ARCHITECTURE, Json, Mlflow, Quiet, RunFolder
+
+FORMATS = ("safetensors", "onnx", "pt2", "python", "executorch")
 
 
 def export(
     run: RunFolder,
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
     arch: Annotated[
         str,
-        typer.Option(help="Id (a prefix will do), 'best', 'knee', or a folder in RUN/trained."),
+        typer.Option(
+            metavar="ARCH",
+            help=f"{ARCHITECTURE}, or a folder in RUN/trained.",
+            autocompletion=completion.architectures,
+        ),
     ] = "best",
     formats: Annotated[
         str,
-        typer.Option("--format", help="Comma-separated: safetensors,onnx,pt2,python,executorch."),
+        typer.Option(
+            "--format",
+            metavar="NAME,...",
+            help=f"Formats, separated by commas: {','.join(FORMATS)}.",
+            autocompletion=completion.among(FORMATS),
+        ),
     ] = "safetensors,onnx",
     int8: Annotated[
-        bool, typer.Option("--int8", help="The ONNX file in eight bits too, its accuracy measured.")
+        bool,
+        typer.Option(
+            "--int8", help="Also write the ONNX file in 8 bits, and measure its accuracy."
+        ),
     ] = False,
     all_frontier: Annotated[
-        bool, typer.Option("--all-frontier", help="Every network of the frontier, a folder each.")
+        bool,
+        typer.Option(
+            "--all-frontier", help="Export every network of the frontier, each to its folder."
+        ),
     ] = False,
     dynamic: Annotated[
         bool,
-        typer.Option("--dynamic", help="One network of all the frontier's, switched as it runs."),
+        typer.Option(
+            "--dynamic",
+            help="Export the frontier as one network that switches subnets at run time.",
+        ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is in the folder.")
+    ] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Export a trained architecture, or one with its inherited weights if it was not trained.
+    """Export a network with a model card and an efficiency record.
 
-    With a model card and an efficiency record; all files are loaded and compared in a new process.
+    The network has its trained weights, or its inherited ones where it was not trained. All files
+    are loaded and compared in a new process.
+
+    Example: nas export runs/first --arch knee --format onnx,python --out taken
     """
     if dynamic:
         from nas.commands.show.dynamic import export_dynamic_and_print
@@ -58,11 +81,16 @@ def export(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="efficiency.json, or an exported folder.")],
-    second: Annotated[Path, typer.Argument(help="The other one.")],
+    first: Annotated[
+        Path, typer.Argument(metavar="FIRST", help="efficiency.json, or an exported folder.")
+    ],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="Record to compare with.")],
     as_json: Json = False,
 ) -> None:
-    """Compare two efficiency records: ratios, and what makes them hard to compare."""
+    """Compare two efficiency records: ratios, and differing conditions.
+
+    Example: nas compare taken/best taken/knee
+    """
     from nas.release.compare import compare_and_print
 
     compare_and_print(first, second, as_json=as_json)
@@ -71,12 +99,18 @@ def compare(
 def curves(
     run: RunFolder,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="Folder to write TensorBoard's event files to.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for TensorBoard's event files.  [default: not written]"
+        ),
     ] = None,
     mlflow: Mlflow = None,
     as_json: Json = False,
 ) -> None:
-    """List a run's learning curves; write them for TensorBoard, log them to MLflow."""
+    """List learning curves; write them for TensorBoard or MLflow.
+
+    Example: nas curves runs/first --tensorboard curves
+    """
     from nas.commands.show.curves import curves_and_print
 
     curves_and_print(run, tensorboard=tensorboard, mlflow=mlflow, as_json=as_json)

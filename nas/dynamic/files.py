@@ -1,9 +1,9 @@
-"""The folder of a dynamic network: shared weights once, and what each subnet is.
+"""Reads and writes the folder of a dynamic network: one set of shared weights, several subnets.
 
 `dynamic.safetensors` has the shared tensors (`shared.BLOCK.OP.NAME`) and, for each subnet with
-statistics of its own, one vector of them (`statistics.ID`). `dynamic.json` has the subnets: ops of
-every block, costs, accuracy; and the images that they take. A folder needs no search space and no
-file of a user's. Does not know how a subnet runs.
+batch-norm statistics, one vector of them (`statistics.ID`). `dynamic.json` has the subnets (ops of
+every block, costs, accuracy) and the preprocessing of images. A folder is self-contained: loading
+it needs neither the search space nor any file of the user. Does not know how a subnet runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from evaluators.costs.budget import LATENCY
+from evaluators.metrics import Metric
 from search_spaces.errors import UserError
 from search_spaces.serial import Blocks, blocks_from_json, blocks_to_json
 
@@ -31,8 +31,8 @@ WEIGHTS = "dynamic.safetensors"
 class Subnet:
     """One network inside a dynamic network.
 
-    `costs` has `macs`, `params`, `memory` and `latency_ms_DEVICE` for each device that is known;
-    `accuracy` is the share of validation images that it labels rightly.
+    `costs` has `macs`, `params`, `memory` and `latency_ms_DEVICE` for each device of the run;
+    `accuracy` is the validation accuracy, between 0 and 1.
     """
 
     id: str
@@ -54,11 +54,11 @@ class Subnet:
 
     @property
     def devices(self) -> list[str]:
-        """Devices whose latency is known."""
-        return [name.removeprefix(LATENCY) for name in self.costs if name.startswith(LATENCY)]
+        """Devices that have a latency in `costs`."""
+        return [str(m.device) for m in map(Metric.of, self.costs) if m.is_latency]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, as `read` takes it."""
+        """The JSON form, which `from_json` reads."""
         return {
             "id": self.id,
             "choices": dict(self.choices),
@@ -70,7 +70,7 @@ class Subnet:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Subnet:
-        """What `to_json` gave."""
+        """Read what `to_json` returned."""
         return cls(
             content["id"],
             content["choices"],
@@ -84,10 +84,10 @@ class Subnet:
 def write(
     folder: Path, subnets: Sequence[Subnet], tensors: Mapping[str, Tensor], about: Mapping[str, Any]
 ) -> None:
-    """Fill an empty folder.
+    """Write a dynamic network into an empty folder.
 
     Args:
-        about: `mean`, `std`, `classes` and whatever else is known of the data and the space.
+        about: `mean`, `std`, `classes` and further facts about the data and the space.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     (folder / WEIGHTS).write_bytes(save(contiguous, metadata={"format": "pt"}))
@@ -100,10 +100,10 @@ def write(
 
 
 def read(folder: Path) -> tuple[list[Subnet], dict[str, Tensor], dict[str, Any]]:
-    """Subnets, tensors and what else `write` was told.
+    """Read the subnets, the tensors and `about` that `write` wrote.
 
     Raises:
-        UserError: if the folder is not a dynamic network, or was written by another version.
+        UserError: if the folder is not a dynamic network, or has another format version.
     """
     try:
         about: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -113,8 +113,9 @@ def read(folder: Path) -> tuple[list[Subnet], dict[str, Tensor], dict[str, Any]]
         raise UserError(f"{folder} is not a dynamic network: it has no {missing}") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"cannot read the dynamic network {folder}: {error}") from error
-    if about.pop("format_version", None) != FORMAT_VERSION:
-        raise UserError(f"{folder} has another format version than {FORMAT_VERSION}")
+    version = about.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise UserError(f"{folder} has format version {version}, expected {FORMAT_VERSION}")
     try:
         subnets = [Subnet.from_json(content) for content in about.pop("subnets")]
     except (KeyError, TypeError) as error:

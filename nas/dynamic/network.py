@@ -1,12 +1,12 @@
-"""One network that changes its compute while it runs: width, depth, kernels, heads, resolution.
+"""A network whose compute changes at run time: width, depth, kernels, heads, resolution.
 
-Holds the shared weights of a trained supernet once, and a few of its subnets. The active one's
-tensors are views of the shared ones (of query, key and value together, and of positions on
-another grid, there is a part of its own, which goes with the next switch); its batch-norm
-statistics were measured when it was saved. A switch therefore moves no weights (slimmable
-networks: Yu et al., 2019; Cai et al., "Once-for-all", 2020). For inference: nothing here trains.
+Stores the shared weights of a trained supernet once, and several subnets. Tensors of the active
+subnet are views of the shared ones, except for joint query-key-value weights and for position
+embeddings on another grid: these are copies, which the next switch frees. Batch-norm statistics
+were measured when the network was saved. A switch therefore copies no other weights (slimmable
+networks: Yu et al., 2019; Cai et al., "Once-for-all", 2020). For inference only.
 
-Does not know the search, nor how a folder is made (`dynamic_export.py`).
+Knows subnets and shared tensors. Does not know the search or how a folder is made (`saving.py`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evaluators.costs.budget import LATENCY, shown
 from evaluators.data.augmentation import Normalisation, prepare, resize
+from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import parse_milliseconds, parse_size
 from nas.dynamic.files import Subnet, read
 from nas.supernet.shared_weights import shared_part
@@ -33,23 +33,23 @@ COUNTER = torch.zeros((), dtype=torch.long)
 
 
 class DynamicNetwork(nn.Module):
-    """The subnets of one set of weights, of which one is active.
+    """Subnets that share one set of weights, of which one is active.
 
-    `forward` takes `(batch, channels, height, width)` of any size and resizes it to what the
-    active subnet takes (bilinear, as it was scored): float32 as `nas.load` describes it, that is
-    scaled to 0..1, minus `mean`, divided by `std`; or uint8, which it normalises itself. It gives
-    logits `(batch, classes)`.
+    `forward` takes images `(batch, channels, height, width)` of any size and resizes them to the
+    resolution of the active subnet (bilinear, as for its score). Images are either float32 as
+    `nas.load` describes them (scaled to 0..1, minus `mean`, divided by `std`), or uint8, which
+    `forward` normalises. It returns logits `(batch, classes)`.
 
-    Threads may call it while another switches: each pass runs to its end with the subnet that was
-    active when it began.
+    Several threads may call `forward` while another thread switches: each pass uses the subnet that
+    was active when it began.
 
     Args:
         subnets: at least one; the most accurate one is active at first.
-        tensors: `shared.BLOCK.OP.NAME` and `statistics.ID`, see `dynamic_files.py`.
-        about: `mean`, `std`, `classes` and more, see `config`.
-        copies: let the active subnet have a contiguous copy of its weights instead of views. A
-            switch takes longer and the memory of one subnet more; a pass takes a few per cent
-            less (`benchmarks/dynamic.py`).
+        tensors: `shared.BLOCK.OP.NAME` and `statistics.ID`, see `files.py`.
+        about: `mean`, `std`, `classes` and more; available as `config`.
+        copies: give the active subnet a contiguous copy of its weights instead of views. A switch
+            then takes longer and needs the memory of one more subnet; a forward pass takes a few
+            per cent less (`benchmarks/dynamic.py`).
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class DynamicNetwork(nn.Module):
                 self._share(rest, tensor)
             else:
                 self.statistics.register_buffer(rest, tensor)
-        # Not modules of this one: they have no tensors of their own.
-        self._forms = {subnet.id: _Form.of(subnet) for subnet in self.subnets}
+        # Kept outside of `nn.Module`: skeletons have no tensors.
+        self._layouts = {subnet.id: _Layout.of(subnet) for subnet in self.subnets}
         best = max(self.subnets, key=lambda s: (s.accuracy, -s.macs))
         self._active: tuple[Subnet, Network] = (best, self.network(best))
 
     @classmethod
     def load(cls, folder: Path | str, *, copies: bool = False) -> DynamicNetwork:
-        """Load what `dynamic_export.save_dynamic` wrote, in evaluation mode.
+        """Load what `nas.dynamic.saving.save_dynamic` wrote, in evaluation mode.
 
         Raises:
             UserError: if the folder is not a dynamic network, or its files do not belong together.
@@ -92,7 +92,7 @@ class DynamicNetwork(nn.Module):
             raise UserError(f"the weights in {folder} do not fit its subnets: {error}") from error
 
     def _share(self, name: str, tensor: Tensor) -> None:
-        """Keep a tensor as `shared.BLOCK.OP.NAME`."""
+        """Register a tensor as `shared.BLOCK.OP.NAME`."""
         block, op, own = name.split(".")
         if block not in self.shared:
             self.shared[block] = nn.ModuleDict()
@@ -102,7 +102,7 @@ class DynamicNetwork(nn.Module):
             ops[op] = nn.ParameterDict()
         ops[op].register_parameter(own, nn.Parameter(tensor, requires_grad=False))
 
-    # Which subnet is active
+    # Selection of the active subnet
 
     @property
     def active(self) -> Subnet:
@@ -111,7 +111,7 @@ class DynamicNetwork(nn.Module):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """What the active subnet takes without resizing, `(channels, height, width)`."""
+        """Input of the active subnet without resizing, `(channels, height, width)`."""
         return self.active.input_shape
 
     def set_budget(
@@ -121,19 +121,19 @@ class DynamicNetwork(nn.Module):
         max_latency: float | str | None = None,
         device: str | None = None,
     ) -> Subnet:
-        """Switch to the most accurate subnet within a budget, of equals to the cheapest.
+        """Switch to the most accurate subnet within a budget; among equals, to the cheapest.
 
         Args:
-            max_flops: most multiply-accumulates for one image: a number, or `"3M"`.
-            max_latency: longest time on `device`: milliseconds, or `"5ms"`.
-            device: one that the run was priced for; may be left out where there is only one.
+            max_flops: upper bound of multiply-accumulates per image: a number, or `"3M"`.
+            max_latency: upper bound of the latency on `device`: milliseconds, or `"5ms"`.
+            device: a device of the run; may be omitted if there is only one.
 
         Returns:
-            The subnet that is active now.
+            The new active subnet.
 
         Raises:
-            UserError: if no subnet is within the budget (the message has the nearest), or the
-                device's latencies are not known. The active subnet stays what it was.
+            UserError: if no subnet is within the budget (the message names the nearest), or the
+                latencies of the device are unknown. The active subnet does not change.
         """
         return self.use(self.choose(max_flops=max_flops, max_latency=max_latency, device=device))
 
@@ -144,7 +144,7 @@ class DynamicNetwork(nn.Module):
         max_latency: float | str | None = None,
         device: str | None = None,
     ) -> Subnet:
-        """The subnet that `set_budget` would switch to."""
+        """The subnet that `set_budget` would switch to, with the same arguments and errors."""
         bounds: dict[str, float] = {}
         if max_flops is not None:
             bounds["macs"] = parse_size(max_flops) if isinstance(max_flops, str) else max_flops
@@ -154,63 +154,69 @@ class DynamicNetwork(nn.Module):
                 parse_milliseconds(str(max_latency)) if text else float(max_latency)
             )
         elif device is not None:
-            raise UserError(f"device {device} without a latency: max_latency is missing")
+            raise UserError(f"device {device} has no bound: max_latency is missing")
         within = [s for s in self.subnets if all(s.costs[m] <= b for m, b in bounds.items())]
         if not within:
-            asked = " and ".join(f"at most {shown(m, b)}" for m, b in bounds.items())
+            wanted = " and ".join(f"at most {Metric.of(m).quantity(b)}" for m, b in bounds.items())
             nearest = min(
                 self.subnets, key=lambda s: max(s.costs[m] / b for m, b in bounds.items())
             )
-            needs = " and ".join(shown(m, nearest.costs[m], exact=True) for m in bounds)
-            raise UserError(f"no subnet has {asked}: the nearest, {nearest.id}, has {needs}")
+            costs = " and ".join(
+                Metric.of(m).quantity(nearest.costs[m], exact=True) for m in bounds
+            )
+            raise UserError(f"no subnet has {wanted}: the nearest, {nearest.id}, has {costs}")
         return max(within, key=lambda s: (s.accuracy, -s.macs))
 
     def _latency(self, device: str | None) -> str:
-        """The metric of a device's latency."""
+        """Name of the metric of a device's latency."""
         known = self.subnets[0].devices
         if not known:
             raise UserError(
-                "no latency is known of these subnets: their run had no --device; use max_flops"
+                "no latency is known for these subnets: their run had no --device; use max_flops"
             )
         if device is None:
             if len(known) > 1:
-                raise UserError(f"latency on which device? one of {', '.join(known)}")
+                raise UserError(f"device is missing: expected one of {', '.join(known)}")
             device = known[0]
         if device not in known:
             raise unknown("device", device, known)
-        return f"{LATENCY}{device}"
+        return latency_on(device)
 
     def use(self, subnet: Subnet | str) -> Subnet:
-        """Switch to a subnet, or to the one of this id (a prefix will do); returns it."""
+        """Switch to a subnet, given as such or by a prefix of its id; return it."""
         if isinstance(subnet, str):
             subnet = self.find(subnet)
-        # One assignment: a pass that has begun keeps the pair that it took.
+        # One assignment, so that a pass that has begun keeps a consistent pair.
         self._active = (subnet, self.network(subnet))
         return subnet
 
     def find(self, name: str) -> Subnet:
-        """The subnet whose id begins so.
+        """The subnet whose id starts with `name`.
 
         Raises:
             UserError: if there is none or more than one.
         """
         found = [subnet for subnet in self.subnets if subnet.id.startswith(name)]
         if len(found) > 1:
-            raise UserError(f"'{name}' fits {len(found)} subnets")
+            raise UserError(f"'{name}' matches {len(found)} subnets")
         if not found:
             raise unknown("subnet", name, [subnet.id for subnet in self.subnets])
         return found[0]
 
-    # Running
+    # Forward pass
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(batch, classes)` of images `(batch, channels, height, width)` of any size."""
         subnet, network = self._active
-        logits: Tensor = network(self.fitted(images, subnet))
+        logits: Tensor = network(self.preprocess(images, subnet))
         return logits
 
-    def fitted(self, images: Tensor, subnet: Subnet) -> Tensor:
-        """Images as `forward` takes them, normalised and at the subnet's resolution."""
+    def preprocess(self, images: Tensor, subnet: Subnet) -> Tensor:
+        """Normalise images that `forward` accepts, and resize them to the subnet's resolution.
+
+        Raises:
+            ValueError: for a tensor of another shape than `(batch, channels, height, width)`.
+        """
         channels = subnet.input_shape[0]
         if images.dim() != 4 or images.shape[1] != channels:
             shape = tuple(images.shape)
@@ -221,53 +227,53 @@ class DynamicNetwork(nn.Module):
 
     @property
     def normalisation(self) -> Normalisation:
-        """Mean and standard deviation of the images, a channel."""
+        """Mean and standard deviation of the images per channel."""
         return Normalisation(tuple(self.config["mean"]), tuple(self.config["std"]))
 
     @torch.no_grad()
     def network(self, subnet: Subnet) -> Network:
-        """A subnet as a network of its own over the shared weights, in evaluation mode.
+        """A subnet as a separate module over the shared weights, in evaluation mode.
 
-        It takes `(batch, *subnet.input_shape)`, normalised. Several may be in use at a time; each
-        changes with the shared weights wherever its tensors are views.
+        It takes normalised images `(batch, *subnet.input_shape)`. Several may be in use at the
+        same time; those of its tensors that are views change with the shared weights.
         """
-        form = self._forms[subnet.id]
+        layout = self._layouts[subnet.id]
         tensors = {}
-        for key, op, name in form.parts:
+        for key, op, name in layout.parts:
             part = shared_part(op, name, self._shared(key))
             if self.copies:
                 part = part.clone(memory_format=torch.contiguous_format)
             tensors[key] = part
-        if form.measured:
-            sizes = [prod(shape) for shape in form.measured.values()]
+        if layout.statistics:
+            sizes = [prod(shape) for shape in layout.statistics.values()]
             flat = self.statistics.get_buffer(subnet.id).split(sizes)
-            named = zip(form.measured.items(), flat, strict=True)
+            named = zip(layout.statistics.items(), flat, strict=True)
             tensors |= {key: part.view(shape) for (key, shape), part in named}
-        return _over(form.skeleton, tensors)
+        return _with_tensors(layout.skeleton, tensors)
 
     def _shared(self, key: str) -> Tensor:
-        """The shared tensor of a network's `blocks.BLOCK.ops.OP.NAME`."""
+        """The shared tensor behind `blocks.BLOCK.ops.OP.NAME` of a subnet."""
         _, block, _, op, name = key.split(".")
         tensor = self.shared._modules[block]._modules[op]._parameters[name]  # type: ignore[union-attr]
         assert tensor is not None
         return tensor
 
-    # As a module
+    # Behaviour of `nn.Module`
 
     def _apply(self, fn: Any, recurse: bool = True) -> DynamicNetwork:
-        """After a move to another device or type the active subnet is one of the moved tensors."""
+        """Apply `fn`, then rebuild the active subnet from the new tensors."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.use(self.active)
         return self
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Put tensors in; the active subnet is of them."""
+        """Load the tensors, then rebuild the active subnet from them."""
         result = super().load_state_dict(*args, **kwargs)
         self.use(self.active)
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the active subnet's tensors, which are parts of the shared ones."""
+        """State without the active subnet's tensors, which are parts of the shared ones."""
         state = self.__dict__.copy()
         state["_active"] = self.active
         return state
@@ -277,24 +283,24 @@ class DynamicNetwork(nn.Module):
         self.use(state["_active"])
 
 
-def measured(network: nn.Module) -> dict[str, Tensor]:
-    """The buffers that a subnet has of its own: batch norms' running means and variances."""
+def statistics(network: nn.Module) -> dict[str, Tensor]:
+    """Buffers that each subnet has itself: running means and variances of batch norms."""
     return {n: b for n, b in network.named_buffers() if b.is_floating_point()}
 
 
 @dataclass(frozen=True)
-class _Form:
-    """What a switch to a subnet needs: all that follows from its ops alone."""
+class _Layout:
+    """Everything that a switch to a subnet needs and that follows from its ops alone."""
 
     skeleton: Network
-    """Its modules without memory, in evaluation mode."""
+    """Its modules on the meta device, in evaluation mode."""
     parts: tuple[tuple[str, Op, str], ...]
-    """Of each tensor its name in the network, its op, and its name in the op's module."""
-    measured: dict[str, tuple[int, ...]]
-    """Shapes of its own buffers, in the order in which `statistics` has them."""
+    """For each tensor, its name in the network, its op, and its name in the op's module."""
+    statistics: dict[str, tuple[int, ...]]
+    """Shapes of its statistics, in the order in which they are concatenated."""
 
     @classmethod
-    def of(cls, subnet: Subnet) -> _Form:
+    def of(cls, subnet: Subnet) -> _Layout:
         with torch.device("meta"):
             skeleton = Network(subnet.blocks).eval()
         parts = tuple(
@@ -303,23 +309,25 @@ class _Form:
             for op in ops
             for name in op.parameter_shapes
         )
-        shapes = {name: tuple(buffer.shape) for name, buffer in measured(skeleton).items()}
+        shapes = {name: tuple(buffer.shape) for name, buffer in statistics(skeleton).items()}
         return cls(skeleton, parts, shapes)
 
 
-def _over(skeleton: Any, tensors: Mapping[str, Tensor], prefix: str = "") -> Any:
-    """The same modules over these tensors; the skeleton and other copies of it do not change.
+def _with_tensors(skeleton: Any, tensors: Mapping[str, Tensor], prefix: str = "") -> Any:
+    """A copy of the skeleton's modules with these tensors; the skeleton does not change.
 
-    A switch is for others to see only when it is done, so subnets in use cannot share modules
-    that have tensors: a pass of another thread may be in the midst of one.
+    A pass of another thread may still run with the previous subnet, so subnets cannot share modules
+    that have tensors.
     """
     content = skeleton.__dict__
-    children = {n: _over(m, tensors, f"{prefix}{n}.") for n, m in content["_modules"].items()}
+    children = {
+        n: _with_tensors(m, tensors, f"{prefix}{n}.") for n, m in content["_modules"].items()
+    }
     own = (*content["_parameters"].values(), *content["_buffers"].values(), *children.values())
     if not own:
         return skeleton
     module = skeleton.__new__(type(skeleton))
-    # Past `nn.Module.__setattr__`, which would take most of the time of a switch.
+    # Bypasses `nn.Module.__setattr__`, which would take most of the time of a switch.
     module.__dict__.update(
         content,
         _modules=children,
@@ -327,7 +335,7 @@ def _over(skeleton: Any, tensors: Mapping[str, Tensor], prefix: str = "") -> Any
             name: None if p is None else nn.Parameter(tensors[prefix + name], requires_grad=False)
             for name, p in content["_parameters"].items()
         },
-        # What is not measured is a counter of batches, which inference does not read.
+        # Buffers without statistics are counters of batches, which inference does not read.
         _buffers={name: tensors.get(prefix + name, COUNTER) for name in content["_buffers"]},
     )
     return module

@@ -1,7 +1,8 @@
-"""Writing a dynamic network from a trained supernet: a folder that is checked before it is kept.
+"""Saves subnets of a trained supernet as a dynamic network, checked before the folder is kept.
 
-Each subnet's batch-norm statistics are measured as for a score, and its outputs there must be
-those of the loaded folder. Knows which subnets belong in it; does not know how a run is opened.
+Batch-norm statistics of each subnet are measured as for its score. The loaded folder must then
+compute the same outputs. Knows supernets and which subnets to save. Does not know how a run is
+opened.
 """
 
 from __future__ import annotations
@@ -16,25 +17,28 @@ from torch import Tensor, nn
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.costs.tables import CONVENTION, CostTables
 from nas.dynamic.files import Subnet, write
-from nas.dynamic.network import DynamicNetwork, measured
+from nas.dynamic.network import DynamicNetwork, statistics
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
-from search_spaces.files import refuse_full, write_folder
+from search_spaces.files import refuse_full, staged
 
 TOLERANCE = 1e-4
-CHECKED_BATCH = 2
+"""Largest difference of outputs, relative to the largest output if that exceeds 1."""
+
+CHECK_BATCH = 2
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What `save_dynamic` wrote: its subnets, the cheapest first."""
+    """Result of `save_dynamic`."""
 
     folder: Path
     subnets: tuple[Subnet, ...]
+    """The cheapest first."""
 
     @property
     def range(self) -> float:
-        """MACs of the largest subnet as a multiple of the smallest's."""
+        """MACs of the largest subnet divided by those of the smallest."""
         return self.subnets[-1].macs / self.subnets[0].macs
 
 
@@ -52,16 +56,18 @@ def save_dynamic(
     """Write the subnets `archs` of a trained supernet as one dynamic network.
 
     Args:
-        evaluator: over the supernet's weights; its data are images.
-        archs: each is taken once.
-        known: accuracy by architecture id where it was measured already, with this evaluator.
-        ends: take the space's smallest and largest networks too, so that the whole range of
-            compute is there.
-        on_subnet: called after each subnet with (subnets done, all subnets).
+        evaluator: holds the supernet's weights; its data are images.
+        archs: architectures; duplicates are saved once.
+        folder: a new or empty folder.
+        known: accuracies by architecture id that this evaluator has measured already.
+        ends: also save the space's smallest and largest networks, to cover the whole range of
+            compute.
+        overwrite: replace a folder that is not empty.
+        on_subnet: called after each subnet with (subnets done, number of subnets).
 
     Raises:
         UserError: for a folder that is not empty, a space whose networks do not take images, a
-            failed check, or a place that cannot be written. Nothing half-written is left.
+            failed check, or a place that cannot be written. On failure nothing is written.
     """
     refuse_full(folder, overwrite=overwrite)
     space, data, known = tables.space, evaluator.data, known or {}
@@ -80,7 +86,7 @@ def save_dynamic(
             Subnet(arch.id, dict(arch), space.ops(arch), shape, tables.cost(arch), score)
         )
         network = network.to("cpu")
-        buffers = measured(network)
+        buffers = statistics(network)
         if buffers:
             flat = torch.cat([buffer.flatten() for buffer in buffers.values()])
             tensors[f"statistics.{arch.id}"] = flat
@@ -95,27 +101,23 @@ def save_dynamic(
         "validation_images": data.extent("validation"),
         "convention": CONVENTION,
     }
-
-    def fill(place: Path) -> None:
+    with staged(folder, overwrite=overwrite) as place:
         write(place, subnets, tensors, about)
         check(DynamicNetwork.load(place), expected)
-
-    write_folder(folder, fill, overwrite=overwrite)
     return Saved(folder, tuple(sorted(subnets, key=lambda s: (s.macs, s.id))))
 
 
 def check(network: DynamicNetwork, expected: Mapping[str, Tensor]) -> None:
-    """Hold every subnet's outputs against those that it should have.
+    """Compare the outputs of every subnet with the expected ones, by subnet id.
 
     Raises:
-        UserError: for one that differs by more than `TOLERANCE` (of the largest, where
-            that is above 1).
+        UserError: if they differ by more than `TOLERANCE`.
     """
     for subnet in network.subnets:
         network.use(subnet)
-        given = _outputs(network, subnet.input_shape)
-        wanted = expected[subnet.id]
-        difference = float((given - wanted).abs().max() / wanted.abs().max().clamp_min(1))
+        outputs = _outputs(network, subnet.input_shape)
+        true = expected[subnet.id]
+        difference = float((outputs - true).abs().max() / true.abs().max().clamp_min(1))
         if not difference <= TOLERANCE:
             raise UserError(
                 f"export failed its check: outputs of subnet {subnet.id} differ by {difference:.2g}"
@@ -125,12 +127,12 @@ def check(network: DynamicNetwork, expected: Mapping[str, Tensor]) -> None:
 @torch.no_grad()
 def _outputs(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    logits: Tensor = network(torch.randn(CHECKED_BATCH, *shape, generator=generator))
+    logits: Tensor = network(torch.randn(CHECK_BATCH, *shape, generator=generator))
     return logits
 
 
 def _shared(evaluator: InheritedAccuracy) -> dict[str, Tensor]:
-    """The supernet's weights, by the names that they have in a dynamic network."""
+    """The supernet's weights, by their names in a dynamic network."""
     supernet = evaluator.supernet
     assert isinstance(supernet, nn.Module)
     names = ((name.split("."), tensor) for name, tensor in supernet.named_parameters())

@@ -1,0 +1,1 @@
+"""The search, from a specification to a winner."""

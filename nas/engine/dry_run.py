@@ -1,4 +1,4 @@
-"""What a search would do, before anything is spent on it."""
+"""Describes a search before it starts: size of the space, costs, expected duration."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from search_spaces.networks.modules import build, channels_last
 from search_spaces.ops import BatchNorm2d
 
 SURVEY = 100_000
-"""Random architectures priced to describe a space."""
+"""Random architectures that are priced to describe a space."""
 
 TIMED_BATCH = 32
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The size of the space, what it costs, how much of it the budget admits, and the time.
+    """Size and costs of the space, share within the budget, and expected duration.
 
-    Costs are MACs. `share` is of architectures whose every choice is drawn uniformly. Times are
-    seconds on this machine, from a measurement of a few steps; what a user's function or a
-    zero-cost proxy takes is not known beforehand, and looking a table up takes none.
+    Costs are MACs. `share` is the fraction of architectures within the budget when every choice is
+    drawn uniformly. Durations are seconds on this machine, extrapolated from a few measured steps;
+    that of a user's function or a zero-cost proxy is unknown and counts as 0.
     """
 
     space: str
@@ -42,15 +42,16 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """All parts together."""
+        """Total duration."""
         return self.supernet_seconds + self.search_seconds + self.winner_seconds
 
 
 def plan(task: Task, *, workers: int = 0) -> Plan:
-    """Describe a search and measure how long it would take.
+    """Describe a search and estimate how long it takes.
 
     Raises:
-        UserError: if nothing meets the budget; the message has the nearest reachable values.
+        UserError: if no architecture meets the budget; the message has the nearest reachable
+            values.
     """
     specification = task.specification
     budgeted = task.budgeted
@@ -73,7 +74,7 @@ def plan(task: Task, *, workers: int = 0) -> Plan:
 
 
 def _durations(task: Task, rng: np.random.Generator, workers: int) -> tuple[float, float, float]:
-    """Seconds of the supernet, the evaluations and the winner."""
+    """Seconds of supernet training, evaluations, and race with winner."""
     if not task.trains:
         return 0.0, 0.0, 0.0
     specification, data = task.specification, task.data
@@ -82,18 +83,18 @@ def _durations(task: Task, rng: np.random.Generator, workers: int) -> tuple[floa
     middle = np.argsort(task.tables.score(feasible, ("macs",))["macs"])[[32]]
     typical = task.space.decode(feasible[middle])[0]
     forward, step = _seconds_per_sample(task, typical)
-    trained = specification.trials * task.train_epochs * samples * step
+    trained = specification.trials * task.schedule.train_epochs * samples * step
     ops = [op for _, block in task.space.ops(task.space.largest) for op in block]
     normed = any(isinstance(op, BatchNorm2d) for op in ops)
     scored = both - samples + 2 * normed * min(specification.calibration_images, samples)
-    race = specification.finalists * task.race_epochs if specification.finalists > 1 else 0
-    winner = (task.train_epochs * both + race * samples) * step
-    if task.kind == "train":  # at most: most candidates are stopped on the way
+    race = specification.finalists * task.schedule.race_epochs if specification.finalists > 1 else 0
+    winner = (task.schedule.train_epochs * both + race * samples) * step
+    if task.kind == "train":  # an upper bound: most candidates stop early
         return 0.0, trained / max(1, workers), winner
     if task.kind != "supernet":
         return 0.0, 0.0, winner
     _, largest_step = _seconds_per_sample(task, task.space.largest)
-    recipe = task.recipe(task.supernet_epochs)
+    recipe = task.schedule.recipe(task.schedule.supernet_epochs)
     trained_on = recipe.steps(samples) * recipe.batch_size
     sandwich = largest_step + (RANDOM_SUBNETS + 0.5) * step
     search = specification.trials * scored * forward / max(1, workers)
@@ -101,7 +102,7 @@ def _durations(task: Task, rng: np.random.Generator, workers: int) -> tuple[floa
 
 
 def _seconds_per_sample(task: Task, arch: Architecture) -> tuple[float, float]:
-    """Measured seconds of a forward pass and of a training step, a sample."""
+    """Measured seconds per sample of a forward pass and of a backward pass with forward."""
     space, data = task.space, task.data
     device = torch.device(task.specification.device)
     network = channels_last(build(space, arch).to(device))

@@ -1,6 +1,6 @@
-"""What scores candidates: a specification's evaluator, from its name to something to call.
+"""Kinds of evaluators: what the name in a specification means, and a user's function as one.
 
-Knows the kinds of evaluators and what each needs and gives. Does not train anything.
+Knows which kinds need images. Does not build or train evaluators (`preparation.py`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Kind = Literal["supernet", "train", "proxy", "table", "function"]
 TABLE = "table:"
 
 DEFAULT_DATA = "digits"
-"""The images where some are needed and none were asked for."""
+"""The data where an evaluator needs images and none are specified."""
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of evaluator that a name means.
+    """The kind of evaluator that a name stands for.
 
     Raises:
-        UserError: for a name that means none.
+        UserError: for an unknown name.
     """
     if name in ("supernet", "train"):
         return name  # type: ignore[return-value]
@@ -42,16 +42,13 @@ def kind_of(name: str) -> Kind:
 
 
 def needs_images(kind: Kind) -> bool:
-    """Whether an evaluator of this kind looks at images."""
+    """Whether an evaluator of this kind needs data."""
     return kind in ("supernet", "train", "proxy")
 
 
 @dataclass(frozen=True)
 class UserFunction:
-    """A user's function of an architecture as an evaluator.
-
-    It gives metrics by name, or one number, which is the accuracy.
-    """
+    """A user's function as an evaluator: it returns metrics by name, or an accuracy."""
 
     function: Callable[[Architecture], Any]
 
@@ -59,21 +56,21 @@ class UserFunction:
         """Score one architecture.
 
         Raises:
-            TypeError: if what the function gives is neither.
+            TypeError: if the function returns neither.
         """
         given = self.function(arch)
         if isinstance(given, Mapping):
             return {str(name): float(value) for name, value in given.items()}
         if isinstance(given, Real):
             return {"accuracy": float(given)}
-        raise TypeError(f'the evaluator gave {given!r:.80}, expected {{"accuracy": number}}')
+        raise TypeError(f'the evaluator returned {given!r:.80}, expected {{"accuracy": number}}')
 
 
 def user_function(reference: str) -> UserFunction:
     """The evaluator that `file.py:FUNCTION` names.
 
     Raises:
-        UserError: when there is no such function.
+        UserError: if there is no such function.
     """
     found = load_object(reference)
     if not callable(found):

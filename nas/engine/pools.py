@@ -17,10 +17,9 @@ from nas.engine.task import Task
 from nas.run.folder import Run
 from nas.run.objectives import objective
 from nas.workers.cluster import gpus_for, ray_session
-from nas.workers.object_store import Apart
 from nas.workers.opening import open_workers
 from nas.workers.pool import Evaluator, Workers
-from nas.workers.resources import Crew
+from nas.workers.resources import Resources
 from search_spaces.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -32,14 +31,14 @@ DEFAULT_WORKERS = 2
 
 
 def open_pool(
-    task: Task, run: Run, evaluator: Evaluator | None, crew: Crew
+    task: Task, run: Run, evaluator: Evaluator | None, resources: Resources
 ) -> AbstractContextManager[Workers]:
     """The pool of a search; without an evaluator, candidates train from scratch in Ray Tune."""
     seconds = task.specification.time_limit
     if evaluator is None:
-        count = crew.workers or DEFAULT_WORKERS
-        return open_tuning(task, run, count, crew.address, seconds=seconds)
-    return open_workers(evaluator, crew.workers, crew.address, seconds)
+        count = resources.workers or DEFAULT_WORKERS
+        return open_tuning(task, run, count, resources.address, seconds=seconds)
+    return open_workers(evaluator, resources.workers, resources.address, seconds)
 
 
 @contextlib.contextmanager
@@ -83,7 +82,7 @@ def open_tuning(
             count,
             rungs=len(train.rungs),
             costs_of=costs_of,
-            judged=objective(task.data.metric),
+            score=objective(task.data.metric),
             seconds=seconds,
             gpus=float(gpus),
             on_end=lambda arch: train.checkpoint(arch).unlink(missing_ok=True),
@@ -100,14 +99,15 @@ def candidate_training(task: Task, run: Run, seconds: float | None = None) -> Fr
     Args:
         seconds: time limit of one candidate; None: no limit.
     """
+    from nas.workers.object_store import SharedObject  # imports Ray
     from nas.workers.tune.from_scratch import FromScratch
 
     specification = task.specification
     return FromScratch(
         task.space,
-        task.recipe(task.train_epochs),
-        task.augmentation,
-        Apart.of(task.data.only("train", "validation")),
+        task.schedule.recipe(task.schedule.train_epochs),
+        task.schedule.augmentation,
+        SharedObject.of(task.data.only("train", "validation")),
         len(task.data.batches("train")),
         specification.seed,
         specification.device,

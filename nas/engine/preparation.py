@@ -1,6 +1,6 @@
-"""What a search needs before its first evaluation: an evaluator and a strategy, as specified.
+"""Prepares a search: checks its specification, builds its strategy and its evaluator.
 
-Trains the supernet or relaxes it where that is asked for. Does not evaluate candidates.
+Trains the supernet, or relaxes it for `darts`. Does not evaluate candidates.
 """
 
 from __future__ import annotations
@@ -18,36 +18,41 @@ from evaluators.accuracy.zero_cost import ZeroCost
 from evaluators.accuracy.zero_cost_proxies import PROXIES
 from evaluators.costs.distribution import Probabilities
 from evaluators.costs.expected import ExpectedCosts
-from evaluators.prediction.proxy_features import LEARNT, ProxyFeatures
+from evaluators.metrics import GREENSCORE
+from evaluators.prediction.proxy_features import SAMPLED_ROWS, ProxyFeatures
 from hardware_profiles.electricity.grid import load_region
 from nas.engine.exit_winner import check_training
+from nas.engine.loading import check_batch
 from nas.engine.starting_weights import FreshWeights, Weights, fresh_supernet, inherited_from
-from nas.engine.task import GREENSCORE, Task, check_batch
+from nas.engine.task import Task
 from nas.progress import Reporter
 from nas.run.folder import Run
 from nas.strategies import Candidates, Strategy, make_strategy
-from nas.supernet.alternation import Point, Relaxation
+from nas.supernet.alternation import Relaxation, TrajectoryPoint
 from nas.supernet.job import SupernetTraining
 from nas.supernet.relaxation import relax
 from nas.supernet.shared_weights import Supernet
 from nas.training.curve import Curve
 from nas.training.job import steps_of
-from nas.workers.data_parallel import train_together
+from nas.workers.data_parallel import train_data_parallel
 from nas.workers.pool import Evaluator
-from nas.workers.resources import ALONE, Crew
+from nas.workers.resources import THIS_PROCESS, Resources
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 
 ONE_THREAD_MACS = 5_000_000
-"""Networks below this are faster on one thread than on several: meeting costs more than working."""
+"""Networks below this train faster on one thread: on several, synchronisation dominates."""
 
 
-def check(task: Task) -> None:
-    """Make the strategy once, so that what is wrong with it is told before anything is spent.
+def check(task: Task) -> Strategy | None:
+    """Check a specification before anything is trained; build the strategy where that is cheap.
+
+    Returns:
+        The strategy; None where it needs a relaxation or proxies, which `prepare` computes.
 
     Raises:
-        UserError: for a strategy that cannot be, a bound on an unknown metric, or a budget that
-            nothing meets.
+        UserError: for a strategy that cannot be built, a bound on an unknown metric, or a budget
+            that no architecture meets.
     """
     specification = task.specification
     load_region(specification.region)
@@ -65,20 +70,20 @@ def check(task: Task) -> None:
         raise UserError("--teacher is a subnet of the supernet: it needs --evaluator supernet")
     if task.trains:
         _check_data(task)
+    _ = task.budgeted
     if specification.strategy == "darts":
         if task.kind != "supernet":
             raise UserError(
                 f"strategy darts relaxes a supernet: it needs --evaluator supernet, not "
                 f"{specification.evaluator}"
             )
-        _ = task.budgeted
         ExpectedCosts(task.tables, (specification.penalty_metric,))
-        return
-    _strategy(task)
+        return None
+    return None if specification.proxies else _strategy(task)
 
 
 def _check_data(task: Task) -> None:
-    """Raise a `UserError` where the data are not what the evaluator or the strategy takes."""
+    """Raise a `UserError` if the evaluator or the strategy cannot use the data."""
     data, specification = task.data, task.specification
     if specification.strategy == "darts":
         _only_images(task, "strategy darts")
@@ -88,19 +93,19 @@ def _check_data(task: Task) -> None:
 
 
 def _check_exits(task: Task) -> None:
-    """Raise a `UserError` where early exits cannot be had, or not with these settings."""
+    """Raise a `UserError` for settings that early exits cannot be combined with."""
     specification = task.specification
     if task.kind != "supernet" or specification.strategy == "darts":
         raise UserError(
-            "--early-exit has its own supernet: it needs --evaluator supernet and another "
-            "strategy than darts"
+            "--early-exit trains its own supernet: it needs --evaluator supernet and a strategy "
+            "other than darts"
         )
     plain = {"distillation": "soft", "widening": False}
     changed = [name for name, value in plain.items() if getattr(specification, name) != value]
     if specification.sampling == "attentive":
         changed.append("sampling attentive")
     if changed:
-        raise UserError(f"--early-exit trains its supernet plainly, without --{changed[0]}")
+        raise UserError(f"--early-exit cannot be combined with --{changed[0]}")
     check_training(specification)
     _only_images(task, "--early-exit")
 
@@ -115,9 +120,11 @@ def _check_proxies(task: Task) -> None:
         if name not in PROXIES:
             raise unknown("zero-cost proxy", name, PROXIES)
     if task.specification.proxies and task.specification.strategy != "evolution":
-        raise UserError("--proxies are features of the predictor that --strategy evolution has")
+        raise UserError(
+            "--proxies are features of evolution's predictor: they need --strategy evolution"
+        )
     if task.specification.proxies and not task.trains:
-        raise UserError("--proxies look at images: they need --data")
+        raise UserError("--proxies are computed on images: they need --data")
 
 
 def _strategy(
@@ -141,14 +148,25 @@ def _strategy(
 
 
 def prepare(
-    task: Task, run: Run, reporter: Reporter, crew: Crew = ALONE
+    task: Task,
+    run: Run,
+    reporter: Reporter,
+    resources: Resources = THIS_PROCESS,
+    strategy: Strategy | None = None,
 ) -> tuple[Evaluator | None, Strategy]:
-    """The evaluator (None where candidates are trained) and the strategy, ready to go."""
+    """The evaluator and the strategy of a search, ready to use.
+
+    Args:
+        strategy: as `check` returned it; built here where that is None.
+
+    Returns:
+        The evaluator, None where candidates train from scratch, and the strategy.
+    """
     if task.specification.strategy == "darts":
         relaxed, probabilities = _relaxed(task, run, reporter)
         return relaxed, _strategy(task, probabilities)
-    evaluator = evaluator_of(task, run, reporter, crew)
-    return evaluator, _strategy(task, proxies=proxy_features(task))
+    evaluator = evaluator_of(task, run, reporter, resources)
+    return evaluator, strategy or _strategy(task, proxies=proxy_features(task))
 
 
 def _relaxed(task: Task, run: Run, reporter: Reporter) -> tuple[InheritedAccuracy, Probabilities]:
@@ -166,20 +184,22 @@ def _relaxed(task: Task, run: Run, reporter: Reporter) -> tuple[InheritedAccurac
 
 
 def proxy_features(task: Task) -> ProxyFeatures | None:
-    """More features for the predictor of `evolution`, or None where none were asked for."""
+    """Additional features for the predictor of `evolution`; None where none are specified."""
     specification = task.specification
     if not specification.proxies:
         return None
     names, seed = specification.proxies, specification.seed
     evaluator = ZeroCost.on_images(task.space, task.images, names, seed=seed)
-    rows = task.budgeted.sample(LEARNT, np.random.default_rng((seed, 3)))
+    rows = task.budgeted.sample(SAMPLED_ROWS, np.random.default_rng((seed, 3)))
     return ProxyFeatures(evaluator, task.tables, rows)
 
 
-def evaluator_of(task: Task, run: Run, reporter: Reporter, crew: Crew = ALONE) -> Evaluator | None:
-    """What scores candidates, as specified; None where they are trained one by one."""
+def evaluator_of(
+    task: Task, run: Run, reporter: Reporter, resources: Resources = THIS_PROCESS
+) -> Evaluator | None:
+    """The specified evaluator; None where candidates train from scratch."""
     if task.kind == "supernet":
-        return inherited_evaluator(task, run, reporter, crew)
+        return inherited_evaluator(task, run, reporter, resources)
     if task.kind == "proxy":
         specification = task.specification
         return ZeroCost.on_images(
@@ -192,8 +212,10 @@ def evaluator_of(task: Task, run: Run, reporter: Reporter, crew: Crew = ALONE) -
     return None
 
 
-def starting_weights(task: Task, run: Run, reporter: Reporter, crew: Crew = ALONE) -> Weights:
-    """Where the training of a run's architectures starts: from the supernet, if there is one.
+def starting_weights(
+    task: Task, run: Run, reporter: Reporter, resources: Resources = THIS_PROCESS
+) -> Weights:
+    """Weights from which architectures of a run train: the supernet's, if it has one.
 
     Raises:
         UserError: for a run that has no data to train on.
@@ -201,7 +223,7 @@ def starting_weights(task: Task, run: Run, reporter: Reporter, crew: Crew = ALON
     if task.specification.strategy == "darts":
         return _relaxed(task, run, reporter)[0]
     if task.kind == "supernet":
-        return inherited_evaluator(task, run, reporter, crew)
+        return inherited_evaluator(task, run, reporter, resources)
     if not task.trains:
         raise UserError(
             f"{run.folder} has no data to train on: it was searched with "
@@ -211,12 +233,12 @@ def starting_weights(task: Task, run: Run, reporter: Reporter, crew: Crew = ALON
 
 
 def supernet_training(task: Task) -> SupernetTraining:
-    """The supernet's training as the task's specification has it, on the training part alone."""
+    """The supernet's training as specified, on the training part alone."""
     specification = task.specification
     return SupernetTraining(
         task.budgeted,
-        task.data.only("train").batches("train", task.augmentation),
-        task.recipe(task.supernet_epochs),
+        task.data.only("train").batches("train", task.schedule.augmentation),
+        task.schedule.recipe(task.schedule.supernet_epochs),
         specification.seed,
         specification.sampling,
         specification.distillation,
@@ -226,20 +248,20 @@ def supernet_training(task: Task) -> SupernetTraining:
 
 
 def inherited_evaluator(
-    task: Task, run: Run, reporter: Reporter, crew: Crew = ALONE
+    task: Task, run: Run, reporter: Reporter, resources: Resources = THIS_PROCESS
 ) -> InheritedAccuracy:
-    """Train the supernet, or take it from its checkpoint, and make its evaluator."""
+    """Train the supernet, or load it from its checkpoint, and build its evaluator."""
     _choose_threads(task)
     training = supernet_training(task)
     with reporter.training("supernet", steps_of(training)) as on_step:
-        supernet = train_together(
+        supernet = train_data_parallel(
             training,
             run.supernet_checkpoint,
-            workers=crew.trainers,
-            address=crew.address,
+            workers=resources.trainers,
+            address=resources.address,
             device=task.specification.device,
             on_step=Curve(run.supernet_curve, training.recipe, on_step),
-            say=reporter.note,
+            on_message=reporter.note,
         )
     assert isinstance(supernet, Supernet)
     points = task.specification.early_exit
@@ -263,18 +285,18 @@ def relaxed_evaluator(
     reporter: Reporter,
     options: Relaxation | None = None,
     *,
-    on_point: Callable[[Point], None] | None = None,
+    on_point: Callable[[TrajectoryPoint], None] | None = None,
 ) -> tuple[InheritedAccuracy, list[npt.NDArray[np.float64]]]:
-    """Train supernet and probabilities, or take them from their checkpoint.
+    """Train supernet and probabilities, or load them from their checkpoint.
 
     Returns:
         The evaluator over the trained weights, and the final probabilities of each choice.
     """
     specification, data, space = task.specification, task.images, task.space
-    recipe = task.recipe(task.supernet_epochs)
+    recipe = task.schedule.recipe(task.schedule.supernet_epochs)
     supernet = fresh_supernet(task)
 
-    # Where few rows are within the budget, finding one takes longer than a step.
+    # Where few rows are within the budget, drawing one takes longer than a training step.
     stock = task.budgeted.spread(STOCK, np.random.default_rng((specification.seed, 2)))
 
     def draw(rng: np.random.Generator, n: int) -> list[Architecture]:
@@ -290,11 +312,11 @@ def relaxed_evaluator(
             options or Relaxation(),
             seed=specification.seed,
             draw=draw,
-            augmentation=task.augmentation,
+            augmentation=task.schedule.augmentation,
             checkpoint=run.folder / "relaxation.pt",
             trajectory=run.trajectory,
             on_step=on_step,
             on_point=on_point,
-            say=reporter.note,
+            on_message=reporter.note,
         )
     return inherited_from(supernet, task), probabilities

@@ -1,12 +1,15 @@
-"""Prices the evaluations of a run on devices that the search did not know."""
+"""Prices the evaluations of a finished run on other devices.
+
+Computes latencies, energies and GreenScores; changes nothing in the run.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from evaluators.costs.budget import ENERGY, LATENCY
 from evaluators.footprint.energy import JOULES_PER_KWH
+from evaluators.metrics import Metric, latency_on
 from nas.engine.task import Task
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -20,7 +23,7 @@ def task_of(
     devices: Sequence[str] = (),
     exponents: tuple[float, float] | None = None,
 ) -> Task:
-    """The task of a run, on other devices and with another GreenScore where they are given."""
+    """The task of a run, with other devices or GreenScore exponents where they are given."""
     changed = {
         **({"devices": tuple(devices)} if devices else {}),
         **({"green_exponents": exponents} if exponents is not None else {}),
@@ -28,32 +31,32 @@ def task_of(
     task = Task.of(run.specification.model_copy(update=changed), run.folder)
     if not devices:
         return task
-    # A published table gives the columns that are objectives.
-    latencies = tuple(f"{LATENCY}{name}" for name in task.specification.devices)
+    # A published table returns only the columns that are objectives.
+    latencies = tuple(latency_on(name) for name in task.specification.devices)
     first = run.specification.objectives[0]
     specification = task.specification.model_copy(update={"objectives": (first, *latencies)})
     return replace(task, specification=specification)
 
 
 def priced(task: Task, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """Evaluations with what their networks cost on the task's devices, and their GreenScores."""
+    """Successful evaluations with latency and energy on the task's devices, and GreenScores."""
     done = [e for e in evaluations if e.error is None]
-    metrics = [m for m in task.tables.metrics if m.startswith((LATENCY, ENERGY))]
+    metrics = [m for m in task.tables.metrics if Metric.of(m).device is not None]
     costs = task.tables.score(task.space.encode([e.arch for e in done]), metrics)
     result = []
     for index, evaluation in enumerate(done):
-        # What other devices take stands in the run, and is not asked for.
-        plain = {m: v for m, v in evaluation.metrics.items() if not m.startswith((LATENCY, ENERGY))}
+        # The run also holds values of devices that this task does not have.
+        plain = {m: v for m, v in evaluation.metrics.items() if Metric.of(m).device is None}
         known = {**plain, **{m: float(costs[m][index]) for m in metrics}}
         result.append(replace(evaluation, metrics={**known, **task.derived(known)}))
     return result
 
 
 def objectives_of(task: Task) -> tuple[Objective, ...]:
-    """What the frontier of a task is of."""
+    """The objectives of a task."""
     return tuple(objective(name) for name in task.specification.objectives)
 
 
 def micrograms(millijoules: float, grams: float) -> float:
-    """CO2e of an inference in micrograms, on a grid of so many grams a kWh."""
+    """CO2e of an inference in micrograms, on a grid of `grams` of CO2e per kWh."""
     return MICROGRAMS * grams * millijoules / 1e3 / JOULES_PER_KWH

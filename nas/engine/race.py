@@ -1,32 +1,54 @@
-"""Trains the best few architectures shortly and selects the winner."""
+"""The race: the best few of the frontier train shortly, and the best of them is the winner.
+
+Inherited accuracy comes from shared weights and is a rough guide among networks that are nearly as
+good; a short training of each ranks them better, as in all methods of successive halving (Jamieson
+and Talwalkar, 2016). Does not know how networks train: a `Finisher` does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from evaluators.costs.nearest import FLOOR
-from nas.engine.starting_weights import Weights
 from nas.engine.task import Task
-from nas.engine.winner import _fine_tuned
-from nas.progress import Reporter
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import objective
+from nas.run.results import ExitReport, FinalScore
 from search_spaces.architecture import Architecture
 
 
-def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[Evaluation]:
-    """Those that race: the best scored of the frontier, if their scores are inherited ones.
+class Finisher(Protocol):
+    """Trains architectures at the end of a search: plainly, or with early exits."""
 
-    All are of the frontier (for `darts`, of the part of it that uses the whole budget, where it
-    has one), so the winner is dominated by nothing that the search saw there. Elsewhere
-    the best needs no race; of candidates that were trained, those count that were not stopped.
+    def prepare_race(self, archs: Sequence[Architecture]) -> None:
+        """Train finalists side by side, as far as there are workers."""
+        ...
+
+    def race_score(self, arch: Architecture, name: str) -> float:
+        """Validation score after a short training that the progress display calls `name`."""
+        ...
+
+    def finish(self, arch: Architecture, folder: Path) -> FinalScore | ExitReport:
+        """Train an architecture, score it on the test part, export it to `folder`."""
+        ...
+
+
+def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[Evaluation]:
+    """The architectures that race: the best scored of the frontier.
+
+    Only inherited scores need a race; otherwise the result is the best architecture alone, of
+    trained candidates the best that was not stopped early. All are on the frontier (for `darts`,
+    on the part of it that uses the whole budget, if any), so nothing evaluated dominates the
+    winner there.
     """
     objectives = run.objectives
     front = ranking.frontier(evaluations, objectives)
     if task.specification.strategy == "darts":
-        # A relaxation is trained for one budget, and what it ends with uses that budget.
+        # A relaxation is trained for one budget, and its result is to use that budget.
         used = [e for e in evaluations if e.feasible and run.budget.used(e.metrics) >= FLOOR]
         front = ranking.frontier(used, objectives) or front
     if task.kind == "train":
@@ -44,34 +66,27 @@ def finalists(task: Task, evaluations: Sequence[Evaluation], run: Run) -> list[E
     return ranked[: task.specification.finalists]
 
 
-def race(
-    task: Task, starters: Sequence[Evaluation], score: Callable[[Architecture, str], float]
-) -> dict[str, float]:
-    """Validation scores of the finalists after a short training each, by id.
+def race(task: Task, starters: Sequence[Evaluation], finisher: Finisher) -> dict[str, float]:
+    """Validation scores of the finalists after a short training each, by id; empty without a race.
 
-    Args:
-        score: `(architecture, what its training is called) -> score`.
+    There is none with fewer than two finalists or with trainings of no length.
     """
-    if len(starters) < 2 or task.race_epochs == 0:
+    if len(starters) < 2:
+        return {}
+    finisher.prepare_race([starter.arch for starter in starters])
+    if task.schedule.race_epochs == 0:
         return {}
     return {
-        starter.arch.id: score(starter.arch, f"finalist {number} of {len(starters)}")
+        starter.arch.id: finisher.race_score(starter.arch, f"finalist {number} of {len(starters)}")
         for number, starter in enumerate(starters, start=1)
     }
 
 
-def raced(
-    task: Task, run: Run, start: Weights, arch: Architecture, name: str, reporter: Reporter
-) -> float:
-    """The validation score of an architecture after a short training on the training samples."""
-    network = _fine_tuned(task, run, start, arch, task.race_epochs, "train", reporter, name=name)
-    score = task.data.score(network, "validation", task.space.input_shape(arch))
-    return score[task.data.metric]
-
-
-def first_of(task: Task, starters: Sequence[Evaluation], raced: Mapping[str, float]) -> Evaluation:
-    """The finalist with the best score after the race; the first where there was none."""
-    if not raced:
+def race_winner(
+    task: Task, starters: Sequence[Evaluation], scores: Mapping[str, float]
+) -> Evaluation:
+    """The finalist with the best score after the race; the first finalist if there was none."""
+    if not scores:
         return starters[0]
     sign = -1 if objective(task.data.metric).maximise else 1
-    return min(starters, key=lambda e: sign * raced[e.arch.id])
+    return min(starters, key=lambda e: sign * scores[e.arch.id])

@@ -1,8 +1,8 @@
 """The search, from a specification to an exported network.
 
-Reads top to bottom: what may be proposed, the supernet, the evaluations, the frontier, the
-winner. Each part leaves its result in the run folder before the next begins, so a killed search
-resumes at the part it was in.
+Reads top to bottom: the checks, the supernet, the evaluations, the frontier, the winner. Each part
+leaves its result in the run folder before the next begins, so a killed search resumes at the part
+it was in.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from evaluators.accuracy.inherited import InheritedAccuracy
-from nas.engine.exit_winner import raced_exits, train_exits
+from nas.engine.exit_winner import ExitFinisher
+from nas.engine.fine_tuning import FineTuning
 from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
-from nas.engine.race import finalists, first_of, race, raced
+from nas.engine.race import Finisher, finalists, race, race_winner
 from nas.engine.starting_weights import FreshWeights, Weights
 from nas.engine.task import DEVICES, Task
-from nas.engine.winner import train_ahead, train_winner
+from nas.engine.winner import PlainFinisher
 from nas.progress import Quiet, Reporter
 from nas.run import folder as runs
 from nas.run import footprint, ranking
@@ -31,12 +31,13 @@ from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import knee
+from nas.run.results import ExitReport, FinalScore, ScoredArchitecture, Summary, Winner
 from nas.run.specification import Specification
 from nas.run.study import Study
 from nas.strategies import Strategy
 from nas.workers.cluster import check_reachable, gpus_for, ray_session
-from nas.workers.pool import Ended, Evaluator, Workers, keep_busy
-from nas.workers.resources import ALONE, Crew
+from nas.workers.pool import EvaluationResult, Evaluator, Workers, keep_busy
+from nas.workers.resources import THIS_PROCESS, Resources
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
@@ -45,15 +46,15 @@ from search_spaces.space import Row, SearchSpace
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search gives back."""
+    """Result of a search."""
 
     task: Task
     run: Run
     frontier: list[Evaluation]
     winner: Evaluation
-    summary: dict[str, Any]
+    summary: Summary
     footprint: str | None = None
-    """What the search itself took, in a line with its range; None where it was too short."""
+    """Energy and carbon of the search itself with their range; None if it was too short."""
 
 
 def search(
@@ -81,10 +82,10 @@ def search(
     specification = task.specification
     _check_device(specification.device)
     _check_folder(folder, specification, resume=resume)
-    crew = Crew(workers, ray_address)
+    resources = Resources(workers, ray_address)
     if ray_address is not None:
         check_reachable(ray_address)
-    check(task)
+    strategy = check(task)
     for target in task.targets:
         reporter.note(f"{target.name}: {target.latency.summary}")
     try:
@@ -94,20 +95,20 @@ def search(
     # One Ray for all that follows: starting it takes longer than a short training.
     gpus = gpus_for(specification.device, workers)
     session = ray_session(workers, ray_address, gpus=gpus) if workers else nullcontext()
-    with runs.lock(folder), footprint.measured(folder, specification.region), session:
+    with runs.lock(folder), footprint.measure(folder, specification.region), session:
         for target in task.targets:
             target.save(folder / DEVICES)
         write_text(folder / "specification.json", spec.to_json(specification))
         run = Run(folder)
         study = Study(run.study_path, task.space, run.objectives)
-        evaluator, strategy = prepare(task, run, reporter, crew)
+        evaluator, strategy = prepare(task, run, reporter, resources, strategy)
         done = study.evaluations()
         for evaluation in done:
             strategy.tell(task.space.encode([evaluation.arch])[0], evaluation)
         wanted = specification.trials - len(done)
         if wanted > 0:
             with (
-                open_pool(task, run, evaluator, crew) as pool,
+                open_pool(task, run, evaluator, resources) as pool,
                 reporter.evaluations(specification.trials, len(done)) as show,
             ):
                 for row, ended in _evaluate(strategy, pool, task.space, wanted):
@@ -121,9 +122,9 @@ def search(
             raise AllFailed(next((e.error or "" for e in done), "nothing was evaluated"))
         if not any(e.feasible for e in good):
             raise NothingFeasible(ranking.nothing_feasible(good, run.budget))
-        summary = finish(task, run, evaluator, done, reporter, crew)
+        summary = finish(task, run, evaluator, done, reporter, resources)
     front = ranking.frontier(good, run.objectives)
-    winner = next(e for e in good if e.arch.id == summary["winner"]["id"])
+    winner = next(e for e in good if e.arch.id == summary.winner.id)
     return Outcome(task, run, front, winner, summary, footprint.summary(folder))
 
 
@@ -135,7 +136,7 @@ class NothingFeasible(Exception):
     """Nothing evaluated is within the bounds; the message has the nearest ones."""
 
 
-def _judged(task: Task, strategy: Strategy, row: Row, ended: Ended) -> Evaluation:
+def _judged(task: Task, strategy: Strategy, row: Row, ended: EvaluationResult) -> Evaluation:
     """An ended evaluation with its costs, held against the bounds and the objectives."""
     costs = {metric: float(value) for metric, value in task.tables.cost(ended.arch).items()}
     metrics = {**ended.metrics, **costs}
@@ -156,7 +157,7 @@ def _judged(task: Task, strategy: Strategy, row: Row, ended: Ended) -> Evaluatio
 
 def _evaluate(
     strategy: Strategy, pool: Workers, space: SearchSpace, wanted: int
-) -> Iterator[tuple[Row, Ended]]:
+) -> Iterator[tuple[Row, EvaluationResult]]:
     """Keep all workers busy until `wanted` evaluations ended or nothing is left to propose."""
     running: dict[Architecture, Row] = {}
 
@@ -202,75 +203,88 @@ def finish(
     evaluator: Evaluator | None,
     evaluations: list[Evaluation],
     reporter: Reporter,
-    crew: Crew = ALONE,
-) -> dict[str, Any]:
-    """Race the finalists, train the winner, score it on the test split, export it, sum up.
+    resources: Resources = THIS_PROCESS,
+) -> Summary:
+    """Race the finalists, train the winner, score it on the test part, export it, sum up.
 
-    Without images the winner is the best that was evaluated, and nothing is trained.
+    Without data the winner is the best evaluated architecture, and nothing is trained.
     """
-    specification = task.specification
-    objectives = run.objectives
-    front = ranking.frontier(evaluations, objectives)
+    front = ranking.frontier(evaluations, run.objectives)
     starters = finalists(task, evaluations, run)
     existing = run.summary()
-    if existing and (existing["evaluations"], [e["id"] for e in existing["finalists"]]) == (
+    if existing and (existing.evaluations, [e.id for e in existing.finalists]) == (
         len(evaluations),
         [e.arch.id for e in starters],
     ):
         return existing
     scores: dict[str, float] = {}
-    winner, tested = starters[0], {}
+    winner, result = starters[0], None
     if task.trains:
-        start: Weights = FreshWeights.of(task)
-        if isinstance(evaluator, InheritedAccuracy):
-            start = evaluator
-        place, points = run.folder / "winner", specification.early_exit
-        if points is not None:
-
-            def score(arch: Architecture, name: str) -> float:
-                return raced_exits(task, run, start, arch, name, reporter, points, crew)
-        else:
-            if len(starters) > 1:
-                archs = [starter.arch for starter in starters]
-                train_ahead(task, run, start, archs, task.race_epochs, "train", reporter, crew)
-
-            def score(arch: Architecture, name: str) -> float:
-                return raced(task, run, start, arch, name, reporter)
-
-        scores = race(task, starters, score)
-        winner = first_of(task, starters, scores)
-        if points is not None:
-            tested = train_exits(task, run, start, winner.arch, points, place, reporter, crew)
-        else:
-            tested = train_winner(task, run, start, winner.arch, place, reporter, crew)
-    values = ranking.values(front, objectives)
-    metric = task.data.metric if task.trains else "accuracy"
-    summary = {
-        "space": task.space.name,
-        "data": task.data.name if task.trains else None,
-        "evaluator": specification.evaluator,
-        "strategy": specification.strategy,
-        "budget": str(run.budget),
-        "evaluations": len(evaluations),
-        "failed": sum(e.error is not None for e in evaluations),
-        "first_failure": next((e.error for e in evaluations if e.error is not None), None),
-        "hypervolume": ranking.hypervolume(front, objectives, task.worst),
-        "frontier": [{"id": e.arch.id, **e.metrics} for e in front],
-        "knee": front[knee(values, objectives)].arch.id,
-        "finalists": [
-            {"id": e.arch.id, **e.metrics, f"{metric}_after_race": scores.get(e.arch.id)}
-            for e in starters
-        ],
-        "winner": {
-            **runs.architecture_json(winner.arch),
-            **task.tables.cost(winner.arch),
-            f"validation_{metric}": winner.metrics.get(metric),
-            **tested,
-        },
-        "seed": specification.seed,
-    }
-    if run.trajectory.exists():
-        last = run.trajectory.read_text(encoding="utf-8").splitlines()[-1]
-        summary["relaxation"] = json.loads(last)
-    write_text(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+        finisher = _finisher(task, run, evaluator, reporter, resources)
+        scores = race(task, starters, finisher)
+        winner = race_winner(task, starters, scores)
+        result = finisher.finish(winner.arch, run.folder / "winner")
+    summary = _summary(task, run, evaluations, front, starters, scores, winner, result)
+    write_text(run.folder / "summary.json", json.dumps(summary.to_json(), indent=2) + "\n")
     return summary
+
+
+def _finisher(
+    task: Task,
+    run: Run,
+    evaluator: Evaluator | None,
+    reporter: Reporter,
+    resources: Resources,
+) -> Finisher:
+    """Trains finalists and winner from the supernet's weights, or from new ones without it."""
+    start: Weights = FreshWeights.of(task)
+    if isinstance(evaluator, InheritedAccuracy):
+        start = evaluator
+    tuning = FineTuning(task, run, start, reporter, resources)
+    points = task.specification.early_exit
+    return PlainFinisher(tuning) if points is None else ExitFinisher(tuning, points)
+
+
+def _summary(
+    task: Task,
+    run: Run,
+    evaluations: list[Evaluation],
+    front: list[Evaluation],
+    starters: list[Evaluation],
+    scores: dict[str, float],
+    winner: Evaluation,
+    result: FinalScore | ExitReport | None,
+) -> Summary:
+    specification, objectives = task.specification, run.objectives
+    metric = task.data.metric if task.trains else "accuracy"
+    exits = result if isinstance(result, ExitReport) else None
+    relaxation = {}
+    if run.trajectory.exists():
+        relaxation = json.loads(run.trajectory.read_text(encoding="utf-8").splitlines()[-1])
+    return Summary(
+        space=task.space.name,
+        data=task.data.name if task.trains else None,
+        evaluator=specification.evaluator,
+        strategy=specification.strategy,
+        budget=str(run.budget),
+        metric=metric,
+        evaluations=len(evaluations),
+        failed=sum(e.error is not None for e in evaluations),
+        first_failure=next((e.error for e in evaluations if e.error is not None), None),
+        hypervolume=ranking.hypervolume(front, objectives, task.worst),
+        frontier=tuple(ScoredArchitecture(e.arch.id, e.metrics) for e in front),
+        knee=front[knee(ranking.values(front, objectives), objectives)].arch.id,
+        finalists=tuple(
+            ScoredArchitecture(e.arch.id, e.metrics, scores.get(e.arch.id)) for e in starters
+        ),
+        winner=Winner(
+            winner.arch.id,
+            dict(winner.arch),
+            task.tables.cost(winner.arch),
+            winner.metrics.get(metric),
+            result.score if isinstance(result, ExitReport) else result,
+            exits,
+        ),
+        seed=specification.seed,
+        relaxation=relaxation,
+    )

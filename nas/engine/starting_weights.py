@@ -1,4 +1,4 @@
-"""Networks that start from nothing: what a winner is trained from where no supernet was."""
+"""Weights that trainings of a run start from: new ones, or those of its supernet."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from search_spaces.space import SearchSpace
 
 
 class Weights(Protocol):
-    """Where an architecture's training starts."""
+    """Source of the weights that the training of an architecture starts from."""
 
     @property
     def calibration(self) -> Tensor:
-        """Training samples to measure batch norms on."""
+        """Training samples for batch-norm recalibration."""
         ...
 
     def recalibrated(self, arch: Architecture) -> nn.Module:
-        """The network to train on, in evaluation mode."""
+        """The network of an architecture with its start weights, in evaluation mode."""
         ...
 
 
@@ -39,11 +39,11 @@ class FreshWeights:
 
     @classmethod
     def of(cls, task: Task) -> FreshWeights:
-        """For the task's space and training samples."""
+        """New weights for the space and seed of a task."""
         return cls(task.space, task.calibration, task.specification.seed)
 
     def recalibrated(self, arch: Architecture) -> nn.Module:
-        """A network of its own initialisation, in evaluation mode."""
+        """A newly initialised network, in evaluation mode."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return channels_last(build(self.space, arch)).eval()
@@ -56,5 +56,5 @@ def fresh_supernet(task: Task) -> Supernet:
 
 
 def inherited_from(supernet: Supernet, task: Task) -> InheritedAccuracy:
-    """The evaluator over a supernet's weights: what every search of the task scores with."""
+    """The evaluator that scores subnets with the weights of a supernet."""
     return InheritedAccuracy(supernet, task.data, task.calibration)

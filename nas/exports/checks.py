@@ -1,8 +1,9 @@
-"""Whether what was written is the network: here, or in a process that knows nothing of this one.
+"""Checks exported files against the network, in this process or in a new one.
 
-`in_this_process` is quick, for the winner of a search. `in_a_fresh_process` loads every file as
-someone would who got the folder. Both raise before the folder is put in its place, so what fails
-leaves nothing behind. Knows files and outputs. Does not write what it checks.
+`in_this_process` is quick, for the winner of a search. `in_a_fresh_process` loads every file
+without this package, as a recipient of the folder would. Both raise before the folder is moved
+into place, so that a failed check leaves nothing behind. Knows files and outputs. Does not write
+what it checks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,24 +23,36 @@ import torch
 from torch import nn
 
 from nas.exports import fresh_process, onnx_file
-from nas.exports.formats import FILES
+from nas.exports.formats import FORMAT_FILES
+from nas.exports.saved import load
 from search_spaces.errors import UserError
 from search_spaces.ops import Zero
 from search_spaces.serial import Blocks
 
 TOLERANCE = 1e-4
-"""Of outputs, as a share of the largest where that is above one."""
+"""Largest difference of outputs, relative to the largest output if that exceeds 1."""
 
-BATCHES = (1, 3)
+BATCH_SIZES = (1, 3)
 
-MINUTES = 30
+TIMEOUT_MINUTES = 30
+
+
+@dataclass(frozen=True)
+class FreshCheck:
+    """Result of a check in a new process."""
+
+    differences: Mapping[str, float]
+    """Largest relative difference of outputs, by format."""
+    counts: Mapping[str, Mapping[str, int]]
+    """`macs` and `params` that were counted, by format."""
+    seconds: float
 
 
 def samples(network: nn.Module, blocks: Blocks) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Inputs of several batch sizes with what the network gives for them."""
+    """Random inputs of several batch sizes, each with the network's output."""
     network.eval()
     pairs = []
-    for batch in BATCHES:
+    for batch in BATCH_SIZES:
         x = onnx_file.example(blocks, batch)
         with torch.no_grad():
             pairs.append((x, network(x).clone()))
@@ -48,19 +62,18 @@ def samples(network: nn.Module, blocks: Blocks) -> list[tuple[torch.Tensor, torc
 def in_this_process(
     network: nn.Module, blocks: Blocks, place: Path, formats: Sequence[str]
 ) -> None:
-    """Compare the outputs of `safetensors` and `onnx`.
+    """Compare the outputs of the `safetensors` and `onnx` files in `place` with the network's.
 
     Raises:
-        UserError: where they differ.
+        UserError: if they differ by more than `TOLERANCE`.
     """
-    from nas.exports.onnx_network import OnnxNetwork
-    from nas.exports.saved import load
+    from nas.exports.onnx_network import OnnxNetwork  # imports onnxruntime
 
     runs: dict[str, Any] = {}
     if "safetensors" in formats:
         runs["loaded"] = load(place)
     if "onnx" in formats:
-        runs["ONNX"] = OnnxNetwork(place / onnx_file.FILE)
+        runs["ONNX"] = OnnxNetwork(place / onnx_file.ONNX_FILE)
     for x, expected in samples(network, blocks):
         scale = max(1.0, float(expected.abs().max()))
         for name, run in runs.items():
@@ -82,35 +95,32 @@ def in_a_fresh_process(
     costs: Mapping[str, Any] | None,
     auto: str | None = None,
     space: str | None = None,
-) -> dict[str, Any]:
-    """Load every format in one new process, compare outputs and counts.
+) -> FreshCheck:
+    """Load every format in one new process and compare outputs and counts.
 
     Args:
-        costs: `macs` and `params` that everything has to count; None where that depends on the
-            input.
-        auto: the class of transformers that reads the folder; not asked for where transformers is
-            not installed.
-        space: `file.py:OBJECT`, where op types of the user's own are defined.
-
-    Returns:
-        `checked`, the largest difference of each; `counts`; `seconds`.
+        costs: `macs` and `params` that every format must count; None for a network whose compute
+            depends on the input.
+        auto: class of transformers whose `from_pretrained` reads the folder; skipped if
+            transformers is not installed.
+        space: `file.py:OBJECT` that defines the user's own op types, if the space has any.
 
     Raises:
-        UserError: for whatever does not load, differs or counts otherwise.
+        UserError: if a file does not load, its outputs differ, or its counts differ.
     """
     with tempfile.TemporaryDirectory(prefix="export-check-") as scratch:
         torch.save(samples(network, blocks), Path(scratch) / "samples.pt")
         plan = {
             "folder": str(place.absolute()),
             "formats": list(formats),
-            "files": FILES,
+            "files": FORMAT_FILES,
             "samples": str(Path(scratch) / "samples.pt"),
             "tolerance": TOLERANCE,
             "costs": costs and {name: costs[name] for name in ("macs", "params")},
             "dead_ends": any(isinstance(op, Zero) for _, ops in blocks for op in ops),
             "transformers": auto if has_transformers() else None,
             "space": space if space is not None and ":" in space else None,
-            # By path: this package need not be installed.
+            # A path, since this package need not be installed.
             "root": str(Path(__file__).parents[2]),
             "path": [entry for entry in map(os.path.abspath, sys.path) if _is_shared(Path(entry))],
         }
@@ -124,29 +134,29 @@ def in_a_fresh_process(
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=60 * MINUTES,
+                timeout=60 * TIMEOUT_MINUTES,
                 check=False,
             )
         except subprocess.TimeoutExpired:
             raise UserError(
-                f"export failed its check: loading it takes more than {MINUTES} minutes"
+                f"export failed its check: loading it takes more than {TIMEOUT_MINUTES} minutes"
             ) from None
     lines = done.stdout.splitlines()
     try:
         result: dict[str, Any] = json.loads(lines[-1])
     except (IndexError, ValueError):
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        result = {"error": f"the checking process ended with {done.returncode}: {said}"}
+        last_line = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        result = {"error": f"the checking process exited with {done.returncode}: {last_line}"}
     if "error" in result:
         raise UserError(f"export failed its check: {result['error']}")
-    return result
+    return FreshCheck(result["checked"], result["counts"], result["seconds"])
 
 
 def _is_shared(entry: Path) -> bool:
-    """Whether a place of modules is for any process: not where transformers puts networks' code."""
+    """Whether a path entry may be passed on: exists, and is not transformers' cache of code."""
     return entry.exists() and not (entry / "transformers_modules").exists()
 
 
 def has_transformers() -> bool:
-    """Whether transformers is installed, which only a check of its own layout needs."""
+    """Whether transformers is installed; only the check of its own layout needs it."""
     return find_spec("transformers") is not None

@@ -1,7 +1,7 @@
-"""The `executorch` format: a program for phones and boards, of one sample at a time.
+"""Writes the `executorch` format: a program for phones and boards, with a batch size of one.
 
-Written by ExecuTorch, an extra, for its XNNPACK kernels, which run on ARM and x86 processors; what
-they do not know goes to its portable ones. Does not know ops.
+ExecuTorch, an optional dependency, lowers the network to its XNNPACK kernels, which run on ARM and
+x86 processors, and to its portable kernels where XNNPACK has none. Does not know ops.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from nas.exports.quiet import quietly
 from search_spaces.errors import UserError, not_installed
 from search_spaces.serial import Blocks
 
-FILE = "model.pte"
+EXECUTORCH_FILE = "model.pte"
 
 
 def check_installed() -> None:
-    """Raise a `UserError` that says how ExecuTorch is installed, where it is not."""
+    """Raise a `UserError` with the command that installs ExecuTorch if it is not installed."""
     if find_spec("executorch") is None:
         raise not_installed("executorch")
 
 
 def write(network: nn.Module, blocks: Blocks, path: Path) -> None:
-    """Write a network in evaluation mode as `path`.
+    """Write a network, which must be in evaluation mode, to `path`.
 
     Raises:
-        UserError: where ExecuTorch has no kernel for something in the network.
+        UserError: if ExecuTorch has no kernel for an operator of the network.
     """
     with quietly():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -40,7 +40,7 @@ def write(network: nn.Module, blocks: Blocks, path: Path) -> None:
         try:
             lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
             made = lowered.to_executorch()
-        except Exception as error:  # whatever it raises, this network cannot be written so
+        except Exception as error:  # ExecuTorch raises many types for unsupported operators
             reason = " ".join(str(error).split())
             raise UserError(f"ExecuTorch cannot write this network: {reason[:300]}") from error
     path.write_bytes(made.buffer)

@@ -1,15 +1,18 @@
-"""The formats of an export by the names users type, with the file that each is known by."""
+"""Export formats by the names that users type, each with the file that identifies it.
+
+A new format is one line here and one module that writes it.
+"""
 
 from __future__ import annotations
 
 from nas.exports import executorch_file, onnx_file, pt2_file
 from nas.exports.source import python_source
 
-FILES = {
-    # model.safetensors is beside network.py as well.
+FORMAT_FILES = {
+    # Not model.safetensors, which the `python` format writes too.
     "safetensors": "config.json",
-    "onnx": onnx_file.FILE,
-    "pt2": pt2_file.FILE,
-    "python": python_source.FILE,
-    "executorch": executorch_file.FILE,
+    "onnx": onnx_file.ONNX_FILE,
+    "pt2": pt2_file.PT2_FILE,
+    "python": python_source.SOURCE_FILE,
+    "executorch": executorch_file.EXECUTORCH_FILE,
 }

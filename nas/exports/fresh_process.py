@@ -1,10 +1,12 @@
-"""Loads an export as a stranger would, in a process of its own: `checks.py` starts it by path.
+"""Loads an export in a process that has nothing else in memory; `checks.py` starts it by path.
 
     python -I fresh_process.py plan.json
 
-First everything that must do without this package, which cannot be imported until then: the
-network's own source, ONNX, `torch.export`, transformers. Then `nas.load`, and the counts of them
-all. Prints one line of JSON; what fails is its `error`. So nothing of ours is imported up here.
+First it loads every format that must work without this package, whose import is blocked meanwhile:
+the network's own source, ONNX, `torch.export`, transformers. Then it calls `nas.load` and counts
+all networks. It prints one line of JSON, with `error` if a check failed. Therefore this module
+imports nothing of this package at its top. Knows the plan that `checks.py` writes. Does not know
+how files were written.
 """
 
 from __future__ import annotations
@@ -21,26 +23,26 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-OURS = ("search_spaces", "hardware_profiles", "evaluators", "nas", "run_search")
+OWN_PACKAGES = ("search_spaces", "hardware_profiles", "evaluators", "nas", "run_search")
 
 
 class Failed(Exception):
-    """A check that failed; the message is for people."""
+    """A check failed; the message is shown to the user."""
 
 
-class _Blocked:
-    """Refuses this package to everything that would import it."""
+class _ImportBlocker:
+    """A finder for `sys.meta_path` that refuses to import this package."""
 
     def find_spec(self, name: str, *_: Any) -> None:
-        """Raise for one of `OURS`; know nothing of anything else."""
-        if name.partition(".")[0] in OURS:
-            raise ImportError(f"{name} is not to be used here")
+        """Raise for a module of `OWN_PACKAGES`; return None for all others."""
+        if name.partition(".")[0] in OWN_PACKAGES:
+            raise ImportError(f"an exported file must not import {name}")
 
 
 @contextlib.contextmanager
-def blocked() -> Iterator[None]:
-    """Nothing of this package can be imported in the body."""
-    guard = _Blocked()
+def blocked_imports() -> Iterator[None]:
+    """Make every import of this package fail in the body."""
+    guard = _ImportBlocker()
     sys.meta_path.insert(0, guard)
     try:
         yield
@@ -49,10 +51,10 @@ def blocked() -> Iterator[None]:
 
 
 def main(path: str) -> None:
-    """Follow a plan and print what came out."""
+    """Run the checks of a plan file and print the result."""
     started = time.perf_counter()
     plan = json.loads(Path(path).read_text(encoding="utf-8"))
-    sys.dont_write_bytecode = True  # the folder stays as it was written
+    sys.dont_write_bytecode = True  # no __pycache__ in the exported folder
     sys.path += [entry for entry in plan["path"] if entry not in sys.path]
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -62,14 +64,21 @@ def main(path: str) -> None:
             result = check(plan)
     except Failed as error:
         result = {"error": str(error)}
-    except Exception as error:  # whatever it is, the export does not work
+    except Exception as error:  # any error means that the export does not work
         result = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:600]}"}
     result["seconds"] = time.perf_counter() - started
     print(json.dumps(result))
 
 
 def check(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Load each format, compare outputs, count, and time what was asked for."""
+    """Load each format of the plan, compare outputs with the samples, and count.
+
+    Returns:
+        `checked`, the largest difference by format, and `counts`.
+
+    Raises:
+        Failed: if outputs or counts differ.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -83,14 +92,19 @@ def check(plan: Mapping[str, Any]) -> dict[str, Any]:
         for x, expected in samples:
             given = run(x)
             if given.shape != expected.shape:
-                raise Failed(f"{name} gives {tuple(given.shape)}, not {tuple(expected.shape)}")
+                raise Failed(
+                    f"{name} returns shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
+                )
             scale = max(1.0, float(expected.abs().max()))
             worst = max(worst, float((given - expected).abs().max()) / scale)
         if not worst <= plan["tolerance"]:
-            raise Failed(f"outputs of {name} differ by {worst:.2g} at most, not by 1e-4")
+            raise Failed(
+                f"outputs of {name} differ by up to {worst:.2g}, "
+                f"expected at most {plan['tolerance']:g}"
+            )
         checked[name] = worst
 
-    with torch.inference_mode(), blocked():
+    with torch.inference_mode(), blocked_imports():
         if "python" in formats:
             networks["python"] = _source(folder / plan["files"]["python"]).load()
             compare("python", networks["python"])
@@ -103,14 +117,14 @@ def check(plan: Mapping[str, Any]) -> dict[str, Any]:
         if plan["transformers"] is not None:
             networks["transformers"] = _pretrained(folder, plan["transformers"])
             compare("transformers", lambda x: networks["transformers"](x).logits)
-    foreign = [name for name in OURS if name in sys.modules]
-    if foreign:
-        raise Failed(f"the files import {foreign[0]}")
+    imported = [name for name in OWN_PACKAGES if name in sys.modules]
+    if imported:
+        raise Failed(f"the files import {imported[0]}")
     sys.path.insert(0, plan["root"])
     if plan["space"] is not None:
         from search_spaces.user_files import load_object
 
-        load_object(plan["space"])  # op types of the user's own
+        load_object(plan["space"])  # registers the user's own op types
     if "safetensors" in formats:
         from nas.exports.saved import load
 
@@ -122,12 +136,12 @@ def check(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _source(path: Path) -> Any:
-    """The module of a file by its path."""
-    spec = importlib.util.spec_from_file_location("taken_network", path)
+    """Import a Python file by its path."""
+    spec = importlib.util.spec_from_file_location("exported_network", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["taken_network"] = module
+    sys.modules["exported_network"] = module
     spec.loader.exec_module(module)
     return module
 
@@ -137,8 +151,8 @@ def _onnx(path: Path) -> Callable[[Any], Any]:
     import torch
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (taken,) = session.get_inputs()
-    return lambda x: torch.from_numpy(session.run(None, {taken.name: x.numpy()})[0])
+    (tensor,) = session.get_inputs()
+    return lambda x: torch.from_numpy(session.run(None, {tensor.name: x.numpy()})[0])
 
 
 def _executorch(path: Path) -> Callable[[Any], Any]:
@@ -148,7 +162,7 @@ def _executorch(path: Path) -> Callable[[Any], Any]:
     program = Runtime.get().load_program(path)
 
     def run(x: Any) -> Any:
-        method = program.load_method("forward")  # which the program keeps
+        method = program.load_method("forward")  # cached by the program
         return torch.cat([method.execute([sample])[0] for sample in x.split(1)])
 
     return run
@@ -165,7 +179,7 @@ def _pretrained(folder: Path, auto: str) -> Any:
 def _counts(
     plan: Mapping[str, Any], networks: Mapping[str, Any], x: Any, folder: Path
 ) -> dict[str, dict[str, int]]:
-    """MACs and parameters of each network that was loaded, held against what is said of it."""
+    """Count MACs and parameters of each loaded network and compare with the plan's `costs`."""
     from evaluators.counting.onnx_counter import count_onnx
     from evaluators.counting.torch_counter import count_module
 
@@ -176,14 +190,14 @@ def _counts(
         counts[name] = {"macs": count.macs, "params": count.params}
         for metric, value in counts[name].items():
             if value != expected[metric]:
-                raise Failed(f"{name} counts {value:,} {metric}, not {expected[metric]:,}")
+                raise Failed(f"{name} counts {value:,} {metric}, expected {expected[metric]:,}")
     if "onnx" in plan["formats"]:
         file = folder / plan["files"]["onnx"]
         counts["onnx"] = {"macs": count_onnx(file, [(1, *x.shape[1:])]).macs}
         macs = counts["onnx"]["macs"]
-        # What leads nowhere is left out of the file.
+        # The ONNX file omits ops whose results are unused, so it may count less.
         if macs > expected["macs"] or (macs < expected["macs"] and not plan["dead_ends"]):
-            raise Failed(f"onnx counts {macs:,} macs, not {expected['macs']:,}")
+            raise Failed(f"onnx counts {macs:,} macs, expected {expected['macs']:,}")
     return counts
 
 

@@ -1,8 +1,9 @@
-"""The `onnx` format: written from the ops, norms folded into convolutions, for any batch size.
+"""Writes the `onnx` format: a graph from the network's ops, for any batch size.
 
-The same file that the latency tables time, so what was searched for is what runs. Written directly,
-in a fraction of a second; a network with an op of the user's own, which has no rule, is traced by
-torch instead. Does not know runtimes.
+The writer is the one that the latency tables time, with batch norms folded into convolutions, so
+the exported file runs the operators that the search priced. Writing takes a fraction of a second.
+A network with a user-defined op that has no ONNX rule is traced by torch's exporter instead. Does
+not know runtimes.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ from search_spaces.onnx.rules import RULES
 from search_spaces.onnx.writer import inputs_of, write_onnx
 from search_spaces.serial import Blocks
 
-FILE = "model.onnx"
+ONNX_FILE = "model.onnx"
 OUTPUT = "logits"
-MOST_BYTES = 2**31 - 2**20
-"""Of one ONNX file: its format counts its bytes in 31 bits."""
+MAX_BYTES = 2**31 - 2**20
+"""Largest ONNX file: protobuf limits a message to 2 GiB; 1 MiB is left for the graph."""
 
 
 def input_name(blocks: Blocks) -> str:
-    """What the model's input is called."""
+    """The name of the model's input: `tokens` for ids, else `images`."""
     return "tokens" if inputs_of(blocks)["input"].ids else "images"
 
 
 def write(network: nn.Module, blocks: Blocks, path: Path) -> None:
-    """Write a network as `path`.
+    """Write a network, which must be in evaluation mode, to `path`.
 
     Raises:
-        UserError: for one of more bytes than the format holds.
+        UserError: if its weights exceed the 2 GB of one ONNX file.
     """
     state = network.state_dict()
-    if sum(tensor.nbytes for tensor in state.values()) > MOST_BYTES:
+    if sum(tensor.nbytes for tensor in state.values()) > MAX_BYTES:
         raise UserError(
             "the network has more than 2 GB of weights, which one ONNX file cannot hold"
         )
@@ -55,20 +56,20 @@ def write(network: nn.Module, blocks: Blocks, path: Path) -> None:
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with each batch norm that alone reads a convolution folded into it; in place.
+    """Fold each batch norm into its convolution if nothing else reads that one; in place.
 
-    Runtimes do the same when they load a file; done here, all of them get it, and quantisation
-    sees the weights that run (Jacob et al., 2018, section 3.2).
+    Runtimes fold when they load a file. Folding here gives every runtime the same graph and lets
+    quantisation see the weights that run (Jacob et al., 2018, section 3.2).
     """
     graph = model.graph
-    made = {node.output[0]: node for node in graph.node}
+    producers = {node.output[0]: node for node in graph.node}
     readers = Counter(name for node in graph.node for name in node.input)
     values = {tensor.name: tensor for tensor in graph.initializer}
-    gone = []
+    folded_norms = []
     for norm in graph.node:
         if norm.op_type != "BatchNormalization":
             continue
-        conv = made.get(norm.input[0])
+        conv = producers.get(norm.input[0])
         if conv is None or conv.op_type != "Conv" or readers[conv.output[0]] != 1:
             continue
         weight, *bias = (numpy_helper.to_array(values[name]) for name in conv.input[1:])
@@ -84,8 +85,8 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
         del conv.input[2:]
         conv.input.append(f"{conv.input[1]}.shift")
         conv.output[0] = norm.output[0]
-        gone.append(norm)
-    for norm in gone:
+        folded_norms.append(norm)
+    for norm in folded_norms:
         graph.node.remove(norm)
     read = {name for node in graph.node for name in node.input}
     del graph.initializer[:]
@@ -94,7 +95,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
-    """Give a model's inputs and outputs other names, in place."""
+    """Rename inputs and outputs of a model, in place."""
     graph = model.graph
     for value in (*graph.input, *graph.output):
         value.name = names.get(value.name, value.name)
@@ -105,7 +106,7 @@ def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
 
 
 def _trace(network: nn.Module, blocks: Blocks, path: Path) -> None:
-    """What torch's own exporter makes of it."""
+    """Write the network with torch's exporter."""
     x = example(blocks, 2)
     with quietly():
         torch.onnx.export(
@@ -122,12 +123,12 @@ def _trace(network: nn.Module, blocks: Blocks, path: Path) -> None:
 
 
 def example(blocks: Blocks, batch: int) -> torch.Tensor:
-    """Random inputs of a network: noise, or ids that all of its embeddings have."""
+    """Random inputs `(batch, ...)` of a network: noise, or ids within its smallest vocabulary."""
     from search_spaces.token_ops import Embedding
 
     generator = torch.Generator().manual_seed(batch)
-    taken = inputs_of(blocks)["input"]
-    if not taken.ids:
-        return torch.randn(batch, *taken.shape, generator=generator)
-    ids = [op.vocabulary for _, ops in blocks for op in ops if isinstance(op, Embedding)]
-    return torch.randint(min(ids), (batch, *taken.shape), generator=generator)
+    tensor = inputs_of(blocks)["input"]
+    if not tensor.ids:
+        return torch.randn(batch, *tensor.shape, generator=generator)
+    vocabularies = [op.vocabulary for _, ops in blocks for op in ops if isinstance(op, Embedding)]
+    return torch.randint(min(vocabularies), (batch, *tensor.shape), generator=generator)

@@ -1,4 +1,4 @@
-"""An ONNX file as a module, so that data score it like any network.
+"""An ONNX file as a `torch.nn.Module`, so that it can be scored like any network.
 
 Knows onnxruntime. Does not know what wrote the file.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """Open a file on the processor; 0 threads are as many as there are cores."""
+    """Open a file on the CPU; 0 threads means one per core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -27,11 +27,11 @@ class OnnxNetwork(nn.Module):
     def __init__(self, path: Path, threads: int = 0) -> None:
         super().__init__()
         self.session = session(path, threads)
-        (self.taken,) = (value.name for value in self.session.get_inputs())
-        # By their parameters networks tell which device they are on.
-        self.place = nn.Parameter(torch.empty(0), requires_grad=False)
+        (self.input_name,) = (value.name for value in self.session.get_inputs())
+        # Scoring finds the device of a network by its first parameter.
+        self.device_marker = nn.Parameter(torch.empty(0), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(batch, ...)` to what the file gives."""
-        given = np.ascontiguousarray(x.detach().cpu().numpy())
-        return torch.from_numpy(np.asarray(self.session.run(None, {self.taken: given})[0]))
+        """Run a batch `(batch, ...)` and return the file's output."""
+        array = np.ascontiguousarray(x.detach().cpu().numpy())
+        return torch.from_numpy(np.asarray(self.session.run(None, {self.input_name: array})[0]))

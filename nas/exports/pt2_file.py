@@ -1,4 +1,4 @@
-"""The `pt2` format: what `torch.export` makes of a network, for any batch size.
+"""Writes the `pt2` format: a network as a `torch.export` program for any batch size.
 
 `torch.export.load("model.pt2").module()` runs it with torch alone. Does not know ops.
 """
@@ -14,13 +14,13 @@ from nas.exports.onnx_file import example
 from nas.exports.quiet import quietly
 from search_spaces.serial import Blocks
 
-FILE = "model.pt2"
+PT2_FILE = "model.pt2"
 
 
 def write(network: nn.Module, blocks: Blocks, path: Path) -> None:
-    """Write a network in evaluation mode as `path`."""
+    """Write a network, which must be in evaluation mode, to `path`."""
     with quietly():
-        # Of one sample it would take the batch for a constant.
+        # A batch of one would be specialised to a constant size.
         program = torch.export.export(
             network, (example(blocks, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )

@@ -1,9 +1,10 @@
-"""The ONNX file in eight bits: static quantisation, calibrated on validation samples.
+"""Quantises the ONNX file to int8: static quantisation, calibrated on validation samples.
 
-Weights are quantised for each channel, activations for each tensor, with the ranges that they have
-on the samples; the file says so in QDQ nodes, which every runtime reads (Jacob et al., 2018).
-Weights take seven of the eight bits: on processors without 8-bit dot products the sums of two
-products would overflow otherwise. What it does to accuracy is measured, not assumed.
+Weights are quantised per channel, activations per tensor with the ranges that they have on the
+samples; the file uses QDQ nodes, which every runtime reads (Jacob et al., 2018). Weights take
+seven of the eight bits: on processors without 8-bit dot products the sum of two products would
+overflow otherwise. `scores` measures the accuracy of the quantised file. Does not know how the
+ONNX file was written.
 """
 
 from __future__ import annotations
@@ -19,17 +20,22 @@ from nas.exports.onnx_network import OnnxNetwork
 from nas.exports.quiet import quietly
 from search_spaces.ops import Shape
 
-FILE = "model.int8.onnx"
-SAMPLES = 256
-BATCH = 16
+INT8_FILE = "model.int8.onnx"
+
+CALIBRATION_SAMPLES = 256
+CALIBRATION_BATCH = 16
 
 
 def write(source: Path, target: Path, data: Data, shape: Shape, name: str, *, seed: int) -> int:
-    """Quantise `source` into `target`; returns how many validation samples it was calibrated on.
+    """Quantise the file `source` into `target`.
 
     Args:
-        shape: of one sample as the network takes it.
-        name: of the model's input.
+        shape: shape of one sample of the network's input.
+        name: name of the model's input.
+        seed: selects the calibration samples.
+
+    Returns:
+        The number of validation samples that it was calibrated on.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -38,7 +44,7 @@ def write(source: Path, target: Path, data: Data, shape: Shape, name: str, *, se
         quantize_static,
     )
 
-    samples = data.calibration(SAMPLES, seed, "validation")
+    samples = data.calibration(CALIBRATION_SAMPLES, seed, "validation")
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -46,7 +52,7 @@ def write(source: Path, target: Path, data: Data, shape: Shape, name: str, *, se
 
         def _batches(self) -> Iterator[dict[str, Any]]:
             for inputs in data.inputs(samples, shape, torch.device("cpu")):
-                for part in inputs.contiguous().split(BATCH):
+                for part in inputs.contiguous().split(CALIBRATION_BATCH):
                     yield {name: part.numpy()}
 
         def get_next(self) -> dict[str, Any] | None:
@@ -67,7 +73,7 @@ def write(source: Path, target: Path, data: Data, shape: Shape, name: str, *, se
 
 
 def scores(files: dict[str, Path], data: Data, shape: Shape) -> dict[str, float]:
-    """What each file reaches on the test part, by name."""
+    """Score of each file on the test part, by name, in the data's metric."""
     return {
         name: data.score(OnnxNetwork(path), "test", shape)[data.metric]
         for name, path in files.items()

@@ -1,4 +1,7 @@
-"""Other writers' advice, kept from the user: it is for those who call them."""
+"""Silences the libraries that write export formats.
+
+Their warnings address the calling code, not the user of an export.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """No warnings, logs below errors or prints in the body."""
+    """Suppress warnings, log messages below ERROR and standard output in the body."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

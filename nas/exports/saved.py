@@ -1,4 +1,7 @@
-"""A network as `model.safetensors` and `config.json`: written, and loaded again."""
+"""Writes a network as `model.safetensors` and `config.json`, and loads it again.
+
+Knows the two files and their format version. Does not know which other files an export has.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,21 @@ FORMAT_VERSION = 1
 
 
 def write_config(config: Mapping[str, Any], place: Path) -> None:
-    """Write what is known of a network beside its weights."""
+    """Write the description of a network as `config.json`."""
     (place / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
 def load(folder: Path | str) -> Network:
     """Load an exported network, in evaluation mode, with its description as `network.config`.
 
-    The network takes `(batch, *config["input_shape"])`: images as float32 scaled to 0..1, resized
-    to that size, minus `config["mean"]`, divided by `config["std"]`; or int64 token ids, which
-    number the characters of `config["characters"]` from 0 or are of the `tokenizer.json` beside.
+    Args:
+        folder: contains `config.json` and `model.safetensors`.
+
+    Returns:
+        A module that takes `(batch, *config["input_shape"])` and returns logits. Images are
+        float32 scaled to 0..1, resized to that size, minus `config["mean"]`, divided by
+        `config["std"]`. Text is int64 token ids: indices into `config["characters"]`, or ids of
+        the `tokenizer.json` in the folder.
 
     Raises:
         UserError: if the folder is not an export, or its files do not belong together.
@@ -61,7 +69,8 @@ def load(folder: Path | str) -> Network:
     return network.eval()
 
 
-def _write_weights(network: nn.Module, place: Path) -> None:
+def write_weights(network: nn.Module, place: Path) -> None:
+    """Write the weights of a network as `model.safetensors`, each tied weight once."""
     tied = network.tied_weights if isinstance(network, Network) else {}
     state = network.state_dict()
     weights = {name: tensor.contiguous() for name, tensor in state.items() if name not in tied}

@@ -1,14 +1,16 @@
-"""Taking a network away: files that run without the search, each checked before it is kept.
+"""Writes a network in the requested export formats and checks the files before they are kept.
 
-`model.safetensors` with `config.json` is loaded back by `load`; `model.onnx` runs in onnxruntime,
-`model.pt2` in torch, both at any batch size; `network.py` is the network in plain PyTorch;
-`model.pte` runs in ExecuTorch. How each is written is in `nas/exports`. Everything is written to a
-temporary folder and checked there; a failed check leaves nothing behind.
+`model.safetensors` with `config.json` is loaded by `nas.load`; `model.onnx` runs in onnxruntime
+and `model.pt2` in torch, both at any batch size; `network.py` is plain PyTorch; `model.pte` runs
+in ExecuTorch. Everything is written to a temporary folder and checked there, so that a failed
+check leaves nothing behind. Knows which formats there are and what `config.json` contains. Does
+not know how a format is written, which is one module each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +20,29 @@ from evaluators.costs.gated_costs import network_costs
 from evaluators.costs.tables import CONVENTION, CostTables
 from evaluators.data.dataset import Data
 from nas.exports import checks, executorch_file, onnx_file, pt2_file
-from nas.exports.formats import FILES
-from nas.exports.saved import FORMAT_VERSION, _write_weights, write_config
+from nas.exports.formats import FORMAT_FILES
+from nas.exports.saved import FORMAT_VERSION, write_config, write_weights
 from nas.exports.source import python_source
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 from search_spaces.exits.network import ExitNetwork
-from search_spaces.files import refuse_full, write_folder
+from search_spaces.files import staged
 from search_spaces.serial import Blocks, blocks_to_json
 
-FORMATS = tuple(FILES)
+FORMATS = tuple(FORMAT_FILES)
 DEFAULT_FORMATS = ("safetensors", "onnx")
 
-Finish = Callable[[nn.Module, Blocks, dict[str, Any], Path], None]
-"""`(network, blocks, description, folder)`: adds to the folder that was written, and checks it."""
+
+@dataclass(frozen=True)
+class Exportable:
+    """A network to write, on the CPU and in evaluation mode, with its description."""
+
+    network: nn.Module
+    blocks: Blocks
+    config: dict[str, Any]
+    """Content of `config.json`."""
+    files: Mapping[str, str]
+    """Texts of the data's own files by name, such as a tokenizer."""
 
 
 def export(
@@ -46,66 +57,35 @@ def export(
     overwrite: bool = False,
     blocks: Blocks | None = None,
     cut: Mapping[str, Any] | None = None,
-    finish: Finish | None = None,
 ) -> Path:
-    """Write a network to `folder` in the given formats, checked, whole or not at all.
+    """Write a network to `folder` in the given formats, checked; on failure write nothing.
 
     Args:
-        blocks: what the network is made of, where that is not the architecture as it stands in
-            the space: a network cut from it.
-        cut: what is known of the cut, for `config.json`; `architecture` there is then what it was
-            cut from, and `network` and `costs` are the cut network's.
-        metrics: what is known of the network beside its costs (test accuracy).
-        finish: in place of the quick check in this process.
+        metrics: recorded in `config.json` beside the costs, such as test accuracy.
+        overwrite: replace a folder that is not empty.
+        blocks: the network's ops if it was cut from the architecture; by default the
+            architecture's own.
+        cut: recorded in `config.json` for a network that was cut: `architecture` is then the one
+            that it was cut from, `network` and `costs` are those of the cut network.
+
+    Returns:
+        `folder`.
 
     Raises:
-        UserError: for an unknown format, early exits in a format that has none, a folder that is
+        UserError: for an unknown format, a format that early exits do not have, a folder that is
             not empty, a failed check, or a place that cannot be written.
     """
-    check_formats(formats)
-    exits = network.exits_to_json() if isinstance(network, ExitNetwork) else None
-    if exits is not None and set(formats) != {"safetensors"}:
-        # Where a sample leaves depends on what is computed, which a graph of ops does not.
-        other = next(name for name in formats if name != "safetensors")
-        raise UserError(
-            f"a network with early exits is not written as {other}: expected safetensors"
-        )
-    refuse_full(folder, overwrite=overwrite)
-    network = network.to("cpu").eval()
-    config = _config(arch, tables, data, metrics or {})
-    if blocks is not None:
-        config |= {"network": blocks_to_json(blocks), "costs": network_costs(blocks)}
-        config["cut"] = dict(cut or {})
-    if exits is not None:
-        config["exits"] = exits
-    made = blocks or tables.space.ops(arch)
-
-    def fill(place: Path) -> None:
-        if "safetensors" in formats:
-            write_config(config, place)
-            for name, text in data.files.items():
-                (place / name).write_text(text, encoding="utf-8")
-        if "safetensors" in formats or "python" in formats:
-            _write_weights(network, place)
-        if "onnx" in formats:
-            onnx_file.write(network, made, place / onnx_file.FILE)
-        if "pt2" in formats:
-            pt2_file.write(network, made, place / pt2_file.FILE)
-        if "executorch" in formats:
-            executorch_file.write(network, made, place / executorch_file.FILE)
-        if "python" in formats:
-            write_source(made, config, place)
-        if finish is None:
-            checks.in_this_process(network, made, place, formats)
-        else:
-            finish(network, made, config, place)
-
-    write_folder(folder, fill, overwrite=overwrite)
+    made = prepare(
+        network, arch, tables, data, formats=formats, metrics=metrics, blocks=blocks, cut=cut
+    )
+    with staged(folder, overwrite=overwrite) as place:
+        write_formats(made, formats, place)
+        checks.in_this_process(made.network, made.blocks, place, formats)
     return folder
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raise a `UserError` for a format that is not known, one whose extra lacks, or none at all."""
+    """Raise a `UserError` for no format, an unknown one, or one whose extra is not installed."""
     if not formats:
         raise UserError(f"no export format: expected some of {', '.join(FORMATS)}")
     for name in formats:
@@ -115,16 +95,73 @@ def check_formats(formats: Sequence[str]) -> None:
         executorch_file.check_installed()
 
 
+def prepare(
+    network: nn.Module,
+    arch: Architecture,
+    tables: CostTables,
+    data: Data,
+    *,
+    formats: Sequence[str],
+    metrics: dict[str, Any] | None = None,
+    blocks: Blocks | None = None,
+    cut: Mapping[str, Any] | None = None,
+) -> Exportable:
+    """Check the formats and describe a network; arguments as in `export`.
+
+    Raises:
+        UserError: for an unknown format, or a format that early exits do not have.
+    """
+    check_formats(formats)
+    exits = network.exits_to_json() if isinstance(network, ExitNetwork) else None
+    if exits is not None and set(formats) != {"safetensors"}:
+        # Where a sample leaves depends on its logits, which a static graph of ops cannot express.
+        other = next(name for name in formats if name != "safetensors")
+        raise UserError(
+            f"a network with early exits is not written as {other}: expected safetensors"
+        )
+    config = _config(arch, tables, data, metrics or {})
+    if blocks is not None:
+        config |= {"network": blocks_to_json(blocks), "costs": network_costs(blocks)}
+        config["cut"] = dict(cut or {})
+    if exits is not None:
+        config["exits"] = exits
+    ops = blocks or tables.space.ops(arch)
+    return Exportable(network.to("cpu").eval(), ops, config, data.files)
+
+
+def write_formats(made: Exportable, formats: Sequence[str], place: Path) -> None:
+    """Write the files of each format into the folder `place`, unchecked.
+
+    Raises:
+        UserError: for a network that a format cannot hold.
+    """
+    network, blocks = made.network, made.blocks
+    if "safetensors" in formats:
+        write_config(made.config, place)
+        for name, text in made.files.items():
+            (place / name).write_text(text, encoding="utf-8")
+    if "safetensors" in formats or "python" in formats:
+        write_weights(network, place)
+    if "onnx" in formats:
+        onnx_file.write(network, blocks, place / onnx_file.ONNX_FILE)
+    if "pt2" in formats:
+        pt2_file.write(network, blocks, place / pt2_file.PT2_FILE)
+    if "executorch" in formats:
+        executorch_file.write(network, blocks, place / executorch_file.EXECUTORCH_FILE)
+    if "python" in formats:
+        write_source(blocks, made.config, place)
+
+
 def write_source(blocks: Blocks, config: Mapping[str, Any], place: Path) -> None:
-    """Write the network in plain PyTorch.
+    """Write the network as plain PyTorch, `network.py`.
 
     Raises:
         UserError: for an op type that cannot be written.
     """
-    about = python_source.described(config)
+    about = python_source.file_description(config)
     own = [f"Network {config['architecture']['id']} of the space {config['space']}."]
     text = python_source.write_python(blocks, about, own)
-    (place / python_source.FILE).write_text(text, encoding="utf-8")
+    (place / python_source.SOURCE_FILE).write_text(text, encoding="utf-8")
 
 
 def _config(

@@ -1,10 +1,10 @@
-"""Gates on the units and residual branches of one network, and the network that runs with them.
+"""Gates on the units and residual branches of a network, and the network that runs with them.
 
 A gate is a hard-concrete variable (Louizos, Welling and Kingma, "Learning sparse neural networks
 through L0 regularization", 2018, equations 10 to 12): it is exactly 0 or exactly 1 with some
-probability and can be differentiated in between. A unit's gate multiplies it wherever it is read
-by something that sums over features; so what a shut unit computes reaches nothing, and cutting it
-out changes nothing. Does not know losses, costs or budgets.
+probability and can be differentiated in between. A unit's gate multiplies it wherever it is read by
+an op that sums over features, so that the output of a unit with a closed gate has no effect, and
+cutting the unit out changes nothing. Does not know losses, costs or budgets.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch.nn import functional as F
 from search_spaces import ops as o
 from search_spaces import token_ops as t
 from search_spaces.cutting.cut_weights import absorbs, reads_gated
-from search_spaces.cutting.tied_features import Features
-from search_spaces.cutting.wiring import INPUT, Node
+from search_spaces.cutting.tied_features import TiedFeatures
 from search_spaces.networks.modules import BlockModule, Network
+from search_spaces.wiring import INPUT, WiredOp
 
 BETA = 2 / 3
 LOW, HIGH = -0.1, 1.1
-"""The temperature and the stretch of the paper's experiments."""
+"""Temperature and stretch interval of the paper's experiments."""
 
 INITIAL = 2.5
-"""First log-odds: a gate is open in 98 of 100 draws."""
+"""Initial log-odds: a gate is open in 98 of 100 samples."""
 
 
 def open_probability(log_alpha: Tensor) -> Tensor:
@@ -37,28 +37,28 @@ def open_probability(log_alpha: Tensor) -> Tensor:
     return torch.sigmoid(log_alpha - BETA * math.log(-LOW / HIGH))
 
 
-def drawn(log_alpha: Tensor, uniform: Tensor) -> Tensor:
-    """A draw of each gate, from uniform noise of the same shape (equations 10 and 11)."""
+def sample_gates(log_alpha: Tensor, uniform: Tensor) -> Tensor:
+    """Sample each gate, from uniform noise of the same shape (equations 10 and 11)."""
     noise = uniform.clamp(1e-6, 1 - 1e-6)
     s = torch.sigmoid((noise.log() - (1 - noise).log() + log_alpha) / BETA)
     return (s * (HIGH - LOW) + LOW).clamp(0, 1)
 
 
-def typical(log_alpha: Tensor) -> Tensor:
-    """The gate without noise (equation 13)."""
+def deterministic_gates(log_alpha: Tensor) -> Tensor:
+    """Each gate without noise (equation 13)."""
     return (torch.sigmoid(log_alpha) * (HIGH - LOW) + LOW).clamp(0, 1)
 
 
 class GatedNetwork(nn.Module):
     """A network and the log-odds of its gates.
 
-    The log-odds are a buffer, `(units + branches,)`: they are learnt by another rule than weights,
-    and one `state_dict` holds both.
+    The log-odds are a buffer, `(units + branches,)`: their optimiser is another one than that of
+    the weights, and one `state_dict` contains both.
     """
 
     log_alpha: Tensor
 
-    def __init__(self, network: Network, features: Features) -> None:
+    def __init__(self, network: Network, features: TiedFeatures) -> None:
         super().__init__()
         self.network = network
         self.features = features
@@ -71,44 +71,45 @@ class GatedNetwork(nn.Module):
         self._steps = self._compiled()
 
     def split(self, gates: Tensor) -> tuple[Tensor, Tensor]:
-        """`(units + branches,)` as `(units,)` and `(branches,)`."""
+        """Split `(units + branches,)` into `(units,)` and `(branches,)`."""
         units, branches = gates.split([self.features.count, len(self.features.branches)])
         return units, branches
 
     def forward(self, x: Tensor, gates: Tensor) -> Tensor:
-        """Run with gates `(units + branches,)`, between 0 and 1."""
+        """Run the network on a batch with gates `(units + branches,)` from 0 to 1."""
         units, branches = self.split(gates)
         units = torch.cat([units, units.new_ones(1)])
         tensors = {INPUT: x}
         key = INPUT
-        for key, run, sources, spent in self._steps:
+        for key, run, sources, freed in self._steps:
             tensors[key] = run([tensors[source] for source in sources], units, branches)
-            for dead in spent:
-                del tensors[dead]
+            for source in freed:
+                del tensors[source]
         return tensors[key]
 
     def _compiled(self) -> list[tuple[str, _Step, tuple[str, ...], list[str]]]:
+        """For each op its key, how it runs, its inputs, and the tensors to free after it."""
         nodes = self.features.wiring.nodes
         last_reader = {source: node.key for node in nodes.values() for source in node.inputs}
-        spent: dict[str, list[str]] = {}
+        freed: dict[str, list[str]] = {}
         for source, reader in last_reader.items():
-            spent.setdefault(reader, []).append(source)
+            freed.setdefault(reader, []).append(source)
         return [
-            (node.key, self._step(node), node.inputs, spent.get(node.key, []))
+            (node.key, self._step(node), node.inputs, freed.get(node.key, []))
             for node in nodes.values()
         ]
 
-    def _step(self, node: Node) -> _Step:
+    def _step(self, node: WiredOp) -> _Step:
         """How an op runs with gates: `(inputs, units, branches) -> output`."""
         container = self.network.blocks[node.block]
         assert isinstance(container, BlockModule)
         module: Any = container.ops[node.op.name]
         op, features = node.op, self.features
         if isinstance(op, t.KeepTokens):
-            # A shut head is cut out, so it must not judge.
+            # A closed head will be cut out, so it must not influence which tokens are kept.
             query = features.units[node.inputs[1]][: op.inner]
             heads = torch.from_numpy(query[:: op.inner // op.heads])
-            return lambda x, u, b: module(*x, open_heads=(u[heads] > 0).to(x[0]))
+            return lambda x, u, b: module(*x, head_mask=(u[heads] > 0).to(x[0]))
         read = features.units.get(node.inputs[0])
         if read is not None and (read < features.count).any():
             index = torch.from_numpy(read)
@@ -119,7 +120,7 @@ class GatedNetwork(nn.Module):
             if isinstance(op, o.Linear):
                 return lambda x, u, b: F.linear(x[0], module.weight * u[index], module.bias)
             if isinstance(op, t.TiedLinear):
-                # The weight is an embedding's too, so nothing can be multiplied into it later.
+                # The embedding shares this weight, so gates cannot be multiplied into it later.
                 return lambda x, u, b: F.linear(x[0], module.weight * (u[index] > 0))
             if isinstance(op, o.LayerNorm):
                 return lambda x, u, b: _layer_norm(x[0], u[index], module)
@@ -141,7 +142,7 @@ _Step = Callable[[list[Tensor], Tensor, Tensor], Tensor]
 
 
 def _switched(gate: Tensor) -> Tensor:
-    """0 or 1, with the gradient of the gate itself (Bengio et al., 2013, straight through)."""
+    """0 or 1, with the gradient of the gate (straight-through estimator, Bengio et al., 2013)."""
     return (gate > 0).to(gate) + gate - gate.detach()
 
 
@@ -156,13 +157,14 @@ def _layer_norm(x: Tensor, gates: Tensor, module: nn.LayerNorm) -> Tensor:
 
 
 def _rms_norm(x: Tensor, gates: Tensor, module: nn.RMSNorm) -> Tensor:
+    """RMS norm over the open features only."""
     mask = (gates > 0).to(x)
     mean = (x.square() * mask).sum(dim=-1, keepdim=True) / mask.sum()
     return x * torch.rsqrt(mean + (module.eps or 0.0)) * module.weight
 
 
 def _gated_query(inputs: list[Tensor], gates: Tensor) -> list[Tensor]:
-    """Attention's inputs with gates on the features that its scores sum over."""
+    """Inputs of attention with gates on the features that its scores sum over."""
     first = inputs[0]
     if len(inputs) == 1:
         width = first.shape[-1] // 3

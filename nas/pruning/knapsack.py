@@ -1,7 +1,8 @@
-"""Which units and branches stay: the best scored ones that fit a number of MACs, exactly.
+"""Selects the units and branches to keep: those with the highest scores that fit the MACs.
 
-A knapsack whose weights depend on one another (an op costs the product of two widths), so it is
-filled greedily in the order of scores, every step counted on the integer MACs of the cut network.
+A knapsack whose weights depend on one another (the MACs of an op are the product of two widths), so
+it is filled greedily in the order of scores; every candidate is checked with the exact MACs of the
+cut network. Knows scores and MACs. Does not know where scores come from, or weights.
 """
 
 from __future__ import annotations
@@ -16,26 +17,28 @@ from evaluators.costs.gated_costs import GatedMacs
 from search_spaces.cutting.cut_ops import Kept
 from search_spaces.errors import UserError
 
-FULL = 0.95
-"""Share of the target that counts as reached."""
+REACHED_SHARE = 0.95
+"""Share of the target from which the target counts as reached."""
 
-NEARLY = 0.995
-"""Share at which nothing more is looked for."""
+STOP_SHARE = 0.995
+"""Share of the target from which no further units are tried."""
 
 Scores = npt.NDArray[np.float64]
 
 
-def within(costs: GatedMacs, scores: Scores, target: int) -> Kept:
-    """The best scored units and branches whose network has at most `target` MACs.
+def select_within(costs: GatedMacs, scores: Scores, target: int) -> Kept:
+    """Select the units and branches with the highest scores within `target` MACs.
 
-    Of every group at least one unit stays, the best scored one. At least 95 % of the target is
-    used wherever the search finds such a set.
+    At least one unit of every group is kept, the one with the highest score. At least 95 % of the
+    target is used wherever the search finds such a set.
 
     Args:
-        scores: `(units + branches,)`, higher for what should rather stay.
+        costs: MACs of the cut network.
+        scores: `(units + branches,)`; higher scores are kept first.
+        target: maximum MACs.
 
     Raises:
-        UserError: if even one unit of each group and no branch is more than the target.
+        UserError: if one unit of each group without any branch exceeds the target.
     """
     if costs.smallest > target:
         raise UserError(
@@ -44,39 +47,43 @@ def within(costs: GatedMacs, scores: Scores, target: int) -> Kept:
         )
     filling = _Filling(costs, scores, target)
     first = filling.prefix()
-    assert first is not None  # the forced ones fit, or the target is below the least
+    assert first is not None  # the required units fit, or the target is below the smallest
     best = filling.filled(first)
     for flags in filling.others(best):
-        if filling.macs(best) >= FULL * target:
+        if filling.macs(best) >= REACHED_SHARE * target:
             break
         if filling.macs(flags) > filling.macs(best):
             best = flags
     return filling.kept(best)
 
 
-def above(costs: GatedMacs, scores: Scores, threshold: float) -> Kept:
-    """The units and branches that score more than `threshold`, and the best of every group."""
+def select_above(costs: GatedMacs, scores: Scores, threshold: float) -> Kept:
+    """Select the units and branches with scores above `threshold`, and the best of every group."""
     filling = _Filling(costs, scores, costs.whole)
-    return filling.kept((scores > threshold) | filling.forced)
+    return filling.kept((scores > threshold) | filling.required)
 
 
 Items = npt.NDArray[np.bool_]
-"""`(units + branches,)` flags."""
+"""Flags of kept units and branches, `(units + branches,)`."""
 
 
 @dataclass
 class _Filling:
+    """A search for sets of units and branches within the target."""
+
     costs: GatedMacs
     scores: Scores
     target: int
     order: npt.NDArray[np.int64] = field(init=False)
-    forced: Items = field(init=False)
+    """Units and branches by descending score."""
+    required: Items = field(init=False)
+    """The best unit of every group."""
 
     def __post_init__(self) -> None:
         self.order = np.argsort(-self.scores, kind="stable")
-        self.forced = np.zeros(len(self.scores), dtype=bool)
+        self.required = np.zeros(len(self.scores), dtype=bool)
         for group in self.costs.features.groups:
-            self.forced[group.units[np.argmax(self.scores[group.units])]] = True
+            self.required[group.units[np.argmax(self.scores[group.units])]] = True
 
     def kept(self, flags: Items) -> Kept:
         count = self.costs.features.count
@@ -86,10 +93,13 @@ class _Filling:
         return self.costs.count(self.kept(flags))
 
     def prefix(self, pinned: Sequence[int] = ()) -> Items | None:
-        """The forced and pinned ones and as many of the best as fit; None if not even those do."""
+        """The required and pinned items and as many of the best as fit.
+
+        None if the required and pinned items do not fit.
+        """
 
         def first(count: int) -> Items:
-            flags = self.forced.copy()
+            flags = self.required.copy()
             flags[list(pinned)] = True
             flags[self.order[:count]] = True
             return flags
@@ -97,7 +107,7 @@ class _Filling:
         if self.macs(first(0)) > self.target:
             return None
         low, high = 0, len(self.order)
-        while low < high:  # more of them never cost less
+        while low < high:  # the MACs never decrease with the number of items
             middle = (low + high + 1) // 2
             if self.macs(first(middle)) <= self.target:
                 low = middle
@@ -106,28 +116,28 @@ class _Filling:
         return first(low)
 
     def filled(self, flags: Items, without: int = -1) -> Items:
-        """With whatever else fits, the best first, until the target is nearly reached."""
+        """Add items that fit in the order of scores, until the target is nearly reached."""
         flags = flags.copy()
         macs = self.macs(flags)
         for item in self.order[~flags[self.order]].tolist():
-            if macs >= NEARLY * self.target:
+            if macs >= STOP_SHARE * self.target:
                 break
             if item == without:
                 continue
             flags[item] = True
-            more = self.macs(flags)
-            # What costs nothing is inside a branch that went.
-            if macs < more <= self.target:
-                macs = more
+            added = self.macs(flags)
+            # A unit without cost belongs to a branch that is cut out.
+            if macs < added <= self.target:
+                macs = added
             else:
                 flags[item] = False
         return flags
 
     def others(self, flags: Items) -> Iterator[Items]:
-        """Other fillings, for where `flags` leaves room into which nothing whole fits."""
+        """Other sets, for where no further item fits beside `flags` although MACs are left."""
         count = self.costs.features.count
         on, out = ([i for i in self.order.tolist() if i >= count and flags[i] == k] for k in (1, 0))
-        # A branch or a head comes in at the price of units elsewhere, or of other branches.
+        # A branch or a head is added in exchange for units elsewhere, or for other branches.
         choices = [[*on, *out[:n]] for n in range(1, len(out) + 1)] + [[i] for i in out]
         for group in self.costs.features.groups:
             units = group.units[~flags[group.units]]
@@ -138,7 +148,7 @@ class _Filling:
             if start is not None:
                 yield self.filled(start)
         for item in self.order[::-1][flags[self.order[::-1]]].tolist():
-            if not self.forced[item]:
+            if not self.required[item]:
                 fewer = flags.copy()
                 fewer[item] = False
                 yield self.filled(fewer, without=item)

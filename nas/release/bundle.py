@@ -1,7 +1,8 @@
-"""A network of a run, taken away: its files, what is known of it, and the proof that they work.
+"""Writes a network of a run as a bundle: its files, a model card and an efficiency record.
 
-Reads top to bottom: the formats, Hugging Face's layout, eight bits, the check in a fresh process,
-the timing, the record, the card. Whatever fails leaves nothing behind. Knows runs. Does not print.
+In this order: the requested formats, Hugging Face's files, the check in a fresh process, the
+timing, the int8 file, the record, the card. A failure leaves nothing behind. Knows runs. Does not
+print.
 """
 
 from __future__ import annotations
@@ -14,74 +15,96 @@ from typing import Any
 
 from torch import nn
 
-from evaluators.accuracy.interval import of_share
+from evaluators.accuracy.interval import share_interval
+from evaluators.metrics import Metric
+from nas.engine.cut_winner import trained_already
 from nas.engine.preparation import starting_weights
 from nas.engine.task import Task
-from nas.engine.winner import trained_already
 from nas.exports import checks, onnx_file, quantised
 from nas.exports.saved import load, write_config
 from nas.exports.source import hugging_face, python_source
-from nas.exports.writing import check_formats, export, write_source
+from nas.exports.writing import (
+    Exportable,
+    check_formats,
+    prepare,
+    write_formats,
+    write_source,
+)
 from nas.progress import Quiet
-from nas.release import efficiency, model_card, picture, timing
-from nas.release.efficiency import Convention, Counts, EfficiencyRecord, Measured, Result
+from nas.release import model_card, picture, timing
+from nas.release.efficiency import (
+    RECORD_FILE,
+    Convention,
+    Counts,
+    EfficiencyRecord,
+    Measured,
+    Result,
+)
 from nas.release.facts import Facts, gather, task_name
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from search_spaces.errors import UserError
 from search_spaces.exits.network import ExitNetwork
-from search_spaces.files import write_text
+from search_spaces.files import staged, write_text
 from search_spaces.serial import Blocks, blocks_from_json
 
 
 @dataclass(frozen=True)
-class Source:
-    """A network of a run that is to be taken away."""
+class SourceNetwork:
+    """A network of a run that can be exported."""
 
     evaluation: Evaluation
     network: nn.Module
     weights: str
     """`trained`, `inherited` or `untrained`."""
     metrics: dict[str, Any] = field(default_factory=dict)
+    """Metrics of the trained network, recorded in `config.json`."""
     cut: Mapping[str, Any] | None = None
+    """Description of the cut, for a network that was cut from the architecture."""
     blocks: Blocks | None = None
+    """Ops of such a network."""
     folder: str | None = None
-    """In `RUN/trained`, where it was asked for by that."""
+    """Name of its folder in `RUN/trained` if it was selected by that name."""
 
 
-@dataclass
-class Taken:
-    """What was written, and what is to be told of it."""
+@dataclass(frozen=True)
+class Bundle:
+    """A folder that was written, and how its files compare with the network."""
 
     folder: Path
     identity: str
+    """Id of the architecture."""
     weights: str
-    files: list[str] = field(default_factory=list)
-    checked: dict[str, float] = field(default_factory=dict)
-    results: list[Result] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    """`trained`, `inherited` or `untrained`."""
+    files: list[str]
+    """Names of the files in the folder."""
+    differences: Mapping[str, float]
+    """Largest relative difference of outputs in the check, by format."""
+    results: list[Result]
+    notes: list[str]
+    """What was not written or not checked, with the reason."""
 
 
-def check_asked(formats: Sequence[str], *, int8: bool) -> None:
-    """Say before anything is loaded what cannot be.
+def check_options(formats: Sequence[str], *, int8: bool) -> None:
+    """Check the options before anything is loaded.
 
     Raises:
         UserError: for an unknown format, or `int8` without `onnx`.
     """
     check_formats(formats)
     if int8 and "onnx" not in formats:
-        raise UserError("--int8 is made of the ONNX file: expected onnx in --format")
+        raise UserError("--int8 quantises the ONNX file: expected onnx in --format")
 
 
-def source_of(run: Run, task: Task, name: str) -> Source:
-    """The network of an architecture, trained if the run has trained it.
+def load_source(run: Run, task: Task, name: str) -> SourceNetwork:
+    """Load the network of an architecture, trained if the run has trained it.
 
     Args:
-        name: `best`, `knee`, the beginning of an id, or a folder in `RUN/trained`: a
-            network cut to a target, or one with early exits.
+        name: `best`, `knee`, a prefix of an architecture id, or the name of a folder in
+            `RUN/trained`, which holds a network cut to a target or one with early exits.
 
     Raises:
-        UserError: for a name that fits none, or several.
+        UserError: if the name matches no architecture or several.
     """
     place = run.folder / "trained" / name
     if name and "/" not in name and (place / "config.json").is_file():
@@ -90,141 +113,142 @@ def source_of(run: Run, task: Task, name: str) -> Source:
         evaluation = run.find(config["architecture"]["id"])
         cut = config.get("cut")
         blocks = None if cut is None else blocks_from_json(config["network"])
-        return Source(evaluation, network, "trained", config["metrics"], cut, blocks, name)
-    return next(sources_of(run, task, [run.find(name)]))
+        return SourceNetwork(evaluation, network, "trained", config["metrics"], cut, blocks, name)
+    return next(load_sources(run, task, [run.find(name)]))
 
 
-def sources_of(run: Run, task: Task, evaluations: Sequence[Evaluation]) -> Iterator[Source]:
-    """The networks of evaluations, one at a time; the supernet is loaded once, if any needs it."""
+def load_sources(
+    run: Run, task: Task, evaluations: Sequence[Evaluation]
+) -> Iterator[SourceNetwork]:
+    """Load the networks of evaluations one at a time; the supernet at most once, if needed."""
     start = None
     for evaluation in evaluations:
         trained = trained_already(run, evaluation.arch)
         if trained is not None:
-            yield Source(evaluation, trained, "trained", trained.config["metrics"])
+            yield SourceNetwork(evaluation, trained, "trained", trained.config["metrics"])
             continue
         if start is None:
             start = starting_weights(task, run, Quiet())
         weights = "inherited" if task.kind == "supernet" else "untrained"
-        yield Source(evaluation, start.recalibrated(evaluation.arch), weights)
+        yield SourceNetwork(evaluation, start.recalibrated(evaluation.arch), weights)
 
 
-def take(
+def write_bundle(
     run: Run,
     task: Task,
-    source: Source,
+    source: SourceNetwork,
     folder: Path,
     *,
     formats: Sequence[str],
     int8: bool = False,
     overwrite: bool = False,
-) -> Taken:
-    """Write a network with its card and its record, all checked in a fresh process.
+) -> Bundle:
+    """Write a network with its model card and its record, checked in a fresh process.
 
     Raises:
-        UserError: for what `check_asked` and `nas.export.export` refuse, and for whatever does
-            not load, differs or counts otherwise.
+        UserError: for options that `check_options` refuses, a format that the network does not
+            have, a folder that is not empty, or a file that does not load or differs in outputs
+            or counts.
     """
-    check_asked(formats, int8=int8)
-    taken = Taken(folder, source.evaluation.arch.id, source.weights)
-
-    def finish(network: nn.Module, blocks: Blocks, config: dict[str, Any], place: Path) -> None:
-        exits = isinstance(network, ExitNetwork)
-        kind = None if exits else hugging_face.kind_of(blocks)
-        if "safetensors" in formats:
-            kind = add_hugging_face(kind, blocks, config, place, taken.notes)
-        else:
-            kind = None
-        taken.checked = checks.in_a_fresh_process(
-            network,
-            blocks,
-            place,
-            formats,
-            costs=None if exits else config["costs"],
-            auto=None if kind is None else hugging_face.AUTO[kind],
-            space=task.specification.space,
-        )["checked"]
-        if kind is not None and not checks.has_transformers():
-            taken.notes.append("from_pretrained is not checked: pip install transformers")
-        facts = gather(
-            run,
-            task,
-            source.evaluation,
-            config,
-            source.weights,
-            source.folder or source.evaluation.arch.id,
-        )
-        measured = _timed(network, blocks, formats, place)
-        if int8:
-            others = [r for r in facts.results if r.split != "test"]
-            results = [*_eight_bits(task, config, blocks, place), *others]
-            facts = replace(facts, results=results)
-            measured += timing.time_onnx(place / quantised.FILE, blocks, "int8")
-        record = _record(facts, config, measured)
-        write_text(place / efficiency.FILE, record.model_dump_json(indent=1) + "\n")
-        title = f"{config['space']} {facts.identity}"
-        write_text(place / picture.FILE, picture.draw(blocks, title))
-        files = sorted(path.name for path in place.iterdir())
-        write_text(place / model_card.FILE, model_card.write(facts, config, record, files, kind))
-        taken.files = sorted([*files, model_card.FILE])
-        taken.results = facts.results
-
-    export(
+    check_options(formats, int8=int8)
+    identity = source.evaluation.arch.id
+    made = prepare(
         source.network,
         source.evaluation.arch,
         task.tables,
         task.data,
-        folder,
         formats=formats,
         metrics=source.metrics,
-        overwrite=overwrite,
         blocks=source.blocks,
         cut=source.cut,
-        finish=finish,
     )
-    return taken
+    kind, notes = None, []
+    with staged(folder, overwrite=overwrite) as place:
+        write_formats(made, formats, place)
+        if "safetensors" in formats:
+            try:
+                kind = add_hugging_face(made, place)
+            except UserError as error:
+                notes.append(f"no from_pretrained: {error}")
+        check = checks.in_a_fresh_process(
+            made.network,
+            made.blocks,
+            place,
+            formats,
+            costs=None if isinstance(made.network, ExitNetwork) else made.config["costs"],
+            auto=None if kind is None else hugging_face.AUTO[kind],
+            space=task.specification.space,
+        )
+        if kind is not None and not checks.has_transformers():
+            notes.append("from_pretrained is not checked: pip install transformers")
+        facts = gather(
+            run,
+            task,
+            source.evaluation,
+            made.config,
+            source.weights,
+            source.folder or identity,
+        )
+        measured = _time(made, formats, place)
+        if int8:
+            others = [result for result in facts.results if result.split != "test"]
+            facts = replace(facts, results=[*_quantise(task, made, place), *others])
+            measured += timing.time_onnx(place / quantised.INT8_FILE, made.blocks, "int8")
+        record = _record(facts, made.config, measured)
+        write_text(place / RECORD_FILE, record.model_dump_json(indent=1) + "\n")
+        write_text(place / picture.PICTURE_FILE, picture.draw(made.blocks, record.name))
+        files = sorted(path.name for path in place.iterdir())
+        card = model_card.write(facts, made.config, record, files, kind)
+        write_text(place / model_card.CARD_FILE, card)
+    return Bundle(
+        folder,
+        identity,
+        source.weights,
+        sorted([*files, model_card.CARD_FILE]),
+        check.differences,
+        facts.results,
+        notes,
+    )
 
 
-def add_hugging_face(
-    kind: hugging_face.Kind | None,
-    blocks: Blocks,
-    config: dict[str, Any],
-    place: Path,
-    notes: list[str],
-) -> hugging_face.Kind | None:
-    """Add Hugging Face's files; the kind of the network, or None where it has no such layout."""
+def add_hugging_face(made: Exportable, place: Path) -> hugging_face.Kind:
+    """Add Hugging Face's files to a folder that has `config.json` and the weights.
+
+    Returns:
+        The kind of the network, which determines the class that reads it.
+
+    Raises:
+        UserError: for a network without such a class, or with an op that cannot be written as
+            Python.
+    """
+    exits = isinstance(made.network, ExitNetwork)
+    kind = None if exits else hugging_face.kind_of(made.blocks)
     if kind is None:
-        notes.append("no from_pretrained: transformers has no class for such a network")
-        return None
-    try:
-        write_source(blocks, config, place)
-    except UserError as error:
-        notes.append(f"no from_pretrained: {error}")
-        return None
-    # In place: what is described from here on is what stands in the file.
-    config |= hugging_face.settings(kind, config)
+        raise UserError("transformers has no class for such a network")
+    write_source(made.blocks, made.config, place)
+    config = {**made.config, **hugging_face.settings(kind, made.config)}
     write_config(config, place)
-    for name, text in hugging_face.files(kind, blocks, config).items():
+    for name, text in hugging_face.files(kind, made.blocks, config).items():
         write_text(place / name, text)
     return kind
 
 
-def _timed(
-    network: nn.Module, blocks: Blocks, formats: Sequence[str], place: Path
-) -> list[Measured]:
+def _time(made: Exportable, formats: Sequence[str], place: Path) -> list[Measured]:
+    """Time the ONNX file if there is one, else the network in torch."""
     if "onnx" in formats:
-        return timing.time_onnx(place / onnx_file.FILE, blocks)
-    name = python_source.FILE if "python" in formats else "model.safetensors"
-    return timing.time_torch(network, blocks, name)
+        return timing.time_onnx(place / onnx_file.ONNX_FILE, made.blocks)
+    name = python_source.SOURCE_FILE if "python" in formats else "model.safetensors"
+    return timing.time_torch(made.network, made.blocks, name)
 
 
-def _eight_bits(task: Task, config: Mapping[str, Any], blocks: Blocks, place: Path) -> list[Result]:
-    """Write the file in eight bits; what both files reach on the test part."""
-    data, shape = task.data, tuple(config["input_shape"])
-    source, target = place / onnx_file.FILE, place / quantised.FILE
-    name = onnx_file.input_name(blocks)
+def _quantise(task: Task, made: Exportable, place: Path) -> list[Result]:
+    """Write the int8 file and score it and the ONNX file on the test part."""
+    data, shape = task.data, tuple(made.config["input_shape"])
+    source, target = place / onnx_file.ONNX_FILE, place / quantised.INT8_FILE
+    name = onnx_file.input_name(made.blocks)
     quantised.write(source, target, data, shape, name, seed=task.specification.seed)
     scores = quantised.scores({"fp32": source, "int8": target}, data, shape)
-    extent = data.extent("test")
+    extent, is_share = data.extent("test"), Metric.of(data.metric).style == "share"
     return [
         Result(
             task=task_name(data),
@@ -234,7 +258,7 @@ def _eight_bits(task: Task, config: Mapping[str, Any], blocks: Blocks, place: Pa
             unit=data.unit,
             metric=data.metric,
             value=scores[precision],
-            interval_95=of_share(scores[precision], extent) if data.metric == "accuracy" else None,
+            interval_95=share_interval(scores[precision], extent) if is_share else None,
             precision=precision,
         )
         for precision in ("fp32", "int8")

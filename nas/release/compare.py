@@ -1,7 +1,8 @@
-"""`nas compare`: two efficiency records side by side, and what makes them hard to compare.
+"""`nas compare`: compares two efficiency records and warns about differences in how they were made.
 
-Knows records (`nas/release/efficiency.py`), of this engine or of anybody. Ratios are given whatever
-differs; each difference that a ratio may come from is told beside them.
+Records (`nas/release/efficiency.py`) may come from this engine or another program. Ratios are
+always computed; each difference in data, hardware or method that may cause a ratio is a warning.
+Knows records. Does not know runs.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from evaluators.sizes import format_metric, format_size
+from evaluators.metrics import KNOWN, Metric
+from evaluators.sizes import format_size
 from nas.release.efficiency import EfficiencyRecord, Measured, Result, read_record
 
 
 @dataclass(frozen=True)
 class Row:
-    """A quantity in both records; `ratio` is the second over the first."""
+    """A quantity in both records; `ratio` is the second divided by the first."""
 
     name: str
     first: float | None
@@ -29,14 +31,14 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """None where one is missing, or the first is zero."""
+        """The ratio; None if a value is missing or the first is zero."""
         if self.first is None or self.second is None or self.first == 0:
             return None
         return self.second / self.first
 
 
 def compare(first: EfficiencyRecord, second: EfficiencyRecord) -> tuple[list[Row], list[str]]:
-    """What both records know, and warnings of what differs between them."""
+    """Rows of quantities, and warnings about differences that make ratios unreliable."""
     rows = [
         Row("FLOPs", first.counts.macs, second.counts.macs),
         Row("parameters", first.counts.params, second.counts.params),
@@ -51,9 +53,10 @@ def compare(first: EfficiencyRecord, second: EfficiencyRecord) -> tuple[list[Row
         if a.energy_mj is not None or b.energy_mj is not None:
             rows.append(Row(f"{name}, energy", a.energy_mj, b.energy_mj, "mJ"))
     if first.footprint is not None or second.footprint is not None:
-        taken = [of.footprint for of in (first, second)]
+        footprints = [of.footprint for of in (first, second)]
         kwh, kilos = (
-            [None if f is None else getattr(f, name) for f in taken] for name in ("kwh", "kg_co2e")
+            [None if f is None else getattr(f, name) for f in footprints]
+            for name in ("kwh", "kg_co2e")
         )
         rows.append(Row("energy to make", kwh[0], kwh[1], "kWh"))
         rows.append(Row("carbon to make", kilos[0], kilos[1], "kg CO2e"))
@@ -86,7 +89,7 @@ def _timings(first: EfficiencyRecord, second: EfficiencyRecord) -> Iterator[Row]
 
 
 def _by_scenario(measured: list[Measured]) -> dict[tuple[str, str], Measured]:
-    """The first of each scenario and precision."""
+    """The first timing of each scenario and precision."""
     found: dict[tuple[str, str], Measured] = {}
     for timed in measured:
         found.setdefault((timed.scenario, timed.precision), timed)
@@ -94,14 +97,14 @@ def _by_scenario(measured: list[Measured]) -> dict[tuple[str, str], Measured]:
 
 
 def _warnings(first: EfficiencyRecord, second: EfficiencyRecord) -> Iterator[str]:
-    """What a ratio may come from, other than the networks."""
+    """Differences other than the networks that a ratio may come from."""
     counts = first.counts, second.counts
     if counts[0].convention != counts[1].convention:
         flops = " and ".join(str(c.convention.flops_per_mac) for c in counts)
         yield (
             "counted by different conventions"
             + (
-                f" ({flops} FLOPs a multiply-accumulate)"
+                f" ({flops} FLOPs per multiply-accumulate)"
                 if len({c.convention.flops_per_mac for c in counts}) > 1
                 else ""
             )
@@ -141,7 +144,11 @@ def _settings(measured: list[Measured], name: str) -> dict[str, str]:
 
 
 def compare_and_print(first: Path, second: Path, *, as_json: bool) -> None:
-    """`nas compare A B`."""
+    """Run `nas compare A B`: print the comparison.
+
+    Raises:
+        UserError: for a file that is not a valid record.
+    """
     records = read_record(first), read_record(second)
     rows, warnings = compare(*records)
     if as_json:
@@ -162,7 +169,7 @@ def compare_and_print(first: Path, second: Path, *, as_json: bool) -> None:
         table.add_row(row.name, _cell(row.first, row.unit), _cell(row.second, row.unit), ratio)
     console.print(table)
     for warning in warnings:
-        console.print(f"not alike: {warning}", soft_wrap=True, markup=False)
+        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
 
 
 def _cell(value: float | None, unit: str) -> str:
@@ -170,6 +177,6 @@ def _cell(value: float | None, unit: str) -> str:
         return ""
     if unit in ("", "B"):
         return format_size(value, unit)
-    if unit in ("accuracy", "loss"):
-        return format_metric(unit, value)
+    if unit in KNOWN:
+        return Metric.of(unit).format(value)
     return f"{value:.4g} {unit}"

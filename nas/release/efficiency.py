@@ -1,12 +1,12 @@
-"""The efficiency record: what a network costs and reaches, so that two teams' compare.
+"""The efficiency record: costs and scores of a network in a form that other teams can compare.
 
 One JSON file with a published schema, `efficiency.schema.json` beside this module: how compute was
-counted, how it was measured (scenario, percentiles, queries, hardware), energy, carbon. Scenarios
-are in the manner of MLPerf Inference (Reddi et al., "MLPerf inference benchmark", 2020): one sample
-after another with the 90th percentile of latency, and all samples at once with a throughput. They
-are no MLPerf results, which need that benchmark's data, rules and review.
+counted, how latency was measured (scenario, percentiles, queries, hardware), energy, carbon. The
+scenarios follow MLPerf Inference (Reddi et al., "MLPerf inference benchmark", 2020): single stream
+with the 90th percentile of latency, and offline with the throughput. They are not MLPerf results,
+which require that benchmark's data, rules and review.
 
-Knows the form. Does not measure (`timing.py`) nor compare (`nas/release/compare.py`).
+Knows the fields of a record. Does not measure (`timing.py`) or compare (`compare.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import UserError
 
-FILE = "efficiency.json"
+RECORD_FILE = "efficiency.json"
 SCHEMA = Path(__file__).with_name("efficiency.schema.json")
 MANNER = "in the manner of MLPerf Inference's scenarios; not an MLPerf result"
 
@@ -29,15 +29,15 @@ class _Part(BaseModel):
 
 
 class Convention(_Part):
-    """What is counted, and what a FLOP is taken to be."""
+    """Which operations are counted, and how many FLOPs a multiply-accumulate is."""
 
     flops_per_mac: int = Field(1, ge=1, le=2)
-    """1 where a FLOP is a multiply-accumulate, as in the papers of architecture search."""
+    """1 if a FLOP is a multiply-accumulate, as in papers on architecture search."""
     text: str
 
 
 class Counts(_Part):
-    """Of one sample."""
+    """Costs of one sample."""
 
     macs: int = Field(ge=0)
     params: int = Field(ge=0)
@@ -47,7 +47,7 @@ class Counts(_Part):
 
 
 class Result(_Part):
-    """What a network reaches, on what."""
+    """A score, with the data that it was measured on."""
 
     task: str
     data: str
@@ -61,7 +61,7 @@ class Result(_Part):
 
 
 class Hardware(_Part):
-    """Where something ran."""
+    """The machine of a measurement."""
 
     processor: str
     cores: int = Field(ge=1)
@@ -81,7 +81,7 @@ class Measured(_Part):
     threads: int = Field(ge=1)
     batch: int = Field(ge=1)
     queries: int = Field(ge=1)
-    """Runs that were timed, of `batch` samples each."""
+    """Number of timed runs of `batch` samples each."""
     seconds: float = Field(gt=0)
     p50_ms: float = Field(gt=0)
     p90_ms: float = Field(gt=0)
@@ -90,7 +90,7 @@ class Measured(_Part):
 
 
 class Estimated(_Part):
-    """What a table or a datasheet says of a device, for one sample."""
+    """Latency and energy of one sample on a device, from a table or a datasheet."""
 
     device: str
     latency_ms: float | None = None
@@ -99,7 +99,7 @@ class Estimated(_Part):
 
 
 class Footprint(_Part):
-    """Energy and carbon of what made the network."""
+    """Energy and carbon of the search and training of the network."""
 
     covers: str
     kwh: float = Field(ge=0)
@@ -119,7 +119,7 @@ class EfficiencyRecord(_Part):
     space: str
     architecture: str
     made: str
-    """A date, as ISO 8601 has it."""
+    """Date of creation, in ISO 8601."""
     counts: Counts
     results: list[Result]
     measured: list[Measured]
@@ -131,7 +131,7 @@ class EfficiencyRecord(_Part):
 
 
 def schema() -> dict[str, Any]:
-    """The published schema, made from the form."""
+    """The published JSON schema of a record."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **EfficiencyRecord.model_json_schema(mode="validation"),
@@ -139,13 +139,13 @@ def schema() -> dict[str, Any]:
 
 
 def read_record(place: Path | str) -> EfficiencyRecord:
-    """Read a record, or that of an exported folder.
+    """Read a record from a file, or from an exported folder.
 
     Raises:
-        UserError: if there is none, or it is not one of this version.
+        UserError: if there is no file, or it is not a valid record of this version.
     """
     path = Path(place)
-    path = path / FILE if path.is_dir() else path
+    path = path / RECORD_FILE if path.is_dir() else path
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -153,14 +153,18 @@ def read_record(place: Path | str) -> EfficiencyRecord:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict) or content.get("record") != "efficiency":
-        raise UserError(f"{path} is no efficiency record: expected one of `nas export`")
+        raise UserError(
+            f"{path} is not an efficiency record: expected a file that `nas export` wrote"
+        )
     if content.get("version") != 1:
         raise UserError(
-            f"{path} is an efficiency record of version {content.get('version')}, not 1"
+            f"{path} is an efficiency record of version {content.get('version')}, expected 1"
         )
     try:
         return EfficiencyRecord.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path} is no valid efficiency record: {name}: {first['msg']}") from error
+        raise UserError(
+            f"{path} is not a valid efficiency record: {name}: {first['msg']}"
+        ) from error

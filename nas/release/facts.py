@@ -1,6 +1,6 @@
-"""All that a run knows of one of its networks, for its model card and its efficiency record.
+"""Collects what a run records about one of its networks, for the model card and the record.
 
-Gathers. Does not write, and does not measure anything.
+Knows a run's files and the description of an exported network. Does not write or measure anything.
 """
 
 from __future__ import annotations
@@ -10,41 +10,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluators.accuracy.interval import of_share
-from evaluators.costs.budget import ENERGY, LATENCY
+from evaluators.accuracy.interval import share_interval
 from evaluators.data.dataset import Data
+from evaluators.metrics import GREENSCORE, Metric, energy_on, latency_on
 from hardware_profiles.machine import describe
-from nas.engine.task import GREENSCORE, Task
+from nas.engine.task import Task
 from nas.release.efficiency import Estimated, Footprint, Result
 from nas.run import footprint
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from search_spaces.errors import UserError
 
-OWN_PACKAGES = ("safetensors", "onnx", "transformers")
+PACKAGES = (
+    "budget-nas",
+    "torch",
+    "numpy",
+    "onnxruntime",
+    "safetensors",
+    "onnx",
+    "transformers",
+)
+"""Packages whose versions are recorded, if installed."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a network beside its ops."""
+    """Facts about a network other than its ops."""
 
     run: str
-    """The run's folder."""
+    """Name of the run's folder."""
     identity: str
-    """Of the architecture."""
+    """Id of the architecture."""
     name: str
-    """What `nas export --arch` takes it by."""
+    """Value of `nas export --arch` that selects the network."""
     training: str | None
-    """The options with which `nas train` made it; None if the search itself did."""
-    source: str
-    """Where its weights come from: `trained`, `inherited` or `untrained`."""
+    """Options of `nas train` that trained it; None if the search trained it."""
+    weights: str
+    """Origin of its weights: `trained`, `inherited` or `untrained`."""
     data: str
     parts: Mapping[str, int]
-    """How much there is of each part of the data."""
+    """Extent of each part of the data, in `unit`."""
     unit: str
+    """`images`, `tokens` or `sentences`."""
     seed: int
     settings: Mapping[str, Any]
-    """Of the search, those that are not the defaults."""
+    """Settings of the search that differ from the defaults."""
     results: list[Result]
     estimated: list[Estimated]
     footprint: Footprint | None
@@ -58,14 +68,15 @@ def gather(
     task: Task,
     evaluation: Evaluation,
     config: Mapping[str, Any],
-    source: str,
+    weights: str,
     name: str,
 ) -> Facts:
-    """The facts of a network that is being exported.
+    """Collect the facts of a network that is being exported.
 
     Args:
-        config: the description that goes into its folder.
-        name: the architecture's id, or the folder in `RUN/trained` that the network is from.
+        config: the content of its `config.json`.
+        weights: `trained`, `inherited` or `untrained`.
+        name: the architecture's id, or the name of the network's folder in `RUN/trained`.
     """
     data = task.data
     specification = run.specification
@@ -78,7 +89,7 @@ def gather(
         identity=evaluation.arch.id,
         name=name,
         training=_training(config) if made else None,
-        source=source,
+        weights=weights,
         data=data.name,
         parts={part: data.extent(part) for part in ("train", "validation", "test")},
         unit=data.unit,
@@ -94,7 +105,7 @@ def gather(
 
 
 def _training(config: Mapping[str, Any]) -> str:
-    """The options of `nas train` for a network cut to a target, or with early exits."""
+    """Options of `nas train` for a network cut to a target, or with early exits; else empty."""
     cut, points = config.get("cut"), config["metrics"].get("points")
     if cut is not None and cut["target"] is not None:
         return f" --target-flops {cut['target']}"
@@ -104,13 +115,13 @@ def _training(config: Mapping[str, Any]) -> str:
 
 
 def task_name(data: Data) -> str:
-    """What networks of the data are for, in Hugging Face's words."""
+    """Task of the data in Hugging Face's terms."""
     names = {"images": "image classification", "sentences": "text classification"}
     return names.get(data.unit, "text generation")
 
 
 def _results(task: Task, evaluation: Evaluation, config: Mapping[str, Any]) -> list[Result]:
-    """Scores of these weights: on the test part, or as the search scored what they inherit."""
+    """The test score of these weights, or the validation score of inherited weights."""
     data, metrics = task.data, config["metrics"]
     common: dict[str, Any] = {
         "task": task_name(data),
@@ -126,7 +137,7 @@ def _results(task: Task, evaluation: Evaluation, config: Mapping[str, Any]) -> l
         if value is None or (part == "validation" and (found or "cut" in config)):
             continue
         extent = data.extent("test" if part == "test" else "validation")
-        interval = of_share(value, extent) if data.metric == "accuracy" and value <= 1 else None
+        interval = share_interval(value, extent) if Metric.of(data.metric).is_share(value) else None
         found.append(
             Result(split=part, samples=extent, value=value, interval_95=interval, **common)
         )
@@ -134,13 +145,13 @@ def _results(task: Task, evaluation: Evaluation, config: Mapping[str, Any]) -> l
 
 
 def _estimates(task: Task, config: Mapping[str, Any]) -> list[Estimated]:
-    """Latency and energy on the run's devices."""
+    """Estimated latency and energy on the run's devices."""
     costs = config["costs"]
     rows = []
     for target in task.targets:
-        latency = costs.get(f"{LATENCY}{target.name}")
+        latency = costs.get(latency_on(target.name))
         if latency is not None:
-            energy = costs.get(f"{ENERGY}{target.name}")
+            energy = costs.get(energy_on(target.name))
             rows.append(
                 Estimated(
                     device=target.name,
@@ -153,7 +164,7 @@ def _estimates(task: Task, config: Mapping[str, Any]) -> list[Estimated]:
 
 
 def _greenscore(task: Task, config: Mapping[str, Any], evaluation: Evaluation) -> float | None:
-    """From the test accuracy where there is one, else from the validation's."""
+    """GreenScore from the test accuracy if there is one, else from the validation accuracy."""
     if task.data.metric != "accuracy" or "cut" in config:
         return None
     accuracy = config["metrics"].get("test_accuracy", evaluation.metrics.get("accuracy"))
@@ -166,7 +177,7 @@ def _greenscore(task: Task, config: Mapping[str, Any], evaluation: Evaluation) -
 
 
 def read_footprint(folder: Path, region: str) -> Footprint | None:
-    """What the run has taken, as codecarbon measured it; None where nothing is known."""
+    """Energy and carbon of a run as codecarbon measured them; None if they were not measured."""
     content = footprint.read(folder)
     if content is None:
         return None
@@ -174,7 +185,7 @@ def read_footprint(folder: Path, region: str) -> Footprint | None:
         total = content["totals"]
         regions, by = footprint.places(content["sessions"])
         return Footprint(
-            covers="the whole run: supernet, search and trainings, on this run's machines that "
+            covers="the whole run (supernet, search and trainings) on those of its machines that "
             "were measured",
             kwh=total["kwh"],
             kg_co2e=total["kg"],
@@ -188,12 +199,11 @@ def read_footprint(folder: Path, region: str) -> Footprint | None:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and what the files were made with."""
+    """Versions of Python and of the `PACKAGES` that are installed, by name."""
     from importlib.metadata import PackageNotFoundError, version
 
-    told = describe()
-    known = {"python": str(told["python"])}
-    for name in ("budget-nas", "torch", "numpy", "onnxruntime", *OWN_PACKAGES):
+    known = {"python": str(describe()["python"])}
+    for name in PACKAGES:
         try:
             known[name] = version(name)
         except PackageNotFoundError:

@@ -1,7 +1,8 @@
-"""The model card: what a network is, costs, reaches and took, with Hugging Face's metadata.
+"""Writes the model card of an exported network, with Hugging Face's metadata.
 
-Says what is known and where it comes from, and nothing else. Does not find anything out
-(`facts.py`).
+It reports counts, scores, latencies, usage, how the network was made and the footprint, each with
+its source. Knows the facts and the record. Does not collect or measure them (`facts.py`,
+`timing.py`).
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluators.accuracy.exit_accuracy import AVERAGE
 from evaluators.data.image_files import HUB_NAMES
-from evaluators.sizes import format_metric, format_size
-from nas.engine.exit_winner import leaving
+from evaluators.metrics import Metric
+from evaluators.sizes import format_size
 from nas.exports import executorch_file, onnx_file, pt2_file, quantised
-from nas.exports.formats import FILES
+from nas.exports.formats import FORMAT_FILES
 from nas.exports.source import hugging_face, python_source
 from nas.release import picture
 from nas.release.efficiency import EfficiencyRecord, Measured, Result
 from nas.release.facts import Facts
+from nas.run.results import ExitReport
 
-FILE = "README.md"
+CARD_FILE = "README.md"
 
-GRAMS = 1e3
+GRAMS_PER_KG = 1e3
 
 
 def write(
@@ -37,14 +38,14 @@ def write(
     """The text of `README.md`.
 
     Args:
-        files: names of what is in the folder.
-        kind: of the network, where it has Hugging Face's layout.
+        files: names of the files in the folder.
+        kind: kind of the network if it has Hugging Face's layout.
     """
     parts = [
         _metadata(facts, config, kind, files),
         f"# {config['space']} {facts.identity}",
         _opening(facts, config),
-        f"![The blocks in order, as wide as they are costly]({picture.FILE})",
+        f"![Blocks in order; the width of a bar is its FLOPs]({picture.PICTURE_FILE})",
         _counts(config),
         _exits(config),
         _scores(facts.results),
@@ -60,7 +61,7 @@ def write(
 def _metadata(
     facts: Facts, config: Mapping[str, Any], kind: hugging_face.Kind | None, files: Sequence[str]
 ) -> str:
-    """What the hub reads, as YAML; strings as JSON writes them, which YAML reads."""
+    """YAML metadata for the hub; strings are written as JSON, which is valid YAML."""
     lines = ["---"]
     loads = kind is not None and "config.json" in files
     lines.append(f"library_name: {'transformers' if loads else 'pytorch'}")
@@ -76,7 +77,7 @@ def _metadata(
         foot = facts.footprint
         lines.append(
             "co2_eq_emissions:\n"
-            f"  emissions: {foot.kg_co2e * GRAMS:.6g}\n"  # the hub's unit is grams
+            f"  emissions: {foot.kg_co2e * GRAMS_PER_KG:.6g}\n"  # the hub expects grams
             f"  source: {json.dumps(foot.measured_by)}\n"
             '  training_type: "architecture search and training"\n'
             f"  geographical_location: {json.dumps(foot.region)}"
@@ -97,11 +98,11 @@ def _metadata(
 def _opening(facts: Facts, config: Mapping[str, Any]) -> str:
     size = "x".join(map(str, config["input_shape"]))
     shape = f"{size} token ids" if len(config["input_shape"]) == 1 else f"images of {size}"
-    how = ", cut to fewer FLOPs" if "cut" in config else ""
-    how = ", with early exits" if "exits" in config else how
+    variant = ", cut to fewer FLOPs" if "cut" in config else ""
+    variant = ", with early exits" if "exits" in config else variant
     return (
-        f"A network found by budget-nas in its space `{config['space']}`{how}, with {facts.source} "
-        f"weights. It takes {shape}."
+        f"A network found by budget-nas in the search space `{config['space']}`{variant}, with "
+        f"{facts.weights} weights. Input: {shape}."
     )
 
 
@@ -110,21 +111,22 @@ def _counts(config: Mapping[str, Any]) -> str:
     rows = [
         ("FLOPs (multiply-accumulates)", f"{costs['macs']:,}"),
         ("parameters", f"{costs['params']:,}"),
-        ("peak of activations", format_size(costs["memory"], "B")),
+        ("peak activation memory", format_size(costs["memory"], "B")),
     ]
-    return f"## Counts\n\n{_table(('', 'one sample'), rows)}\n\n{config['convention']}"
+    return f"## Counts\n\n{_table(('', 'per sample'), rows)}\n\n{config['convention']}"
 
 
 def _exits(config: Mapping[str, Any]) -> str:
-    """Where samples leave, as it was on the test part."""
-    metrics = config["metrics"]
-    if "exits" not in config or AVERAGE not in metrics:
+    """Where test samples leave a network with early exits."""
+    report = ExitReport.from_json(config["metrics"]) if "exits" in config else None
+    if report is None:
         return ""
-    rows = [(*cells, f"{macs:,}") for *cells, macs in leaving(metrics)]
-    heads = ("leaves after", "from margin", "share of the test part", "FLOPs")
+    rows = [(*cells, f"{macs:,}") for *cells, macs in (place.row() for place in report.places)]
+    heads = ("exit after", "minimum margin", "share of test samples", "FLOPs")
     return (
-        f"## Early exits\n\n{metrics[AVERAGE]:,.0f} FLOPs in the mean, with the exits' heads; "
-        f"the counts above are of the network without them.\n\n{_table(heads, rows)}"
+        f"## Early exits\n\n{report.avg_flops:,.0f} FLOPs per test sample on average, including "
+        "the exit heads. The counts above are those of the network without exits.\n\n"
+        f"{_table(heads, rows)}"
     )
 
 
@@ -135,18 +137,18 @@ def _scores(results: Sequence[Result]) -> str:
     for result in results:
         interval = ""
         if result.interval_95 is not None:
-            low, high = (format_metric(result.metric, value) for value in result.interval_95)
+            low, high = (Metric.of(result.metric).format(value) for value in result.interval_95)
             interval = f"{low} to {high}"
-        note = "which the search never saw" if result.split == "test" else "as the search scored it"
+        note = "unseen by the search" if result.split == "test" else "as scored in the search"
         rows.append(
             (
                 f"{result.metric}, {result.precision}",
-                format_metric(result.metric, result.value),
+                Metric.of(result.metric).format(result.value),
                 interval,
                 f"{result.data}, {result.split}: {result.samples:,} {result.unit}, {note}",
             )
         )
-    heads = ("metric", "value", "95 % interval", "on")
+    heads = ("metric", "value", "95 % interval", "measured on")
     return f"## Scores\n\n{_table(heads, rows)}"
 
 
@@ -157,11 +159,12 @@ def _latency(record: EfficiencyRecord) -> str:
     if record.measured:
         first = record.measured[0]
         rows = [_timing(measured) for measured in record.measured]
-        heads = ("scenario", "file", "batch", "threads", "p50", "p90", "p99", "a second", "queries")
+        heads = ["scenario", "file", "batch", "threads"]
+        heads += ["p50", "p90", "p99", "samples/s", "queries"]
         text += (
             f"\n\n{_table(heads, rows)}\n\nMeasured on {first.hardware.processor}, "
-            f"{first.hardware.cores} cores, {first.hardware.system}, with whatever else ran there; "
-            f"{first.manner}."
+            f"{first.hardware.cores} cores, {first.hardware.system}; other programs may have "
+            f"run at the same time. Scenarios {first.manner}."
         )
     if record.estimated:
         rows = [
@@ -173,7 +176,7 @@ def _latency(record: EfficiencyRecord) -> str:
             )
             for known in record.estimated
         ]
-        text += f"\n\n{_table(('device', 'latency', 'energy', 'from'), rows)}"
+        text += f"\n\n{_table(('device', 'latency', 'energy', 'source'), rows)}"
     return text
 
 
@@ -191,44 +194,48 @@ def _timing(measured: Measured) -> tuple[str, ...]:
 
 
 def _use(files: Sequence[str], kind: hugging_face.Kind | None, config: Mapping[str, Any]) -> str:
-    """How each file is used."""
+    """Code that uses each file."""
     lines = []
-    if hugging_face.FILE in files and kind is not None:
+    if hugging_face.MODEL_FILE in files and kind is not None:
         auto = hugging_face.AUTO[kind]
         lines.append(
             f"from transformers import {auto}\n\n"
             f'network = {auto}.from_pretrained("FOLDER", trust_remote_code=True)'
         )
-    if python_source.FILE in files:
+    if python_source.SOURCE_FILE in files:
         lines.append(
-            f"from network import load  # {python_source.FILE}, plain PyTorch\n\nnetwork = load()"
+            f"from network import load  # {python_source.SOURCE_FILE}, plain PyTorch\n\n"
+            "network = load()"
         )
-    if pt2_file.FILE in files:
-        lines.append(f'import torch\n\nnetwork = torch.export.load("{pt2_file.FILE}").module()')
-    if executorch_file.FILE in files:
+    if pt2_file.PT2_FILE in files:
+        lines.append(f'import torch\n\nnetwork = torch.export.load("{pt2_file.PT2_FILE}").module()')
+    if executorch_file.EXECUTORCH_FILE in files:
         lines.append(
             "from executorch.runtime import Runtime  # one sample at a time\n\n"
-            f'program = Runtime.get().load_program("{executorch_file.FILE}")\n'
+            f'program = Runtime.get().load_program("{executorch_file.EXECUTORCH_FILE}")\n'
             '(logits,) = program.load_method("forward").execute([sample])'
         )
-    for name in (onnx_file.FILE, quantised.FILE):
+    for name in (onnx_file.ONNX_FILE, quantised.INT8_FILE):
         if name in files:
-            taken = "images" if "mean" in config else "tokens"
+            name_in = "images" if "mean" in config else "tokens"
             lines.append(
                 f'import onnxruntime\n\nsession = onnxruntime.InferenceSession("{name}")\n'
-                f'(logits,) = session.run(None, {{"{taken}": {taken}}})'
+                f'(logits,) = session.run(None, {{"{name_in}": {name_in}}})'
             )
     if "config.json" in files:
         lines.append('import nas  # budget-nas\n\nnetwork = nas.load("FOLDER")')
-    prepared = ""
+    preprocessing = ""
     if "mean" in config:
         mean, std = (", ".join(map(str, config[name])) for name in ("mean", "std"))
-        prepared = (
-            f"Images are float32 from 0 to 1, resized to {config['input_shape'][-1]} pixels "
-            f"(bilinear, antialiased), less ({mean}), divided by ({std}). "
+        preprocessing = (
+            f"Images are float32 scaled to 0..1, resized to {config['input_shape'][-1]} pixels "
+            f"(bilinear, antialiased), minus ({mean}), divided by ({std}). "
         )
+    batch = "Any batch size is accepted"
+    if executorch_file.EXECUTORCH_FILE in files:
+        batch += f", except by `{executorch_file.EXECUTORCH_FILE}`, which takes one sample"
     blocks = "\n\n".join(f"```python\n{line}\n```" for line in lines)
-    return f"## Use\n\n{prepared}Any batch size will do.\n\n{blocks}"
+    return f"## Use\n\n{preprocessing}{batch}.\n\n{blocks}"
 
 
 def _made(facts: Facts, config: Mapping[str, Any]) -> str:
@@ -237,8 +244,8 @@ def _made(facts: Facts, config: Mapping[str, Any]) -> str:
     rows = [(name, str(value)) for name, value in choices.items()]
     versions = ", ".join(f"{name} {value}" for name, value in facts.versions.items())
     return (
-        f"## How it was made\n\nData: {facts.data}, {split} {facts.unit}. Seed {facts.seed}. "
-        f"Made with {versions}.\n\n<details><summary>The architecture's {len(rows)} choices"
+        f"## How it was made\n\nData: {facts.data} ({split} {facts.unit}). Seed: {facts.seed}. "
+        f"Versions: {versions}.\n\n<details><summary>The architecture's {len(rows)} choices"
         f"</summary>\n\n{_table(('choice', 'value'), rows)}\n\n</details>"
     )
 
@@ -247,11 +254,13 @@ def _footprint(facts: Facts) -> str:
     parts = []
     if facts.footprint is not None:
         foot = facts.footprint
-        grams = [value * GRAMS for value in (foot.kg_co2e, foot.kg_co2e_low, foot.kg_co2e_high)]
+        grams = [
+            value * GRAMS_PER_KG for value in (foot.kg_co2e, foot.kg_co2e_low, foot.kg_co2e_high)
+        ]
         parts.append(
-            f"Search and training took {foot.kwh * 1e3:.4g} Wh and {grams[0]:.4g} g CO2e "
-            f"({grams[1]:.3g} to {grams[2]:.3g}, grid {foot.region}), by {foot.measured_by}. It "
-            f"covers {foot.covers}."
+            f"Search and training used {foot.kwh * 1e3:.4g} Wh and emitted {grams[0]:.4g} g CO2e "
+            f"(range {grams[1]:.3g} to {grams[2]:.3g}, grid {foot.region}; {foot.measured_by}). "
+            f"This covers {foot.covers}."
         )
     if facts.greenscore is not None:
         parts.append(f"GreenScore {facts.greenscore:.4f}: {facts.greenscore_formula}.")
@@ -259,14 +268,14 @@ def _footprint(facts: Facts) -> str:
 
 
 def _commands(facts: Facts, files: Sequence[str]) -> str:
-    formats = [label for label, name in FILES.items() if name in files]
-    int8 = " --int8" if quantised.FILE in files else ""
+    formats = [label for label, name in FORMAT_FILES.items() if name in files]
+    int8 = " --int8" if quantised.INT8_FILE in files else ""
     trained = ""
     if facts.training is not None:
         trained = f"nas train {facts.run} --arch {facts.identity}{facts.training}\n"
     settings = json.dumps(facts.settings, indent=1)
     return (
-        "## The commands that made it\n\n```\nnas search --config search.json --out "
+        "## Commands to reproduce it\n\n```\nnas search --config search.json --out "
         f"{facts.run}\n{trained}nas export {facts.run} --arch {facts.name} --format "
         f"{','.join(formats)}{int8} --out FOLDER\n```\n\n`search.json`:\n\n```json\n{settings}\n```"
     )

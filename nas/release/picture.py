@@ -1,7 +1,7 @@
-"""A network as a strip: a bar a block, as high as its map is large and as wide as it is costly.
+"""Draws a network as a strip of bars, one per block: width is FLOPs, height the size of its output.
 
-SVG written by hand, self-contained, readable on light and dark pages. Knows ops. Does not know
-where it is shown.
+The SVG is self-contained and readable on light and dark pages. Knows ops. Does not know where the
+picture is shown.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from search_spaces import token_ops as t
 from search_spaces.ops import Op
 from search_spaces.serial import Blocks
 
-FILE = "architecture.svg"
+PICTURE_FILE = "architecture.svg"
 WIDTH, HEIGHT = 960, 220
 LEFT, BOTTOM, TOP = 12, 178, 34
-THINNEST = 4.0
+MIN_WIDTH = 4.0
 GAP = 2.0
 
 COLOURS = {
@@ -32,12 +32,12 @@ COLOURS = {
     "linear": "#4f6d7a",
     "no weights": "#9aa3ad",
 }
-"""By a block's largest kernel, or what else it is made of."""
+"""Colour by a block's largest kernel, or by its other ops."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A block: what it is, what it gives, what it costs."""
+    """A block: its name, kind, output shape and FLOPs."""
 
     name: str
     kind: str
@@ -46,7 +46,7 @@ class Bar:
 
 
 def bars_of(blocks: Blocks) -> list[Bar]:
-    """The blocks of a network that cost something, in order."""
+    """The blocks of a network in order; in a long network only those with FLOPs."""
     bars = [
         Bar(name, _kind(ops), ops[-1].out_shape, sum(op.macs for op in ops)) for name, ops in blocks
     ]
@@ -67,31 +67,31 @@ def draw(blocks: Blocks, title: str) -> str:
     """The picture of a network.
 
     Args:
-        title: said by screen readers, and above the strip.
+        title: shown above the strip, and read by screen readers.
     """
     bars = bars_of(blocks)
     total = sum(bar.macs for bar in bars) or 1
-    room = WIDTH - 2 * LEFT - GAP * len(bars)
-    thinnest = min(THINNEST, room / (2 * len(bars)))
-    spread = room - thinnest * len(bars)
+    available = WIDTH - 2 * LEFT - GAP * len(bars)
+    min_width = min(MIN_WIDTH, available / (2 * len(bars)))
+    spread = available - min_width * len(bars)
     largest = max(_extent(bar) for bar in bars)
-    x, parts, shown = float(LEFT), [], ""
+    x, parts, last_shape = float(LEFT), [], ""
     for bar in bars:
-        width = thinnest + spread * bar.macs / total
+        width = min_width + spread * bar.macs / total
         height = 14 + (BOTTOM - TOP - 34) * math.log2(1 + _extent(bar)) / math.log2(1 + largest)
         shape = "x".join(map(str, bar.shape))
-        label = f"{bar.name}: {bar.kind}, gives {shape}, {bar.macs / total:.1%} of the FLOPs"
+        label = f"{bar.name}: {bar.kind}, output {shape}, {bar.macs / total:.1%} of the FLOPs"
         parts.append(
             f'<rect x="{x:.1f}" y="{BOTTOM - height:.1f}" width="{width:.1f}" '
             f'height="{height:.1f}" rx="1.5" fill="{COLOURS[bar.kind]}">'
             f"<title>{escape(label)}</title></rect>"
         )
-        if width > 6.2 * len(shape) and shape != shown:
+        if width > 6.2 * len(shape) and shape != last_shape:
             parts.append(
                 f'<text x="{x + width / 2:.1f}" y="{BOTTOM - height - 4:.1f}" '
                 f'text-anchor="middle">{shape}</text>'
             )
-            shown = shape
+            last_shape = shape
         x += width + GAP
     x = float(LEFT)
     for kind in dict.fromkeys(bar.kind for bar in bars):
@@ -114,6 +114,6 @@ def draw(blocks: Blocks, title: str) -> str:
 
 
 def _extent(bar: Bar) -> int:
-    """Side of an image, or the number of tokens; 1 of a vector."""
+    """Width of a feature map, or number of tokens; 1 for a vector."""
     shape = bar.shape
     return shape[-1] if len(shape) == 3 else shape[0] if len(shape) == 2 else 1

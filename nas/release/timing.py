@@ -1,8 +1,8 @@
-"""Latency and throughput of an exported file on this machine, by scenario.
+"""Measures latency and throughput of an exported file on this machine, by scenario.
 
-Single stream: one sample after another on one thread, percentiles of latency. Offline: large
-batches on all cores, samples a second. As many queries as fit into a few seconds; how many is part
-of the record, and that other programs ran meanwhile is not known to it.
+Single stream: one sample at a time on one thread, percentiles of latency. Offline: large batches
+on all cores, samples per second. Each scenario runs as many queries as fit into a fixed time; the
+record contains their number. Does not know what else ran on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from nas.release.efficiency import Hardware, Measured
 from search_spaces.serial import Blocks
 
 SECONDS = 1.5
-"""Of each scenario, about."""
+"""Approximate duration of each scenario."""
 
 WARM_UP = 3
-FEWEST = 5
-MOST = 1000
-BATCH = 32
+MIN_QUERIES = 5
+MAX_QUERIES = 1000
+OFFLINE_BATCH = 32
 
 Precision = Literal["fp32", "int8"]
 
 
 def hardware() -> Hardware:
-    """This machine, without its name."""
-    told = describe()
-    return Hardware(**{name: told[name] for name in Hardware.model_fields})  # type: ignore[arg-type]
+    """Description of this machine, without its host name."""
+    known = describe()
+    return Hardware(**{name: known[name] for name in Hardware.model_fields})  # type: ignore[arg-type]
 
 
 def time_onnx(path: Path, blocks: Blocks, precision: Precision = "fp32") -> list[Measured]:
-    """Both scenarios of a file in onnxruntime."""
+    """Time both scenarios of an ONNX file in onnxruntime."""
     runtime = f"onnxruntime {version('onnxruntime')}"
     single, offline = OnnxNetwork(path, 1), OnnxNetwork(path, cores())
     return _both(single, offline, blocks, path.name, runtime, precision)
 
 
 def time_torch(network: nn.Module, blocks: Blocks, name: str) -> list[Measured]:
-    """Both scenarios of a network in torch, where there is no ONNX file."""
+    """Time both scenarios of a network in torch; `name` is the file that it stands for."""
     return _both(network, network, blocks, name, f"torch {torch.__version__}", "fp32")
 
 
@@ -69,7 +69,7 @@ def _both(
     }
     return [
         _timed("single stream", single, example(blocks, 1), 1, common),
-        _timed("offline", offline, example(blocks, BATCH), cores(), common),
+        _timed("offline", offline, example(blocks, OFFLINE_BATCH), cores(), common),
     ]
 
 
@@ -87,23 +87,23 @@ def _timed(
             seconds = _queries(lambda: network(x))
     finally:
         torch.set_num_threads(before)
-    low, ninety, high = (1e3 * float(q) for q in np.quantile(seconds, (0.5, 0.9, 0.99)))
+    p50, p90, p99 = (1e3 * float(q) for q in np.quantile(seconds, (0.5, 0.9, 0.99)))
     return Measured(
         scenario=scenario,
         threads=threads,
         batch=len(x),
         queries=len(seconds),
         seconds=float(sum(seconds)),
-        p50_ms=low,
-        p90_ms=ninety,
-        p99_ms=high,
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
         samples_per_second=len(x) * len(seconds) / float(sum(seconds)),
         **common,
     )
 
 
 def _queries(run: Callable[[], Any]) -> list[float]:
-    """Seconds of each run, for as long as there is time."""
+    """Durations in seconds of repeated runs, for about `SECONDS` after the warm-up."""
     end = time.perf_counter() + SECONDS
     for _ in range(WARM_UP):
         run()
@@ -111,7 +111,7 @@ def _queries(run: Callable[[], Any]) -> list[float]:
             break
     end = time.perf_counter() + SECONDS
     seconds: list[float] = []
-    while len(seconds) < FEWEST or (time.perf_counter() < end and len(seconds) < MOST):
+    while len(seconds) < MIN_QUERIES or (time.perf_counter() < end and len(seconds) < MAX_QUERIES):
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)

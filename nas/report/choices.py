@@ -1,8 +1,8 @@
-"""What matters: how much each choice decides, and which options a frontier prefers.
+"""Computes the importance of each choice and the options that a frontier prefers.
 
-The importance is Optuna's PED-ANOVA (Watanabe et al., 2023), in its conditional form where not
-every architecture has a choice: how much a choice decides whether an evaluation is among the best
-tenth. Knows choices as columns. Does not know networks.
+Importance is Optuna's PED-ANOVA (Watanabe et al., 2023): how much a choice determines whether an
+evaluation is among the best 10 %. Its conditional form is used for choices that not every
+architecture has. Knows choices as columns. Does not know networks.
 """
 
 from __future__ import annotations
@@ -22,42 +22,43 @@ from search_spaces.architecture import Value
 from search_spaces.space import Choice, Rows, SearchSpace
 
 ABSENT = 255
-"""Code of a choice that an architecture does not have."""
+"""Code for a choice that an architecture does not have."""
 
-SAMPLE = 1000
-"""Evaluations that importances are computed of: more change them by less than their own noise."""
+SAMPLE_SIZE = 1000
+"""Largest number of evaluations for importances; more change them by less than their noise."""
 
-LEAST = 20
-"""Evaluations below which a best tenth says nothing."""
+MIN_EVALUATIONS = 20
+"""Least number of evaluations for importances; of fewer, the best 10 % are too few."""
 
 Codes = npt.NDArray[np.uint8]
 """`(n, choices)` option indices, `ABSENT` where an architecture does not have the choice."""
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What a number of architectures chose."""
+class ChosenOptions:
+    """The options of several architectures."""
 
     choices: tuple[Choice, ...]
     codes: Codes
+    """`(n, choices)`."""
 
     @property
     def rows(self) -> Rows:
-        """The same as canonical rows of the space, `(n, choices)`."""
+        """The options as canonical rows of the space, `(n, choices)`."""
         return np.where(self.codes == ABSENT, 0, self.codes).astype(np.uint8)
 
     @classmethod
-    def of(cls, evaluations: Sequence[Evaluation], space: SearchSpace | None) -> Chosen:
-        """The choices of evaluations; without a space, as far as they tell themselves."""
+    def of(cls, evaluations: Sequence[Evaluation], space: SearchSpace | None) -> ChosenOptions:
+        """The options of evaluations; without a space, choices are read from the evaluations."""
         if space is not None:
             rows = space.encode([e.arch for e in evaluations])
             active = space.active(rows)
             return cls(space.choices, np.where(active, rows, ABSENT).astype(np.uint8))
-        seen: dict[str, dict[Value, None]] = {}
+        found: dict[str, dict[Value, None]] = {}
         for evaluation in evaluations:
             for name, value in evaluation.arch.items():
-                seen.setdefault(name, {})[value] = None
-        choices = tuple(Choice(name, tuple(_ordered(options))) for name, options in seen.items())
+                found.setdefault(name, {})[value] = None
+        choices = tuple(Choice(name, tuple(_ordered(options))) for name, options in found.items())
         codes = np.full((len(evaluations), len(choices)), ABSENT, dtype=np.uint8)
         for column, choice in enumerate(choices):
             number = {option: index for index, option in enumerate(choice.options)}
@@ -72,25 +73,29 @@ def _ordered(options: dict[Value, None]) -> list[Value]:
 
 
 def importance(
-    chosen: Chosen, values: npt.NDArray[np.float64], objectives: Sequence[Objective], seed: int
+    chosen: ChosenOptions,
+    values: npt.NDArray[np.float64],
+    objectives: Sequence[Objective],
+    seed: int,
 ) -> dict[str, dict[str, float]]:
-    """The importance of each choice, by objective, the greatest first; shares that add up to 1.
+    """Importance of each choice by objective, in descending order; the shares add up to 1.
 
     Args:
-        values: `(n, objectives)`, of the same architectures.
+        values: `(n, objectives)`, objective values of the same architectures.
+        seed: selects the sample if there are more than `SAMPLE_SIZE` architectures.
 
     Returns:
-        Nothing for fewer than `LEAST` architectures.
+        `{metric: {choice: share}}`; empty for fewer than `MIN_EVALUATIONS` architectures.
     """
-    if len(values) < LEAST:
+    if len(values) < MIN_EVALUATIONS:
         return {}
     import optuna
     from optuna.distributions import CategoricalDistribution
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     rows = np.arange(len(values))
-    if len(rows) > SAMPLE:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
+    if len(rows) > SAMPLE_SIZE:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE_SIZE, replace=False))
     distributions = {c.name: CategoricalDistribution(c.options) for c in chosen.choices}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=[o.direction for o in objectives])
@@ -103,7 +108,7 @@ def importance(
     )
     result = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of experiments, and of trials that are equally good
+        warnings.simplefilter("ignore")  # experimental features, and ties between trials
         for index, objective in enumerate(objectives):
             result[objective.metric] = get_param_importances(
                 study,
@@ -114,12 +119,12 @@ def importance(
 
 
 def _target(index: int, sign: float, trial: Any) -> float:
-    """What PED-ANOVA takes less of as better."""
+    """Value of an objective, negated if it is maximised: PED-ANOVA minimises."""
     return float(sign * trial.values[index])
 
 
 def _trial(
-    chosen: Chosen, row: int, distributions: dict[str, Any]
+    chosen: ChosenOptions, row: int, distributions: dict[str, Any]
 ) -> tuple[dict[str, Value], dict[str, Any]]:
     params = {
         choice.name: choice.options[code]
@@ -129,11 +134,23 @@ def _trial(
     return params, {name: distributions[name] for name in params}
 
 
-def frequencies(chosen: Chosen, front: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """How often each option appears among all and on the frontier, as shares of those that choose.
+@dataclass(frozen=True)
+class OptionShares:
+    """Frequencies of a choice's options, among the architectures that have the choice."""
+
+    evaluated: tuple[float, ...]
+    """Share of each option among all evaluated architectures."""
+    frontier: tuple[float, ...]
+    """Share of each option on the frontier."""
+    counts: tuple[int, int]
+    """Number of architectures that have the choice: all evaluated, and on the frontier."""
+
+
+def frequencies(chosen: ChosenOptions, front: npt.NDArray[np.bool_]) -> list[OptionShares]:
+    """Frequencies of the options of each choice.
 
     Args:
-        front: `(n,)` which architectures are on the frontier.
+        front: `(n,)`, whether each architecture is on the frontier.
     """
     result = []
     for column, choice in enumerate(chosen.choices):
@@ -142,22 +159,26 @@ def frequencies(chosen: Chosen, front: npt.NDArray[np.bool_]) -> list[dict[str, 
             np.bincount(part[part != ABSENT], minlength=len(choice.options))
             for part in (codes, codes[front])
         ]
-        shares = [count / max(1, count.sum()) for count in counts]
-        result.append(
-            {
-                "all": [round(float(share), 4) for share in shares[0]],
-                "front": [round(float(share), 4) for share in shares[1]],
-                "on": [int(count.sum()) for count in counts],
-            }
-        )
+        shares = [
+            tuple(round(float(share), 4) for share in count / max(1, count.sum()))
+            for count in counts
+        ]
+        totals = (int(counts[0].sum()), int(counts[1].sum()))
+        result.append(OptionShares(shares[0], shares[1], totals))
     return result
 
 
-def axes(chosen: Chosen, most: int = 10) -> list[dict[str, Any]]:
-    """Axes of parallel coordinates: the choices, or the means of those alike where they are many.
+def axes(chosen: ChosenOptions, most: int = 10) -> list[dict[str, Any]]:
+    """Axes of the parallel-coordinates plot: the choices, or means of groups if there are many.
 
-    Choices are alike by the last word of their names (`stage2_layer1_kernel`), and have a mean if
-    all of their options are numbers.
+    Choices are grouped by the last word of their names (`stage2_layer1_kernel`). Only choices whose
+    options are all numbers have a mean.
+
+    Args:
+        most: largest number of axes.
+
+    Returns:
+        For each axis `label`, `columns` (indices of choices) and `numeric`.
     """
     numbers = [all(not isinstance(o, str) for o in choice.options) for choice in chosen.choices]
     if len(chosen.choices) <= most:

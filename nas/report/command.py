@@ -1,4 +1,7 @@
-"""`nas report`: writes the page of a run, or serves it while the run goes on."""
+"""`nas report`: writes the report of a run, or serves it while the run continues.
+
+Knows the command's options and messages. Does not know what a report contains.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.report.contents import Source
+from nas.report.contents import ReportSource
 from nas.report.page import page
-from nas.report.server import PORT, Contents, serve
+from nas.report.server import PORT, CachedContents, serve
 from nas.run.folder import Run
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
 
-FILE = "report.html"
+REPORT_FILE = "report.html"
 
 
 def report_and_print(
@@ -28,35 +31,39 @@ def report_and_print(
     """Write the report of a run, or serve it.
 
     Args:
-        out: the file; `RUN/report.html` by default.
-        live: serve the run instead, as it goes on.
+        out: file to write; by default `RUN/report.html`.
+        devices: devices to price the networks on, beside those of the run.
+        live: serve the run instead of writing a file.
+        port: port to serve at.
 
     Raises:
-        UserError: for a folder that is no run, one in which nothing was evaluated yet, and a port
-            that is in use.
+        UserError: for a folder that is not a run or has no evaluated architecture, or a port that
+            is in use.
     """
     if live:
         if out is not None:
-            raise UserError("--out writes a file and --serve writes none: expected one of the two")
-        source = Source.of(Run(folder), devices)
-        serve(Contents(folder, source.contents), folder.resolve().name, port)
+            raise UserError("--out and --serve exclude each other: expected one of the two")
+        source = ReportSource.of(Run(folder), devices)
+        serve(CachedContents(folder, source.contents), folder.resolve().name, port)
         return
     began = time.monotonic()
     run = Run(folder)
-    source = Source.of(run, devices)
+    source = ReportSource.of(run, devices)
     contents = source.contents()
     if contents["points"]["count"] == 0:
         raise UserError(
-            f"{folder} holds no evaluated architecture yet: nas report {folder} --serve waits "
-            "for the first one"
+            f"{folder} has no evaluated architecture yet: nas report {folder} --serve waits for "
+            "the first one"
         )
-    path = folder / FILE if out is None else out
+    path = folder / REPORT_FILE if out is None else out
     if path.is_dir():
-        raise UserError(f"{path} is a folder: expected a file to write, such as {path / FILE}")
+        raise UserError(f"{path} is a folder: expected a file, such as {path / REPORT_FILE}")
     write_text(path, page(contents, title=folder.resolve().name))
     print(path)
     if source.missing:
-        print(f"without layers, for lack of the space: {source.missing}", file=sys.stderr)
+        print(
+            f"layers are not shown, the space is not available: {source.missing}", file=sys.stderr
+        )
     size = path.stat().st_size / 1e6
     print(
         f"{contents['points']['count']:,} architectures, {size:.1f} MB, "

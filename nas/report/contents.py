@@ -1,7 +1,7 @@
-"""What the report of a run contains, as the JSON that its page reads.
+"""Collects the contents of a report, as the JSON that its page reads.
 
-The evaluations as columns, the choices as codes, the layers of all architectures, the panels.
-Reads a run that is still being written as far as it is. Does not know HTML.
+They are the evaluations as columns, the choices as codes, the layers of all architectures, and the
+panels. A run that is still being written can be read. Knows runs. Does not know HTML.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.costs.budget import ENERGY, Budget
+from evaluators.costs.budget import Budget
 from evaluators.costs.tables import CONVENTION
 from evaluators.device_prices import Target
-from evaluators.metrics import CARBON, label, style
+from evaluators.metrics import Metric, carbon_on
 from hardware_profiles.electricity.grid import load_region
 from nas.engine.pricing import micrograms, priced, task_of
 from nas.engine.task import Task
 from nas.report import figures
-from nas.report.choices import Chosen, axes, frequencies, importance
+from nas.report.choices import ChosenOptions, axes, frequencies, importance
 from nas.report.networks import Networks
 from nas.report.packed import packed
 from nas.report.panels import on_choices, on_progress, on_trust
@@ -30,35 +30,40 @@ from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.history import hours_of, largest_costs
-from nas.run.objectives import is_cost, knee
+from nas.run.objectives import knee
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
 
 VERSION = 1
-"""Of what the page reads."""
+"""Version of the JSON that the page reads."""
 
 
 @dataclass
-class Source:
-    """A run, and what its report needs of its task, made once though the run goes on."""
+class ReportSource:
+    """A run with the parts of its task that a report needs, which are loaded once."""
 
     run: Run
     task: Task
     devices: bool
-    """Whether more devices were asked for than the search knew."""
+    """Whether devices were requested in addition to those of the search."""
     space: SearchSpace | None = None
     targets: Sequence[Target] = ()
     missing: str = ""
-    """Why there is no space, where there is none."""
+    """Why the space is not available; empty if it is."""
     worst: Mapping[str, float] | None = None
+    """Reference value of each cost for the hypervolume, if the space is available."""
 
     @classmethod
-    def of(cls, run: Run, devices: Sequence[str] = ()) -> Source:
-        """Look at the run's space once.
+    def of(cls, run: Run, devices: Sequence[str] = ()) -> ReportSource:
+        """Load the run's space.
+
+        If its data are not available, the report has no layers.
+
+        Args:
+            devices: devices to price the networks on, beside those of the run.
 
         Raises:
-            UserError: for devices that nothing is known of. Data that are not at hand are no error:
-                then the report has no networks.
+            UserError: for an unknown device.
         """
         known = dict.fromkeys((*run.specification.devices, *devices)) if devices else ()
         source = cls(run, task_of(run, tuple(known)), bool(devices))
@@ -73,12 +78,12 @@ class Source:
         return source
 
     def contents(self) -> dict[str, Any]:
-        """What the page shows of the run as it is now."""
-        # A supernet trains before there is a study.
+        """The contents of the page for the run's current state."""
+        # The study does not exist yet while the supernet trains.
         evaluations = self.run.evaluations() if self.run.study_path.exists() else []
         good = [(n, e) for n, e in enumerate(evaluations) if e.error is None]
         done = self._priced([e for _, e in good])
-        chosen = Chosen.of(done, self.space)
+        chosen = ChosenOptions.of(done, self.space)
         front = self._on_frontier(done)
         objectives = self.run.objectives
         values = ranking.values(done, objectives)
@@ -86,7 +91,7 @@ class Source:
         worst = self.worst or largest_costs(done, objectives)
         return {
             "version": VERSION,
-            "run": self._told(len(evaluations), len(done)),
+            "run": self._run_facts(len(evaluations), len(done)),
             "palette": {"light": figures.LIGHT, "dark": figures.DARK},
             "objectives": [{"metric": o.metric, "maximise": o.maximise} for o in objectives],
             "metrics": _metrics(done),
@@ -104,19 +109,20 @@ class Source:
             "published": published(self.run.specification),
             "panels": {
                 "matters": [
-                    panel.told()
+                    panel.to_json()
                     for panel in on_choices(importances, frequencies(chosen, front), chosen)
                 ],
                 "progress": [
-                    panel.told() for panel in on_progress(self.run, evaluations, objectives, worst)
+                    panel.to_json()
+                    for panel in on_progress(self.run, evaluations, objectives, worst)
                 ],
-                "trust": [panel.told() for panel in on_trust(self.run, self.targets)],
+                "trust": [panel.to_json() for panel in on_trust(self.run, self.targets)],
             },
         }
 
-    def _told(self, evaluations: int, done: int) -> dict[str, Any]:
+    def _run_facts(self, evaluations: int, done: int) -> dict[str, Any]:
         specification, summary = self.run.specification, self.run.summary()
-        ended = summary is not None and summary.get("evaluations", 0) >= evaluations
+        ended = summary is not None and summary.evaluations >= evaluations
         return {
             "folder": str(self.run.folder),
             "name": self.run.folder.resolve().name,
@@ -134,7 +140,7 @@ class Source:
         }
 
     def _priced(self, done: Sequence[Evaluation]) -> list[Evaluation]:
-        """With the devices that were asked for, and the carbon of every energy."""
+        """Evaluations with the metrics of requested devices, and the carbon of each energy."""
         evaluations = priced(self.task, done) if self.devices else list(done)
         grams = load_region(self.run.specification.region).intensity
         return [
@@ -143,9 +149,9 @@ class Source:
                 metrics=before.metrics
                 | e.metrics
                 | {
-                    CARBON + metric.removeprefix(ENERGY): micrograms(energy, grams)
-                    for metric, energy in e.metrics.items()
-                    if metric.startswith(ENERGY)
+                    carbon_on(str(metric.device)): micrograms(energy, grams)
+                    for name, energy in e.metrics.items()
+                    if (metric := Metric.of(name)).is_energy
                 },
             )
             for before, e in zip(done, evaluations, strict=True)
@@ -156,7 +162,7 @@ class Source:
         return np.array([e.feasible and e.arch in on for e in done], dtype=bool)
 
     def _marked(self, done: Sequence[Evaluation], front: npt.NDArray[np.bool_]) -> dict[str, int]:
-        """Indices of the winner and the knee, -1 where there is none."""
+        """Indices of the winner and the knee; -1 if there is none."""
         won = self.run.winner
         winner = next((i for i, e in enumerate(done) if e.arch.id == won), -1) if won else -1
         places = np.flatnonzero(front).tolist()
@@ -166,17 +172,17 @@ class Source:
         values = ranking.values([done[i] for i in places], objectives)
         return {"winner": winner, "knee": places[knee(values, objectives)]}
 
-    def _networks(self, chosen: Chosen) -> dict[str, Any] | None:
+    def _networks(self, chosen: ChosenOptions) -> dict[str, Any] | None:
         if self.space is None:
             return None
         prices = self.task.tables.prices if self.targets else {}
-        return Networks(self.space, prices).told(chosen.rows)
+        return Networks(self.space, prices).to_json(chosen.rows)
 
 
 def _points(
     done: Sequence[Evaluation], numbers: Sequence[int], hours: Sequence[float]
 ) -> dict[str, Any]:
-    """The columns of the evaluations; `(n,)` each, and `(n, 6)` bytes of ids."""
+    """Columns of the evaluations, `(n,)` each; ids are `(n, 6)` bytes."""
     ids = np.frombuffer(bytes.fromhex("".join(e.arch.id for e in done)), dtype=np.uint8)
     nan = float("nan")
     return {
@@ -201,9 +207,14 @@ def _metrics(done: Sequence[Evaluation]) -> list[dict[str, Any]]:
     for name in _names(done):
         values = [e.metrics[name] for e in done if name in e.metrics]
         largest = max((v for v in values if v == v), default=0.0)
-        less = is_cost(name)
+        metric = Metric.of(name)
         result.append(
-            {"name": name, "label": label(name), "style": style(name, largest), "less": less}
+            {
+                "name": name,
+                "label": metric.axis,
+                "style": metric.style_for(largest),
+                "less": metric.less_is_better,
+            }
         )
     return result
 

@@ -1,11 +1,11 @@
-"""Figures of a run, for notebooks and for the report: each function gives a plotly figure.
+"""Draws figures of a run for notebooks and for the report; each function returns a plotly figure.
 
     from nas import Run, figures
 
     figures.frontier(Run("runs/c10"), x="params")
 
-The report draws the same figures in the colours of its page, light or dark: it replaces those of
-`LIGHT` by those of `DARK`. Knows plotly. Does not compute what it draws.
+The report shows the same figures; in dark mode its page replaces the colours of `LIGHT` by those of
+`DARK`. Knows plotly. Does not compute the data.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from evaluators.costs.budget import shown
-from evaluators.metrics import label
+from evaluators.metrics import Metric
 from evaluators.sizes import format_size
 from hardware_profiles.latency.measured import MeasuredTable
-from nas.run import history as told
-from nas.run import ranking
+from nas.engine.fidelity_result import Fidelity
+from nas.run import history, ranking
 from nas.run.folder import Run
-from nas.run.history import Progress
-from nas.run.objectives import is_cost, knee
+from nas.run.history import HypervolumeHistory
+from nas.run.objectives import knee
 from nas.run.objectives import objective as objective_of
 from search_spaces.errors import unknown
 
@@ -33,10 +32,10 @@ LIGHT = {"accent": "#0b6e99", "muted": "#8a94a3", "bound": "#b4470f", "third": "
 DARK = {"accent": "#58bfe8", "muted": "#7d8896", "bound": "#f0a35e", "third": "#b9a1f0"}
 
 GL_POINTS = 3000
-"""Points from which a figure in a notebook is drawn by the graphics processor."""
+"""Number of points above which a figure in a notebook is drawn with WebGL."""
 
-CURVES = 12
-"""Learning curves in one figure; more could not be told apart."""
+MAX_CURVES = 12
+"""Largest number of learning curves in one figure; more could not be distinguished."""
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
@@ -50,7 +49,7 @@ def _figure(x: str, y: str, *, height: int = 320) -> go.Figure:
 
 
 def _text(words: object) -> str:
-    """Words of a run as plotly shows them: it takes a little HTML in its texts for what it is."""
+    """Escape a text of the run: plotly interprets some HTML in its texts."""
     return escape(str(words), quote=False)
 
 
@@ -70,8 +69,8 @@ def frontier(run: Run, x: str = "macs", y: str | None = None) -> go.Figure:
     """Every evaluated architecture, the frontier of two metrics, the knee and the budget.
 
     Args:
-        x: a metric of the run.
-        y: another one; the first objective by default.
+        x: metric on the horizontal axis.
+        y: metric on the vertical axis; by default the first objective.
 
     Raises:
         UserError: for a metric that the run does not have.
@@ -85,7 +84,7 @@ def frontier(run: Run, x: str = "macs", y: str | None = None) -> go.Figure:
     objectives = (objective_of(y), objective_of(x))
     have = [e for e in done if x in e.metrics and y in e.metrics]
     front = sorted(ranking.frontier(have, objectives), key=lambda e: e.metrics[x])
-    figure = _figure(label(x), label(y), height=460)
+    figure = _figure(Metric.of(x).axis, Metric.of(y).axis, height=460)
     scatter = figure.add_scattergl if len(have) > GL_POINTS else figure.add_scatter
     scatter(
         x=[e.metrics[x] for e in have],
@@ -99,7 +98,11 @@ def frontier(run: Run, x: str = "macs", y: str | None = None) -> go.Figure:
         x=[e.metrics[x] for e in front],
         y=[e.metrics[y] for e in front],
         mode="lines+markers",
-        line={"shape": "hv" if is_cost(x) else "vh", "color": LIGHT["accent"], "width": 2},
+        line={
+            "shape": "hv" if Metric.of(x).less_is_better else "vh",
+            "color": LIGHT["accent"],
+            "width": 2,
+        },
         marker={"size": 8},
         name="frontier",
         text=[e.arch.id for e in front],
@@ -115,19 +118,24 @@ def frontier(run: Run, x: str = "macs", y: str | None = None) -> go.Figure:
             text=[at.arch.id],
         )
     for name, bound in run.specification.high.items():
-        words = f"budget {shown(name, bound)}"
+        words = f"budget {Metric.of(name).quantity(bound)}"
         line = {"line": {"dash": "dash", "color": LIGHT["bound"]}, "annotation_text": words}
         if name == x:
             figure.add_vline(x=bound, **line)
         elif name == y:
             figure.add_hline(y=bound, **line)
-    if y == "accuracy" and max((e.metrics[y] for e in have), default=2.0) <= 1:
+    if Metric.of(y).is_share(max((e.metrics[y] for e in have), default=2.0)):
         figure.update_yaxes(tickformat=".1%")
     return figure
 
 
-def progress(found: Progress | Run, *, against: str = "evaluations") -> go.Figure:
-    """The hypervolume against `evaluations` or against `hours`."""
+def progress(found: HypervolumeHistory | Run, *, against: str = "evaluations") -> go.Figure:
+    """The hypervolume of a search.
+
+    Args:
+        found: a run, or the history that `nas.run.history.progress` returns.
+        against: the horizontal axis, `evaluations` or `hours`.
+    """
     reached = _progress_of(found) if isinstance(found, Run) else found
     x: Sequence[float | None] = reached.evaluations
     words = "evaluations"
@@ -147,16 +155,16 @@ def progress(found: Progress | Run, *, against: str = "evaluations") -> go.Figur
     return figure
 
 
-def _progress_of(run: Run) -> Progress:
-    from nas.engine.task import Task  # brings torch
+def _progress_of(run: Run) -> HypervolumeHistory:
+    from nas.engine.task import Task  # imports torch
 
     worst = Task(run.specification, run.folder).worst
-    return told.progress(run.evaluations(), run.objectives, worst)
+    return history.progress(run.evaluations(), run.objectives, worst)
 
 
 def predictor(found: Sequence[Mapping[str, Any]] | Run) -> go.Figure:
-    """How well the strategy's predictor did on what it was not fitted to, as the search went."""
-    fits = told.predictor(found.evaluations()) if isinstance(found, Run) else found
+    """Error and Kendall's τ of the predictor on evaluations that it was not fitted to."""
+    fits = history.predictor(found.evaluations()) if isinstance(found, Run) else found
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     for row, (key, colour, words) in enumerate(
         (("error", "bound", "error"), ("tau", "accent", "Kendall's τ")), start=1
@@ -181,10 +189,15 @@ def predictor(found: Sequence[Mapping[str, Any]] | Run) -> go.Figure:
 def relaxation(
     found: Sequence[Mapping[str, Any]] | Run, high: Mapping[str, float] | None = None
 ) -> go.Figure:
-    """Expected costs and their multipliers λ as `darts` went, with the budget."""
+    """Expected costs and multipliers λ over the steps of `darts`, with the budget.
+
+    Args:
+        found: a run, or the points of its trajectory.
+        high: upper bounds by metric; those of the run by default.
+    """
     if isinstance(found, Run):
         high = found.specification.high
-    points = told.relaxation(found) if isinstance(found, Run) else found
+    points = history.relaxation(found) if isinstance(found, Run) else found
     costs = list(points[0]["expected"]) if points else []
     prices = list(points[-1]["multipliers"]) if points else []
     figure = make_subplots(
@@ -197,7 +210,7 @@ def relaxation(
             y=[point["expected"][metric] for point in points],
             mode="lines",
             line={"color": LIGHT["accent"]},
-            name=f"expected {label(metric)}",
+            name=f"expected {Metric.of(metric).axis}",
             row=row,
             col=1,
         )
@@ -207,18 +220,18 @@ def relaxation(
                 y=[high[metric]] * 2,
                 mode="lines",
                 line={"color": LIGHT["bound"], "dash": "dash"},
-                name=f"budget {shown(metric, high[metric])}",
+                name=f"budget {Metric.of(metric).quantity(high[metric])}",
                 row=row,
                 col=1,
             )
-        figure.update_yaxes(title_text=f"E[{label(metric)}]", row=row, col=1)
+        figure.update_yaxes(title_text=f"E[{Metric.of(metric).axis}]", row=row, col=1)
     for index, name in enumerate(prices):
         figure.add_scatter(
             x=steps,
             y=[point["multipliers"].get(name) for point in points],
             mode="lines",
             line={"color": LIGHT["third"], "dash": DASHES[index % len(DASHES)]},
-            name=f"λ of {label(name)}",
+            name=f"λ of {Metric.of(name).axis}",
             row=len(costs) + 1,
             col=1,
         )
@@ -230,10 +243,10 @@ def relaxation(
 
 
 def curves(found: Mapping[str, Sequence[Mapping[str, Any]]] | Run) -> go.Figure:
-    """Learning curves of the architectures that were trained alone."""
-    all_of = told.curves(found) if isinstance(found, Run) else found
+    """Learning curves of architectures that were trained individually."""
+    all_of = history.curves(found) if isinstance(found, Run) else found
     figure = _figure("step", "training loss")
-    for index, (name, points) in enumerate(list(all_of.items())[:CURVES]):
+    for index, (name, points) in enumerate(list(all_of.items())[:MAX_CURVES]):
         figure.add_scatter(
             x=[point["step"] for point in points],
             y=[point["loss"] for point in points],
@@ -248,11 +261,11 @@ def curves(found: Mapping[str, Sequence[Mapping[str, Any]]] | Run) -> go.Figure:
 
 
 def importance(found: Mapping[str, Mapping[str, float]], most: int = 16) -> go.Figure:
-    """How much each choice decides of each objective.
+    """Importance of each choice for each objective.
 
     Args:
-        found: what `nas.report.choices.importance` gives.
-        most: choices that are drawn, by their importance for the first objective.
+        found: result of `nas.report.choices.importance`.
+        most: largest number of choices, by their importance for the first objective.
     """
     first = next(iter(found.values()), {})
     names = list(first)[:most][::-1]
@@ -268,7 +281,7 @@ def importance(found: Mapping[str, Mapping[str, float]], most: int = 16) -> go.F
                 "color": list(LIGHT.values())[index % 4],
                 "pattern": {"shape": patterns[index % len(patterns)]},
             },
-            name=_text(f"for {label(metric)}"),
+            name=_text(f"for {Metric.of(metric).axis}"),
         )
     figure.update_layout(barmode="group", bargap=0.25)
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")
@@ -278,10 +291,11 @@ def importance(found: Mapping[str, Mapping[str, float]], most: int = 16) -> go.F
 def preferences(
     rows: Sequence[tuple[str, object, float, float, object]], most: int = 16
 ) -> go.Figure:
-    """How often options are taken, among all and on the frontier: the widest gaps.
+    """Shares of options among all architectures and on the frontier: the largest differences.
 
     Args:
-        rows: choice, option, share among all, share on the frontier, and what else there is.
+        rows: choice, option, share among all, share on the frontier; further items are ignored.
+        most: largest number of options.
     """
     widest = sorted(rows, key=lambda row: -abs(row[3] - row[2]))[:most][::-1]
     names = [_text(f"{name} = {option}") for name, option, *_ in widest]
@@ -309,24 +323,26 @@ def preferences(
     return figure
 
 
-def fidelity(result: Mapping[str, Any]) -> go.Figure:
+def fidelity(result: Fidelity) -> go.Figure:
     """Inherited against stand-alone scores, from `RUN/fidelity.json`."""
-    rows, metric = result["architectures"], result["metric"]
-    figure = _figure(f"inherited {label(metric)}", f"stand-alone {label(metric)}", height=380)
+    rows, metric = result.architectures, result.metric
+    figure = _figure(
+        f"inherited {Metric.of(metric).axis}", f"stand-alone {Metric.of(metric).axis}", height=380
+    )
     figure.add_scatter(
-        x=[row["inherited"] for row in rows],
-        y=[row["alone"] for row in rows],
+        x=[row.inherited for row in rows],
+        y=[row.alone for row in rows],
         mode="markers",
         marker={"size": 9, "color": LIGHT["accent"]},
         name="architectures",
-        text=[f"{row['id']}, {format_size(row['macs'])} FLOPs" for row in rows],
-        hovertemplate="%{text}<br>inherited %{x:.4f}, alone %{y:.4f}<extra></extra>",
+        text=[f"{row.id}, {format_size(row.macs)} FLOPs" for row in rows],
+        hovertemplate="%{text}<br>inherited %{x:.4f}, stand-alone %{y:.4f}<extra></extra>",
     )
     return figure
 
 
 def latency_check(table: MeasuredTable) -> go.Figure:
-    """Latencies that a table predicts against measured ones, of networks that it never saw."""
+    """Predicted against measured latencies of networks that are not part of the table."""
     measured = [network.ms for network in table.checked]
     predicted = [network.predicted_ms or 0.0 for network in table.checked]
     ends = [min(measured + predicted) * 0.95, max(measured + predicted) * 1.05]

@@ -1,9 +1,9 @@
-"""The layers of every evaluated architecture, so packed that a page can put any of them together.
+"""Packs the layers of every evaluated architecture so that the page can reassemble each network.
 
-A block is a function of few choices, so twenty thousand architectures share a few thousand forms of
-their blocks, and those a few thousand ops: each is told once. How the ops of a block are laid out
-is networkx's, once for each way in which ops are joined. Knows spaces and prices. Does not know
-what was evaluated how.
+A block depends on few choices. Therefore twenty thousand architectures share a few thousand
+variants of their blocks, called forms, and these share a few thousand ops; each is stored once.
+networkx lays out the ops of a block, once for each pattern of connections. Knows spaces and prices.
+Does not know evaluations.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ import networkx as nx
 import numpy as np
 
 from evaluators.costs.tables import Price, block_costs
+from evaluators.metrics import COUNTED
 from nas.report.op_words import detail, kind
 from nas.report.packed import packed
 from search_spaces.ops import Op
 from search_spaces.space import Block, Rows, SearchSpace
 
 OFF = 0xFFFFFFFF
-"""Stands for the form of a block that is switched off."""
+"""Form of a block that is switched off."""
 
 INPUT = -1
-"""Stands for what the block before gives, as the source of an edge."""
+"""Source of an edge from the output of the previous block."""
 
 
 class Networks:
     """The forms of a space's blocks that occur in some rows."""
 
     def __init__(self, space: SearchSpace, prices: Mapping[str, Price]) -> None:
-        """Begin without any form.
+        """Start with no forms.
 
         Args:
-            prices: metrics that are sums over blocks, beside `evaluators.costs.METRICS`.
+            space: the space of the rows.
+            prices: metrics that are sums over blocks, in addition to `evaluators.metrics.COUNTED`.
         """
         self._space = space
         self._prices = prices
@@ -46,12 +48,12 @@ class Networks:
         self._template: list[int] = []
         self._costs: list[tuple[float, ...]] = []
 
-    def told(self, rows: Rows) -> dict[str, Any]:
-        """What the page needs to put together the network of each of the rows `(n, choices)`."""
+    def to_json(self, rows: Rows) -> dict[str, Any]:
+        """JSON from which the page assembles the network of each row `(n, choices)`."""
         blocks = [self._block(block, rows) for block in self._space.blocks]
         starts = np.cumsum([0, *map(len, self._members)])
         costs = np.array(self._costs, dtype=np.float64).reshape(-1, 3 + len(self._prices))
-        names = ("macs", "params", "memory", *self._prices)
+        names = (*COUNTED, *self._prices)
         return {
             "blocks": blocks,
             "ops": [_op(op) for op in self._ops],
@@ -87,8 +89,8 @@ class Networks:
     def _form(self, ops: tuple[Op, ...]) -> int:
         if not ops:
             return OFF
-        # Spaces keep what they made, so the same form is mostly the very same object; it is kept
-        # here beside its number since an id is unique only while its object lives.
+        # Spaces cache ops, so equal forms are mostly the same object. The object is stored beside
+        # its number because an id is unique only while its object exists.
         known = self._forms.get(id(ops))
         if known is not None:
             return known[1]
@@ -105,11 +107,12 @@ class Networks:
 
 
 def template(ops: Sequence[Op]) -> dict[str, Any]:
-    """Where the ops of a block stand, and what joins them.
+    """Positions of the ops of a block, and its edges.
 
     Returns:
-        `x` and `y` of each op (layers of the graph downwards, side by side within a layer around 0)
-        and `edges` as `[source, target]`, whose sources are ops, `INPUT`, or `@block`.
+        `x` and `y` of each op (`y` is its layer from the top, `x` its position in the layer,
+        centred at 0), and `edges` as `[source, target]`, where a source is an op, `INPUT`, or
+        `@block`.
     """
     number = {op.name: index for index, op in enumerate(ops)}
     edges: list[list[int | str]] = []
@@ -132,9 +135,9 @@ def template(ops: Sequence[Op]) -> dict[str, Any]:
     y = [graph.nodes[node]["layer"] for node in range(len(ops))]
     x = [0.0] * len(ops)
     for layer in set(y):
-        beside = sorted((n for n in range(len(ops)) if y[n] == layer), key=lambda n: places[n][0])
-        for rank, node in enumerate(beside):
-            x[node] = rank - (len(beside) - 1) / 2
+        in_layer = sorted((n for n in range(len(ops)) if y[n] == layer), key=lambda n: places[n][0])
+        for rank, node in enumerate(in_layer):
+            x[node] = rank - (len(in_layer) - 1) / 2
     return {"x": x, "y": y, "edges": edges}
 
 

@@ -1,4 +1,4 @@
-"""What an op is, in words: `conv`, `3×3, stride 2, depthwise`.
+"""Describes ops in words: `conv`, `3×3, stride 2, depthwise`.
 
 Knows the fields of ops. Does not know networks.
 """
@@ -10,11 +10,11 @@ from dataclasses import MISSING, fields
 
 from search_spaces.ops import Op
 
-UNSAID = ("name", "inputs", "out_shape", "padding", "bias", "parts")
-"""Fields of ops that are not told of them."""
+OMITTED = ("name", "inputs", "out_shape", "padding", "bias", "parts")
+"""Fields that a description omits."""
 
 ALWAYS = ("kernel", "function")
-"""Fields that are told where they are as usual too."""
+"""Fields that a description includes even with their default value."""
 
 
 def kind(op: Op) -> str:
@@ -24,12 +24,12 @@ def kind(op: Op) -> str:
 
 
 def detail(op: Op) -> str:
-    """What else is to be known of an op: `3×3, stride 2, depthwise`."""
+    """The settings of an op in words: `3×3, stride 2, depthwise`."""
     parts = []
     for item in fields(op):
         value = getattr(op, item.name)
         default = None if item.default is MISSING else item.default
-        if item.name in UNSAID or (value == default and item.name not in ALWAYS):
+        if item.name in OMITTED or (value == default and item.name not in ALWAYS):
             continue
         if item.name == "kernel":
             parts.append(f"{value}×{value}")

@@ -1,7 +1,7 @@
-"""The report as one file: the page's parts, plotly and the contents, put together.
+"""Assembles the report as one HTML file: the page's assets, plotly and the contents.
 
-Plotly and the contents stand in it as they are, not compressed: a page must open from a disk in any
-browser, and at once. Nothing in it is fetched, which a policy of its own enforces. Knows files and
+Plotly and the contents are embedded uncompressed, so that the page opens quickly from a disk in any
+browser. The page fetches nothing, which its content security policy enforces. Knows files and
 escaping. Does not know what the contents mean.
 """
 
@@ -23,7 +23,7 @@ PARTS = (
     "panels.js",
     "main.js",
 )
-"""In the order in which they need each other."""
+"""Scripts in the order of their dependencies."""
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -31,10 +31,12 @@ POLICY = (
 
 
 def page(contents: dict[str, Any], *, title: str, address: str = "") -> str:
-    """The whole page.
+    """The HTML of the whole page.
 
     Args:
-        address: where the contents of a live run are, on the same server; none for a file.
+        contents: see `nas.report.contents`.
+        title: name of the run.
+        address: address of a live run's contents on the same server; empty for a file.
     """
     from plotly.offline import get_plotlyjs
 
@@ -51,7 +53,7 @@ def page(contents: dict[str, Any], *, title: str, address: str = "") -> str:
 
 
 def embedded(contents: dict[str, Any]) -> str:
-    """JSON that may stand within a script element: nothing in it ends that."""
+    """JSON that is safe inside a script element: nothing in it can close the element."""
     text = json.dumps(contents, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 

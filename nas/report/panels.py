@@ -1,7 +1,6 @@
-"""The panels of the report that need no answer from the page: a title, words, a figure, a table.
+"""The static panels of the report, each with a title, a text, a figure and a table.
 
-Each figure has a table that says the same, for readers of either. Knows what a panel says. Does not
-know HTML.
+The table of a panel has the data of its figure. Knows the content of panels. Does not know HTML.
 """
 
 from __future__ import annotations
@@ -12,23 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluators.device_prices import Target
-from evaluators.metrics import label
-from evaluators.sizes import format_metric
+from evaluators.metrics import Metric
 from nas.report import figures, trust
-from nas.report.choices import LEAST, SAMPLE, Chosen
-from nas.run import footprint
-from nas.run import history as told
+from nas.report.choices import MIN_EVALUATIONS, SAMPLE_SIZE, ChosenOptions, OptionShares
+from nas.run import footprint, history
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import Objective
 
-ROWS = 12
-"""Of a table that stands for a curve."""
+CURVE_ROWS = 12
+"""Rows in the table of a curve."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One of the report's panels; `table` is a head and rows of texts."""
+    """One panel; `table` consists of column headings and rows of texts."""
 
     key: str
     title: str
@@ -36,8 +33,8 @@ class Panel:
     figure: Any = None
     table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
 
-    def told(self) -> dict[str, Any]:
-        """For the page; plotly's own JSON, which it draws as it is."""
+    def to_json(self) -> dict[str, Any]:
+        """JSON for the page; the figure is plotly's own JSON."""
         head, rows = self.table or ((), ())
         return {
             "key": self.key,
@@ -51,24 +48,26 @@ class Panel:
 
 def on_choices(
     importances: Mapping[str, Mapping[str, float]],
-    shares: Sequence[Mapping[str, Any]],
-    chosen: Chosen,
+    shares: Sequence[OptionShares],
+    chosen: ChosenOptions,
 ) -> list[Panel]:
-    """Which choices matter, and which options the frontier prefers."""
+    """Panels about choices: their importance, and the options that the frontier prefers."""
     panels = []
     if importances:
         names = list(next(iter(importances.values())))
-        sampled = f" of {SAMPLE:,} of them, drawn at random" if len(chosen.codes) > SAMPLE else ""
+        sampled = ""
+        if len(chosen.codes) > SAMPLE_SIZE:
+            sampled = f" (computed from a random sample of {SAMPLE_SIZE:,})"
         panels.append(
             Panel(
                 "importance",
                 "Importance of each choice",
-                "How much a choice decides whether an architecture is among the best tenth of "
-                f"those evaluated{sampled} (PED-ANOVA, by Optuna). FLOPs follow from the choices "
-                "alone, so their importance says where compute goes.",
+                "How much a choice determines whether an architecture is among the best 10 % of "
+                f"those evaluated{sampled}, by Optuna's PED-ANOVA. FLOPs depend on the choices "
+                "alone, so their importance shows where compute is spent.",
                 figures.importance(importances),
                 (
-                    ("choice", *(f"for {label(metric)}" for metric in importances)),
+                    ("choice", *(f"for {Metric.of(metric).axis}" for metric in importances)),
                     [
                         [n, *(f"{shares_.get(n, 0.0):.1%}" for shares_ in importances.values())]
                         for n in names
@@ -77,26 +76,29 @@ def on_choices(
             )
         )
     else:
-        text = f"Importances need {LEAST} evaluations that did not fail; there are fewer yet."
+        text = f"Importances need at least {MIN_EVALUATIONS} successful evaluations."
         panels.append(Panel("importance", "Importance of each choice", text))
     rows = [
-        (choice.name, option, share["all"][index], share["front"][index], share["on"])
+        (choice.name, option, share.evaluated[index], share.frontier[index], share.counts)
         for choice, share in zip(chosen.choices, shares, strict=True)
         for index, option in enumerate(choice.options)
-        if len(choice.options) > 1 and share["on"][0]
+        if len(choice.options) > 1 and share.counts[0]
     ]
     panels.append(
         Panel(
             "options",
             "Options that the frontier prefers",
-            "How often each option is taken, on the run's frontier against all evaluated, among "
-            "those that have the choice. The widest gaps are drawn; the table has all of them.",
+            "Share of each option on the run's frontier and among all evaluated architectures that "
+            "have the choice. The figure has the largest differences, the table all options.",
             figures.preferences(rows) if rows else None,
             (
-                ("choice", "option", "among all", "on the frontier", "of all", "of the frontier"),
+                (
+                    *("choice", "option", "share of all", "share of the frontier"),
+                    *("all with the choice", "on the frontier with the choice"),
+                ),
                 [
-                    [name, str(option), f"{every:.1%}", f"{front:.1%}", str(on[0]), str(on[1])]
-                    for name, option, every, front, on in rows
+                    [name, str(option), f"{all_:.1%}", f"{front:.1%}", str(count[0]), str(count[1])]
+                    for name, option, all_, front, count in rows
                 ],
             ),
         )
@@ -110,15 +112,15 @@ def on_progress(
     objectives: Sequence[Objective],
     worst: Mapping[str, float],
 ) -> list[Panel]:
-    """How the search went."""
+    """Panels about the progress of the search."""
     panels = _hypervolumes(evaluations, objectives, worst)
-    panels += _predictor(run, told.predictor(evaluations))
-    points = told.relaxation(run)
+    panels += _predictor(run, history.predictor(evaluations))
+    points = history.relaxation(run)
     if points:
         panels.append(_relaxation(points, run.specification.high))
-    panels.append(_failures(told.failures(evaluations)))
+    panels.append(_failures(history.failures(evaluations)))
     panels.append(_footprint(run))
-    panels.append(_curves(run, told.curves(run)))
+    panels.append(_curves(run, history.curves(run)))
     return panels
 
 
@@ -127,26 +129,26 @@ def _hypervolumes(
     objectives: Sequence[Objective],
     worst: Mapping[str, float],
 ) -> list[Panel]:
-    reached = told.progress(evaluations, objectives, worst)
+    reached = history.progress(evaluations, objectives, worst)
     if not reached.hypervolumes:
         return []
     words = ", ".join(
-        f"{label(o.metric)} {format_metric(o.metric, worst[o.metric])}"
+        f"{Metric.of(o.metric).axis} {Metric.of(o.metric).format(worst[o.metric])}"
         for o in objectives
         if o.metric in worst
     )
     text = (
-        f"The share of the box up to {words or 'the worst values'} that the frontier dominates: "
-        f"{reached.hypervolumes[-1]:.4f} after {reached.evaluations[-1]:,} evaluations."
+        f"Share of the objective space up to {words or 'the worst values'} that the frontier "
+        f"dominates: {reached.hypervolumes[-1]:.4f} after {reached.evaluations[-1]:,} evaluations."
     )
-    at = _spread(len(reached.evaluations))
+    indices = _spread(len(reached.evaluations))
     rows = [
         [
             f"{reached.evaluations[i]:,}",
             "" if (hours := reached.hours[i]) is None else f"{hours:.3g}",
             f"{reached.hypervolumes[i]:.4f}",
         ]
-        for i in at
+        for i in indices
     ]
     head = ("evaluations", "hours", "hypervolume")
     panels = [
@@ -160,21 +162,21 @@ def _hypervolumes(
     ]
     if reached.hours[-1] is not None:
         over_time = figures.progress(reached, against="hours")
-        text = "The same over the time that passed, interruptions among it."
+        text = "The same hypervolume over elapsed time, interruptions included."
         panels.append(Panel("hypervolume-time", "Hypervolume against time", text, over_time))
     return panels
 
 
 def _predictor(run: Run, fits: Sequence[Mapping[str, Any]]) -> list[Panel]:
-    title = "The predictor's error"
+    title = "Error of the predictor"
     if not fits:
         if run.specification.strategy != "evolution":
             return [Panel("predictor", title, "This strategy has no predictor.")]
-        return [Panel("predictor", title, "The predictor was not fitted yet.")]
+        return [Panel("predictor", title, "The predictor has not been fitted yet.")]
     last = fits[-1]
     text = (
-        f"On evaluations that it was not fitted to: at last an error of {last['error']:.3g} and a "
-        f"Kendall's τ of {last['tau']:.2f} ({last['model']})."
+        f"Measured on evaluations that the predictor was not fitted to. Most recent fit: error "
+        f"{last['error']:.3g}, Kendall's τ {last['tau']:.2f} ({last['model']})."
     )
     rows = [
         [f"{f['after']:,}", str(f["model"]), f"{f['error']:.3g}", f"{f['tau']:.2f}"]
@@ -190,7 +192,7 @@ def _relaxation(points: Sequence[Mapping[str, Any]], high: Mapping[str, float]) 
     rows = [
         [
             f"{p['step']:,}",
-            *(format_metric(m, p["expected"][m]) for m in costs),
+            *(Metric.of(m).format(p["expected"][m]) for m in costs),
             *(f"{p['multipliers'].get(m, 0.0):.3g}" for m in prices),
             f"{p['entropy']:.2f}",
         ]
@@ -198,27 +200,28 @@ def _relaxation(points: Sequence[Mapping[str, Any]], high: Mapping[str, float]) 
     ]
     head = (
         "step",
-        *(f"expected {label(m)}" for m in costs),
-        *(f"λ of {label(m)}" for m in prices),
+        *(f"expected {Metric.of(m).axis}" for m in costs),
+        *(f"λ of {Metric.of(m).axis}" for m in prices),
         "entropy",
     )
     text = (
-        "What the probabilities of all options expect to cost, and the price λ that the budget "
-        f"puts on it. Entropy, 1 where nothing is decided: {points[-1]['entropy']:.2f} at the end."
+        "Expected costs under the probabilities of all options, and the multiplier λ of each "
+        f"bound of the budget. Final entropy of the probabilities: {points[-1]['entropy']:.2f} (1 "
+        "is uniform, 0 is decided)."
     )
     figure = figures.relaxation(points, high)
-    return Panel("relaxation", "λ and expected costs of the relaxation", text, figure, (head, rows))
+    return Panel("relaxation", "Expected costs and λ of the relaxation", text, figure, (head, rows))
 
 
 def _failures(found: Mapping[str, Any]) -> Panel:
     if not found["failed"]:
         return Panel("failures", "Failures", "No evaluation failed.")
-    more = f" {found['other_reasons']} more reasons are rarer." if found["other_reasons"] else ""
+    more = f" {found['other_reasons']} rarer reasons are omitted." if found["other_reasons"] else ""
     rows = [[r["reason"], f"{r['count']:,}", f"{r['first']:,}", r["id"]] for r in found["reasons"]]
     return Panel(
         "failures",
         "Failures",
-        f"{found['failed']:,} evaluations failed; the search went on without them.{more}",
+        f"{found['failed']:,} evaluations failed; the search continued without them.{more}",
         table=(("reason", "times", "first at evaluation", "architecture"), rows),
     )
 
@@ -226,7 +229,7 @@ def _failures(found: Mapping[str, Any]) -> Panel:
 def _footprint(run: Run) -> Panel:
     title, words = "Energy and carbon of the search", footprint.summary(run.folder)
     if words is None:
-        text = "Not known: the search was too short to be measured, or codecarbon could not."
+        text = "Not measured: the search was too short, or codecarbon could not measure."
         return Panel("footprint", title, text)
     rows = [
         [
@@ -238,41 +241,41 @@ def _footprint(run: Run) -> Panel:
         ]
         for session in (footprint.read(run.folder) or {}).get("sessions", [])
     ]
-    head = ("session began", "minutes", "Wh", "g CO2e", "range")
+    head = ("start of session", "minutes", "Wh", "g CO2e", "range")
     return Panel("footprint", title, f"{words}.", table=(head, rows))
 
 
 def _curves(run: Run, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Panel:
     title = "Learning curves"
     if not found:
-        text = f"No architecture was trained alone with a curve yet: nas train {run.folder}"
+        text = f"No stand-alone training has a learning curve yet; run nas train {run.folder}"
         return Panel("curves", title, text)
     rows = [
         [name, f"{points[-1]['step']:,}", f"{points[0]['loss']:.3f}", f"{points[-1]['loss']:.3f}"]
         for name, points in found.items()
     ]
-    text = f"The training loss of {len(found)} trainings of single architectures."
-    if len(found) > figures.CURVES:
-        text += f" {figures.CURVES} are drawn."
+    text = f"Training loss of {len(found)} trainings of single architectures."
+    if len(found) > figures.MAX_CURVES:
+        text += f" The figure shows {figures.MAX_CURVES}."
     head = ("training", "steps", "first loss", "last loss")
     return Panel("curves", title, text, figures.curves(found), (head, rows))
 
 
 def on_trust(run: Run, targets: Sequence[Target]) -> list[Panel]:
-    """How far scores and latencies can be trusted."""
+    """Panels about the reliability of scores and latencies."""
     result, words = trust.fidelity(run)
     table = None
     if result is not None:
-        rows = result["architectures"]
-        head = ("architecture", "FLOPs", f"inherited {result['metric']}", "alone")
+        rows, score = result.architectures, Metric.of(result.metric)
+        head = ("architecture", "FLOPs", f"inherited {result.metric}", "stand-alone")
         table = (
             head,
             [
                 [
-                    r["id"],
-                    format_metric("macs", r["macs"]),
-                    format_metric(result["metric"], r["inherited"]),
-                    format_metric(result["metric"], r["alone"]),
+                    r.id,
+                    Metric.of("macs").format(r.macs),
+                    score.format(r.inherited),
+                    score.format(r.alone),
                 ]
                 for r in rows
             ],
@@ -280,7 +283,7 @@ def on_trust(run: Run, targets: Sequence[Target]) -> list[Panel]:
     drawn = None if result is None else figures.fidelity(result)
     panels = [Panel("fidelity", "Fidelity of the supernet", words, drawn, table)]
     if not targets:
-        text = "The run has no device: nas report RUN --device NAME prices its networks on one."
+        text = "The run has no device; nas report RUN --device NAME prices its networks on one."
         panels.append(Panel("latency", "Accuracy of the latency table", text))
     for index, (measured, words) in enumerate(trust.latencies(targets)):
         figure, table = None, None
@@ -290,7 +293,7 @@ def on_trust(run: Run, targets: Sequence[Target]) -> list[Panel]:
                 ("FLOPs", "predicted ms", "measured ms", "error"),
                 [
                     [
-                        format_metric("macs", n.macs),
+                        Metric.of("macs").format(n.macs),
                         f"{n.predicted_ms or 0.0:.3f}",
                         f"{n.ms:.3f}",
                         f"{(n.predicted_ms or 0.0) / n.ms - 1:+.1%}",
@@ -304,7 +307,7 @@ def on_trust(run: Run, targets: Sequence[Target]) -> list[Panel]:
 
 
 def _spread(count: int) -> list[int]:
-    """About `ROWS` of so many indices, evenly, with both ends."""
-    if count <= ROWS:
+    """At most `CURVE_ROWS` indices below `count`, evenly spaced, with both ends."""
+    if count <= CURVE_ROWS:
         return list(range(count))
-    return [round(i * (count - 1) / (ROWS - 1)) for i in range(ROWS)]
+    return [round(i * (count - 1) / (CURVE_ROWS - 1)) for i in range(CURVE_ROWS)]

@@ -1,7 +1,7 @@
-"""`nas report --serve`: the page of a run that goes on, and its contents as they become.
+"""Serves the report of a running search: the page, and its contents as the run changes.
 
-Listens on this machine only, and reads the run; what a reader asks for is never written. Knows HTTP
-and when a run has changed. Does not know what the contents are.
+Listens on localhost only and never writes. Knows HTTP and when a run has changed. Does not know
+what the contents are.
 """
 
 from __future__ import annotations
@@ -33,20 +33,26 @@ WATCHED = (
     "relaxation.jsonl",
     "trained",
 )
-"""What changes in a run when there is something new to see."""
-
+"""Files of a run whose change makes the contents outdated."""
 
 REST = 9.0
-"""Seconds of rest for each second of work: what is watched is not to be slowed down by it."""
+"""Pause after computing the contents, in multiples of the time that took: the server must not slow
+the search down."""
 
 
-class Contents:
-    """The contents of a run, made anew when it has changed."""
+class CachedContents:
+    """The contents of a run, recomputed when the run has changed."""
 
     def __init__(
         self, folder: Path, make: Callable[[], dict[str, Any]], rest: float = REST
     ) -> None:
-        """Do not make anything yet."""
+        """Store the arguments; compute nothing yet.
+
+        Args:
+            folder: the run.
+            make: computes the contents.
+            rest: pause after a computation, in multiples of its duration.
+        """
         self._folder = folder
         self._make = make
         self._rest = rest
@@ -56,7 +62,7 @@ class Contents:
 
     @property
     def version(self) -> str:
-        """What tells two states of the run apart; quoted, as HTTP wants it."""
+        """Identifier of the run's state, quoted as an HTTP entity tag."""
         times = []
         for name in WATCHED:
             try:
@@ -67,10 +73,10 @@ class Contents:
         return '"' + ".".join(times) + '"'
 
     def latest(self) -> tuple[str, dict[str, Any]]:
-        """The version and the contents; one request at a time makes them.
+        """The version and the contents; only one request at a time computes them.
 
         Raises:
-            UserError: if the run cannot be read now.
+            UserError: if the run cannot be read.
         """
         with self._lock:
             version, began = self.version, time.monotonic()
@@ -81,14 +87,14 @@ class Contents:
             return self._known
 
 
-def handler(contents: Contents, title: str) -> type[BaseHTTPRequestHandler]:
-    """What answers requests for the page and for its contents."""
+def handler(contents: CachedContents, title: str) -> type[BaseHTTPRequestHandler]:
+    """The handler of requests for the page and for its contents."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             place = self.path.partition("?")[0]
             if place not in ("/", f"/{DATA}"):
-                self._answer(HTTPStatus.NOT_FOUND, "text/plain", "not here")
+                self._answer(HTTPStatus.NOT_FOUND, "text/plain", "not found")
                 return
             try:
                 version, found = contents.latest()
@@ -119,38 +125,40 @@ def handler(contents: Contents, title: str) -> type[BaseHTTPRequestHandler]:
             pass
 
         def handle(self) -> None:
-            # A reader that went away is no fault of ours.
+            # The client closed the connection.
             with contextlib.suppress(ConnectionError, TimeoutError):
                 super().handle()
 
     return Handler
 
 
-def open_server(contents: Contents, title: str, port: int) -> ThreadingHTTPServer:
-    """A server that listens; `serve_forever` makes it answer.
+def open_server(contents: CachedContents, title: str, port: int) -> ThreadingHTTPServer:
+    """Open a listening server; `serve_forever` answers requests.
 
     Args:
-        port: 0 for any that is free.
+        port: 0 for any free port.
 
     Raises:
-        UserError: for a port that cannot be had.
+        UserError: for a port that is not available.
     """
     try:
         server = ThreadingHTTPServer((HOST, port), handler(contents, title))
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        why = "is in use" if taken else f"cannot be had: {error.strerror}"
-        raise UserError(f"port {port} {why}: nas report --serve --port N takes another") from error
+        in_use = error.errno == errno.EADDRINUSE
+        reason = "is in use" if in_use else f"is not available: {error.strerror}"
+        raise UserError(
+            f"port {port} {reason}: select another one with nas report --serve --port N"
+        ) from error
     server.daemon_threads = True
     return server
 
 
-def serve(contents: Contents, title: str, port: int) -> None:
+def serve(contents: CachedContents, title: str, port: int) -> None:
     """Serve until interrupted."""
     with open_server(contents, title, port) as server:
         place = f"http://{HOST}:{server.server_address[1]}/"
-        print(f"following {title} at {place}, Ctrl-C ends it", file=sys.stderr, flush=True)
+        print(f"serving {title} at {place}, press Ctrl-C to stop", file=sys.stderr, flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            print("ended", file=sys.stderr)
+            print("stopped", file=sys.stderr)

@@ -1,59 +1,60 @@
-"""What is known of how far the figures can be trusted: the supernet's order, the latencies.
+"""Summarises evidence on the run's numbers: fidelity of the supernet, accuracy of latencies.
 
-Where nothing is known, it says so, and which command would tell. Does not measure anything.
+If something was not measured, the text names the command that measures it. Knows results of
+`nas fidelity` and `nas device check`. Does not measure anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from evaluators.device_prices import Target
 from hardware_profiles.latency.measured import MeasuredLatency, MeasuredTable
 from nas.engine.evaluator_kinds import kind_of
+from nas.engine.fidelity_result import Fidelity, format_statistic
 from nas.run.folder import Run
 from nas.run.history import json_of
 
 
-def fidelity(run: Run) -> tuple[dict[str, Any] | None, str]:
-    """What `nas fidelity` found, or None, and a sentence about it."""
+def fidelity(run: Run) -> tuple[Fidelity | None, str]:
+    """The result of `nas fidelity`, or None, with a sentence about it."""
     kind = kind_of(run.specification.evaluator)
     if kind != "supernet":
         return None, (
-            f"No supernet: accuracies are what --evaluator {run.specification.evaluator} says."
+            f"No supernet: the accuracies come from --evaluator {run.specification.evaluator}."
         )
-    result = json_of(run.folder / "fidelity.json")
-    if not isinstance(result, dict):
+    content = json_of(run.folder / "fidelity.json")
+    if not isinstance(content, dict):
         begun = (run.folder / "fidelity.jsonl").exists()
-        words = "begun, not finished; it goes on with" if begun else "measured by"
+        hint = "begun but not finished; resume with" if begun else "measure it with"
         return None, (
-            "Not known yet whether the supernet orders architectures as training each alone "
-            f"would: {words} nas fidelity {run.folder}"
+            "Not known yet: whether the supernet ranks architectures as stand-alone training does; "
+            f"{hint} nas fidelity {run.folder}"
         )
-    from nas.engine.fidelity import shown, verdict
-
-    low, high = result["interval"]
-    words = verdict(result)
+    result = Fidelity.from_json(content)
+    low, high = (format_statistic(end) for end in result.interval)
+    verdict = result.verdict()
     return result, (
-        f"Kendall's τ {shown(result['tau'])} (95 % interval {shown(low)} to {shown(high)}) between "
-        f"inherited and stand-alone {result['metric']} of {len(result['architectures'])} "
+        f"Kendall's τ {format_statistic(result.tau)} (95 % interval {low} to {high}) between "
+        f"inherited and stand-alone {result.metric} of {len(result.architectures)} "
         "architectures; "
-        f"FLOPs alone: {shown(result['tau_of_flops'])}. {words[0].upper()}{words[1:]}."
+        f"ranking by FLOPs alone: {format_statistic(result.tau_of_flops)}. "
+        f"{verdict[0].upper()}{verdict[1:]}."
     )
 
 
 def latencies(targets: Sequence[Target]) -> list[tuple[MeasuredTable | None, str]]:
-    """For each device its measured table if that was checked, and what is known of it."""
-    told: list[tuple[MeasuredTable | None, str]] = []
+    """For each device, its measured table if it was checked, with a sentence about it."""
+    known: list[tuple[MeasuredTable | None, str]] = []
     for target in targets:
         latency, name = target.latency, target.name
-        words = f"{name}: {latency.summary}."
+        text = f"{name}: {latency.summary}."
         if isinstance(latency, MeasuredLatency):
             if latency.table.checked:
-                told.append((latency.table, words))
+                known.append((latency.table, text))
                 continue
-            words += f" Not checked on whole networks yet: nas device check {name}"
+            text += f" Not checked on whole networks yet; check with nas device check {name}"
         elif latency.origin == "estimate":
-            words += f" Nothing was measured: nas device measure --name {name} on that device."
-        told.append((None, words))
-    return told
+            text += f" Not measured; run nas device measure --name {name} on that device."
+        known.append((None, text))
+    return known

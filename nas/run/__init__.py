@@ -1,0 +1,1 @@
+"""A run's folder: specification, study, rankings, history and energy footprint."""

@@ -1,4 +1,7 @@
-"""Reads the learning curves of a run: JSON lines, one object a step."""
+"""Reads the learning curves of a run: JSON lines, one object per recorded step.
+
+Knows the file format. Does not know what was trained, and does not write (`training/curve.py`).
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,28 @@ from pathlib import Path
 from typing import Any
 
 Points = Sequence[Mapping[str, Any]]
+"""The points of a curve, in the order of their steps."""
 
 NOT_SCALARS = ("step", "steps")
+"""Fields of a point that locate it; all other numbers are values of the curve."""
 
 
 def read_curve(path: Path) -> list[dict[str, Any]]:
-    """The points of a curve; none where there is no file."""
+    """Return the points of a curve; an empty list if the file does not exist.
+
+    Raises:
+        ValueError: for a line that is not JSON.
+    """
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def scalars(points: Points) -> Iterator[tuple[int, str, float]]:
-    """`(step, name, value)` of every number of a curve."""
+    """Yield `(step, name, value)` for every number of a curve.
+
+    A point without a `step` is at its index.
+    """
     for index, point in enumerate(points):
         step = int(point.get("step", index))
         for name, value in point.items():

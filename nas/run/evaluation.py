@@ -1,6 +1,7 @@
-"""What is known of one evaluated architecture.
+"""The result of evaluating one architecture.
 
-A value of its own, so that reading a run does not bring what only writing one needs.
+In a separate module so that reading a run does not import what only writing one needs. Does not
+know studies, spaces or budgets.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from search_spaces.architecture import Architecture
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of one evaluated architecture.
+    """The result of evaluating one architecture.
 
-    `metrics` has its costs and what the evaluator said; `error` is the reason when it failed;
-    `violation` is how far it turned out to be outside bounds that nothing could tell before, as a
-    sum of relative excesses; `sampler` is what the strategy wants to find again on resuming;
-    `ended` is when it was recorded, in seconds since 1970, None before it is.
+    Attributes:
+        metrics: its costs and the evaluator's scores, by name.
+        seconds: duration of the evaluation.
+        error: the reason if it failed, otherwise None.
+        sampler: the strategy's state for this architecture, needed to resume.
+        violation: sum of relative excesses over those bounds that only an evaluation can check.
+        ended: when it was recorded, in seconds since 1970; None until then.
     """
 
     arch: Architecture
@@ -31,5 +35,5 @@ class Evaluation:
 
     @property
     def feasible(self) -> bool:
-        """Whether it succeeded and is within every bound."""
+        """Whether the evaluation succeeded and is within every bound."""
         return self.error is None and self.violation == 0

@@ -1,14 +1,16 @@
-"""A run: the folder that holds a search, and what can be read from it at any time.
+"""A run: the folder of one search, readable while the search is running and afterwards.
 
-specification.json  what was asked for
-supernet.pt         the supernet's checkpoint, whole when its step is the last
+specification.json  the specification of the search
+supernet.pt         the supernet's checkpoint; its training is complete at the last step
 supernet.jsonl      its learning curve
-relaxation.pt       the same where `darts` relaxes it, with the probabilities of all options
-relaxation.jsonl    what was expected and paid at each step of that
+relaxation.pt       the checkpoint of the relaxed supernet (`darts`), with all probabilities
+relaxation.jsonl    expected costs and multipliers of the relaxation, one line per step
 study.db            every evaluation (Optuna, SQLite)
-trained/            checkpoints and exports of architectures trained on their own
+trained/            checkpoints and exports of architectures trained individually
 winner/             the exported network of the best architecture
-summary.json        what came out, written last
+summary.json        the result, written last
+
+Knows these files and what can be derived from them. Does not know how a search is executed.
 """
 
 from __future__ import annotations
@@ -24,25 +26,25 @@ from evaluators.costs.budget import Budget
 from nas.run import objectives as f
 from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
+from nas.run.ranking import best, best_in_bins, frontier, nothing_feasible, values
+from nas.run.results import Summary
 from nas.run.specification import Specification
+from nas.run.study_sqlite import STUDY_NAME, NotReadable, read_file
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-from nas.run.ranking import best, best_in_bins, frontier, nothing_feasible, values
-from nas.run.study_sqlite import STUDY_NAME, NotReadable, read_file
-
-NAMED = 8
-"""Most architectures that an error names."""
+MAX_LISTED = 8
+"""Maximum number of architectures listed in an error message."""
 
 
 class Run:
     """A run folder, opened for reading.
 
     Raises:
-        UserError: if the folder is not a run.
+        UserError: if the folder is not a run, or its specification cannot be read.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -58,17 +60,17 @@ class Run:
 
     @property
     def supernet_checkpoint(self) -> Path:
-        """The supernet's weights and its training's state."""
+        """The checkpoint of the supernet's training."""
         return self.folder / "supernet.pt"
 
     @property
     def supernet_curve(self) -> Path:
-        """What the supernet's loss did, as JSON lines."""
+        """The supernet's learning curve, as JSON lines."""
         return self.supernet_checkpoint.with_suffix(".jsonl")
 
     @property
     def trajectory(self) -> Path:
-        """Where a relaxation's expected costs and multipliers are, a JSON line a step."""
+        """A relaxation's expected costs and multipliers, as JSON lines, one per step."""
         return self.folder / "relaxation.jsonl"
 
     def training_checkpoint(
@@ -79,31 +81,38 @@ class Run:
         *,
         exits: bool = False,
     ) -> Path:
-        """The state of an architecture's own training of so many epochs, begun as specified."""
+        """The checkpoint of an architecture's individual training.
+
+        Its name depends on the architecture, the number of epochs, and those settings that change
+        where the training starts or what it learns from.
+        """
         kind = "-exits" * exits + "-scratch" * specification.scratch
         kind += "-taught" * specification.teacher
         return self.folder / "trained" / f"{arch.id}{kind}-{epochs:g}-epochs.pt"
 
     @property
     def budget(self) -> Budget:
-        """The bounds that the search kept."""
+        """The bounds of the search."""
         return Budget(self.specification.high, self.specification.low)
 
     @cached_property
     def objectives(self) -> tuple[f.Objective, ...]:
-        """What the search optimises."""
+        """The objectives of the search."""
         return tuple(f.objective(name) for name in self.specification.objectives)
 
     def evaluations(self) -> list[Evaluation]:
-        """Every evaluation so far, failed ones too, oldest first."""
+        """All evaluations so far, failed ones included, oldest first."""
         return read_evaluations(self.study_path)
 
     def front(self, evaluations: Sequence[Evaluation] | None = None) -> list[Evaluation]:
-        """The non-dominated evaluations, by MACs ascending."""
+        """The non-dominated evaluations by ascending MACs; of all evaluations by default."""
         return frontier(self.evaluations() if evaluations is None else evaluations, self.objectives)
 
     def frontier(self) -> pd.DataFrame:
-        """The frontier as a pandas frame: a row an architecture, cheapest first; see `frame`."""
+        """The frontier as a pandas frame, one row per architecture, by ascending MACs.
+
+        Columns are as in `frame`.
+        """
         return self.frame(self.front())
 
     def frame(self, evaluations: Sequence[Evaluation]) -> pd.DataFrame:
@@ -111,7 +120,7 @@ class Run:
 
         Columns are the metrics, `knee`, `winner` and the choices; the index is `id`.
         """
-        from nas.run.frames import frame  # pandas takes longer to import than a study to read
+        from nas.run.frames import frame  # importing pandas takes longer than reading a study
 
         front = self.front()
         at = f.knee(values(front, self.objectives), self.objectives) if front else None
@@ -120,16 +129,20 @@ class Run:
     def best_in_bins(
         self, bins: int, evaluations: Sequence[Evaluation] | None = None
     ) -> list[tuple[float, float, Evaluation | None]]:
-        """The best evaluation in each of so many ranges of MACs up to the budget."""
+        """The best evaluation in each of `bins` ranges of MACs up to the budget.
+
+        See `ranking.best_in_bins`.
+        """
         evaluations = self.evaluations() if evaluations is None else evaluations
         ceiling = self.specification.high.get("macs")
         return best_in_bins(evaluations, self.objectives, bins, ceiling)
 
     def find(self, name: str) -> Evaluation:
-        """The evaluation that `best`, `knee` or the beginning of an id names.
+        """Return the evaluation named by `best`, `knee` or a prefix of its id.
 
         Raises:
-            UserError: if nothing was evaluated, or the name fits no or several architectures.
+            UserError: if nothing was evaluated, nothing is feasible for `best` and `knee`, or the
+                name matches no or several architectures.
         """
         done = [e for e in self.evaluations() if e.error is None]
         if not done:
@@ -145,7 +158,8 @@ class Run:
             return front[f.knee(values(front, self.objectives), self.objectives)]
         matches = {e.arch.id: e for e in done if e.arch.id.startswith(name)}
         if len(matches) > 1:
-            some = ", ".join(list(matches)[:NAMED]) + (", ..." if len(matches) > NAMED else "")
+            some = ", ".join(list(matches)[:MAX_LISTED])
+            some += ", ..." if len(matches) > MAX_LISTED else ""
             raise UserError(f"'{name}' fits {len(matches)} architectures: {some}")
         if not matches:
             raise UserError(
@@ -156,21 +170,27 @@ class Run:
 
     @property
     def winner(self) -> str | None:
-        """The id of the architecture that the run ended with; None while it has not ended."""
+        """The id of the run's winner; None before the run has ended."""
         summary = self.summary()
-        return summary["winner"]["id"] if summary else None
+        return summary.winner.id if summary else None
 
-    def summary(self) -> dict[str, Any] | None:
-        """What came out of the run; None while it has not ended."""
+    def summary(self) -> Summary | None:
+        """How the search ended; None while it has not.
+
+        Raises:
+            UserError: if `summary.json` cannot be read.
+        """
         path = self.folder / "summary.json"
         if not path.exists():
             return None
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
+        try:
+            return Summary.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(f"cannot read {path}: {type(error).__name__}: {error}") from error
 
 
 def lock(folder: Path) -> IO[str]:
-    """Hold the folder for one writing process; the lock goes with the returned file.
+    """Lock the folder for one writing process; closing the returned file releases the lock.
 
     Raises:
         UserError: if another process is searching in the folder.
@@ -185,15 +205,15 @@ def lock(folder: Path) -> IO[str]:
 
 
 def architecture_json(arch: Architecture) -> dict[str, Any]:
-    """An architecture for people's JSON files: its id and its choices."""
+    """An architecture as JSON: its `id` and its `choices`."""
     return {"id": arch.id, "choices": dict(arch)}
 
 
 def read_evaluations(storage: Path | str) -> list[Evaluation]:
-    """All recorded evaluations of a study, oldest first, without knowing its space.
+    """Read all recorded evaluations of a study, oldest first; its space is not needed.
 
     Args:
-        storage: a SQLite file, or the address of any storage of Optuna's.
+        storage: a SQLite file, or the address of any Optuna storage.
 
     Raises:
         UserError: if there is no study or it cannot be read.
@@ -204,7 +224,7 @@ def read_evaluations(storage: Path | str) -> list[Evaluation]:
         try:
             return read_file(storage, STUDY_NAME)
         except NotReadable:
-            pass  # a writer was killed amid a transaction, which only a writer may undo
-    from nas.run.study import read_with_optuna  # takes longer to import than a file to read
+            pass  # a writer was killed during a transaction: only a writer may roll it back
+    from nas.run.study import read_with_optuna  # importing Optuna takes longer than reading a file
 
     return read_with_optuna(storage)

@@ -1,18 +1,18 @@
-"""What a search itself takes: energy and carbon of this machine, measured by codecarbon as it runs.
+"""Measures the energy and carbon of a search itself on this machine, with codecarbon.
 
 `RUN/footprint.json` lists one session for each time the run was started or resumed, and their
 totals. It is rewritten about once a minute. Nothing else is written, nothing is printed and nothing
-is sent: the tracker is codecarbon's offline one, without outputs, with the intensity of a region of
-`hardware_profiles.grid`.
+is sent: the tracker is codecarbon's offline tracker, without outputs, with the carbon intensity of
+a region of `hardware_profiles.electricity.grid`.
 
-Measured is the whole machine, other programs with it, without a data centre's overhead (PUE 1).
+The whole machine is measured, other programs included, without a data centre's overhead (PUE 1).
 Where the system has no counters, codecarbon estimates from load and thermal design power; the file
-says which. A process of its own does it, so that neither its imports nor its faults are the
-search's: whatever fails is one remark. It ends when the search does, however that ends, since it
-waits at a pipe that closes then; after a kill it still writes its last figures. It takes a second
-or two to look at the hardware, and misses that much.
+records which method was used. The measurement runs in a separate process, so that its imports and
+failures do not affect the search: every failure is reported as one remark. The process ends with
+the search, however that ends, because it waits on a pipe that is closed then; after a kill it still
+writes its last figures. Detecting the hardware takes a second or two, which are not measured.
 
-Knows that process (`footprint_process.py`) and its file. Does not know what runs.
+Knows that process (`footprint_process.py`) and its file. Does not know what is being measured.
 """
 
 from __future__ import annotations
@@ -29,38 +29,39 @@ from pathlib import Path
 from typing import Any
 
 from hardware_profiles.electricity.grid import Region, load_region
-from nas.run.footprint_process import FILE, READY
+from nas.run.footprint_process import FOOTPRINT_FILE, READY
 
 SECONDS_BETWEEN_WRITES = 60.0
 
 SECONDS_TO_END = 5.0
-"""For the last reading, at most; it takes milliseconds."""
+"""Timeout for the last reading, which takes milliseconds."""
 
 
 @dataclass
-class Footprint:
-    """A run that is being measured."""
+class FootprintMeasurement:
+    """The measurement of one session of a run."""
 
     folder: Path
     remark: str | None = None
-    """Why something is missing, in one line, once the run is over; None where nothing is."""
+    """Set at the end of the session: the reason in one line if figures are missing, else None."""
 
 
 @contextlib.contextmanager
-def measured(
+def measure(
     folder: Path, region: str = "world", *, every: float = SECONDS_BETWEEN_WRITES
-) -> Iterator[Footprint]:
+) -> Iterator[FootprintMeasurement]:
     """Measure this machine while the body runs, and keep `folder/footprint.json` up to date.
 
     Args:
-        folder: the run's, which exists.
-        region: whose intensity turns energy into carbon, as `load_region` reads it.
+        folder: the run's folder; it must exist.
+        region: region whose carbon intensity converts energy to carbon; see `load_region`.
         every: seconds between writes.
 
     Raises:
-        UserError: for an unknown region, before anything runs; for nothing else.
+        UserError: for an unknown region, before the body runs. Failures of the measurement do not
+            raise; they are in the `remark` of the yielded object.
     """
-    place, footprint = load_region(region), Footprint(folder)
+    place, footprint = load_region(region), FootprintMeasurement(folder)
     process = None
     try:
         process = _start(folder, place, every)
@@ -74,8 +75,8 @@ def measured(
 
 
 def _start(folder: Path, region: Region, every: float) -> subprocess.Popen[bytes]:
-    """The measuring process. Its input is a pipe that closes when this process ends."""
-    # By path: this package need not be installed, nor the working folder be its own.
+    """Start the measuring process. Its input is a pipe that closes when this process ends."""
+    # By path: the package may not be installed and the working folder may be any.
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); " + (
         "from nas.run.footprint_process import follow; follow(*sys.argv[1:])"
     )
@@ -85,7 +86,7 @@ def _start(folder: Path, region: Region, every: float) -> subprocess.Popen[bytes
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # an interrupt from the keyboard is the search's alone
+        start_new_session=True,  # a keyboard interrupt must reach the search only
     )
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
@@ -93,13 +94,17 @@ def _start(folder: Path, region: Region, every: float) -> subprocess.Popen[bytes
 
 
 def _end(process: subprocess.Popen[bytes]) -> str | None:
-    """Let it write its last figures; one that does not measure yet is not waited for."""
+    """End the process after its last write, or kill it if it is not measuring yet.
+
+    Returns:
+        The remark; None if nothing is missing.
+    """
     assert process.stdin is not None
     assert process.stdout is not None
     with process.stdout as output:
-        said = output.read() or b""
+        printed = output.read() or b""
         process.stdin.close()
-        if not said and process.poll() is None:
+        if not printed and process.poll() is None:
             return _killed(
                 process, "over before codecarbon was ready: this session is not measured"
             )
@@ -107,23 +112,24 @@ def _end(process: subprocess.Popen[bytes]) -> str | None:
             process.wait(SECONDS_TO_END)
         except subprocess.TimeoutExpired:
             return _killed(process, "codecarbon did not end in time: its last minute is missing")
-        said += output.read() or b""
-    remarks = [line for line in said.decode(errors="replace").splitlines() if line != READY]
+        printed += output.read() or b""
+    remarks = [line for line in printed.decode(errors="replace").splitlines() if line != READY]
     if process.returncode and not remarks:
         return f"energy is not measured: the measuring process ended with {process.returncode}"
     return remarks[-1] if remarks else None
 
 
 def _killed(process: subprocess.Popen[bytes], remark: str) -> str:
+    """Kill the process and return the remark."""
     process.kill()
     process.wait()
     return remark
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """`sessions` and `totals` of a run's file; None where there is none, or none that is whole."""
+    """Read `sessions` and `totals` of a run's file; None if it is missing or incomplete."""
     try:
-        content: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads((folder / FOOTPRINT_FILE).read_text(encoding="utf-8"))
         sessions, _ = content["sessions"], content["totals"]
         return content if all(isinstance(session, dict) for session in sessions) else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -131,7 +137,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def places(sessions: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """Whose grids the sessions drew on, and what measured them; each once."""
+    """The regions of the sessions and their methods of measurement, each listed once."""
     regions, by = (
         dict.fromkeys(str(session[name]) for session in sessions)
         for name in ("region", "measured_by")
@@ -140,16 +146,16 @@ def places(sessions: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 
 
 def summary(folder: Path) -> str | None:
-    """What a run has taken so far, in one line with its range; None where nothing is known."""
+    """The energy and carbon of a run so far, in one line with the range; None if not measured."""
     content = read(folder)
     if content is None:
         return None
     try:
-        all_of = content["totals"]
+        total = content["totals"]
         regions, by = places(content["sessions"])
-        grams, low, high = (1e3 * all_of[name] for name in ("kg", "kg_low", "kg_high"))
+        grams, low, high = (1e3 * total[name] for name in ("kg", "kg_low", "kg_high"))
         return (
-            f"{1e3 * all_of['kwh']:.3g} Wh and {grams:.3g} g CO2e ({low:.3g} to {high:.3g}, grid "
+            f"{1e3 * total['kwh']:.3g} Wh and {grams:.3g} g CO2e ({low:.3g} to {high:.3g}, grid "
             f"{regions}), by codecarbon: {by}"
         )
     except (KeyError, TypeError):

@@ -1,7 +1,8 @@
-"""The process that measures a search: codecarbon's readings, written as sessions of a run.
+"""The process that measures a search: writes codecarbon's readings as sessions of a run.
 
-Started by `footprint.py`, whose docstring says what is measured and how it ends. What goes wrong
-here is a line on standard output and never an error of the search. Knows codecarbon and the file.
+Started by `footprint.py`, whose docstring describes what is measured and how the process ends. A
+failure here is printed as a line on standard output and never becomes an error of the search. Knows
+codecarbon and the file `footprint.json`. Does not know what the search does.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ from hardware_profiles.electricity.grid import Region, load_region
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
 
-FILE = "footprint.json"
+FOOTPRINT_FILE = "footprint.json"
 
 READY = "ready"
-"""What this process says once it measures; anything else it says is a remark."""
+"""Line that this process prints when it starts measuring; every other line is a remark."""
 
 SECONDS_BETWEEN_SAMPLES = 15.0
-"""How often codecarbon reads counters; it looks at the load of processors every second."""
+"""Interval at which codecarbon reads counters; it samples the processors' load every second."""
 
-PATIENCE = 3.0
-"""Seconds that a search must last to be measured."""
+MIN_SECONDS = 3.0
+"""Minimum duration of a search that is measured, in seconds."""
 
 PUE = 1.0
+"""Power usage effectiveness: no data centre's overhead is added."""
 
 MODES = {
     "intel_rapl": "RAPL counters",
@@ -44,17 +46,19 @@ MODES = {
     "cpu_load": "an estimate from load and thermal design power",
     "constant": "an estimate from thermal design power",
 }
-"""How codecarbon knows a processor's energy, by its word for it."""
+"""Source of a processor's energy, by codecarbon's name for it."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """One time that a run went on; energies in kWh, carbon in kg CO2e."""
+    """One start or resumption of a run; energies in kWh, carbon in kg CO2e."""
 
     start: str
+    """Time in UTC, ISO 8601."""
     seconds: float
-    """Measured; those before the tracker was ready are not."""
+    """Measured duration."""
     unmeasured_seconds: float
+    """Duration before the tracker was ready."""
     kwh: float
     cpu_kwh: float
     gpu_kwh: float
@@ -71,18 +75,28 @@ class Session:
 
 
 class Recorder:
-    """The sessions of a run, to which codecarbon's readings of one more are added."""
+    """Adds codecarbon's readings to a run's file as one more session.
+
+    Args:
+        folder: the run's folder; the sessions of an existing file are kept.
+        region: region whose carbon intensity converts energy to carbon.
+        started: start of the session in seconds since 1970; now by default.
+    """
 
     def __init__(self, folder: Path, region: Region, started: float | None = None) -> None:
-        """Read what there is; `started` is when the session began, as `time.time` says it."""
-        self.path = folder / FILE
+        self.path = folder / FOOTPRINT_FILE
         self.region = region
         self.started = time.time() if started is None else started
         self.remark: str | None = None
         self._earlier = self._read()
 
     def record(self, energy: Any, measured_by: str) -> None:
-        """Take codecarbon's figures since the start of this session, and write the file."""
+        """Write the file with the figures of this session.
+
+        Args:
+            energy: codecarbon's totals since the start of the session.
+            measured_by: sources of the figures, in words.
+        """
         kwh, seconds = float(energy.energy_consumed), float(energy.duration)
         grams = self.region.intensity, self.region.low, self.region.high
         kg, kg_low, kg_high = (kwh * PUE * intensity / 1e3 for intensity in grams)
@@ -114,7 +128,7 @@ class Recorder:
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError):
-            # Kept aside: a search must go on, and what cannot be read may still be mended.
+            # Renamed rather than overwritten: the file may still be repaired by hand.
             self.remark = f"{self.path} could not be read: earlier sessions are not in its totals"
             with contextlib.suppress(OSError):
                 self.path.replace(self.path.with_suffix(".unreadable.json"))
@@ -122,13 +136,20 @@ class Recorder:
 
 
 def totals(sessions: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Sums over sessions of seconds, kWh and kg with its range."""
+    """Sums over sessions of seconds, kWh, and kg CO2e with its range."""
     names = ("seconds", "kwh", "kg", "kg_low", "kg_high")
     return {name: sum(float(session[name]) for session in sessions) for name in names}
 
 
 def follow(folder: str, region: str, every: str, started: str) -> None:
-    """What the measuring process does, until its standard input closes."""
+    """Main function of the measuring process: measures until its standard input closes.
+
+    Args:
+        folder: the run's folder.
+        region: code of a region.
+        every: seconds between writes.
+        started: start of the session in seconds since 1970.
+    """
     with contextlib.suppress(OSError):
         os.nice(5)
     done = threading.Event()
@@ -138,22 +159,26 @@ def follow(folder: str, region: str, every: str, started: str) -> None:
         done.set()
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
-    # Many searches are over before codecarbon is loaded: they are not to pay for that.
-    if done.wait(PATIENCE):
+    # Many searches end before codecarbon is imported: they should not wait for it.
+    if done.wait(MIN_SECONDS):
         return
     recorder = Recorder(Path(folder), load_region(region), float(started))
     remark = write_readings(recorder, done, float(every))
     for line in (recorder.remark, remark):
         if line is not None:
-            say(line)
+            print_line(line)
 
 
 def write_readings(recorder: Recorder, done: threading.Event, every: float) -> str | None:
-    """Measure and record every so many seconds until `done`; the remark if that fails."""
+    """Measure and write a record every `every` seconds until `done` is set.
+
+    Returns:
+        The reason in one line if that fails, otherwise None.
+    """
     try:
         tracker, readings = _tracker(recorder.region)
         tracker.start()
-        say(READY)
+        print_line(READY)
         by = _measured_by(tracker)
         over = False
         while not over:
@@ -163,23 +188,23 @@ def write_readings(recorder: Recorder, done: threading.Event, every: float) -> s
                 return "codecarbon measured nothing here"
             recorder.record(readings.pop(), by)
         return None
-    except Exception as error:  # measuring is never worth a search
+    except Exception as error:  # a failed measurement must not end a search
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         return f"energy is not measured: {' '.join(reason.split())}"
 
 
-def say(line: str) -> None:
-    """To the search; which may be gone."""
+def print_line(line: str) -> None:
+    """Send a line to the search, which may have ended."""
     with contextlib.suppress(OSError):
         print(line, flush=True)
 
 
 def _tracker(region: Region) -> tuple[Any, list[Any]]:
-    """An offline tracker, and the list that its readings are put in."""
+    """An offline tracker, and the list that receives its readings."""
     from codecarbon import OfflineEmissionsTracker
     from codecarbon.output_methods.base_output import BaseOutput
 
-    # Its first lines come before it reads the level that it is given.
+    # codecarbon logs before it applies its own `log_level`.
     logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
     readings: list[Any] = []
 
@@ -187,7 +212,7 @@ def _tracker(region: Region) -> tuple[Any, list[Any]]:
         def out(self, total: Any, delta: Any) -> None:
             readings.append(total)
 
-    # All that a configuration file of the user's could turn into files or requests is said here.
+    # A user's configuration file could enable files or requests: every such option is set here.
     tracker = OfflineEmissionsTracker(
         country_iso_code=None,
         region=None,
@@ -211,7 +236,7 @@ def _tracker(region: Region) -> tuple[Any, list[Any]]:
 
 
 def _measured_by(tracker: Any) -> str:
-    """What stands behind the figures, in words."""
+    """Sources of the figures, in words."""
     parts = []
     for hardware in getattr(tracker, "_hardware", ()):
         kind = type(hardware).__name__

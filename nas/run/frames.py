@@ -1,6 +1,6 @@
-"""A frontier as a pandas frame, for notebooks and Parquet files.
+"""Evaluations as a pandas frame, for notebooks and Parquet files.
 
-Knows columns. Does not know which evaluations are on a frontier.
+Knows the columns. Does not know which evaluations are on a frontier.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluators.costs.tables import METRICS
+from evaluators.metrics import COUNTED
 from nas.run.evaluation import Evaluation
 from search_spaces.files import write_atomically
 
@@ -23,22 +23,22 @@ def frame(
     knee: Evaluation | None = None,
     winner: str | None = None,
 ) -> pd.DataFrame:
-    """One row an evaluation.
+    """Build a frame with one row per evaluation.
 
     Args:
-        knee: the one that gets the flag `knee`.
-        winner: the id of the one that gets the flag `winner`.
+        knee: the evaluation whose flag `knee` is set.
+        winner: the id of the architecture whose flag `winner` is set.
 
     Returns:
         A frame with the index `id`; columns are the metrics, the flags `knee` and `winner`, and the
-        choices by name, which are missing where an architecture does not have them. Counts are
-        whole numbers.
+        choices by name, with missing values where an architecture does not have them. Counts are
+        integers. A choice with the name of another column is `choice_NAME`.
     """
     import pandas as pd
 
     rows = [
         {
-            **{n: int(v) if n in METRICS else v for n, v in e.metrics.items()},
+            **{n: int(v) if n in COUNTED else v for n, v in e.metrics.items()},
             "knee": knee is not None and e.arch == knee.arch,
             "winner": e.arch.id == winner,
         }
@@ -52,9 +52,12 @@ def frame(
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write a frame, whole or not at all.
+    """Write a frame atomically.
 
-    A choice whose options are of several kinds (`none` or a number) is written as text.
+    A choice whose options have several types (`none` or a number) is written as text.
+
+    Raises:
+        UserError: if the file cannot be written.
     """
     mixed = [name for name in table if table[name].dtype == object]
     write_atomically(path, table.astype(dict.fromkeys(mixed, "string")).to_parquet)

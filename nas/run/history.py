@@ -1,6 +1,6 @@
-"""How a search went: its hypervolume, its predictor, its relaxation, its failures, its trainings.
+"""The history of a search: its hypervolume, predictor, relaxation, failures and trainings.
 
-Reads what a run keeps, and takes what is missing or half-written as not there. Does not draw.
+Reads the files of a run; missing and incomplete ones count as absent. Does not draw.
 """
 
 from __future__ import annotations
@@ -18,46 +18,51 @@ from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import Objective
 
-POINTS = 200
-"""Numbers of evaluations at which the hypervolume is told."""
+MAX_POINTS = 200
+"""Maximum number of points at which the hypervolume is computed."""
 
-REASONS = 20
+MAX_REASONS = 20
+"""Maximum number of distinct reasons in `failures`."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Lists of equal lengths: after so many evaluations and so many hours, so much was reached."""
+class HypervolumeHistory:
+    """The hypervolume during a search, as lists of equal lengths."""
 
     evaluations: list[int]
+    """Number of evaluations so far."""
     hours: list[float | None]
+    """Hours since the first evaluation began; None if not recorded."""
     hypervolumes: list[float]
+    """Hypervolume of those evaluations."""
 
 
 def progress(
     evaluations: Sequence[Evaluation], objectives: Sequence[Objective], worst: Mapping[str, float]
-) -> Progress:
-    """The hypervolume as the evaluations came in.
+) -> HypervolumeHistory:
+    """Compute the hypervolume after growing numbers of evaluations, at most `MAX_POINTS` of them.
 
     Args:
-        worst: see `nas.run.hypervolume`.
+        evaluations: oldest first.
+        worst: see `nas.run.ranking.hypervolume`.
     """
     began = _began(evaluations)
-    stride = max(1, -(-len(evaluations) // POINTS))
-    told = Progress([], [], [])
+    stride = max(1, -(-len(evaluations) // MAX_POINTS))
+    history = HypervolumeHistory([], [], [])
     front: list[Evaluation] = []
     for start in range(0, len(evaluations), stride):
         part = evaluations[start : start + stride]
-        # What is dominated stays so: only the frontier so far goes on.
+        # A dominated evaluation stays dominated: only the frontier so far is kept.
         front = ranking.frontier([*front, *part], objectives)
         ended = part[-1].ended
-        told.evaluations.append(start + len(part))
-        told.hours.append(None if ended is None or began is None else (ended - began) / 3600)
-        told.hypervolumes.append(ranking.hypervolume(front, objectives, dict(worst)))
-    return told
+        history.evaluations.append(start + len(part))
+        history.hours.append(None if ended is None or began is None else (ended - began) / 3600)
+        history.hypervolumes.append(ranking.hypervolume(front, objectives, dict(worst)))
+    return history
 
 
 def hours_of(evaluations: Sequence[Evaluation]) -> list[float]:
-    """Hours from the beginning of the first evaluation to the end of each; NaN if not known."""
+    """Hours from the start of the first evaluation to the end of each; NaN if not recorded."""
     began = _began(evaluations)
     return [
         float("nan") if e.ended is None or began is None else (e.ended - began) / 3600
@@ -72,7 +77,10 @@ def _began(evaluations: Sequence[Evaluation]) -> float | None:
 def largest_costs(
     evaluations: Sequence[Evaluation], objectives: Sequence[Objective]
 ) -> dict[str, float]:
-    """A reference for the hypervolume where the space is not at hand: the largest of each cost."""
+    """The largest value of each cost among the feasible evaluations.
+
+    A reference point for the hypervolume where the space is not available.
+    """
     done = [e for e in evaluations if e.feasible]
     costs = [o.metric for o in objectives if not o.maximise]
     return {m: max(e.metrics[m] for e in done) for m in costs} if done else {}
@@ -80,48 +88,56 @@ def largest_costs(
 
 def predictor(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """The predictor's quality at each of its fits: `after` evaluations, `model`, `tau`, `error`."""
-    told: list[dict[str, Any]] = []
+    fits: list[dict[str, Any]] = []
     for number, evaluation in enumerate(evaluations):
         quality = evaluation.sampler.get("predictor")
         if quality is None:
             continue
-        if not told or any(told[-1][key] != quality[key] for key in quality):
-            told.append({"after": number, **quality})
-    return told
+        if not fits or any(fits[-1][key] != quality[key] for key in quality):
+            fits.append({"after": number, **quality})
+    return fits
 
 
 def failures(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """How many failed, and the reasons, the most frequent first."""
+    """Count the failed evaluations by reason.
+
+    Returns:
+        `failed`, the number of them; `reasons`, the most frequent first, each with its `count` and
+        the number and id of its first evaluation; `other_reasons`, the number not listed.
+    """
     failed = [(n, e) for n, e in enumerate(evaluations) if e.error is not None]
     counts = Counter(e.error for _, e in failed)
     first = {e.error: (n, e.arch.id) for n, e in reversed(failed)}
     reasons = [
         {"reason": reason, "count": count, "first": first[reason][0] + 1, "id": first[reason][1]}
-        for reason, count in counts.most_common(REASONS)
+        for reason, count in counts.most_common(MAX_REASONS)
     ]
     return {"failed": len(failed), "reasons": reasons, "other_reasons": len(counts) - len(reasons)}
 
 
 def relaxation(run: Run) -> list[dict[str, Any]]:
-    """The trajectory of `darts`, a dict a step; see `nas.alternation.Point`."""
+    """The trajectory of `darts`, one dict per step.
+
+    The keys are the fields of `nas.supernet.alternation.TrajectoryPoint`.
+    """
     return _lines(run.trajectory)
 
 
 def curves(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """The learning curves of what was trained alone, by the names of their files."""
-    told = {}
+    """The learning curves of architectures trained individually, by the names of their files."""
+    found = {}
     for path in sorted((run.folder / "trained").glob("*.jsonl")):
         try:
             points = read_curve(path)
         except ValueError:
             continue
         if points:
-            told[path.stem] = points
-    return told
+            found[path.stem] = points
+    return found
 
 
 def json_of(path: Path) -> Any:
-    """The content of a JSON file; None where there is none, or half of one."""
+    """The content of a JSON file; None if it is missing or incomplete."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -129,15 +145,15 @@ def json_of(path: Path) -> Any:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSON-lines file; the last one may be half-written."""
+    """The objects of a JSON-lines file, whose last line may be incomplete."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    told = []
+    found = []
     for line in lines:
         try:
-            told.append(json.loads(line))
+            found.append(json.loads(line))
         except ValueError:
             break
-    return told
+    return found

@@ -1,7 +1,7 @@
-"""Frontiers: the non-dominated set, its hypervolume and its knee.
+"""Objectives and frontiers: the non-dominated set, its hypervolume and its knee.
 
-Knows points and directions; does not know architectures or runs. Non-dominated sorting and
-hypervolume are moocore's.
+Knows points and directions. Does not know architectures or runs. Non-dominated sorting and the
+hypervolume are computed by moocore.
 """
 
 from __future__ import annotations
@@ -14,58 +14,46 @@ import moocore
 import numpy as np
 import numpy.typing as npt
 
+from evaluators.metrics import Metric
+
 Points = npt.NDArray[np.float64]
-"""`(n, objectives)` float64."""
+"""Values of objectives, `(n, objectives)` float64."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric and whether more of it is better."""
+    """A metric and its direction."""
 
     metric: str
     maximise: bool
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
-        """Optuna's word."""
+        """The direction as Optuna names it."""
         return "maximize" if self.maximise else "minimize"
 
 
-LESS_IS_BETTER = (
-    "macs",
-    "avg",
-    "params",
-    "memory",
-    "latency",
-    "energy",
-    "carbon",
-    "loss",
-    "error",
-    "perplexity",
-)
-"""First words of the names of metrics that are minimised: `latency_ms_pixel3` is one."""
-
-
-def is_cost(metric: str) -> bool:
-    """Whether less of a metric is better, by the first word of its name."""
-    return metric.split("_")[0] in LESS_IS_BETTER
-
-
 def objective(metric: str) -> Objective:
-    """Costs are minimised; everything else (accuracy) is maximised; `-NAME` minimises NAME."""
+    """Return the objective of a metric: costs are minimised, all other metrics are maximised.
+
+    `-NAME` minimises the metric NAME.
+    """
     if metric.startswith("-"):
         return Objective(metric[1:], maximise=False)
-    return Objective(metric, maximise=not is_cost(metric))
+    return Objective(metric, maximise=not Metric.of(metric).less_is_better)
 
 
 def minimised(values: npt.ArrayLike, objectives: Sequence[Objective]) -> Points:
-    """Flip the signs of maximised columns, so that less is better everywhere."""
+    """Negate the maximised columns of `(n, objectives)` values, so that lower is always better."""
     signs = np.array([-1.0 if o.maximise else 1.0 for o in objectives])
     return np.asarray(values, dtype=np.float64).reshape(-1, len(objectives)) * signs
 
 
 def nondominated(values: npt.ArrayLike, objectives: Sequence[Objective]) -> npt.NDArray[np.bool_]:
-    """Which of `(n, objectives)` values no other dominates; of equal ones, the first only."""
+    """Which of `(n, objectives)` values no other value dominates, `(n,)`.
+
+    Of equal values only the first is non-dominated.
+    """
     points = minimised(values, objectives)
     if len(points) == 0:
         return np.zeros(0, dtype=bool)
@@ -78,12 +66,12 @@ def hypervolume(
     ideal: npt.ArrayLike,
     worst: npt.ArrayLike,
 ) -> float:
-    """Share of the box between `worst` and `ideal` that the values dominate, 0 to 1.
+    """Share of the box between `worst` and `ideal` that the values dominate, from 0 to 1.
 
     Args:
-        values: `(n, objectives)`.
-        ideal: `(objectives,)` the best value of each objective (accuracy 1, cost 0).
-        worst: `(objectives,)` the reference point.
+        values: `(n, objectives)`. Values outside the box count up to its border.
+        ideal: the best value of each objective (accuracy 1, cost 0), `(objectives,)`.
+        worst: the reference point, `(objectives,)`.
     """
     low = minimised(ideal, objectives)[0]
     high = minimised(worst, objectives)[0]
@@ -97,10 +85,14 @@ def hypervolume(
 def knee(values: npt.ArrayLike, objectives: Sequence[Objective]) -> int:
     """Index of the frontier's knee: the point farthest below the line through its extremes.
 
-    With each objective scaled to the frontier's own range, that is the least sum (Das, "On
-    characterizing the 'knee' of the Pareto curve", 1999, for two objectives). Several costs, which
-    mostly rise together, weigh as much as one, and so do several gains: else the cheapest would be
-    the knee of most frontiers with two costs.
+    With each objective scaled to the frontier's range, that is the point with the smallest sum
+    (Das, "On characterizing the 'knee' of the Pareto curve", 1999, for two objectives). All costs
+    together have the weight of one cost, and all gains that of one gain: costs mostly rise
+    together, and with equal weights the cheapest point would be the knee of most frontiers with two
+    costs.
+
+    Args:
+        values: the frontier, `(n, objectives)`; at least one row.
     """
     points = minimised(values, objectives)
     low, high = points.min(axis=0), points.max(axis=0)

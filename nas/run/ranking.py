@@ -1,22 +1,22 @@
-"""Orders evaluations: the frontier, the best, the hypervolume."""
+"""Ranks evaluations: the frontier, the best one, the best per range of MACs, the hypervolume.
+
+Knows evaluations and objectives. Does not know runs; the mathematics is in `objectives.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluators.costs.budget import Budget, shown
+from evaluators.costs.budget import Budget
+from evaluators.metrics import Metric
 from nas.run import objectives as f
 from nas.run.evaluation import Evaluation
 
-if TYPE_CHECKING:
-    pass
-
 
 def values(evaluations: Sequence[Evaluation], objectives: Sequence[f.Objective]) -> f.Points:
-    """`(n, objectives)` values of evaluations that did not fail."""
+    """The objectives' values of evaluations that did not fail, `(n, objectives)`."""
     rows = [[e.metrics[o.metric] for o in objectives] for e in evaluations]
     return np.array(rows, dtype=np.float64).reshape(-1, len(objectives))
 
@@ -24,7 +24,7 @@ def values(evaluations: Sequence[Evaluation], objectives: Sequence[f.Objective])
 def frontier(
     evaluations: Sequence[Evaluation], objectives: Sequence[f.Objective]
 ) -> list[Evaluation]:
-    """The non-dominated ones within every bound, ordered by MACs."""
+    """The non-dominated feasible evaluations, by ascending MACs."""
     done = [e for e in evaluations if e.feasible]
     keep = f.nondominated(values(done, objectives), objectives)
     front = [e for e, kept in zip(done, keep, strict=True) if kept]
@@ -32,23 +32,26 @@ def frontier(
 
 
 def nearest(evaluations: Sequence[Evaluation], count: int = 3) -> list[Evaluation]:
-    """Of those that did not fail, the `count` that are least outside the bounds."""
+    """The `count` evaluations with the least violation of the bounds; failed ones are left out."""
     done = [e for e in evaluations if e.error is None]
     return sorted(done, key=lambda e: e.violation)[:count]
 
 
 def nothing_feasible(evaluations: Sequence[Evaluation], budget: Budget) -> str:
-    """What to tell when no evaluation is within the bounds: the nearest, and what admits them."""
-    told = []
+    """An error message for a search without a feasible evaluation.
+
+    It lists the nearest evaluations, each with those metrics that exceed the budget.
+    """
+    needs = []
     for evaluation in nearest(evaluations):
         metrics = evaluation.metrics
         beyond = [
-            shown(metric, metrics[metric])
+            Metric.of(metric).quantity(metrics[metric])
             for metric in budget.metrics
             if metric in metrics and budget.only(metric).violation({metric: metrics[metric]}) > 0
         ]
-        told.append(f"{evaluation.arch.id} needs {' and '.join(beyond)}")
-    return f"nothing evaluated has {budget}; the nearest: {'; '.join(told)}"
+        needs.append(f"{evaluation.arch.id} needs {' and '.join(beyond)}")
+    return f"nothing evaluated has {budget}; the nearest: {'; '.join(needs)}"
 
 
 def best_in_bins(
@@ -57,11 +60,14 @@ def best_in_bins(
     bins: int,
     ceiling: float | None = None,
 ) -> list[tuple[float, float, Evaluation | None]]:
-    """The best evaluation in every range of MACs, as `(from, to, evaluation or None)`.
+    """The best feasible evaluation in each range of MACs, as `(from, to, evaluation or None)`.
 
     Args:
-        bins: how many ranges of equal width there are, from the least MACs evaluated.
-        ceiling: where the last one ends; the most MACs evaluated by default.
+        bins: number of ranges of equal width, starting at the smallest MACs evaluated.
+        ceiling: end of the last range; by default the largest MACs evaluated.
+
+    Returns:
+        One entry per range in ascending order; an empty list if nothing is feasible.
     """
     done = [e for e in evaluations if e.feasible]
     if not done:
@@ -78,7 +84,7 @@ def best_in_bins(
 
 
 def best(evaluations: Sequence[Evaluation], objectives: Sequence[f.Objective]) -> Evaluation:
-    """The best in the first objective; of equals, the best in the next ones."""
+    """The best evaluation in the first objective; ties are broken by the next objectives."""
     points = f.minimised(values(evaluations, objectives), objectives)
     order = np.lexsort(points.T[::-1])
     return evaluations[int(order[0])]
@@ -89,17 +95,24 @@ def hypervolume(
     objectives: Sequence[f.Objective],
     worst: dict[str, float],
 ) -> float:
-    """Share of the box between nothing and `worst` costs, accuracy 0 and 1; 0 to 1.
+    """Normalised hypervolume of the feasible evaluations, from 0 to 1.
+
+    The reference point has 1.001 times the `worst` value of each cost and the score 0. The ideal
+    point has the cost 0 and the score 1; where a score is above 1, the score 100; where it is above
+    100, the largest score.
 
     Args:
-        worst: the reference value of each cost; objectives that are not in it are scores from 0
-            to 1 (or to 100 where one is above 1).
+        worst: the reference value of each cost. Objectives that are not in it are scores.
+
+    Returns:
+        The dominated share of the box between the two points; 0 if nothing is feasible or a cost
+        has no reference value.
     """
     done = [e for e in evaluations if e.feasible]
     if not done or not all(o.metric in worst or o.maximise for o in objectives):
         return 0.0
     points = values(done, objectives)
-    # A share ends at 1, a percentage at 100; where any other score ends nobody knows.
+    # A share ends at 1 and a percentage at 100; the range of any other score is unknown.
     ends = [next((end for end in (1.0, 100.0) if m <= end), m) for m in points.max(axis=0)]
     ideal = [end if o.maximise else 0.0 for o, end in zip(objectives, ends, strict=True)]
     reference = [0.0 if o.maximise else worst[o.metric] * 1.001 for o in objectives]

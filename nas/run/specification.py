@@ -1,29 +1,76 @@
-"""The specification of a run: everything that a search was asked for, as one JSON file."""
+"""The specification of a run: the settings of a search, checked, as one JSON file.
+
+Each field carries an `Option`: its heading, option name and form of text. The options of
+`nas search` and the arguments of `nas.search` are generated from the fields, their docstrings and
+their defaults. Knows which settings exist and their ranges. Does not know what they do.
+"""
 
 from __future__ import annotations
 
+import ast
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from evaluators.footprint.greenscore import DEFAULT_EXPONENT
+from evaluators.metrics import GREENSCORE_EXPONENT
 from search_spaces.errors import UserError, unknown
 
 VERSION = 1
-"""The format of runs that this program writes; it reads all up to it."""
+"""Format of the runs that this program writes; it reads all formats up to this one."""
+
+Form = Literal["text", "time", "list", "repeated", "numbers", "pairs"]
+"""How a setting is written as text: as it is; as a time (`90s`); as names separated by commas; as
+an option that is repeated; as numbers separated by commas; as `NAME=VALUE`, repeated."""
+
+BUDGET = "Budget"
+DATA = "Space and data"
+SEARCH = "Search"
+STRATEGY = "Options of one strategy"
+TRAINING = "Training"
+CARBON = "Energy and carbon"
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a field is set on the command line and in Python.
+
+    Args:
+        heading: heading of the option in `nas search --help`.
+        metavar: placeholder of its value there.
+        name: name of the option, with underscores; None: the field's.
+        form: how its value is written as text.
+        negative: name of the option that sets False, for a field that is True or False; None:
+            `no-NAME`.
+        default: description of the default, where the field's is None or empty.
+        choices: known values of a field that is not a `Literal`; help and completion list them.
+    """
+
+    heading: str
+    metavar: str = "NAME"
+    name: str | None = None
+    form: Form = "text"
+    negative: str | None = None
+    default: str = "none"
+    choices: tuple[str, ...] = ()
+
 
 Sampling = Literal["flops", "uniform", "attentive"]
-"""Which subnets a supernet trains on: evenly over the range of MACs within the budget, uniformly
-over the choices there, or the best and the worst of their MACs."""
+"""Which subnets a supernet trains on: spread evenly over the FLOPs within the budget, drawn
+uniformly over the choices there, or those with the best and the worst loss at their FLOPs."""
 
 Distillation = Literal["soft", "alpha"]
-"""How a subnet learns from the largest: by cross-entropy, or by the adaptive α-divergence."""
+"""Loss between a subnet and the largest subnet: cross-entropy, or the adaptive α-divergence."""
 
 
 class Specification(BaseModel):
-    """What to search for and how. Counts are plain numbers; `None` means the default.
+    """What to search for and how.
+
+    Counts are numbers, times are seconds. None means the default that the docstring gives.
 
     Raises:
         pydantic.ValidationError: for a value outside its range; `read` and `make` turn it into
@@ -32,71 +79,183 @@ class Specification(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    space: str = "mobilenet"
-    data: str | None = None
-    """Images by name or path; where none are given, digits are used if images are needed."""
-    image_size: int | None = Field(None, ge=8)
-    augmentation: tuple[str, ...] | None = None
-    objectives: tuple[str, ...] = Field(("accuracy", "macs"), min_length=1)
     high: dict[str, int | float] = Field(default_factory=dict)
     """Upper bounds by metric (`macs`, `params`, `memory`, `latency_ms_DEVICE`, ...)."""
     low: dict[str, int | float] = Field(default_factory=dict)
     """Lower bounds by metric."""
-    devices: tuple[str, ...] = ()
-    """Devices whose latency and energy are costs: names, tables or files."""
-    region: str = "world"
-    """Whose electricity the search and its networks take, for carbon."""
-    green_exponents: tuple[float, float] = (DEFAULT_EXPONENT, DEFAULT_EXPONENT)
-    """α of FLOPs and β of carbon in GreenScore."""
-    evaluator: str = "supernet"
-    """`supernet`, `train`, a zero-cost proxy, `table:FILE` or `file.py:FUNCTION`."""
-    time_limit: float | None = Field(None, gt=0)
-    """Seconds that the evaluation of one candidate may take."""
-    strategy: str = "evolution"
-    bins: int = Field(0, ge=0)
-    """Ranges of MACs below the budget that `evolution` serves alike; 0: the whole budget first."""
-    proxies: tuple[str, ...] = ()
-    """Zero-cost proxies that `evolution`'s predictor sees beside the architecture."""
-    sampler: str = "nsga2"
-    sampler_options: dict[str, Any] = Field(default_factory=dict)
-    """Options of Optuna's sampler, by their own names."""
-    penalty: float | None = Field(None, ge=0)
-    """λ of `darts`; None: a dual variable that the budget drives."""
-    penalty_metric: str = "macs"
-    """What a fixed λ is the price of."""
-    penalty_ramp: float = Field(0.0, ge=0, le=1)
-    """Share of the relaxation over which a fixed λ rises from 0."""
-    estimator: Literal["gumbel", "softmax"] | None = None
-    """How `darts` turns its parameters into probabilities; None: its own default."""
-    trials: int = Field(100, ge=1)
-    supernet_epochs: float | None = Field(None, gt=0)
-    sampling: Sampling = "flops"
-    distillation: Distillation = "soft"
-    widening: bool = False
-    """Whether the supernet's ranges open one after the other."""
-    early_exit: float | None = Field(None, ge=0, lt=100)
-    """Points of accuracy that leaving early may cost; None: networks have no exits."""
-    ema: float = Field(0.0, ge=0, lt=1)
-    """Decay of the moving average of the weights that a training ends with; 0: none."""
-    learning_rate: float | None = Field(None, gt=0)
-    """Of the supernet, and of networks from scratch; None: what suits their norms."""
-    precision: Literal["fp32", "bf16"] | None = None
-    """Of products and convolutions in training; None: bf16 on a GPU that has it."""
-    compile: bool = False
-    """Whether networks that train alone are compiled by torch."""
-    train_epochs: float | None = Field(None, ge=0)
-    scratch: bool = False
-    """Whether finalists and winners start from nothing, not from the supernet's weights."""
-    teacher: bool = False
-    """Whether they learn from the supernet's largest subnet too."""
-    finalists: int = Field(4, ge=1)
-    """Architectures that train shortly before one of them is the winner; 1 for no race."""
-    batch_size: int = Field(64, ge=2)
+    devices: Annotated[tuple[str, ...], Option(BUDGET, name="device", form="repeated")] = ()
+    """Device to price on (repeatable): a name, a latency table or a device file. Its latency
+    becomes an objective."""
+
+    space: Annotated[str, Option(DATA)] = "mobilenet"
+    """Search space: a name, or file.py:OBJECT."""
+    data: Annotated[
+        str | None,
+        Option(
+            DATA,
+            default="digits, if the evaluator needs data",
+            choices=("digits", "cifar10", "cifar100", "mnist", "fashion-mnist", "tinyshakespeare"),
+        ),
+    ] = None
+    """Images, text or sentences: a known name, OWNER/NAME on the Hugging Face hub, or a path."""
+    image_size: Annotated[
+        int | None, Option(DATA, "PIXELS", default="the size of the data's images"), Field(ge=8)
+    ] = None
+    """Size to resize images to."""
+
+    trials: Annotated[int, Option(SEARCH, "N"), Field(ge=1)] = 100
+    """Number of architectures to evaluate."""
+    strategy: Annotated[
+        str,
+        Option(
+            SEARCH,
+            choices=("evolution", "darts", "optuna", "nsga2", "regularized-evolution", "random"),
+        ),
+    ] = "evolution"
+    """Search strategy."""
+    evaluator: Annotated[
+        str,
+        Option(
+            SEARCH,
+            choices=(
+                *("supernet", "train", "synflow", "naswot", "zico", "jacob_cov", "grad_norm"),
+                *("table:FILE", "file.py:FUNCTION"),
+            ),
+        ),
+    ] = "supernet"
+    """Source of an architecture's score: inherited weights of the supernet, training from scratch,
+    a zero-cost proxy, a published table, or a function."""
+    objectives: Annotated[
+        tuple[str, ...],
+        Option(SEARCH, "METRIC", name="objective", form="repeated"),
+        Field(min_length=1),
+    ] = ("accuracy", "macs")
+    """Metric to optimise (repeatable): accuracy, macs, params, memory, or any that the evaluator
+    returns; -METRIC minimises it."""
+    time_limit: Annotated[
+        float | None, Option(SEARCH, "TIME", form="time", default="no limit"), Field(gt=0)
+    ] = None
+    """Longest time for the evaluation of one candidate, such as 90s."""
+    seed: Annotated[int, Option(SEARCH, "N"), Field(ge=0)] = 0
+    """Random seed."""
+
+    bins: Annotated[int, Option(STRATEGY, "N"), Field(ge=0)] = 0
+    """evolution: number of ranges of FLOPs within the budget that are searched with equal effort;
+    0 searches the budget as a whole."""
+    proxies: Annotated[
+        tuple[str, ...],
+        Option(
+            STRATEGY,
+            "NAME,...",
+            form="list",
+            choices=("synflow", "naswot", "zico", "jacob_cov", "grad_norm"),
+        ),
+    ] = ()
+    """evolution: zero-cost proxies that are features of its predictor."""
+    sampler: Annotated[
+        str,
+        Option(
+            STRATEGY,
+            choices=(
+                *("nsga2", "nsga3", "tpe", "gp", "cmaes", "qmc", "grid", "bruteforce"),
+                *("partialfixed", "random"),
+            ),
+        ),
+    ] = "nsga2"
+    """optuna: its sampler."""
+    sampler_options: Annotated[
+        dict[str, Any],
+        Option(STRATEGY, "NAME=VALUE", name="sampler_option", form="pairs"),
+    ] = Field(default_factory=dict)
+    """optuna: argument of the sampler (repeatable)."""
+    penalty: Annotated[
+        float | None, Option(STRATEGY, "X", default="adapted to the budget"), Field(ge=0)
+    ] = None
+    """darts: fixed weight λ of the logarithm of the cost in the loss."""
+    penalty_metric: Annotated[str, Option(STRATEGY, "METRIC", choices=("macs", "params"))] = "macs"
+    """darts: metric that a fixed λ weights."""
+    penalty_ramp: Annotated[float, Option(STRATEGY, "FRACTION"), Field(ge=0, le=1)] = 0.0
+    """darts: fraction of the steps over which a fixed λ rises from 0."""
+    estimator: Annotated[
+        Literal["gumbel", "softmax"] | None, Option(STRATEGY, default="softmax")
+    ] = None
+    """darts: masks of the options, gumbel (drawn) or softmax (their probabilities)."""
+
+    supernet_epochs: Annotated[
+        float | None,
+        Option(TRAINING, "EPOCHS", default="2 to 20, more for fewer samples"),
+        Field(gt=0),
+    ] = None
+    """Epochs of the supernet's training."""
+    train_epochs: Annotated[
+        float | None,
+        Option(TRAINING, "EPOCHS", default="3 to 80, more for fewer samples"),
+        Field(ge=0),
+    ] = None
+    """Epochs of the winner's training; 0 exports it untrained."""
+    finalists: Annotated[int, Option(TRAINING, "N"), Field(ge=1)] = 4
+    """Number of architectures trained briefly, from which the winner is chosen; 1 takes the best
+    by its score."""
+    batch_size: Annotated[int, Option(TRAINING, "N"), Field(ge=2)] = 64
+    """Samples per training step."""
+    learning_rate: Annotated[
+        float | None, Option(TRAINING, "X", default="by the kind of norms"), Field(gt=0)
+    ] = None
+    """Learning rate of the supernet and of networks trained from scratch."""
+    augmentation: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            TRAINING,
+            "NAME,...",
+            name="augment",
+            form="list",
+            default="by the data",
+            choices=("crop", "flip", "mixup", "cutmix", "none"),
+        ),
+    ] = None
+    """Augmentations of training images."""
+    scratch: Annotated[bool, Option(TRAINING, negative="inherited")] = False
+    """Train finalists and winner from random weights, or from those of the supernet."""
+    teacher: Annotated[bool, Option(TRAINING)] = False
+    """Distil the supernet's largest subnet into finalists and winner."""
+    sampling: Annotated[Sampling, Option(TRAINING)] = "flops"
+    """Subnets that the supernet trains on: flops (evenly over the FLOPs within the budget), uniform
+    (over the choices) or attentive (best and worst loss at their FLOPs)."""
+    distillation: Annotated[Distillation, Option(TRAINING)] = "soft"
+    """Loss between subnets and the largest subnet: soft (cross-entropy) or alpha (adaptive
+    α-divergence)."""
+    widening: Annotated[bool, Option(TRAINING)] = False
+    """Open the supernet's kernels, depths and widths one after the other."""
+    early_exit: Annotated[
+        float | None, Option(TRAINING, "POINTS", default="no exits"), Field(ge=0, lt=100)
+    ] = None
+    """Train networks with early exits that may lose this many percentage points of accuracy, such
+    as 0.5. Adds the metric avg_flops, to bound (--max avg_flops=1M) and to optimise."""
+    ema: Annotated[float, Option(TRAINING, "DECAY"), Field(ge=0, lt=1)] = 0.0
+    """Decay of the moving average of the weights that a training ends with, such as 0.99; 0 keeps
+    the last weights."""
+    precision: Annotated[
+        Literal["fp32", "bf16"] | None,
+        Option(TRAINING, default="bf16 on a GPU that computes in it, else fp32"),
+    ] = None
+    """Precision of matrix products and convolutions in training: fp32 or bf16."""
+    compile: Annotated[bool, Option(TRAINING)] = False
+    """Compile networks that train alone with torch.compile."""
+    device: Annotated[str, Option(TRAINING, name="torch_device", choices=("cpu", "cuda"))] = "cpu"
+    """PyTorch device, such as cuda:1."""
     calibration_images: int = Field(512, ge=1)
-    seed: int = Field(0, ge=0)
-    device: str = "cpu"
+    """Training samples that recalibrate the batch norms of a subnet."""
+
+    region: Annotated[str, Option(CARBON)] = "world"
+    """Electricity grid for carbon: world, a country (de), a region (us-ca) or a cloud's place
+    (aws:us-east-1)."""
+    green_exponents: Annotated[
+        tuple[float, float], Option(CARBON, "ALPHA,BETA", form="numbers")
+    ] = (GREENSCORE_EXPONENT, GREENSCORE_EXPONENT)
+    """Exponents of GreenScore: α of FLOPs, β of carbon."""
+
     version: int = VERSION
-    """Of the run's format; see `VERSION`."""
+    """Format of the run; see `VERSION`."""
 
 
 SEARCH_FIELDS = (
@@ -125,14 +284,19 @@ TRAINING_FIELDS = (
     "calibration_images",
 )
 FIXED_ON_RESUME = SEARCH_FIELDS + TRAINING_FIELDS
-"""What a resumed run must not change: it would make its evaluations incomparable."""
+"""Fields that a resumed run cannot change: its evaluations would not be comparable."""
 
 
-def make(values: dict[str, Any]) -> Specification:
-    """Check values from outside.
+def make(values: Mapping[str, Any], names: Mapping[str, str] | None = None) -> Specification:
+    """Return the specification with these values of its fields; a zero-cost proxy is its objective.
+
+    Args:
+        values: values by field.
+        names: what an error calls a field, where that is not the field's name.
 
     Raises:
-        UserError: names the first wrong field, its value, and what was expected.
+        UserError: for an unknown field, and for the first value outside its range; the message has
+            the field, the value and what is expected.
     """
     for name in values:
         if name not in Specification.model_fields:
@@ -147,15 +311,16 @@ def make(values: dict[str, Any]) -> Specification:
         return Specification(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        field, *inside = map(str, first["loc"])
+        name = ".".join([(names or {}).get(field, field), *inside])
         raise UserError(f"{name} = {first['input']!r}: {first['msg'].lower()}") from error
 
 
 def read(path: Path) -> Specification:
-    """Read a specification that `to_json` wrote, or a user's file with some of its fields.
+    """Read a file that `to_json` wrote, or a user's JSON file with some of the fields.
 
     Raises:
-        UserError: if the file is missing, is not JSON, or has wrong fields.
+        UserError: if the file is missing, is not JSON, is of a later format, or has wrong fields.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -168,42 +333,66 @@ def read(path: Path) -> Specification:
     version = values.get("version", VERSION)
     if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise UserError(
-            f"{path} is of version {version}, and this program reads up to {VERSION}: the program "
-            "that wrote it, or a later one, can (pip install --upgrade budget-nas)"
+            f"{path} has format {version}, expected at most {VERSION}: a later version of this "
+            "program wrote it (pip install --upgrade budget-nas)"
         )
     return make(values)
 
 
 def to_json(specification: Specification) -> str:
-    """The specification as indented JSON."""
+    """Return the specification as indented JSON."""
     return json.dumps(specification.model_dump(), indent=2) + "\n"
 
 
 def check_resumable(old: Specification, new: Specification, folder: Path) -> None:
-    """Raise a `UserError` when `new` asks for something that the run in `folder` is not."""
-    # Where candidates are trained, the length of their training is what makes them comparable.
+    """Check that the run in `folder`, started as `old`, can continue as `new`.
+
+    Raises:
+        UserError: for a changed field that would make its evaluations incomparable.
+    """
+    # Candidates that train from scratch compare only after trainings of one length.
     trained = ("train_epochs",) if new.evaluator == "train" else ()
     for name in (*FIXED_ON_RESUME, *trained):
-        was, asked = getattr(old, name), getattr(new, name)
-        if was != asked:
+        before, now = getattr(old, name), getattr(new, name)
+        if before != now:
             raise UserError(
-                f"{folder} was started with {name} {_shown(was)}, not {_shown(asked)}: "
+                f"{folder} was started with {name} {_value(before)}, not {_value(now)}: "
                 "use another --out, or the same settings to resume"
             )
-
     if (old.strategy == "darts") != (new.strategy == "darts"):
         raise UserError(
-            f"{folder} was started with strategy {old.strategy}, whose supernet is another than "
-            f"{new.strategy}'s: use another --out"
+            f"{folder} was started with strategy {old.strategy}, which trains another supernet "
+            f"than {new.strategy}: use another --out"
         )
 
 
-def _shown(value: object) -> str:
+def _value(value: object) -> str:
     return str(value) if value else "none"
 
 
-def replace_field(specification: Specification, **changes: Any) -> Specification:
-    """A specification with some fields changed, checked."""
-    from nas.run import specification as spec
+def descriptions() -> dict[str, str]:
+    """Return the docstring of each field as one line; empty where the source is not installed."""
+    # Only helps read them: pydantic's own reading of the source would slow every start.
+    try:
+        module = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError):
+        return {}
+    (body,) = (
+        node.body
+        for node in module.body
+        if isinstance(node, ast.ClassDef) and node.name == Specification.__name__
+    )
+    found = {}
+    for field, below in pairwise(body):
+        match field, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                found[name] = " ".join(text.split())
+    return found
 
-    return spec.make({**specification.model_dump(), **changes})
+
+def replace_field(specification: Specification, **changes: Any) -> Specification:
+    """Return a specification with some fields changed, checked as by `make`."""
+    return make({**specification.model_dump(), **changes})

@@ -1,8 +1,8 @@
-"""The record of a run: every evaluated architecture as a trial of one Optuna study.
+"""Records every evaluated architecture of a run as a trial of one Optuna study.
 
-Knows how an evaluation becomes a trial and back. A trial is added in one transaction when its
-evaluation has ended, so a run killed at any moment holds whole evaluations only. Does not know
-who proposed what, nor how to sample.
+Knows how an evaluation is converted to a trial and back. A trial is added in one transaction when
+its evaluation has ended, so that a run killed at any moment contains complete evaluations only.
+Does not know strategies or sampling.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Study:
-    """The study of a run, opened for adding evaluations.
+    """The study of a run, opened for adding evaluations; created if it does not exist.
+
+    Args:
+        storage: a SQLite file, or the address of any Optuna storage.
 
     Raises:
         UserError: if the study belongs to another space or other objectives, or cannot be read.
@@ -45,7 +48,7 @@ class Study:
         self._distributions = {c.name: CategoricalDistribution(c.options) for c in space.choices}
         try:
             if isinstance(storage, Path) and not storage.exists():
-                # Readers make the tables that they miss, at the same time as the writer.
+                # Readers create missing tables too, possibly at the same time as the writer.
                 write_atomically(storage, self._make)
             self._study = self._opened(_url(storage))
             self._check_identity()
@@ -53,7 +56,7 @@ class Study:
             raise _unreadable(storage, error) from error
 
     def _make(self, path: Path) -> None:
-        """Write a study without trials to a file that nobody else knows."""
+        """Write a study without trials to a file that no other process opens."""
         made = RDBStorage(_url(path))
         self._opened(made)
         made.remove_session()
@@ -87,10 +90,10 @@ class Study:
             self._study.set_metric_names([o.metric for o in self.objectives])
 
     def add(self, evaluation: Evaluation) -> None:
-        """Record one ended evaluation, whole or not at all.
+        """Record one ended evaluation in one transaction.
 
         Raises:
-            UserError: if the study cannot be written (disk full); it is as it was before.
+            UserError: if the study cannot be written, such as on a full disk; it is unchanged.
         """
         arch = evaluation.arch
         attributes: dict[str, Any] = {
@@ -116,7 +119,11 @@ class Study:
             raise _unwritable(self.storage, error) from error
 
     def evaluations(self) -> list[Evaluation]:
-        """All recorded evaluations, oldest first."""
+        """Return all recorded evaluations, oldest first.
+
+        Raises:
+            UserError: if the study cannot be read.
+        """
         try:
             trials = self._study.get_trials(deepcopy=False)
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -125,7 +132,10 @@ class Study:
 
 
 def read_with_optuna(storage: Path | str) -> list[Evaluation]:
-    """The same as `read_evaluations`, by Optuna itself: of any storage that it knows.
+    """Read all recorded evaluations through Optuna, from any storage that it supports.
+
+    Args:
+        storage: a SQLite file, or the address of any Optuna storage.
 
     Raises:
         UserError: if there is no study or it cannot be read.

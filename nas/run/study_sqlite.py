@@ -1,10 +1,10 @@
-"""A study's SQLite file, read without Optuna's objects: twenty thousand trials in a second.
+"""Reads a study's SQLite file without Optuna's objects: twenty thousand trials in a second.
 
-The tables are those of Optuna's storage. The file is opened for reading only, and no lock is held
-between the queries, so that a search which is writing does not wait: a trial is added in one
-transaction, so whatever the first query lists is whole in the next ones. What this reading cannot
-read, Optuna's own may (`nas.study`); a test holds the two against each other. Does not know spaces,
-and does not write.
+The tables are those of Optuna's storage. The file is opened read-only, and no lock is held between
+the queries, so that a search that is writing does not wait. A trial is added in one transaction, so
+every trial listed by the first query is complete in the next ones. A file that this module cannot
+read may be readable by Optuna (`run/study.py`); a test compares the two. Does not know spaces, and
+does not write.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from search_spaces.architecture import Architecture, Value
 
 STUDY_NAME = "search"
 
-ENDED = ("COMPLETE", "PRUNED", "FAIL")
+ENDED_STATES = ("COMPLETE", "PRUNED", "FAIL")
 
-PATIENCE = 30.0
-"""Seconds to wait for a writer, who holds the file for milliseconds."""
+LOCK_TIMEOUT = 30.0
+"""Seconds to wait for a writer, which locks the file for milliseconds."""
 
 SEPARATOR = "\x1f"
-"""Between names; a control character that is in none."""
+"""Separates names; a control character that no name contains."""
 
-BUDGET = "constraints:budget"
-"""Where Optuna keeps the constraint that `Study.add` writes."""
+BUDGET_KEY = "constraints:budget"
+"""Key under which Optuna stores the constraint that `Study.add` writes."""
 
 
 class NotReadable(Exception):
-    """The file is not what this reading knows; Optuna's own may still read it."""
+    """The file has another format than this module reads; Optuna may still read it."""
 
 
 def read_file(path: Path, study_name: str) -> list[Evaluation]:
-    """All recorded evaluations, oldest first.
+    """Read all recorded evaluations, oldest first.
 
     Raises:
-        NotReadable: for a file that is locked, broken, or of tables other than these.
+        NotReadable: for a file that is locked, damaged, or has other tables.
     """
     address = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=PATIENCE)) as connection:
+        with closing(sqlite3.connect(address, uri=True, timeout=LOCK_TIMEOUT)) as connection:
             return _evaluations(connection, study_name)
     except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
         raise NotReadable(f"{type(error).__name__}: {error}") from error
@@ -62,13 +62,13 @@ def _evaluations(connection: sqlite3.Connection, study_name: str) -> list[Evalua
     trials = connection.execute(
         "SELECT trial_id, datetime_complete FROM trials WHERE study_id = ? AND state IN (?, ?, ?) "
         "ORDER BY number",
-        [found[0], *ENDED],
+        [found[0], *ENDED_STATES],
     ).fetchall()
     attributes: dict[int, dict[str, Any]] = {trial: {} for trial, _ in trials}
     rows = connection.execute(
         "SELECT trial_id, key, value_json FROM trial_user_attributes"
     ).fetchall()
-    # One text for all of them is parsed in half the time.
+    # Parsing one text for all rows takes half the time.
     values = json.loads("[" + ",".join(text for *_, text in rows) + "]")
     for (trial, key, _), value in zip(rows, values, strict=True):
         if trial in attributes:
@@ -78,21 +78,21 @@ def _evaluations(connection: sqlite3.Connection, study_name: str) -> list[Evalua
     return [
         Evaluation(
             Architecture(tuple(items[trial])),
-            told["metrics"],
-            told["seconds"],
-            told.get("error"),
-            told["sampler"],
+            stored["metrics"],
+            stored["seconds"],
+            stored.get("error"),
+            stored["sampler"],
             violations.get(trial, 0.0),
             None if ended is None else datetime.fromisoformat(ended).timestamp(),
         )
         for trial, ended in trials
-        if "arch" in (told := attributes[trial])
+        if "arch" in (stored := attributes[trial])
     ]
 
 
 def _violations(connection: sqlite3.Connection) -> dict[int, float]:
     rows = connection.execute(
-        "SELECT trial_id, value_json FROM trial_system_attributes WHERE key = ?", [BUDGET]
+        "SELECT trial_id, value_json FROM trial_system_attributes WHERE key = ?", [BUDGET_KEY]
     )
     return {trial: float(json.loads(text)) for trial, text in rows}
 
@@ -100,11 +100,11 @@ def _violations(connection: sqlite3.Connection) -> dict[int, float]:
 def _items(
     connection: sqlite3.Connection, wanted: Iterable[int]
 ) -> dict[int, list[tuple[str, Value]]]:
-    """Names and values of each trial's choices, in the order in which they were written."""
+    """Names and values of each trial's choices, in the order of writing."""
     items: dict[int, list[tuple[str, Value]]] = {trial: [] for trial in wanted}
     options: dict[str, list[tuple[str, Value]]] = {}
     layouts: dict[str, tuple[list[list[tuple[str, Value]]], list[int]]] = {}
-    # A row a trial, since a row a choice takes Python longer than everything else here.
+    # One row per trial: one row per choice would take most of this function's time.
     rows = connection.execute(
         f"SELECT trial_id, group_concat(param_name, '{SEPARATOR}'), "
         "group_concat(CAST(param_value AS INTEGER)) FROM trial_params GROUP BY trial_id"
@@ -129,8 +129,8 @@ def _layout(
 ) -> tuple[list[list[tuple[str, Value]]], list[int]]:
     """The options of each of a trial's choices, and the order in which they were written.
 
-    The database joins them in an order of its own. A choice has the same options in all trials of a
-    study, and the same choices the same order.
+    `group_concat` joins names in an arbitrary order. A choice has the same options in all trials of
+    a study, and equal sets of choices have the same order.
     """
     rows = connection.execute(
         "SELECT param_name, distribution_json FROM trial_params WHERE trial_id = ? "

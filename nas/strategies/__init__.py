@@ -1,4 +1,7 @@
-"""Strategies: who proposes the next architecture. A new one is a file here and a name below."""
+"""Search strategies, which propose the next architecture to evaluate.
+
+To add one, write a module here and add its name to `STRATEGIES` and `make_strategy`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from nas.strategies.random import RandomStrategy
 from search_spaces.errors import UserError, unknown
 
 STRATEGIES = ("evolution", "darts", "optuna", "nsga2", "regularized-evolution", "random")
+"""Names of all strategies."""
 
 
 def make_strategy(
@@ -29,15 +33,19 @@ def make_strategy(
     proxies: ProxyFeatures | None = None,
     probabilities: Probabilities | None = None,
 ) -> Strategy:
-    """Return the strategy of this name.
+    """Create a strategy by name.
 
     Args:
-        sampler: which of Optuna's, for `optuna`.
-        options: that sampler's own.
-        measured: bounds on metrics that only an evaluation tells.
-        bins: for `evolution`, ranges of MACs that are served alike.
-        proxies: for `evolution`, more features of its predictor.
-        probabilities: for `darts`, what its relaxation found.
+        name: one of `STRATEGIES`.
+        candidates: the rows that may be proposed.
+        objectives: the objectives of the search.
+        seed: of the strategy's random draws.
+        sampler: for `optuna`, the name of the Optuna sampler.
+        options: for `optuna`, arguments of the sampler.
+        measured: bounds on metrics that are known only after an evaluation.
+        bins: for `evolution`, number of ranges of MACs that get equal shares of the proposals.
+        proxies: for `evolution`, additional features of its predictor.
+        probabilities: for `darts`, the result of its relaxation.
 
     Raises:
         UserError: for an unknown strategy or sampler, or wrong options.
@@ -76,7 +84,11 @@ def make_strategy(
 
 
 def check_sampler(name: str) -> None:
-    """Raise a `UserError` unless `name` is a sampler of the strategy `optuna`."""
+    """Check the name of a sampler of the strategy `optuna`.
+
+    Raises:
+        UserError: for an unknown name.
+    """
     from nas.strategies.optuna_sampler import sampler_name
 
     sampler_name(name)

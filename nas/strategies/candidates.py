@@ -1,7 +1,7 @@
-"""What every strategy shares: candidates are within the budget and new.
+"""Candidates of all strategies: rows within the budget that were not proposed before.
 
-A strategy cannot propose anything that `Candidates` does not admit, so no strategy can break a
-budget or spend an evaluation twice.
+A strategy proposes only rows that `Candidates` admits, so no strategy can exceed a budget or
+evaluate an architecture twice. Knows budgets and proposed rows. Does not know evaluations.
 """
 
 from __future__ import annotations
@@ -21,24 +21,29 @@ class Strategy(Protocol):
 
     @property
     def status(self) -> str:
-        """What to show of the strategy while the search goes on, in a few words."""
+        """State of the strategy for the progress bar, in a few words."""
         ...
 
     def propose(self) -> Row | None:
-        """The next row to evaluate, claimed from the candidates; None when none is left."""
+        """Return the next row to evaluate, claimed from the candidates; None if none is left."""
         ...
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
-        """Learn an evaluation: of a row proposed before, or of an earlier session's."""
+        """Record the evaluation of a proposed row, or of a row of an earlier session."""
         ...
 
     def state_of(self, row: Row) -> dict[str, object]:
-        """What to keep beside the evaluation of a proposed row, for an earlier `tell`."""
+        """State of a proposed row, stored with its evaluation and passed to `tell` on resuming."""
         ...
 
 
 class Candidates:
-    """The rows that may still be proposed: within the budget, and not claimed before."""
+    """The rows that may be proposed: within the budget, and not claimed before.
+
+    Args:
+        budgeted: the space with its budget.
+        seed: of `rng`, which strategies use for their draws.
+    """
 
     def __init__(self, budgeted: BudgetedSpace, seed: int) -> None:
         self.budgeted = budgeted
@@ -48,24 +53,24 @@ class Candidates:
         self._stock: list[Row] = []
 
     def claim(self, row: Row) -> None:
-        """Mark a row as proposed."""
+        """Mark a row as proposed; it is not admitted again."""
         self._claimed.add(row.tobytes())
 
     def is_new(self, row: Row) -> bool:
-        """Whether nobody has claimed the row."""
+        """Whether the row was not claimed before."""
         return row.tobytes() not in self._claimed
 
     def admits(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Which of the rows `(n, choices)` are within the budget and new."""
+        """Which of the rows `(n, choices)` are within the budget and not claimed before, `(n,)`."""
         return self.budgeted.admits(rows) & self.are_new(rows)
 
     def are_new(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Which of the rows `(n, choices)` nobody has claimed."""
+        """Which of the rows `(n, choices)` were not claimed before, `(n,)`."""
         keys = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}").ravel().tolist()
         return np.array([key not in self._claimed for key in keys], dtype=bool)
 
     def draw(self) -> Row | None:
-        """A random row within the budget that is new; None when no such row is found."""
+        """Return a random row within the budget that was not claimed; None if none is found."""
         for _ in range(3):
             while self._stock:
                 row = self._stock.pop()
@@ -75,7 +80,8 @@ class Candidates:
         return self._next_by_neighbours()
 
     def _next_by_neighbours(self) -> Row | None:
-        """In an almost exhausted space: a new row one change away from a claimed one."""
+        """For an almost exhausted space: an unclaimed row that differs from a claimed one in one
+        choice."""
         for claimed in self._claimed:
             row = np.frombuffer(claimed, dtype=np.uint8)
             near = self.space.canonical(self.budgeted.neighbours(row))

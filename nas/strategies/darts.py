@@ -1,9 +1,9 @@
-"""Strategy `darts`: what the relaxed supernet finds probable, within the budget.
+"""Strategy `darts`: proposes the most probable architectures of a relaxed supernet.
 
-First the most probable architecture at the budget, exactly, and the next ones; then the most
-probable ones at smaller shares of the budget, so that a frontier comes out; then draws from the
-probabilities around those of them, and of what was evaluated since, that did best. Knows the final
-probabilities. Does not know how they were trained (`nas/supernet/relaxation.py`).
+First the most probable architecture within the budget, by exact decoding, and the next most
+probable ones; then the most probable ones at smaller shares of the budget, so that the result is a
+frontier; then samples from the probabilities near the decoded and the best evaluated rows. Knows
+the final probabilities. Does not know how they were trained (`nas/supernet/relaxation.py`).
 """
 
 from __future__ import annotations
@@ -23,29 +23,36 @@ from search_spaces.space import Row, Rows
 SHARES = (1.0, 1.0, 1.0, 0.85, 0.7, 0.55, 0.4, 0.3, 0.2)
 """Shares of the budget that are decoded exactly, in this order."""
 
-ROUND = (1.0, 0.85, 1.0, 0.7, 1.0, 0.55, 1.0, 0.4, 1.0, 0.25)
-"""Shares of the budget that draws are made for in turn."""
+SAMPLED_SHARES = (1.0, 0.85, 1.0, 0.7, 1.0, 0.55, 1.0, 0.4, 1.0, 0.25)
+"""Shares of the budget for which rows are sampled in turn."""
 
 BAND = 0.15
-"""A draw for a share uses at most so much less of the budget."""
+"""Width of a range of the budget: a row sampled for a share uses at most this much less."""
 
 POOL = 2048
-DRAWS_A_POOL = 32
+"""Number of rows in a pool of samples."""
 
-CHANGED = 0.2
-"""Share of the choices of a parent that a draw near it takes from the probabilities."""
+PROPOSALS_PER_POOL = 32
+
+MUTATED = 0.2
+"""Probability that a choice of a parent is replaced by an option sampled from the probabilities."""
 
 UNIFORM = 0.2
-"""Share of a draw's options that are taken from all alike: decided probabilities have no others."""
+"""Weight of the uniform distribution among the sampled options: probabilities near 0 and 1 would
+never change."""
 
 
 class DartsStrategy:
-    """Proposes the most probable rows of a relaxation: all within the budget and new."""
+    """Proposes the most probable rows of a relaxation, all within the budget and new.
+
+    Args:
+        candidates: the rows that may be proposed.
+        probabilities: of each choice's options, `(options,)` each.
+    """
 
     def __init__(
         self, candidates: Candidates, probabilities: Sequence[npt.NDArray[np.float64]]
     ) -> None:
-        """Take the probabilities of each choice's options, `(options,)` each."""
         self._candidates = candidates
         self._probabilities = [np.asarray(p, dtype=np.float64) for p in probabilities]
         self._space = candidates.space
@@ -61,7 +68,7 @@ class DartsStrategy:
         self.status = ""
 
     def propose(self) -> Row | None:
-        """The next most probable row; a random one within the budget once none is found."""
+        """Return the next most probable row; a random row within the budget if none is found."""
         row = self._decode()
         if row is None:
             row = self._draw()
@@ -73,7 +80,7 @@ class DartsStrategy:
         return row
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
-        """The most accurate row in its band of the budget is drawn around from now on."""
+        """Record an evaluation; the most accurate row of each band of the budget is a parent."""
         self._candidates.claim(row)
         accuracy = evaluation.metrics.get("accuracy", -np.inf)
         if not evaluation.feasible or not np.isfinite(accuracy):
@@ -83,11 +90,11 @@ class DartsStrategy:
             self._best[band] = (accuracy, row)
 
     def state_of(self, row: Row) -> dict[str, object]:
-        """Nothing to keep: the probabilities are in the relaxation's checkpoint."""
+        """No state: the probabilities are in the relaxation's checkpoint."""
         return {}
 
     def _decode(self) -> Row | None:
-        """The most probable row of the next share that has one which is new."""
+        """The most probable row of the next share for which it is new; None after all shares."""
         while self._shares:
             share = self._shares.pop(0)
             row = self._most_probable(share)
@@ -100,6 +107,7 @@ class DartsStrategy:
         return None
 
     def _most_probable(self, share: float) -> Row | None:
+        """The most probable row at a share of the budget that was not decoded before."""
         ceilings = self._ceilings
         scaled = {m: b if m == "memory" else share * b for m, b in ceilings.items()}
         if any(low > scaled.get(m, np.inf) for m, low in self._budget.low.items()):
@@ -111,20 +119,20 @@ class DartsStrategy:
 
     @property
     def _ceilings(self) -> dict[str, float]:
-        """The budget's; without one, of what the largest network costs."""
+        """The ceilings of the budget; without any, the MACs of the largest network."""
         return dict(self._budget.high) or {"macs": self._tables.cost(self._space.largest)["macs"]}
 
     def _draw(self) -> Row | None:
-        """A new row of a pool that uses about as much as it is the turn of.
+        """A new row of the pool that uses about the next of the `SAMPLED_SHARES`.
 
-        In turn the most probable one, and any: children of what did best are improbable, or it
-        would have been found before.
+        Alternately two of the most probable ones and two random ones: mutations of the best
+        evaluated rows are improbable, otherwise they would have been decoded before.
         """
         new = np.flatnonzero(self._candidates.are_new(self._pool))
-        if self._drawn % DRAWS_A_POOL == 0 or len(new) == 0:
+        if self._drawn % PROPOSALS_PER_POOL == 0 or len(new) == 0:
             self._fill()
             new = np.arange(len(self._pool))
-        share = ROUND[self._drawn % len(ROUND)]
+        share = SAMPLED_SHARES[self._drawn % len(SAMPLED_SHARES)]
         self._drawn += 1
         if len(new) == 0:
             return None
@@ -137,23 +145,24 @@ class DartsStrategy:
         return np.asarray(self._pool[self._candidates.rng.choice(chosen)])
 
     def _fill(self) -> None:
+        """Sample a new pool: mutations of the decoded rows, and of the best evaluated rows."""
         rng = self._candidates.rng
-        given = [(1 - UNIFORM) * p + UNIFORM / len(p) for p in self._probabilities]
-        drawn = draw_rows(self._space, given, POOL, rng)
+        mixed = [(1 - UNIFORM) * p + UNIFORM / len(p) for p in self._probabilities]
+        sampled = draw_rows(self._space, mixed, POOL, rng)
         for parents, part in (
             (self._decoded, slice(POOL // 2)),
             ([row for _, row in self._best.values()], slice(POOL // 2, POOL)),
         ):
             if parents:
                 chosen = np.array(parents)[rng.integers(len(parents), size=POOL // 2)]
-                changed = rng.random(chosen.shape) < CHANGED
-                drawn[part] = np.where(changed, drawn[part], chosen)
-        rows = np.unique(self._space.canonical(drawn), axis=0)
+                mutated = rng.random(chosen.shape) < MUTATED
+                sampled[part] = np.where(mutated, sampled[part], chosen)
+        rows = np.unique(self._space.canonical(sampled), axis=0)
         self._pool = rows = rows[self._candidates.admits(rows)]
         self._used = self._use(rows)
         self._logs = log_probabilities(self._space, self._probabilities, rows)
 
     def _use(self, rows: Rows) -> npt.NDArray[np.float64]:
-        """Share of the budget that rows use, `(n,)`."""
+        """Share of the budget that each row uses, `(n,)`."""
         ceilings = self._ceilings
         return Budget(ceilings, {}).used(self._tables.score(rows, tuple(ceilings)))

@@ -1,10 +1,11 @@
 """Evolution with a learned predictor (`evolution`).
 
-Each round, a population of thousands grows out of the best evaluated rows by mutation and
-crossover, vectorised and filtered by the budget; a predictor trained on all evaluations so far
-says what each is worth and how surely; those from which most improvement is expected are proposed.
-Once-for-All (Cai et al., 2020) evolves against a predictor trained beforehand; this one is trained
-while the search goes, and uncertain, as in BANANAS (White et al., 2021).
+In each round a population of thousands of rows is evolved from the best evaluated rows by mutation
+and crossover, vectorised and filtered by the budget; a predictor fitted to all evaluations so far
+estimates the value of each row with its uncertainty; the rows with the largest expected improvement
+are proposed. Once-for-All (Cai et al., 2020) evolves against a predictor trained beforehand; this
+one is trained during the search and has uncertainties, as in BANANAS (White et al., 2021). Knows
+evaluations and predictors. Does not know how rows are evolved (`population.py`).
 """
 
 from __future__ import annotations
@@ -19,44 +20,46 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from evaluators.costs.budget import Budget
-from evaluators.prediction.predictor import LEAST, Predictor, Quality
+from evaluators.prediction.predictor import MIN_EVALUATIONS, Predictor, Quality
 from evaluators.prediction.proxy_features import ProxyFeatures
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
 from nas.strategies.candidates import Candidates
-from nas.strategies.improvement import Stairs, log_improvement
+from nas.strategies.improvement import ParetoStaircase, log_improvement
 from nas.strategies.population import Population
 from search_spaces.space import Row, Rows
 
 STARTUP = 12
-"""Random rows before the predictor is asked."""
+"""Number of random rows before the predictor is used."""
 
 BATCH_SHARE = 0.08
-"""Rows proposed between two fits of the predictor, as a share of all evaluations."""
+"""Number of rows proposed between two fits of the predictor, as a share of all evaluations."""
 
 LARGEST_BATCH = 64
 
 SHORTLIST = 32
-"""Rows of a pool whose proxies are computed, where there are proxies."""
+"""Number of rows of a pool whose proxies are computed, if there are proxies."""
 
-TARGETED = 0.35
-"""Share of a batch that aims at the whole frontier, where a cost is an objective too."""
+FRONTIER_SHARE = 0.35
+"""Share of a batch that improves the whole frontier, if a cost is an objective too."""
 
+NEAR_BUDGET_SHARE = 0.2
+"""Share of a batch that is chosen among rows near the budget."""
 
-NEAR = 0.2
-"""Share of a batch that aims at what uses nearly the whole budget."""
-
-NEARNESS = 0.9
-"""Share of the budget that counts as nearly the whole."""
+NEAR_BUDGET = 0.9
+"""Share of the budget from which a row is near the budget."""
 
 
 @dataclass(frozen=True)
-class Aim:
-    """What a proposal is to improve on: the best there is, weighted, or the frontier.
+class ImprovementTarget:
+    """What one proposal should improve: the best weighted value, or the frontier.
 
-    `weights` is `(objectives,)`, of the predicted ones. With `metric`, the hypervolume against that
-    cost counts; with bins, the best of what costs less than `share` of its range. With `near`, only
-    what uses nearly the whole budget is proposed.
+    Attributes:
+        weights: of the predicted objectives, `(objectives,)`.
+        metric: cost against which the hypervolume is improved; None: the best value is improved.
+            With bins, the best value below `share` of this cost's range is improved.
+        share: see `metric`.
+        near: whether only rows near the budget are proposed.
     """
 
     weights: npt.NDArray[np.float64]
@@ -66,16 +69,19 @@ class Aim:
 
 
 class EvolutionStrategy:
-    """Proposes what a predictor expects most of, at the whole budget and at smaller ones.
+    """Proposes the rows with the largest expected improvement, near the budget and below it.
 
     Args:
-        objectives: those that the tables price are known beforehand; the others are predicted.
-        measured: bounds on what only an evaluation tells; a proposal's improvement counts by the
-            probability that it is within them (Gardner et al., 2014, equation 4).
-        bins: spread the proposals evenly over so many ranges of MACs below the budget; 0: most of
-            them at the whole budget.
-        proxies: more features; those of what was evaluated, and of the best of each pool, are
-            computed, the others' are modelled.
+        candidates: the rows that may be proposed.
+        objectives: those that the tables price are known; all others are predicted.
+        seed: of evolution and predictors.
+        measured: bounds on metrics that are known only after an evaluation; a proposal's expected
+            improvement is multiplied by the probability that it is within them (Gardner et al.,
+            2014, equation 4).
+        bins: number of ranges of MACs below the budget over which the proposals are distributed
+            evenly; 0: most proposals are near the budget.
+        proxies: additional features; they are computed for evaluated rows and for the best of each
+            pool, and modelled for all others.
     """
 
     def __init__(
@@ -114,19 +120,19 @@ class EvolutionStrategy:
 
     @property
     def quality(self) -> Quality | None:
-        """How good the predictor of the first predicted objective is by now."""
+        """Quality of the predictor of the first predicted objective; None before its first fit."""
         return next((p.quality for p in self.predictors.values()), None)
 
     @property
     def status(self) -> str:
-        """The predictor's quality in words."""
+        """The predictor's quality in words; empty before its first fit."""
         quality = self.quality
         if quality is None:
             return ""
         return f"{quality.model}: τ {quality.tau:.2f}, error {quality.error:.2g}"
 
     def propose(self) -> Row | None:
-        """The next of the batch; a new batch where it is spent, random rows to begin with."""
+        """Return the next row of the batch; random rows before the predictor is used."""
         row = self._next()
         if row is not None:
             self._candidates.claim(row)
@@ -134,9 +140,9 @@ class EvolutionStrategy:
         return row
 
     def _next(self) -> Row | None:
-        told = len(self._rows)
-        good = told - self._metrics.count(None)
-        if told + self._waiting < STARTUP or good < LEAST or not self._signs:
+        evaluated = len(self._rows)
+        good = evaluated - self._metrics.count(None)
+        if evaluated + self._waiting < STARTUP or good < MIN_EVALUATIONS or not self._signs:
             return self._candidates.draw()
         for _ in range(2):
             while self._batch:
@@ -147,7 +153,7 @@ class EvolutionStrategy:
         return self._candidates.draw()
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
-        """Keep the evaluation for the next fit."""
+        """Record the evaluation for the next fit."""
         self._waiting = max(0, self._waiting - 1)
         self._candidates.claim(row)
         self._rows.append(row)
@@ -155,122 +161,142 @@ class EvolutionStrategy:
         self._feasible.append(evaluation.feasible)
 
     def state_of(self, row: Row) -> dict[str, object]:
-        """The predictor's quality when the row was proposed; the rest is fitted anew."""
+        """The predictor's quality when the row was proposed; predictors are fitted again."""
         return {} if self.quality is None else {"predictor": asdict(self.quality)}
 
     def _next_batch(self) -> list[Row]:
+        """Fit the predictors, evolve a pool and select the next rows to propose."""
         rows = np.stack(self._rows)
         good = np.array([m is not None for m in self._metrics])
-        told = [m for m in self._metrics if m is not None]
+        metrics = [m for m in self._metrics if m is not None]
         if self._proxies is not None:
             self._proxies.exact(rows)
         for name, predictor in self.predictors.items():
             sign = self._signs.get(name, 1.0)
-            values = sign * np.array([m[name] for m in told])
+            values = sign * np.array([m[name] for m in metrics])
             if name in self._signs:
-                # A failed evaluation is as bad as the worst: the search turns from what fails.
+                # A failed evaluation has the lowest value, so that similar rows are avoided.
                 filled = np.full(len(rows), values.min())
                 filled[good] = values
                 predictor.fit(rows, filled)
             else:
                 predictor.fit(rows[good], values)
-        worth = np.array([[sign * m[n] for n, sign in self._signs.items()] for m in told])
+        evaluated = np.array([[sign * m[n] for n, sign in self._signs.items()] for m in metrics])
         feasible = np.array(self._feasible)[good]
         size = int(np.clip(BATCH_SHARE * len(rows), 1, LARGEST_BATCH))
-        aims = [self._aim(worth.shape[1]) for _ in range(size)]
-        pool = self._population.grow(rows[good], worth.sum(axis=1), self._worth)
+        targets = [self._target(evaluated.shape[1]) for _ in range(size)]
+        pool = self._population.grow(rows[good], evaluated.sum(axis=1), self._score)
         if self._proxies is not None and len(pool):
-            self._proxies.exact(pool[np.argsort(-self._worth(pool))[:SHORTLIST]])
-        metrics = dict.fromkeys(("macs", *self._costs, *self._ceilings))
-        costs = self._tables.score(np.concatenate([rows[good], pool]), tuple(metrics))
-        return self._pick(aims, worth, feasible, pool, costs)
+            self._proxies.exact(pool[np.argsort(-self._score(pool))[:SHORTLIST]])
+        priced = dict.fromkeys(("macs", *self._costs, *self._ceilings))
+        costs = self._tables.score(np.concatenate([rows[good], pool]), tuple(priced))
+        return self._select(targets, evaluated, feasible, pool, costs)
 
-    def _aim(self, count: int) -> Aim:
-        """What one proposal is to improve on."""
+    def _target(self, count: int) -> ImprovementTarget:
+        """Draw the target of one proposal; `count` is the number of predicted objectives."""
         weights = self._rng.dirichlet(np.ones(count))
         if self._bins:
-            return Aim(weights, "macs", (1 + int(self._rng.integers(self._bins))) / self._bins)
-        lot = self._rng.random()
-        if self._costs and lot < TARGETED:
-            return Aim(weights, str(self._rng.choice(self._costs)))
-        return Aim(weights, near=bool(self._ceilings) and lot > 1 - NEAR)
+            share = (1 + int(self._rng.integers(self._bins))) / self._bins
+            return ImprovementTarget(weights, "macs", share)
+        kind = self._rng.random()
+        if self._costs and kind < FRONTIER_SHARE:
+            return ImprovementTarget(weights, str(self._rng.choice(self._costs)))
+        near = bool(self._ceilings) and kind > 1 - NEAR_BUDGET_SHARE
+        return ImprovementTarget(weights, near=near)
 
-    def _worth(self, rows: Rows) -> npt.NDArray[np.float64]:
-        """Expected values of rows, for the population's selection."""
+    def _score(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """Sum of the predicted objectives of rows, each divided by its deviation, `(n,)`."""
         total = np.zeros(len(rows))
         for name in self._signs:
             mean = self.predictors[name].mean(rows)
             total += mean / (mean.std() + 1e-12)
         return total
 
-    def _pick(
+    def _select(
         self,
-        aims: list[Aim],
-        worth: npt.NDArray[np.float64],
+        targets: list[ImprovementTarget],
+        evaluated: npt.NDArray[np.float64],
         feasible: npt.NDArray[np.bool_],
         pool: Rows,
         costs: dict[str, npt.NDArray[Any]],
     ) -> list[Row]:
-        """For each aim the row of the pool with the largest expected improvement."""
+        """For each target the row of the pool with the largest expected improvement.
+
+        Args:
+            targets: one for each proposal.
+            evaluated: predicted objectives' values of the evaluated rows, `(n, objectives)`.
+            feasible: which of these rows are feasible, `(n,)`.
+            pool: the candidates, `(m, choices)`.
+            costs: by metric those of the evaluated rows, then of the pool, `(n + m,)`.
+        """
         if len(pool) == 0:
             return []
-        told = len(worth)
+        count = len(evaluated)
         predictions = [self.predictors[name].predict(pool) for name in self._signs]
-        admitted = self._log_feasible(pool)
-        scale = worth.std(axis=0) + 1e-12
+        log_feasible = self._log_feasible(pool)
+        scale = evaluated.std(axis=0) + 1e-12
         taken = np.zeros(len(pool), dtype=bool)
         chosen = []
-        used = self._candidates.budgeted.budget.used(costs)[told:]
-        known: dict[tuple[object, ...], npt.NDArray[np.float64]] = {}
-        for aim in aims:
-            within_pool = ~taken
-            if aim.metric is not None and self._bins:
-                within_pool &= costs[aim.metric][told:] <= self._ceiling(aim, costs)
-            elif aim.near and (used[~taken] >= NEARNESS).any():
-                within_pool &= used >= NEARNESS
-            if not within_pool.any():
+        used = self._candidates.budgeted.budget.used(costs)[count:]
+        gains: dict[tuple[object, ...], npt.NDArray[np.float64]] = {}
+        for target in targets:
+            eligible = ~taken
+            if target.metric is not None and self._bins:
+                eligible &= costs[target.metric][count:] <= self._ceiling(target, costs)
+            elif target.near and (used[~taken] >= NEAR_BUDGET).any():
+                eligible &= used >= NEAR_BUDGET
+            if not eligible.any():
                 continue
-            weighted = aim.weights / scale
-            key = (aim.metric, aim.share, weighted.tobytes())
-            if key not in known:
+            weighted = target.weights / scale
+            key = (target.metric, target.share, weighted.tobytes())
+            if key not in gains:
                 mean = sum(w * m for w, (m, _) in zip(weighted, predictions, strict=True))
                 deviation = np.sqrt(
                     sum((w * d) ** 2 for w, (_, d) in zip(weighted, predictions, strict=True))
                 )
-                known[key] = admitted + self._log_gain(
-                    aim, costs, feasible, worth @ weighted, mean, deviation
+                gains[key] = log_feasible + self._log_gain(
+                    target, costs, feasible, evaluated @ weighted, mean, deviation
                 )
-            index = int(np.where(within_pool, known[key], -np.inf).argmax())
+            index = int(np.where(eligible, gains[key], -np.inf).argmax())
             taken[index] = True
             chosen.append(np.asarray(pool[index]))
         return chosen
 
-    def _ceiling(self, aim: Aim, costs: dict[str, npt.NDArray[Any]]) -> float:
-        """What the aim's share of the range of its metric comes to."""
-        cost = costs[str(aim.metric)]
-        return float(cost.min() + aim.share * (cost.max() - cost.min()))
+    def _ceiling(self, target: ImprovementTarget, costs: dict[str, npt.NDArray[Any]]) -> float:
+        """The value of the target's metric at the target's share of its range."""
+        cost = costs[str(target.metric)]
+        return float(cost.min() + target.share * (cost.max() - cost.min()))
 
     def _log_gain(
         self,
-        aim: Aim,
+        target: ImprovementTarget,
         costs: dict[str, npt.NDArray[Any]],
         feasible: npt.NDArray[np.bool_],
-        worth: npt.NDArray[np.float64],
+        values: npt.NDArray[np.float64],
         mean: npt.NDArray[np.float64],
         deviation: npt.NDArray[np.float64],
     ) -> npt.NDArray[np.float64]:
-        """Log of what each row of the pool is expected to add to what is feasible so far."""
-        told = len(worth)
-        if aim.metric is not None and self._bins:
-            feasible = feasible & (costs[aim.metric][:told] <= self._ceiling(aim, costs))
+        """Log of the expected improvement of each row of the pool over the feasible rows, `(m,)`.
+
+        Args:
+            target: what is improved.
+            costs: see `_select`.
+            feasible: see `_select`.
+            values: weighted values of the evaluated rows, `(n,)`.
+            mean: predicted means of the pool, `(m,)`.
+            deviation: predicted standard deviations of the pool, `(m,)`.
+        """
+        count = len(values)
+        if target.metric is not None and self._bins:
+            feasible = feasible & (costs[target.metric][:count] <= self._ceiling(target, costs))
         if not feasible.any():
-            # Where nothing is known, the likeliest to be within the measured bounds.
+            # Without a feasible row only the probability of meeting the measured bounds counts.
             return np.zeros(len(mean)) if self._measured.metrics else mean + deviation
-        if aim.metric is None or self._bins:
-            return log_improvement(mean, deviation, worth[feasible].max())
-        cost = costs[aim.metric].astype(np.float64)
-        stairs = Stairs(cost[:told][feasible], worth[feasible], cost.max())
-        return stairs.log_gain(cost[told:], mean, deviation)
+        if target.metric is None or self._bins:
+            return log_improvement(mean, deviation, values[feasible].max())
+        cost = costs[target.metric].astype(np.float64)
+        staircase = ParetoStaircase(cost[:count][feasible], values[feasible], cost.max())
+        return staircase.log_gain(cost[count:], mean, deviation)
 
     def _log_feasible(self, pool: Rows) -> npt.NDArray[np.float64]:
         """Log of the probability that each row `(n, choices)` is within the measured bounds."""

@@ -1,6 +1,7 @@
-"""What a row is expected to add to what is known already, from a mean and a standard deviation.
+"""Expected improvement over the evaluations so far, from predicted means and deviations.
 
-Logarithms, so that candidates far below the best still differ. Knows numbers; does not know rows.
+Computed as logarithms, so that candidates far below the best value still differ. Knows values and
+costs. Does not know rows or objectives.
 """
 
 from __future__ import annotations
@@ -13,20 +14,35 @@ from scipy.stats import norm
 def log_improvement(
     mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64], best: float
 ) -> npt.NDArray[np.float64]:
-    """Log of the expected improvement over `best`, a monotone function of it far below it too."""
+    """Log of the expected improvement over `best`, or of a monotone function of it below -6 sigma.
+
+    Args:
+        mean: predicted means, `(n,)`.
+        deviation: predicted standard deviations, `(n,)`.
+        best: the best value so far.
+
+    Returns:
+        `(n,)`.
+    """
     z = (mean - best) / deviation
-    # Far below the best, z * cdf + pdf is a difference of nearly equal numbers: its asymptote.
+    # Far below the best value z * cdf + pdf cancels numerically: use its asymptote.
     near = np.maximum(z, -6.0)
     plain = np.log(norm.pdf(near) + near * norm.cdf(near))
     return np.log(deviation) + np.where(z > -6, plain, -0.5 * z**2 - 2 * np.log(np.abs(z) + 1))
 
 
-class Stairs:
-    """The best value at every cost so far, `(n,)` each; what a new row is expected to add below it.
+class ParetoStaircase:
+    """The best value at each cost so far, as a step function.
 
     With one predicted value and one known cost the expected hypervolume improvement is a sum over
-    the steps: the length of each that the row would cover times its expected improvement there
-    (Emmerich et al., "Computation of the expected improvement in dominated hypervolume", 2008).
+    its steps: the length of the step that the row would dominate times the expected improvement
+    over its level (Emmerich et al., "Computation of the expected improvement in dominated
+    hypervolume", 2008).
+
+    Args:
+        costs: of the evaluated rows, `(n,)`.
+        values: of the evaluated rows, `(n,)`; higher is better.
+        end: the largest cost considered.
     """
 
     def __init__(
@@ -35,7 +51,7 @@ class Stairs:
         order = np.argsort(costs, kind="stable")
         best = np.maximum.accumulate(values[order])
         steps = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)
-        # What costs less than anything so far is compared with the worst so far.
+        # Costs below all evaluated ones are compared with the lowest value.
         self._levels = np.append(values.min(), best[steps])
         self._starts = np.append(0.0, costs[order][steps])
         self._ends = np.append(self._starts[1:], 1.001 * end)
@@ -46,7 +62,16 @@ class Stairs:
         mean: npt.NDArray[np.float64],
         deviation: npt.NDArray[np.float64],
     ) -> npt.NDArray[np.float64]:
-        """Log of the expected improvement of rows of `(n,)` costs and predicted values."""
+        """Log of the expected hypervolume improvement.
+
+        Args:
+            costs: of the rows, `(n,)`.
+            mean: predicted means, `(n,)`.
+            deviation: predicted standard deviations, `(n,)`.
+
+        Returns:
+            `(n,)`.
+        """
         covered = np.maximum(self._ends - np.maximum(self._starts, costs[:, None]), 0.0)
         z = (mean[:, None] - self._levels) / deviation[:, None]
         improvement = deviation[:, None] * (z * norm.cdf(z) + norm.pdf(z))

@@ -1,9 +1,10 @@
 """Optuna's samplers as strategies.
 
-The sampler works on a study in memory. What it proposes beyond the budget is thrown back as a
-failed trial before anything is spent on it, and a row near it within the budget takes its place;
-what it proposes a second time is answered from memory. Evaluated architectures go to the run's own
-study (`nas.study`), from which the memory is rebuilt on resuming.
+The sampler uses a study in memory. A proposal over the budget is rejected as a failed trial before
+it is evaluated, and replaced by a row near it within the budget; a repeated proposal gets the value
+of its first evaluation. Evaluated architectures are recorded in the run's study
+(`nas/run/study.py`), from which the study in memory is restored on resuming. Knows Optuna. Does not
+know how architectures are evaluated.
 """
 
 from __future__ import annotations
@@ -28,12 +29,11 @@ from search_spaces.space import Choice, Row, SearchSpace
 
 POPULATION = 20
 STARTUP = 16
-ASKS = 16
-"""Proposals a sampler may repeat before a random row takes its turn."""
+MAX_ASKS = 16
+"""Number of rejected proposals of a sampler after which a random row is proposed."""
 
 GRID_LIMIT = 1_000_000
-"""Combinations of options that a grid is made of at most: Optuna lists them all."""
-
+"""Maximum number of combinations of options in a grid: Optuna lists all of them."""
 
 SAMPLERS: dict[str, type[BaseSampler]] = {
     "nsga2": o.NSGAIISampler,
@@ -55,27 +55,27 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "gp": {"n_startup_trials": STARTUP},
     "partialfixed": {"base_sampler": "tpe"},
 }
-"""Where Optuna's own defaults suit longer searches than ours; `--sampler-option` overrides."""
+"""Arguments whose defaults in Optuna suit longer searches; `--sampler-option` overrides them."""
 
 CONDITIONAL = ("tpe", "bruteforce", "random")
-"""Samplers that are asked for the active choices only, in order. The others learn from the choices
-that all trials have, and would draw a conditional one blindly: they are asked for all."""
+"""Samplers that suggest active choices only, in order. All others learn only from choices that all
+trials have, and would sample conditional ones at random: they suggest all choices."""
 
 SINGLE_OBJECTIVE = ("cmaes",)
-"""Samplers that Optuna refuses several objectives; they climb the first."""
+"""Samplers that Optuna supports with one objective only; they optimise the first."""
 
-TRIALS_OWN = ("fixed_params", "constraints")
-"""What an enqueued trial's attributes have that a resumed one's must not."""
+NOT_RESTORED = ("fixed_params", "constraints")
+"""System attributes of an enqueued trial that a restored trial must not have."""
 
-FAR = 1e6
-"""What a failed candidate is told to lack, in budgets, to samplers that learn from constraints."""
+REJECTED_VIOLATION = 1e6
+"""Constraint violation of a rejected candidate, in budgets, for samplers that use constraints."""
 
 
 def sampler_name(name: str) -> str:
-    """The key in `SAMPLERS` of a name, or of one of Optuna's own class names.
+    """Return the key in `SAMPLERS` of a name; Optuna's class names are accepted too.
 
     Raises:
-        UserError: if there is no such sampler.
+        UserError: for an unknown sampler.
     """
     key = name.lower().removesuffix("sampler").replace("-", "").replace("_", "")
     key = {"nsgaii": "nsga2", "nsgaiii": "nsga3", "cma": "cmaes"}.get(key, key)
@@ -87,14 +87,17 @@ def sampler_name(name: str) -> str:
 def make_sampler(
     name: str, options: Mapping[str, Any], space: SearchSpace, seed: int
 ) -> BaseSampler:
-    """The sampler of a name, with options of its own.
+    """Create a sampler by name.
 
     Args:
-        options: by the names of Optuna's arguments. `fixed_params` of `partialfixed` has values of
-            choices, and its `base_sampler` is a name.
+        name: as in `sampler_name`.
+        options: arguments of Optuna's class by name. For `partialfixed`, `fixed_params` maps
+            choices to options and `base_sampler` is a name.
+        space: the space of the search.
+        seed: of the sampler, unless `options` has one.
 
     Raises:
-        UserError: for an option that the sampler does not have or cannot take.
+        UserError: for an unknown sampler, or an option that it does not have or accept.
     """
     name = sampler_name(name)
     made: type[BaseSampler] = SAMPLERS[name]
@@ -131,6 +134,7 @@ def make_sampler(
 
 
 def _code(space: SearchSpace, name: str, value: Any) -> int:
+    """The index of an option of a choice."""
     if name not in space.column:
         raise unknown(f"choice of space {space.name}", name, space.column)
     options = space.choices[space.column[name]].options
@@ -140,7 +144,7 @@ def _code(space: SearchSpace, name: str, value: Any) -> int:
 
 
 def distribution(choice: Choice) -> BaseDistribution:
-    """Option indices of a choice: in order where its options are numbers, else without."""
+    """The distribution of a choice's option indices: ordered if its options are numbers."""
     numbers = all(isinstance(o, (int, float)) and not isinstance(o, bool) for o in choice.options)
     if numbers and len(choice.options) > 1:
         return IntDistribution(0, len(choice.options) - 1)
@@ -148,11 +152,22 @@ def distribution(choice: Choice) -> BaseDistribution:
 
 
 class OptunaStrategy:
-    """Proposes what an Optuna sampler suggests, within the budget and new.
+    """Proposes the suggestions of an Optuna sampler, within the budget and new.
 
-    The first rows are random ones within the budget, so that a sampler starts from candidates it
-    may propose even where the budget admits one in a million. Bounds on what only an evaluation
-    tells are constraints of its trials.
+    The first rows are random rows within the budget, so that the sampler starts from admissible
+    candidates even if the budget admits one in a million.
+
+    Args:
+        candidates: the rows that may be proposed.
+        objectives: of the search.
+        sampler: name of the sampler.
+        seed: of the sampler.
+        options: arguments of the sampler.
+        constrained: whether there are bounds on metrics that are known only after an evaluation;
+            they are constraints of the trials.
+
+    Raises:
+        UserError: for an unknown sampler, or wrong options.
     """
 
     def __init__(
@@ -182,11 +197,11 @@ class OptunaStrategy:
         if sampler in ("grid", "bruteforce"):
             self._random_first = 0
         self._waiting: dict[bytes, optuna.Trial] = {}
-        self._told: dict[bytes, Evaluation] = {}
+        self._evaluated: dict[bytes, Evaluation] = {}
 
     def propose(self) -> Row | None:
-        """The sampler's next row, mended where it is over budget; a random one if all fails."""
-        for _ in range(ASKS):
+        """Return the sampler's next row, repaired if over budget; a random row if that fails."""
+        for _ in range(MAX_ASKS):
             if self._random_first > 0:
                 self._random_first -= 1
                 break
@@ -194,17 +209,17 @@ class OptunaStrategy:
             row = self._row(trial)
             if self._candidates.admits(row[None])[0]:
                 return self._claim(row, trial)
-            self._answer(trial, self._told.get(row.tobytes()))
-            mended = self._candidates.budgeted.mend(row, self._candidates.rng)
-            if mended is not None and self._candidates.is_new(mended):
-                return self._ask_for(mended)
+            self._answer(trial, self._evaluated.get(row.tobytes()))
+            repaired = self._candidates.budgeted.repair(row, self._candidates.rng)
+            if repaired is not None and self._candidates.is_new(repaired):
+                return self._enqueue(repaired)
         drawn = self._candidates.draw()
-        return None if drawn is None else self._ask_for(drawn)
+        return None if drawn is None else self._enqueue(drawn)
 
     def _ask(self) -> optuna.Trial:
-        """A trial with a value for every choice, or for the active ones only."""
+        """A trial with a value for every choice, or for the active choices only."""
         with warnings.catch_warnings():
-            # Said of every choice that a sampler cannot learn from, at every trial.
+            # Optuna warns at every trial for every choice that a sampler cannot learn from.
             warnings.simplefilter("ignore")
             if not self._conditional:
                 return self._study.ask(self._distributions)
@@ -213,22 +228,22 @@ class OptunaStrategy:
             for choice in self._space.choices:
                 if choice.parent is not None and values.get(choice.parent) not in choice.active_for:
                     continue
-                asked = self._distributions[choice.name]
-                if isinstance(asked, IntDistribution):
-                    code = trial.suggest_int(choice.name, asked.low, asked.high)
+                distribution = self._distributions[choice.name]
+                if isinstance(distribution, IntDistribution):
+                    code = trial.suggest_int(choice.name, distribution.low, distribution.high)
                 else:
                     code = trial.suggest_categorical(choice.name, range(len(choice.options)))
                 values[choice.name] = choice.options[code]
             return trial
 
-    def _ask_for(self, row: Row) -> Row:
-        """Claim a row that is not the sampler's own, in a trial of the sampler's."""
+    def _enqueue(self, row: Row) -> Row:
+        """Claim a row that the sampler did not suggest, in one of its trials."""
         self._study.enqueue_trial(self._params(row))
         trial = self._ask()
         sampler = self._study.sampler
         if isinstance(sampler, BaseGASampler):
-            # Optuna gives no generation to a trial whose values are all given, and would never
-            # take it as a parent.
+            # Optuna assigns no generation to a trial whose values are all fixed, and would never
+            # use it as a parent.
             sampler.get_trial_generation(self._study, self._frozen(trial))
         return self._claim(row, trial)
 
@@ -236,9 +251,9 @@ class OptunaStrategy:
         return self._study.get_trials(deepcopy=False)[trial.number]
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
-        """Give the values to the sampler; a failed evaluation is a failed trial."""
+        """Pass the values to the sampler; a failed evaluation is a failed trial."""
         self._candidates.claim(row)
-        self._told[row.tobytes()] = evaluation
+        self._evaluated[row.tobytes()] = evaluation
         trial = self._waiting.pop(row.tobytes(), None)
         if trial is not None:
             self._answer(trial, evaluation)
@@ -263,12 +278,12 @@ class OptunaStrategy:
         return [float(evaluation.metrics[o.metric]) for o in self._objectives]
 
     def state_of(self, row: Row) -> dict[str, object]:
-        """The sampler's marks on the trial, such as its generation."""
+        """System attributes that the sampler has set on the trial, such as its generation."""
         trial = self._waiting.get(row.tobytes())
         if trial is None:
             return {}
-        marks = self._frozen(trial).system_attrs
-        return {k: v for k, v in marks.items() if k.split(":")[0] not in TRIALS_OWN}
+        attributes = self._frozen(trial).system_attrs
+        return {k: v for k, v in attributes.items() if k.split(":")[0] not in NOT_RESTORED}
 
     def _claim(self, row: Row, trial: optuna.Trial) -> Row:
         self._candidates.claim(row)
@@ -276,9 +291,11 @@ class OptunaStrategy:
         return row
 
     def _answer(self, trial: optuna.Trial, evaluation: Evaluation | None) -> None:
+        """End a trial; None for a row that was rejected without an evaluation."""
         values = self._values(evaluation)
         if self._constrained:
-            trial.set_constraint("budget", FAR if evaluation is None else evaluation.violation)
+            violation = REJECTED_VIOLATION if evaluation is None else evaluation.violation
+            trial.set_constraint("budget", violation)
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
         self._study.tell(trial, values, state=state)
 

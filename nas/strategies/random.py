@@ -1,4 +1,4 @@
-"""Random search within the budget: the baseline that every other strategy must beat."""
+"""Random search within the budget: the baseline of all strategies. Uses no evaluations."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from search_spaces.space import Row
 
 
 class RandomStrategy:
-    """Proposes new rows within the budget, uniform over choices; learns nothing."""
+    """Proposes new rows within the budget, uniformly over choices."""
 
     def __init__(self, candidates: Candidates) -> None:
         self._candidates = candidates
         self.status = ""
 
     def propose(self) -> Row | None:
-        """The next random row."""
+        """Return the next random row; None if none is left."""
         row = self._candidates.draw()
         if row is not None:
             self._candidates.claim(row)
         return row
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
-        """An earlier session's rows are not proposed again."""
+        """Mark the row as proposed."""
         self._candidates.claim(row)
 
     def state_of(self, row: Row) -> dict[str, object]:
-        """Nothing to keep."""
+        """No state."""
         return {}

@@ -1,8 +1,8 @@
 """Regularized evolution (`regularized-evolution`): a baseline without a predictor.
 
-The best of a few random members of the population is changed at one choice; the child takes the
-place of the oldest member (Real et al., "Regularized Evolution for Image Classifier Architecture
-Search", 2019, algorithm 1). The first objective alone is what is best.
+The best of a few random members of the population is mutated in one choice; the child replaces the
+oldest member (Real et al., "Regularized Evolution for Image Classifier Architecture Search", 2019,
+algorithm 1). Only the first objective is optimised.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ TOURNAMENT = 5
 
 
 class RegularizedEvolution:
-    """Proposes children of good recent rows; the first ones are random."""
+    """Proposes children of tournament winners; the first rows are random.
+
+    Args:
+        candidates: the rows that may be proposed.
+        objectives: of the search; only the first is used.
+        seed: of the tournaments.
+    """
 
     def __init__(
         self, candidates: Candidates, objectives: Sequence[Objective], *, seed: int
@@ -34,7 +40,7 @@ class RegularizedEvolution:
         self.status = ""
 
     def propose(self) -> Row | None:
-        """A new child within the budget of a tournament's winner; a random row where none is."""
+        """Return a new child of a tournament's winner; a random row if there is none."""
         row = self._child() if len(self._population) >= POPULATION else None
         if row is None:
             row = self._candidates.draw()
@@ -43,6 +49,7 @@ class RegularizedEvolution:
         return row
 
     def _child(self) -> Row | None:
+        """A new row within the budget that differs from a tournament's winner in one choice."""
         members = self._rng.choice(len(self._population), TOURNAMENT, replace=False)
         _, parent = max((self._population[i] for i in members), key=lambda member: member[0])
         space = self._candidates.space
@@ -51,12 +58,12 @@ class RegularizedEvolution:
         return np.asarray(self._rng.choice(near)) if len(near) else None
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
-        """The youngest member; a failed or infeasible one is no member."""
+        """Add the row to the population unless it failed or is infeasible."""
         self._candidates.claim(row)
         if evaluation.feasible:
             value = evaluation.metrics[self._objective.metric]
             self._population.append((value if self._objective.maximise else -value, row))
 
     def state_of(self, row: Row) -> dict[str, object]:
-        """Nothing to keep."""
+        """No state."""
         return {}

@@ -1,0 +1,1 @@
+"""Supernets: shared weights, sandwich training, and their relaxation for `darts`."""

@@ -1,12 +1,12 @@
-"""Weights and probabilities of options, trained in turn: what happens at each step.
+"""Trains a supernet's weights and the probabilities of its options in alternation.
 
-Weights learn by the sandwich rule; the logits of the options on other images (Liu et al., "DARTS",
-2019, section 2.3, first order), through the relaxed supernet and the expected cost. Options that
-run on a drawn path are also scored against a second draw on the same images (Kool et al., "Buy 4
-REINFORCE samples, get a baseline for free!", 2019): the factor on a block's output says nothing
-where a normalisation follows.
+Weights are trained by the sandwich rule; the logits of the options are trained on other images (Liu
+et al., "DARTS", 2019, section 2.3, first order), through the relaxed supernet and the expected
+cost. Options of sampled choices are also compared with a second sample on the same images (Kool et
+al., "Buy 4 REINFORCE samples, get a baseline for free!", 2019), because the factor on a block's
+output has no effect where a normalisation follows.
 
-Knows one step, and what must be kept for the next. Does not know the loop (`fit.py`).
+Knows one step, and the state between steps. Does not know the loop (`training/loop.py`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluators.costs.budget import Budget, word
+from evaluators.costs.budget import Budget
 from evaluators.costs.distribution import draw_rows
 from evaluators.costs.tables import CostTables
 from evaluators.data.augmentation import Augmentation, augment, prepare, resize
 from evaluators.data.batches import training_batch
 from evaluators.data.images import ImageData, Split
-from evaluators.sizes import format_metric
-from nas.supernet.lagrangian import DualPrice, FixedPrice
+from evaluators.metrics import Metric
+from nas.supernet.lagrangian import DualPenalty, FixedPenalty
 from nas.supernet.relaxed import RelaxedSupernet
 from nas.supernet.sandwich import Draw, sandwich
 from nas.supernet.shared_weights import Supernet
@@ -43,19 +43,22 @@ from search_spaces.space import Row
 
 @dataclass(frozen=True)
 class Relaxation:
-    """How the probabilities are trained.
+    """Settings of the training of the probabilities.
 
     Attributes:
-        estimator: `softmax` takes the probabilities themselves as masks, `gumbel` draws masks near
-            one option (Jang et al., "Gumbel-Softmax", 2017), so that weights meet what they will
-            be used for.
-        penalty: λ; None makes it the budget's dual variable, and 0 without a budget.
-        metric: what λ is the price of: `macs`, `params` or a priced metric.
+        estimator: `softmax` uses the probabilities as masks; `gumbel` samples masks close to one
+            option (Jang et al., "Gumbel-Softmax", 2017), so that weights are trained as they will
+            be used.
+        penalty: fixed λ; None: one dual variable for each bound of the budget.
+        metric: metric that λ penalises: `macs`, `params` or a priced metric.
         ramp: share of the steps over which a fixed λ rises from 0.
-        temperatures: of the first and the last step of the logits, geometric between; lower ones
-            decide earlier, at times for what a supernet at its beginning is wrong about.
+        temperatures: at the first and the last step of the logits, geometric between. Lower values
+            decide earlier, sometimes for options that only an untrained supernet prefers.
         learning_rate: of the logits (Adam).
-        warmup: share of the steps that train weights alone.
+        warmup: share of the steps that train weights only.
+
+    Raises:
+        UserError: for a value out of range.
     """
 
     estimator: Literal["softmax", "gumbel"] = "softmax"
@@ -80,11 +83,17 @@ class Relaxation:
 
 
 @dataclass(frozen=True)
-class Point:
-    """A step of the logits: where the trajectory was before it.
+class TrajectoryPoint:
+    """The state of the relaxation before one step of the logits.
 
-    `expected` has the expected cost by metric, `multipliers` λ by metric (`min METRIC` of a floor),
-    `entropy` the mean over choices, 1 where all options are alike, 0 where all are decided.
+    Attributes:
+        step: number of the step.
+        loss: task loss of the step.
+        expected: expected cost by metric.
+        multipliers: λ by metric (`min METRIC` for a floor).
+        temperature: of the step.
+        entropy: mean entropy over choices: 1 if all options are equally probable, 0 if every choice
+            is decided.
     """
 
     step: int
@@ -96,7 +105,7 @@ class Point:
 
     def __str__(self) -> str:
         expected = ", ".join(
-            f"E[{word(metric)}] {format_metric(metric, cost)}"
+            f"E[{Metric.of(metric).axis}] {Metric.of(metric).format(cost)}"
             for metric, cost in self.expected.items()
         )
         prices = ", ".join(f"λ {value:.3g}" for value in self.multipliers.values())
@@ -104,7 +113,7 @@ class Point:
 
 
 class Alternation:
-    """The `backward` and the companion of `nas.fit.fit` that train weights and logits in turn."""
+    """The `backward` and companion of `nas.training.loop.fit` that train weights and logits."""
 
     def __init__(
         self,
@@ -121,16 +130,25 @@ class Alternation:
         augmentation: Augmentation,
         draw: Draw,
         trajectory: Path | None = None,
-        on_point: Callable[[Point], None] | None = None,
+        on_point: Callable[[TrajectoryPoint], None] | None = None,
     ) -> None:
         """Prepare both trainings.
 
         Args:
-            images: the half of the training images that the logits learn from.
-            steps: of the whole training.
-            draw: subnets for the weights' sandwich beside those from the probabilities.
-            trajectory: a file that gets one line of JSON for each step of the logits.
-            on_point: called with what that line says.
+            supernet: the weights that are trained.
+            tables: costs of the space.
+            budget: bounds on the expected costs.
+            data: normalisation and size of the images.
+            images: the half of the training images for the logits.
+            recipe: of the weights.
+            options: of the probabilities.
+            seed: of all random draws.
+            steps: number of steps of the whole training.
+            augmentation: of the images for the logits.
+            draw: half of the random subnets of a step's sandwich; the others are sampled from the
+                probabilities.
+            trajectory: file that receives one line of JSON for each step of the logits.
+            on_point: called with the content of that line.
         """
         space = tables.space
         self.space = space
@@ -147,16 +165,16 @@ class Alternation:
         self._optimizer = torch.optim.Adam(
             self.logits, lr=options.learning_rate, betas=(0.5, 0.99), weight_decay=0.0
         )
-        self._price: FixedPrice | DualPrice = (
-            DualPrice(tables, budget, options.metric, [p.detach() for p in self.probabilities()])
+        self._penalty: FixedPenalty | DualPenalty = (
+            DualPenalty(tables, budget, options.metric, [p.detach() for p in self.probabilities()])
             if options.penalty is None
-            else FixedPrice(tables, budget, options.metric, options.penalty, options.ramp)
+            else FixedPenalty(tables, budget, options.metric, options.penalty, options.ramp)
         )
         self._lines: list[str] = []
         self.step_weights = sandwich(supernet, recipe, seed=seed, draw=self._mixed(draw))
 
     def __call__(self, images: Tensor, targets: Tensor, step: int) -> float:
-        """One step of the logits after the warm-up, and the gradients of the weights."""
+        """Take a step of the logits after the warm-up; compute the gradients of the weights."""
         if step == 0 and self._trajectory is not None:
             self._trajectory.unlink(missing_ok=True)
         if step >= self._first:
@@ -164,29 +182,32 @@ class Alternation:
         return self.step_weights(images, targets, step)
 
     def probabilities(self, step: int | None = None) -> list[Tensor]:
-        """`(options,)` for each choice, at a step's temperature; at the last one's by default."""
+        """Probabilities of each choice's options, `(options,)` each, at a step's temperature.
+
+        By default at the temperature of the last step.
+        """
         if self._options.estimator == "gumbel":
             return [z.softmax(0) for z in self.logits]
         temperature = self.temperature(self._steps if step is None else step)
         return [(z / temperature).softmax(0) for z in self.logits]
 
     def temperature(self, step: int) -> float:
-        """Temperature of a step."""
+        """The temperature of a step."""
         first, last = self._options.temperatures
         progress = (step - self._first) / max(1, self._steps - self._first)
         return float(first * (last / first) ** min(1.0, max(0.0, progress)))
 
     def _mixed(self, draw: Draw) -> Draw:
-        """Every other subnet from the probabilities, so that what they favour is trained for."""
+        """Sample half of the subnets from the probabilities: probable ones are trained more."""
 
         def mixed(rng: np.random.Generator, n: int) -> Sequence[Architecture]:
-            own = draw_rows(self.space, _arrays(self.probabilities()), n // 2, rng)
-            return [*draw(rng, n - n // 2), *self.space.decode(own)]
+            probable = draw_rows(self.space, _arrays(self.probabilities()), n // 2, rng)
+            return [*draw(rng, n - n // 2), *self.space.decode(probable)]
 
         return mixed
 
     def step_logits(self, step: int, device: torch.device) -> None:
-        """One step of the logits, on a batch of their own images."""
+        """Take one step of the logits, on a batch of their images."""
         rng = np.random.default_rng((self._seed, step, 1))
         indices = training_batch(len(self._images), self._batch_size, self._seed + 1, step)
         generator = torch.Generator().manual_seed((self._seed + 1) * 1_000_003 + step)
@@ -194,34 +215,34 @@ class Alternation:
         inputs = prepare(chosen.to(device), self._data.normalisation, self._data.image_size)
         labels = self._images.labels[indices].to(device)
         probabilities = self.probabilities(step)
-        masks, drawn = self._relax(probabilities, step, rng)
-        loss = F.cross_entropy(self._logits(inputs, masks, drawn), labels)
+        masks, sample = self._relax(probabilities, step, rng)
+        loss = F.cross_entropy(self._logits(inputs, masks, sample), labels)
         total = loss.cpu()
         if self._relaxed.sampled:
-            total = total + self._against_another(
-                loss.item(), inputs, labels, masks, drawn, probabilities, rng
+            total = total + self._second_sample(
+                loss.item(), inputs, labels, masks, sample, probabilities, rng
             )
-        costs = self._price.expected(probabilities)
+        costs = self._penalty.expected(probabilities)
         progress = (step - self._first + 1) / (self._steps - self._first)
-        total = total + self._price.price(costs, progress)
+        total = total + self._penalty.penalty(costs, progress)
         self._optimizer.zero_grad(set_to_none=True)
         total.backward()
-        point = Point(
+        point = TrajectoryPoint(
             step,
             loss.item(),
             {metric: float(cost.detach()) for metric, cost in costs.items()},
-            dict(self._price.multipliers),
+            dict(self._penalty.multipliers),
             self.temperature(step),
             entropy(probabilities),
         )
         self._optimizer.step()
-        self._price.update(costs, progress, self._steps - self._first)
+        self._penalty.update(costs, progress, self._steps - self._first)
         self._record(point)
 
     def _relax(
         self, probabilities: Sequence[Tensor], step: int, rng: np.random.Generator
     ) -> tuple[list[Tensor], Row]:
-        """What is used as probabilities in a pass, and the options of the path."""
+        """The masks of a pass, `(options,)` each, and the sampled options, `(choices,)`."""
         if self._options.estimator == "softmax":
             return list(probabilities), self._path(probabilities, rng)
         masks = []
@@ -233,35 +254,35 @@ class Alternation:
     def _path(self, probabilities: Sequence[Tensor], rng: np.random.Generator) -> Row:
         return np.asarray(draw_rows(self.space, _arrays(probabilities), 1, rng)[0])
 
-    def _logits(self, inputs: Tensor, masks: Sequence[Tensor], drawn: Row) -> Tensor:
-        size = self._relaxed.input_size(drawn)
+    def _logits(self, inputs: Tensor, masks: Sequence[Tensor], sample: Row) -> Tensor:
+        size = self._relaxed.input_size(sample)
         masks = [mask.to(inputs.device) for mask in masks]
-        return self._relaxed.forward(resize(inputs, size), masks, drawn, frozen=True)
+        return self._relaxed.forward(resize(inputs, size), masks, sample, frozen=True)
 
-    def _against_another(
+    def _second_sample(
         self,
         loss: float,
         inputs: Tensor,
         labels: Tensor,
         masks: Sequence[Tensor],
-        drawn: Row,
+        sample: Row,
         probabilities: Sequence[Tensor],
         rng: np.random.Generator,
     ) -> Tensor:
-        """A term whose gradient moves the drawn options towards the better one of two paths."""
+        """A term with the gradient of REINFORCE on two samples, each the other's baseline."""
         sampled = list(self._relaxed.sampled)
         other = self._path(probabilities, rng)
-        if (other[sampled] == drawn[sampled]).all():
+        if (other[sampled] == sample[sampled]).all():
             return torch.zeros(())
         with torch.no_grad():
-            others = F.cross_entropy(self._logits(inputs, masks, other), labels).item()
+            other_loss = F.cross_entropy(self._logits(inputs, masks, other), labels).item()
         logs = [
-            probabilities[c][int(drawn[c])].log() - probabilities[c][int(other[c])].log()
+            probabilities[c][int(sample[c])].log() - probabilities[c][int(other[c])].log()
             for c in sampled
         ]
-        return 0.5 * (loss - others) * torch.stack(logs).sum()
+        return 0.5 * (loss - other_loss) * torch.stack(logs).sum()
 
-    def _record(self, point: Point) -> None:
+    def _record(self, point: TrajectoryPoint) -> None:
         self._lines.append(json.dumps(asdict(point)))
         if self._trajectory is not None:
             with self._trajectory.open("a", encoding="utf-8") as file:
@@ -269,30 +290,28 @@ class Alternation:
         if self._on_point is not None:
             self._on_point(point)
 
-    # The companion of a training
-
     def state_dict(self) -> dict[str, Any]:
-        """Logits, their optimiser, dual variables and the trajectory so far."""
+        """Return the logits, their optimiser, λ and the trajectory so far."""
         return {
             "logits": [z.detach() for z in self.logits],
             "optimizer": self._optimizer.state_dict(),
-            "multipliers": dict(self._price.multipliers),
+            "multipliers": dict(self._penalty.multipliers),
             "trajectory": list(self._lines),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state; lines of the trajectory after it are dropped."""
+        """Restore a state; later lines of the trajectory file are removed."""
         for z, saved in zip(self.logits, state["logits"], strict=True):
             z.data.copy_(saved)
         self._optimizer.load_state_dict(state["optimizer"])
-        self._price.multipliers = dict(state["multipliers"])
+        self._penalty.multipliers = dict(state["multipliers"])
         self._lines = list(state["trajectory"])
         if self._trajectory is not None:
             write_text(self._trajectory, "".join(line + "\n" for line in self._lines))
 
 
 def entropy(probabilities: Sequence[Tensor]) -> float:
-    """Mean over choices of the entropy as a share of the largest possible; 0 to 1."""
+    """Mean entropy over choices, each divided by its maximum; from 0 to 1."""
     shares = [
         float(-(p * p.clamp_min(1e-12).log()).sum() / np.log(len(p)))
         for p in (p.detach() for p in probabilities)

@@ -1,9 +1,10 @@
-"""Attentive sampling: a supernet trains most on the best and worst subnets of their MACs.
+"""Attentive sampling: trains a supernet on the best and worst subnets at each number of MACs.
 
-Which they are is told by a predictor of what a subnet lost on its batch beyond the largest network,
-learnt from the training's own batches (Wang et al., "AttentiveNAS", 2021, section 4: BestUp and
-WorstUp, there with a predictor that was trained before). Every budget gets its share: first a
-number of MACs is drawn, evenly over the range, then one of the candidates near it is taken.
+A predictor estimates the excess loss of a subnet: its loss on a batch minus that of the largest
+network. It is trained on the batches of the supernet's training (Wang et al., "AttentiveNAS", 2021,
+section 4: BestUp and WorstUp, there with a predictor trained beforehand). All numbers of MACs are
+sampled equally: first MACs are drawn uniformly from the range, then a candidate near them is
+chosen. Knows rows and losses. Does not know the training step (`sandwich.py`).
 """
 
 from __future__ import annotations
@@ -15,26 +16,32 @@ import numpy as np
 import torch
 
 from evaluators.costs.budget import BudgetedSpace
-from evaluators.prediction.predictor import LEAST, Predictor
+from evaluators.prediction.predictor import MIN_EVALUATIONS, Predictor
 from search_spaces.architecture import Architecture
 
 POOL = 512
-"""Candidates that the draws of a step are taken from."""
+"""Number of candidates per step."""
 
 NEAR = 12
-"""Candidates nearest to the drawn MACs, of which the best or the worst is taken."""
+"""Number of candidates nearest to the drawn MACs, of which the best or the worst is chosen."""
 
 RECORD = 384
-"""How many of the latest subnets the predictor learns from."""
+"""Number of the latest subnets that the predictor is fitted to."""
 
 REFIT = 64
-"""Subnets after which it learns anew."""
+"""Number of subnets between two fits of the predictor."""
 
-FADING = 0.98
+DECAY = 0.98
+"""Decay of the running mean of the excess loss."""
 
 
-class Attentive:
-    """Draws subnets for a sandwich, best and worst in turn, and learns from their losses."""
+class AttentiveSampler:
+    """Draws subnets for a sandwich, best and worst in turn, and learns from their losses.
+
+    Args:
+        budgeted: the architectures that are drawn.
+        seed: of the predictor.
+    """
 
     def __init__(self, budgeted: BudgetedSpace, *, seed: int) -> None:
         self._budgeted = budgeted
@@ -42,11 +49,12 @@ class Attentive:
         self._seed = seed
         self._rows = np.zeros((0, len(self._space.choices)), dtype=np.uint8)
         self._values = np.zeros(0)
-        self._learnt = 0
-        """How many subnets had been told when the predictor last learnt."""
-        self._told = 0
-        self._usual = 0.0
-        """What a subnet loses beyond the largest network, of late."""
+        self._fitted = 0
+        """Number of recorded subnets at the last fit of the predictor."""
+        self._recorded = 0
+        """Number of recorded subnets."""
+        self._mean_excess = 0.0
+        """Running mean of the absolute excess loss."""
         self._predictor: Predictor | None = None
         self._drawn = 0
         self.identity: dict[str, Any] = {"sampling": "attentive"}
@@ -55,56 +63,63 @@ class Attentive:
         """Draw `n` subnets."""
         rows = self._budgeted.sample(POOL, rng)
         macs = self._budgeted.tables.score(rows)["macs"]
-        worth = None if self._predictor is None else self._predictor.mean(rows)
+        predicted = None if self._predictor is None else self._predictor.mean(rows)
         chosen = []
         for target in rng.uniform(macs.min(), macs.max(), size=n):
             near = np.argsort(np.abs(macs - target), kind="stable")[:NEAR]
             self._drawn += 1
-            if worth is None:
+            if predicted is None:
                 chosen.append(near[0])
             else:
                 best = self._drawn % 2
-                chosen.append(near[(worth if best else -worth)[near].argmax()])
+                chosen.append(near[(predicted if best else -predicted)[near].argmax()])
         return self._space.decode(rows[chosen])
 
     def tell(self, archs: Sequence[Architecture], excess: Sequence[float]) -> None:
-        """Learn what subnets lost on a batch beyond the largest network.
+        """Record the excess loss of subnets on a batch.
 
-        It shrinks as the training goes on, so it is kept in units of what is usual of late.
+        It decreases during the training, so it is divided by its running mean.
+
+        Args:
+            archs: the subnets of a step.
+            excess: for each, its loss minus that of the largest network.
         """
         for value in excess:
             scale = abs(value)
-            self._usual = FADING * self._usual + (1 - FADING) * scale if self._told else scale
-            self._told += 1
-        values = -np.asarray(excess) / max(self._usual, 1e-9)
+            if self._recorded:
+                scale = DECAY * self._mean_excess + (1 - DECAY) * scale
+            self._mean_excess = scale
+            self._recorded += 1
+        values = -np.asarray(excess) / max(self._mean_excess, 1e-9)
         self._rows = np.concatenate([self._rows, self._space.encode(archs)])[-RECORD - REFIT :]
         self._values = np.concatenate([self._values, values])[-RECORD - REFIT :]
-        if self._told >= max(LEAST, self._learnt + REFIT):
-            self._learnt = self._told
-            self._learn()
+        if self._recorded >= max(MIN_EVALUATIONS, self._fitted + REFIT):
+            self._fitted = self._recorded
+            self._fit()
 
-    def _learn(self) -> None:
-        unseen = self._told - self._learnt
+    def _fit(self) -> None:
+        """Fit the predictor to the subnets that were recorded up to the last fit."""
+        unseen = self._recorded - self._fitted
         end = len(self._rows) - unseen
         begin = max(0, end - RECORD)
         self._predictor = Predictor(self._budgeted.tables, seed=self._seed)
         self._predictor.fit(self._rows[begin:end], self._values[begin:end])
 
     def state_dict(self) -> dict[str, Any]:
-        """The record; the predictor is learnt from it again."""
+        """Return the record, from which the predictor is fitted again."""
         return {
             "rows": torch.from_numpy(self._rows.copy()),
             "values": torch.from_numpy(self._values.copy()),
-            "learnt": self._learnt,
-            "told": self._told,
-            "usual": float(self._usual),
+            "learnt": self._fitted,
+            "told": self._recorded,
+            "usual": float(self._mean_excess),
             "drawn": self._drawn,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a record up."""
+        """Restore a record and fit the predictor to it."""
         self._rows, self._values = state["rows"].numpy(), state["values"].numpy()
-        self._learnt, self._told = state["learnt"], state["told"]
-        self._usual, self._drawn = state["usual"], state["drawn"]
-        if self._learnt:
-            self._learn()
+        self._fitted, self._recorded = state["learnt"], state["told"]
+        self._mean_excess, self._drawn = state["usual"], state["drawn"]
+        if self._fitted:
+            self._fit()

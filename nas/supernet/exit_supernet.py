@@ -1,10 +1,10 @@
-"""The supernet of networks with early exits: heads share their weights as blocks do.
+"""The supernet of networks with early exits: the exits' heads share weights as the blocks do.
 
-After every block that an exit may stand after, the supernet keeps the largest form of the head
-there; an architecture has the few that its own shares of MACs give it (`search_spaces.exits`).
-All learn in one sandwich (`nas.supernet_training`): the largest network on the labels and its
-exits as in `nas.early_exit`, every other network's exits on what the largest says at its end. Does
-not know thresholds.
+The supernet contains the largest form of a head after every block that can have an exit; an
+architecture has those few exits that its distribution of MACs over blocks determines
+(`search_spaces/exits/heads.py`). All are trained in one sandwich (`sandwich.py`): the largest
+network and its exits as in `training/exits.py`, the exits of every other network on the predictions
+of the largest network's last exit. Does not know thresholds.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from nas.supernet.sandwich import RANDOM_SUBNETS, Draw, Sandwich, uniform_draw
 from nas.supernet.shared_weights import Supernet, largest_ops
-from nas.training.exits import Joint, joint_loss
+from nas.training.exits import JointLossWeights, joint_loss
 from nas.training.loop import Backward, Recipe
 from search_spaces.architecture import Value
-from search_spaces.exits.heads import EXITS, exit_block, exit_name, exits_of
+from search_spaces.exits.heads import DEFAULT_EXITS, exit_block, exit_name, exits_of
 from search_spaces.exits.network import ExitNetwork
 from search_spaces.networks.modules import BlockModule
 from search_spaces.space import SearchSpace
@@ -28,16 +28,17 @@ from search_spaces.space import SearchSpace
 class ExitSupernet(Supernet):
     """Weights shared by all networks of a space and by their exits.
 
-    Called as a supernet it runs a network to its end, without exits.
+    `forward` runs a network without its early exits.
 
     Args:
-        exits: how many of them a network has.
+        space: the space of the networks.
+        exits: number of early exits of a network.
 
     Raises:
-        UserError: for a space whose networks do not give class scores.
+        UserError: for a space whose networks do not return class scores.
     """
 
-    def __init__(self, space: SearchSpace, exits: int = EXITS) -> None:
+    def __init__(self, space: SearchSpace, exits: int = DEFAULT_EXITS) -> None:
         super().__init__(space)
         self.exits = exits
         for block in space.blocks[:-1]:
@@ -47,20 +48,22 @@ class ExitSupernet(Supernet):
                 self.blocks[head.name] = BlockModule(ops)
 
     def all_logits(self, x: Tensor, arch: Mapping[str, Value]) -> list[Tensor]:
-        """Logits `(batch, classes)` of every exit of the network `arch`, and of its end."""
+        """Logits `(batch, classes)` of every exit of the network `arch`, the last exit included."""
         heads = dict(exits_of(self.space.ops(arch), self.exits))
         own_buffers = self.own_buffers(arch)
-        said, output = [], x
+        logits, output = [], x
         for name, output in self.outputs(x, arch):
             if name in heads:
-                head = exit_name(name)
-                told = self.run_block(head, heads[name], output, {}, own_buffers=own_buffers)
-                said.append(told)
-        return [*said, output]
+                logits.append(
+                    self.run_block(
+                        exit_name(name), heads[name], output, {}, own_buffers=own_buffers
+                    )
+                )
+        return [*logits, output]
 
     @torch.no_grad()
     def extract(self, arch: Mapping[str, Value]) -> ExitNetwork:
-        """A standalone network with its exits and a copy of the weights, in the same mode."""
+        """A standalone network with its exits and a copy of its weights, in the supernet's mode."""
         trunk = super().extract(arch)
         blocks = self.space.ops(arch)
         exits = exits_of(blocks, self.exits)
@@ -85,23 +88,32 @@ def exit_sandwich(
     seed: int,
     draw: Draw | None = None,
     random_subnets: int = RANDOM_SUBNETS,
-    joint: Joint | None = None,
+    weights: JointLossWeights | None = None,
 ) -> Backward:
-    """The `backward` of `nas.fit.fit` that trains a supernet with exits; its loss is the largest's.
+    """The `backward` of `nas.training.loop.fit` for a supernet with exits.
 
-    The largest network's own exits learn as `joint` says; all else learns from the largest's end.
+    The reported loss is that of the largest network's last exit.
+
+    Args:
+        supernet: the weights that are trained.
+        recipe: of the training, for its label smoothing.
+        seed: of the random subnets.
+        draw: the random subnets of a step; by default uniform over the whole space.
+        random_subnets: number of random subnets per step.
+        weights: of the exits' losses; the distillation share applies to the largest network only,
+            since all other networks are trained on its last exit alone.
     """
-    joint = joint or Joint()
-    alone = Joint(joint.weight, distillation=1.0)
+    weights = weights or JointLossWeights()
+    distilled = JointLossWeights(weights.weight, distillation=1.0)
 
-    def teach(said: list[Tensor], targets: Tensor) -> float:
-        total, end = joint_loss(said, targets, joint, label_smoothing=recipe.label_smoothing)
+    def teach(logits: list[Tensor], targets: Tensor) -> float:
+        total, end = joint_loss(logits, targets, weights, label_smoothing=recipe.label_smoothing)
         total.backward()
         return end.item()
 
-    def learn(said: list[Tensor], teacher: list[Tensor], targets: Tensor) -> None:
+    def learn(logits: list[Tensor], teacher: list[Tensor], targets: Tensor) -> None:
         soft = teacher[-1].detach().softmax(dim=1)
-        joint_loss(said, soft, alone, soft=soft)[0].backward()
+        joint_loss(logits, soft, distilled, soft=soft)[0].backward()
 
     return Sandwich(
         supernet.space,

@@ -1,7 +1,6 @@
-"""The trainings of a task as they travel: the supernet's, and that of one architecture.
+"""Describes the training of a supernet so that any process or worker can run it.
 
-Each is a description that any machine turns into the same training (`remote_training.Training`).
-Does not know where that is.
+A `nas.training.job.TrainingJob`. Knows how subnets are drawn. Does not know where the job runs.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import torch
 from evaluators.costs.budget import BudgetedSpace
 from evaluators.data.batches import Batches
 from nas.run.specification import Distillation, Sampling
-from nas.supernet.attentive import Attentive
+from nas.supernet.attentive import AttentiveSampler
 from nas.supernet.exit_supernet import ExitSupernet, exit_sandwich
 from nas.supernet.sandwich import sandwich
 from nas.supernet.shared_weights import Supernet
 from nas.supernet.widening import Widening
-from nas.training.job import Fitting, steps_of
+from nas.training.job import PreparedTraining, steps_of
 from nas.training.loop import Recipe
 from search_spaces.architecture import Architecture
 from search_spaces.networks.modules import channels_last
@@ -28,35 +27,38 @@ from search_spaces.space import SearchSpace
 
 @dataclass(frozen=True)
 class SupernetTraining:
-    """The sandwiches of a new supernet."""
+    """The training of a new supernet by the sandwich rule."""
 
     budgeted: BudgetedSpace
-    """Whose architectures are drawn."""
+    """The architectures that are drawn."""
     batches: Batches
     recipe: Recipe
     seed: int
     sampling: Sampling = "flops"
+    """Distribution of the random subnets."""
     distillation: Distillation = "soft"
+    """Loss of a subnet against the largest network."""
     widening: bool = False
+    """Whether smaller options are opened progressively."""
     exits: bool = False
-    """Whether its networks have early exits, which learn with them."""
+    """Whether its networks have early exits, which are trained with them."""
 
     @property
     def space(self) -> SearchSpace:
-        """The supernet's."""
+        """The space of the supernet."""
         return self.budgeted.space
 
-    def on(self, device: torch.device) -> Fitting:
-        """A newly initialised supernet; the same for the same seed."""
+    def prepare(self, device: torch.device) -> PreparedTraining:
+        """Initialise a supernet, determined by the seed, with its training step."""
         torch.manual_seed(self.seed)
         if self.exits:
             with_exits = channels_last(ExitSupernet(self.space).to(device))
-            learn = exit_sandwich(with_exits, self.recipe, seed=self.seed, draw=self._draw)
-            return Fitting(with_exits, learn)
+            exit_step = exit_sandwich(with_exits, self.recipe, seed=self.seed, draw=self._draw)
+            return PreparedTraining(with_exits, exit_step)
         supernet = channels_last(Supernet(self.space).to(device))
         attentive = None
         if self.sampling == "attentive":
-            attentive = Attentive(self.budgeted, seed=self.seed)
+            attentive = AttentiveSampler(self.budgeted, seed=self.seed)
         backward = sandwich(
             supernet,
             self.recipe,
@@ -66,7 +68,7 @@ class SupernetTraining:
             distillation=self.distillation,
             widening=Widening(self.space, steps_of(self)) if self.widening else None,
         )
-        return Fitting(supernet, backward, attentive)
+        return PreparedTraining(supernet, backward, attentive)
 
     def _draw(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         budgeted = self.budgeted

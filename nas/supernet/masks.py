@@ -1,10 +1,10 @@
-"""Which choices are masks on shared weights: read from the ops that a block can have.
+"""Determines which choices can be expressed as masks on shared weights, from a block's ops.
 
-Two forms of a block that are the same list of ops, but for numbers of features and sizes of
-kernels, are the larger one with some features and kernel borders at zero (Wan et al., "FBNetV2",
-2020, section 3.1). A block that is left out is its input. Everything else (resolution, another
-activation, operations of a cell, heads of another width) needs a path of its own and is sampled.
-Nothing is set by hand per space. Does not know weights or torch.
+Two forms of a block that have the same list of ops and differ only in numbers of features and sizes
+of kernels are equal to the larger form with some features and kernel borders at zero (Wan et al.,
+"FBNetV2", 2020, section 3.1). A block that is skipped is equal to its input. All other choices
+(resolution, another activation, operations of a cell, heads of another width) need a separate path
+and are sampled. Nothing is configured per space. Does not know weights or torch.
 """
 
 from __future__ import annotations
@@ -52,15 +52,18 @@ ELASTIC = (
     t.FirstToken,
     t.MeanToken,
 )
-"""Ops that treat each feature alike, or sum over them: features at zero are as if they were not."""
+"""Ops that process each feature separately or sum over features: a feature at zero has no effect.
+"""
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """An integer for each combination of a few masked choices: a number of features, a kernel.
+    """An integer for each combination of some masked choices: a number of features, a kernel size.
 
-    `columns` are the choices; `values` is `(entries,)`, the last choice changing fastest; `valid`
-    says where the block is there at all.
+    Attributes:
+        columns: the choices.
+        values: `(entries,)`; the last choice changes fastest.
+        valid: `(entries,)`; whether the block is present.
     """
 
     columns: tuple[int, ...]
@@ -69,11 +72,14 @@ class Lookup:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A block with its sampled choices taken: its largest form, and what is masked of it.
+class MaskPlan:
+    """The masks of a block for given options of its sampled choices.
 
-    `features` and `kernels` have a lookup for each op where they vary; `presence` has 1 where the
-    block is there and 0 where it is left out, and is None where it always is there.
+    Attributes:
+        ops: the largest form.
+        features: for each op the number of features; None if it does not vary.
+        kernels: for each op the kernel size; None if it does not vary.
+        presence: 1 if the block is present, 0 if it is skipped; None if it is always present.
     """
 
     ops: Ops
@@ -83,10 +89,15 @@ class Plan:
 
 
 class BlockForms:
-    """All forms of a block: an array over its choices.
+    """All forms of a block, as an array over its choices.
 
-    `columns` are the block's choices; `index` has the shape of their options, and is -1 where the
-    block is left out, otherwise an index into `distinct`.
+    Attributes:
+        name: the block's name.
+        columns: the block's choices.
+        index: an index into `distinct` for each combination of options, one axis per choice; -1
+            where the block is skipped.
+        distinct: the distinct forms.
+        reads: names of other blocks whose outputs a form reads.
     """
 
     def __init__(self, space: SearchSpace, block: Block) -> None:
@@ -114,7 +125,7 @@ class BlockForms:
         return np.asarray(kinds[self.index])  # index -1 is the last entry
 
     def unmaskable(self) -> set[int]:
-        """The choices whose options are no masks on one form."""
+        """The choices whose options cannot be expressed as masks on one form."""
         return {
             column
             for axis, column in enumerate(self.columns)
@@ -122,7 +133,7 @@ class BlockForms:
         }
 
     def restructures(self, column: int) -> bool:
-        """Whether a choice makes another block of it, not only one of other sizes."""
+        """Whether a choice changes the structure of the block, not only its sizes."""
         if column not in self.columns:
             return False
         axis = self.columns.index(column)
@@ -131,20 +142,26 @@ class BlockForms:
 
     @staticmethod
     def _alike(kinds: Integers, axis: int) -> bool:
-        """Whether all forms along an axis are of one kind, wherever there are any."""
+        """Whether all present forms along an axis are of one kind."""
         highest = kinds.max(axis=axis, keepdims=True)
         return bool(((kinds == highest) | (kinds < 0)).all())
 
     def _may_vanish(self, axis: int) -> bool:
-        """Whether leaving the block out, where the choice does so, leaves a tensor that fits."""
+        """Whether the input has the output's shape wherever the choice can skip the block."""
         vanishing = (self.index < 0).any(axis=axis, keepdims=True) & (self.index >= 0)
         return all(_passes(self.distinct[number]) for number in np.unique(self.index[vanishing]))
 
-    def plan(self, sampled: dict[int, int]) -> Plan | None:
-        """The plan of the block where sampled choices take these options; None if it is left out.
+    def plan(self, sampled: dict[int, int]) -> MaskPlan | None:
+        """Return the masks of the block for given options of the sampled choices.
+
+        Args:
+            sampled: index of the option by column.
+
+        Returns:
+            The plan; None if the block is skipped.
 
         Raises:
-            ValueError: if no form holds all others.
+            ValueError: if no form contains all others.
         """
         masked = tuple(column for column in self.columns if column not in sampled)
         place = tuple(sampled.get(column, slice(None)) for column in self.columns)
@@ -154,29 +171,29 @@ class BlockForms:
             return None
         numbers = np.unique(index[present])
         if len(np.unique(self._kinds[place][present])) > 1:
-            raise ValueError(f"{self.name}: no form holds all others")
+            raise ValueError(f"{self.name}: no form contains all others")
         sizes = np.array([self._sizes[number] for number in numbers])
         largest = (sizes == sizes.max(axis=0)).all(axis=1)
         if not largest.any():
-            raise ValueError(f"{self.name}: no form holds all others")
+            raise ValueError(f"{self.name}: no form contains all others")
         ops = self.distinct[numbers[int(largest.argmax())]]
         table = np.zeros((*index.shape, sizes.shape[1]), dtype=np.int64)
         table[present] = sizes[np.searchsorted(numbers, index[present])]
         features = [_lookup(masked, table[..., 3 * i], present) for i in range(len(ops))]
         kernels = [_lookup(masked, table[..., 3 * i + 1], present) for i in range(len(ops))]
         presence = _lookup(masked, present.astype(np.int64), np.ones_like(present))
-        return Plan(ops, tuple(features), tuple(kernels), presence)
+        return MaskPlan(ops, tuple(features), tuple(kernels), presence)
 
 
 @lru_cache(maxsize=8)
-def analysed(space: SearchSpace) -> tuple[tuple[BlockForms, ...], tuple[int, ...]]:
-    """All forms of a space's blocks, and the columns of the choices that are no masks."""
+def analyse_forms(space: SearchSpace) -> tuple[tuple[BlockForms, ...], tuple[int, ...]]:
+    """All forms of a space's blocks, and the columns of the choices that must be sampled."""
     blocks = tuple(BlockForms(space, block) for block in space.blocks)
     return blocks, _sampled(space, blocks)
 
 
 def _sampled(space: SearchSpace, blocks: Sequence[BlockForms]) -> tuple[int, ...]:
-    """Columns of the choices that are no masks in some block, in the space's order."""
+    """Columns of the choices that cannot be masks in some block, in the space's order."""
     sampled = {column for block in blocks for column in block.unmaskable()}
     for block in blocks:
         own = [column for column in block.columns if column in sampled]
@@ -190,7 +207,13 @@ def _sampled(space: SearchSpace, blocks: Sequence[BlockForms]) -> tuple[int, ...
 
 
 def structure(ops: Ops, *, sized: bool = True) -> tuple[Any, ...]:
-    """All of a form but numbers of features and kernels; without `sized`, no heights and widths."""
+    """A form without its numbers of features and kernel sizes.
+
+    Two forms with equal structures are masks on one form.
+
+    Args:
+        sized: whether heights and widths are part of the structure.
+    """
     return tuple(
         (
             type(op).__name__,
@@ -204,19 +227,15 @@ def structure(ops: Ops, *, sized: bool = True) -> tuple[Any, ...]:
 
 
 def _positions(shape: o.Shape) -> o.Shape:
-    """A shape without its features."""
-    return shape[1:] if len(shape) == 3 else shape[:-1]
-
-
-def features(shape: o.Shape) -> int:
-    """Number of features: channels of an image, width of tokens, length of a vector."""
-    return shape[0] if len(shape) == 3 else shape[-1]
+    """A shape without its dimension of features."""
+    axis = o.feature_axis(shape)
+    return shape[:axis] + shape[axis + 1 :]
 
 
 def _settings(op: o.Op) -> object:
-    """What two ops must have in common to be one op with more or fewer features."""
+    """What two ops must have in common to differ in their numbers of features only."""
     if isinstance(op, o.Conv2d):
-        # A smaller kernel is the centre of a larger one only where both see the same places.
+        # A smaller kernel is the centre of a larger one only if both are centred on the same pixel.
         centre = 2 * op.padding - op.dilation * (op.kernel - 1)
         channels = op.inputs[0].shape[0]
         groups: object = (op.groups, channels, op.out_shape[0])
@@ -227,7 +246,7 @@ def _settings(op: o.Op) -> object:
         group = op.heads // (op.kv_heads or op.heads)
         return (op.out_shape[-1] // op.heads, group, op.causal)
     if isinstance(op, t.KeepTokens):
-        # A head without query and key pays all tokens alike: it does not change their order.
+        # A head whose query and key are zero attends to all tokens equally: the order is unchanged.
         return (op.inner // op.heads, op.judges, op.padding)
     if isinstance(op, t.RelativeAttention):
         return (op.out_shape[-1] // op.heads, op.distance)
@@ -235,20 +254,20 @@ def _settings(op: o.Op) -> object:
         return op.out_shape[-1] // op.heads
     if type(op) in ELASTIC:
         return tuple((f.name, getattr(op, f.name)) for f in fields(op) if f.name not in _COMMON)
-    return op  # not known to be elastic, such as a concatenation: alike where equal
+    return op  # an op that is not elastic, such as a concatenation, must be equal
 
 
 def _sizes(ops: Ops) -> list[int]:
-    """Features that come out, kernel, and features that go in, of each op."""
+    """Output features, kernel size and input features of each op, in one list."""
     result = []
     for op in ops:
         kernel = op.kernel if isinstance(op, o.Conv2d) else 0
-        result += [features(op.out_shape), kernel, features(op.inputs[0].shape)]
+        result += [o.feature_count(op.out_shape), kernel, o.feature_count(op.inputs[0].shape)]
     return result
 
 
 def _passes(ops: Ops) -> bool:
-    """Whether a block's output has the shape of its input."""
+    """Whether the output of a block has the shape of its input."""
     shapes = [tensor.shape for op in ops for tensor in op.inputs if tensor.name == "input"]
     return bool(shapes) and shapes[0] == ops[-1].out_shape
 
@@ -256,7 +275,7 @@ def _passes(ops: Ops) -> bool:
 def _lookup(
     columns: tuple[int, ...], values: Integers, valid: npt.NDArray[np.bool_]
 ) -> Lookup | None:
-    """The lookup over those choices that matter; None where all values are equal."""
+    """The lookup over the choices on which the values depend; None if all values are equal."""
     kept = list(columns)
     for column in columns:
         axis = kept.index(column)

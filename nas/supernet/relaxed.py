@@ -2,15 +2,17 @@
 
 A choice of sizes is a mask: an output feature is scaled by the probability that there are more
 features than its index, a border of a kernel by the probability of the larger kernels, a block by
-the probability of the depths that reach it, its input passing on by the rest. One pass of the
-largest form serves all options at once, so neither time nor memory grows with their number (Wan et
-al., "FBNetV2", 2020, section 3.1; Cai et al., "ProxylessNAS", 2019, for paths). Choices that are no
-masks (`masks.py`) run on the one path that is drawn; blocks that they make another of are scaled
-by `1 + p - p.detach()`, which is 1 and has p's gradient (Dong and Yang, "GDAS", 2019, eq. 6).
+the probability of the depths that include it, and its input is added with the remaining
+probability. One pass of the largest form covers all options, so neither time nor memory grows with
+their number (Wan et al., "FBNetV2", 2020, section 3.1; Cai et al., "ProxylessNAS", 2019, for
+paths). Choices that cannot be masks (`masks.py`) are sampled; blocks whose structure they change
+are scaled by `1 + p - p.detach()`, which is 1 and has the gradient of p (Dong and Yang, "GDAS",
+2019, eq. 6).
 
-Where all probabilities are 0 or 1, the result is that of the supernet at this architecture, in
-evaluation and, statistics of a batch being those of each channel alone, in training too. Between,
-normalisation divides a mask on its input out again, so masks act on its scale and shift.
+If all probabilities are 0 or 1, the result is that of the supernet for this architecture, in
+evaluation mode and, since batch statistics are computed per channel, in training mode. Otherwise a
+normalisation would divide out a mask on its input, so masks are applied to its scale and shift.
+Knows one forward pass. Does not know how probabilities are trained (`alternation.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from nas.supernet.masks import BlockForms, Lookup, Ops, Plan, analysed, features
+from nas.supernet.masks import BlockForms, Lookup, MaskPlan, Ops, analyse_forms
 from nas.supernet.shared_weights import Supernet, shared_part
 from search_spaces import ops as o
 from search_spaces import token_ops as t
@@ -35,18 +37,20 @@ from search_spaces.networks.modules import BlockModule, routes
 NORMS = (o.BatchNorm2d, o.LayerNorm, t.RMSNorm)
 
 CACHED_PLANS = 4096
+"""Maximum number of blocks, with given sampled options, that are kept ready to run."""
 
 
 class RelaxedSupernet:
-    """A supernet seen through the probabilities of its choices; it owns no weights.
+    """Runs a supernet with probabilities of its choices, on the weights of the supernet.
 
-    `sampled` has the columns of the choices that are drawn; all others are masks.
+    Attributes:
+        sampled: columns of the choices that are sampled; all others are masks.
     """
 
     def __init__(self, supernet: Supernet) -> None:
         self.supernet = supernet
         self.space = space = supernet.space
-        self._blocks, self.sampled = analysed(space)
+        self._blocks, self.sampled = analyse_forms(space)
         self._is_sampled = frozenset(self.sampled)
         self._scaled = [
             tuple(column for column in self.sampled if block.restructures(column))
@@ -54,10 +58,10 @@ class RelaxedSupernet:
         ]
         self._plan = lru_cache(maxsize=CACHED_PLANS)(self._planned)
 
-    def input_size(self, drawn: npt.NDArray[np.uint8]) -> int:
-        """Height and width of the images that `forward` takes for drawn options."""
+    def input_size(self, sample: npt.NDArray[np.uint8]) -> int:
+        """Height and width of the input of `forward` for sampled options, `(choices,)`."""
         for index, block in enumerate(self._blocks):
-            part = self._plan(index, self._taken(block, drawn))
+            part = self._plan(index, self._options(block, sample))
             for op in part.plan.ops if part is not None else ():
                 for tensor in op.inputs:
                     if tensor.name == "input":
@@ -68,56 +72,59 @@ class RelaxedSupernet:
         self,
         x: Tensor,
         probabilities: Sequence[Tensor],
-        drawn: npt.NDArray[np.uint8],
+        sample: npt.NDArray[np.uint8],
         *,
         frozen: bool = False,
     ) -> Tensor:
         """Run the relaxed network.
 
         Args:
-            x: `(batch, channels, size, size)`, of the size of `input_size(drawn)`.
+            x: `(batch, channels, size, size)` with the size `input_size(sample)`.
             probabilities: `(options,)` float32 for each choice of the space.
-            drawn: `(choices,)`; only the options of the sampled choices are read.
-            frozen: let gradients flow to the probabilities only, not to the weights.
+            sample: index of the option of each choice, `(choices,)`; only the sampled choices are
+                read.
+            frozen: compute gradients of the probabilities only, not of the weights.
 
         Returns:
-            What the network gives: `(batch, classes)` logits for images.
+            The network's output: `(batch, classes)` logits for images.
         """
         values = _Values(probabilities)
         parts = [
-            self._plan(index, self._taken(block, drawn)) for index, block in enumerate(self._blocks)
+            self._plan(index, self._options(block, sample))
+            for index, block in enumerate(self._blocks)
         ]
         route = iter(routes([(part.name, part.plan.ops) for part in parts if part is not None]))
         kept: dict[str, Tensor] = {}
         for block, part, scaled in zip(self._blocks, parts, self._scaled, strict=True):
             if part is not None:
-                way = next(route)
-                outside = {f"@{read}": kept[read] for read in way.reads}
+                step = next(route)
+                outside = {f"@{read}": kept[read] for read in step.reads}
                 y = part.run(x, outside, values, self.supernet, frozen=frozen)
                 presence = values.scalar(part.plan.presence)
                 x = y if presence is None else torch.lerp(x, y, presence)
             for column in scaled:
-                p = probabilities[column][int(drawn[column])]
+                p = probabilities[column][int(sample[column])]
                 x = x * (1 + p - p.detach())
             if part is not None:
-                if way.read_later:
+                if step.read_later:
                     kept[block.name] = x
-                for read in way.spent:
+                for read in step.freed:
                     del kept[read]
         return x
 
-    def _taken(
-        self, block: BlockForms, drawn: npt.NDArray[np.uint8]
+    def _options(
+        self, block: BlockForms, sample: npt.NDArray[np.uint8]
     ) -> tuple[tuple[int, int], ...]:
-        return tuple((c, int(drawn[c])) for c in block.columns if c in self._is_sampled)
+        """The sampled choices of a block and their options."""
+        return tuple((c, int(sample[c])) for c in block.columns if c in self._is_sampled)
 
-    def _planned(self, index: int, taken: tuple[tuple[int, int], ...]) -> _Part | None:
-        plan = self._blocks[index].plan(dict(taken))
-        return None if plan is None else _Part(self._blocks[index].name, plan)
+    def _planned(self, index: int, options: tuple[tuple[int, int], ...]) -> _MaskedBlock | None:
+        plan = self._blocks[index].plan(dict(options))
+        return None if plan is None else _MaskedBlock(self._blocks[index].name, plan)
 
 
 class _Values:
-    """Masks under the probabilities of one pass; each is worked out once."""
+    """Masks for the probabilities of one pass; each is computed once."""
 
     def __init__(self, probabilities: Sequence[Tensor]) -> None:
         self._probabilities = probabilities
@@ -125,7 +132,7 @@ class _Values:
         self._masks: dict[tuple[int, int], Tensor] = {}
 
     def weights(self, lookup: Lookup) -> Tensor:
-        """The probability of each of the lookup's entries, given that the block is there."""
+        """The probability of each entry of a lookup, given that the block is present."""
         joint = self._joints.get(lookup.columns)
         if joint is None:
             joint = self._probabilities[lookup.columns[0]]
@@ -145,7 +152,7 @@ class _Values:
         return weights @ torch.tensor(lookup.values, dtype=weights.dtype, device=weights.device)
 
     def mask(self, lookup: Lookup, indicator: Tensor) -> Tensor:
-        """Probability-weighted rows of `(entries, n)`: `(n,)`."""
+        """Sum of the rows of `indicator`, `(entries, n)`, weighted by probability: `(n,)`."""
         key = (id(lookup), id(indicator))
         if key not in self._masks:
             weights = self.weights(lookup)
@@ -153,15 +160,15 @@ class _Values:
         return self._masks[key]
 
 
-class _Part:
-    """A block's plan, ready to run."""
+class _MaskedBlock:
+    """A block with masks, prepared to run."""
 
-    def __init__(self, name: str, plan: Plan) -> None:
+    def __init__(self, name: str, plan: MaskPlan) -> None:
         self.name = name
         self.plan = plan
         with torch.device("meta"):
             modules = BlockModule(plan.ops).ops
-        self._spent = o.spent_tensors(plan.ops)
+        self._freed = o.freed_tensors(plan.ops)
         self._modules = modules
         normed = _read_by_norms_alone(plan.ops)
         self._feature_rows = [
@@ -214,8 +221,8 @@ class _Part:
                 if mask is not None and _revives(op):
                     output = output * _beside(mask, output)
             tensors[op.name] = output
-            for dead in self._spent[index]:
-                del tensors[dead]
+            for name in self._freed[index]:
+                del tensors[name]
         return output
 
     def _apply(self, op: o.Op, inputs: list[Tensor], weights: dict[str, Tensor]) -> Tensor:
@@ -240,21 +247,21 @@ class _Part:
 
 
 def _feature_rows(lookup: Lookup, op: o.Op) -> Tensor:
-    """`(entries, features)`: 1 where a feature is there; of one part, where there are several."""
+    """1 where a feature is present, else 0: `(entries, features)`, the features of one part."""
     parts = op.parts if isinstance(op, o.Linear) else 1
-    index = parts * torch.arange(features(op.out_shape) // parts)
+    index = parts * torch.arange(o.feature_count(op.out_shape) // parts)
     return (index < torch.tensor(lookup.values)[:, None]).float()
 
 
 def _kernel_rows(lookup: Lookup, total: int) -> Tensor:
-    """`(entries, total * total)`: 1 at the places of a centred kernel."""
-    away = (2 * torch.arange(total) - (total - 1)).abs()
-    inside = away < torch.tensor(lookup.values)[:, None]
+    """1 inside a centred kernel, else 0: `(entries, total * total)`."""
+    distance = (2 * torch.arange(total) - (total - 1)).abs()
+    inside = distance < torch.tensor(lookup.values)[:, None]
     return (inside[:, :, None] & inside[:, None, :]).flatten(1).float()
 
 
 def _read_by_norms_alone(ops: Ops) -> set[str]:
-    """Ops whose outputs only normalisations of the block read, which divide masks out again."""
+    """Ops whose outputs are read by normalisations only, which would divide a mask out."""
     readers: dict[str, list[o.Op]] = {op.name: [] for op in ops}
     for op in ops:
         for tensor in op.inputs:
@@ -264,7 +271,7 @@ def _read_by_norms_alone(ops: Ops) -> set[str]:
 
 
 def _masked(op: o.Op, name: str, weight: Tensor, mask: Tensor) -> Tensor:
-    """A weight that makes features, with those features scaled by the mask."""
+    """A weight whose output features are scaled by the mask."""
     if isinstance(op, o.Linear) and op.parts > 1:
         mask = mask.repeat(op.parts)
     if isinstance(op, o.Conv2d | o.Linear):
@@ -275,7 +282,7 @@ def _masked(op: o.Op, name: str, weight: Tensor, mask: Tensor) -> Tensor:
 
 
 def _revives(op: o.Op) -> bool:
-    """Whether an op makes something of features that are zero."""
+    """Whether the output of an op is not zero for features that are zero."""
     if isinstance(op, o.Activation):
         function = getattr(F, op.function)
         return bool(function(torch.zeros(1)) != 0)
@@ -283,7 +290,7 @@ def _revives(op: o.Op) -> bool:
 
 
 def _beside(mask: Tensor, x: Tensor) -> Tensor:
-    """The mask in a shape that scales the features of `x`, batched."""
+    """The mask, reshaped to scale the features of the batch `x`."""
     return mask[:, None, None] if x.dim() == 4 else mask
 
 
@@ -295,7 +302,7 @@ def _normalise(
     module: nn.Module,
     training: bool,
 ) -> Tensor:
-    """A normalisation whose scale and shift are masked, over those features that are there."""
+    """A normalisation over the present features, with masked scale and shift."""
     weight, bias = weights["weight"], weights.get("bias")
     eps: Any = module.eps
     if mask is not None:

@@ -1,10 +1,10 @@
-"""Training the supernet: the sandwich rule with in-place distillation.
+"""Trains a supernet by the sandwich rule with in-place distillation.
 
-Each step runs the largest network on the labels, then the smallest and some random ones on the
-largest's own predictions, and takes one optimiser step on the sum of their gradients (Yu and
-Huang, "Universally Slimmable Networks", 2019, sections 3.2-3.3; Yu et al., "BigNAS", 2020). Which
-subnets are drawn, and from how much of the space, is told by others (`attentive.py`,
-`widening.py`).
+Each step trains the largest network on the labels, then the smallest and some random subnets on the
+predictions of the largest, and takes one optimiser step on the sum of their gradients (Yu and
+Huang, "Universally Slimmable Networks", 2019, sections 3.2-3.3; Yu et al., "BigNAS", 2020). Knows
+one step. Does not know how subnets are drawn (`attentive.py`), or which options are open
+(`widening.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from evaluators.data.scoring import cross_entropy, fitted
+from evaluators.data.scoring import cross_entropy, fit_to_shape
 from nas.run.specification import Distillation
 from nas.supernet.shared_weights import Supernet
 from nas.supernet.widening import Widening
@@ -27,65 +27,67 @@ from search_spaces.ops import Shape
 from search_spaces.space import SearchSpace
 
 RANDOM_SUBNETS = 2
+"""Number of random subnets per step."""
 
 Draw = Callable[[np.random.Generator, int], Sequence[Architecture]]
 """`(generator, n) -> n random architectures` for a step's sandwich."""
 
 
+Tell = Callable[[Sequence[Architecture], Sequence[float]], None]
+"""`(subnets, excess losses)`: called after a step with its subnets and how far the loss of each is
+above that of the largest network."""
+
+Logits = TypeVar("Logits")
+"""Output of a network: its logits, or the list of the logits of all its exits."""
+
+
 def uniform_draw(supernet: Supernet) -> Draw:
-    """Draw from the whole space, every active choice uniform."""
+    """Draw from the whole space, every active choice uniformly."""
     space = supernet.space
     return lambda rng, n: space.decode(space.sample(n, rng))
 
 
-Tell = Callable[[Sequence[Architecture], Sequence[float]], None]
-"""Called with the drawn subnets and what each lost on the batch beyond the largest network."""
-
-
-Said = TypeVar("Said")
-"""What a network gives: logits, or those of all its exits."""
-
-
 @dataclass(frozen=True)
-class Sandwich(Generic[Said]):
-    """A step of a supernet, as a `backward` of `nas.fit.fit`.
+class Sandwich(Generic[Logits]):
+    """A training step of a supernet: a `backward` of `nas.training.loop.fit`.
 
-    The largest network learns from the targets, then the smallest and some others from it.
+    The largest network is trained on the targets; the smallest and some random subnets are trained
+    on the largest network's predictions.
     """
 
     space: SearchSpace
-    run: Callable[[Tensor, Architecture], Said]
-    """Runs a network of the space on a batch that fits it."""
-    teach: Callable[[Said, Tensor], float]
-    """`(what the largest says, targets) -> loss`, whose gradients it computes."""
-    learn: Callable[[Said, Said, Tensor], None]
-    """`(what another says, what the largest says, targets)`: computes gradients."""
+    run: Callable[[Tensor, Architecture], Logits]
+    """Runs a network of the space on a batch of its input shape."""
+    teach: Callable[[Logits, Tensor], float]
+    """`(logits of the largest network, targets) -> loss`; computes its gradients."""
+    learn: Callable[[Logits, Logits, Tensor], None]
+    """`(logits of a subnet, logits of the largest network, targets)`; computes gradients."""
     seed: int
     draw: Draw
     random_subnets: int = RANDOM_SUBNETS
     widening: Widening | None = None
     after: Callable[[Sequence[Architecture]], None] | None = None
-    """Called with those that learnt, in their order."""
+    """Called at the end of a step with the subnets in the order of `learn`."""
 
     def __call__(self, batch: Tensor, targets: Tensor, step: int) -> float:
-        """Compute the gradients of a batch; the loss of the largest network."""
+        """Compute the gradients of a batch; return the loss of the largest network."""
         space = self.space
         rng = np.random.default_rng((self.seed, step))
         inputs: dict[Shape, Tensor] = {}
 
-        def said(arch: Architecture) -> Said:
+        def logits(arch: Architecture) -> Logits:
             shape = space.input_shape(arch)
             if shape not in inputs:
-                inputs[shape] = fitted(batch, shape)
+                inputs[shape] = fit_to_shape(batch, shape)
             return self.run(inputs[shape], arch)
 
-        teacher = said(space.largest)
+        teacher = logits(space.largest)
         loss = self.teach(teacher, targets)
         archs = [space.smallest, *self.draw(rng, self.random_subnets)]
         if self.widening is not None:
             archs = [a for a in self.widening.within(archs, step) if a != space.largest]
         for arch in archs:
-            self.learn(said(arch), teacher, targets)
+            self.learn(logits(arch), teacher, targets)
         if self.after is not None:
             self.after(archs)
         return loss
@@ -102,13 +104,20 @@ def sandwich(
     distillation: Distillation = "soft",
     widening: Widening | None = None,
 ) -> Backward:
-    """The `backward` of `nas.fit.fit` that trains a supernet; its loss is the largest's.
+    """The `backward` of `nas.training.loop.fit` for a supernet.
+
+    The reported loss is that of the largest network.
 
     Args:
-        draw: the random subnets of a step; uniform over the whole space by default.
-        distillation: how a subnet's predictions are held against the largest's.
-        widening: which options are open at a step; all from the start by default. Before any but
-            the largest network is, it trains alone.
+        supernet: the weights that are trained.
+        recipe: of the training, for its label smoothing.
+        seed: of the random subnets.
+        draw: the random subnets of a step; by default uniform over the whole space.
+        tell: called with the excess losses of the subnets of a step.
+        random_subnets: number of random subnets per step.
+        distillation: loss of a subnet against the largest network.
+        widening: the options that are open at a step; by default all. As long as only the largest
+            network is open, it is trained alone.
     """
     soft_loss = LOSSES[distillation]
     excess: list[float] = []
@@ -121,8 +130,8 @@ def sandwich(
     def learn(logits: Tensor, teacher: Tensor, targets: Tensor) -> None:
         soft_loss(logits, teacher).backward()
         if tell is not None:
-            usual = cross_entropy(teacher.detach(), targets).item()
-            excess.append(cross_entropy(logits.detach(), targets).item() - usual)
+            largest = cross_entropy(teacher.detach(), targets).item()
+            excess.append(cross_entropy(logits.detach(), targets).item() - largest)
 
     def after(archs: Sequence[Architecture]) -> None:
         if tell is not None:

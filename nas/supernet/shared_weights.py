@@ -1,21 +1,22 @@
-"""The supernet: one set of weights that holds every network of a space.
+"""The supernet: one set of weights shared by all networks of a space.
 
-Each block keeps the parameters of its largest form; an architecture uses a part of each: the
-first channels, the centre of a kernel, the first heads of query, key and value, a resampled grid
-of positions. The active architecture is an argument of `forward`, never hidden state, and it runs
-through the very modules of a standalone network, so an extracted network computes the same.
+Each block has the parameters of its largest form; an architecture uses a part of each: the first
+channels, the centre of a kernel, the first heads of query, key and value, a resampled grid of
+positions. The active architecture is an argument of `forward`, never hidden state, and it runs
+through the same modules as a standalone network, so an extracted network computes the same.
 
-Does not know training (`supernet_training.py`) or scoring.
+Does not know training (`sandwich.py`) or scoring.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from math import prod
 from operator import gt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +30,11 @@ from search_spaces.networks.modules import BlockModule, Network, routes, tie, ti
 from search_spaces.space import Block, SearchSpace
 
 CACHED_BLOCKS = 65_536
-"""Forms of blocks whose modules are kept: making them takes as long as running them."""
-
-OUR_OPS = (o.__name__, t.__name__)
+"""Number of blocks' forms whose modules are cached: building them takes as long as running them."""
 
 
 def largest_ops(space: SearchSpace, block: Block) -> tuple[o.Op, ...]:
-    """Of each op that the block can have, a form whose parameters hold those of all others.
+    """For each op of a block, the form whose parameters contain those of all other forms.
 
     Raises:
         ValueError: if there is no such form.
@@ -49,13 +48,14 @@ def largest_ops(space: SearchSpace, block: Block) -> tuple[o.Op, ...]:
         if id(ops) in known:
             continue
         known.add(id(ops))
-        kept.append(ops)  # an id is only unique while its object lives
+        kept.append(ops)  # an id is unique only while its object exists
         for op in ops:
             forms.setdefault(op.name, []).append(op)
     return tuple(_holder(block, alike) for alike in forms.values())
 
 
 def _holder(block: Block, forms: Sequence[o.Op]) -> o.Op:
+    """The form of an op whose parameters contain those of all others."""
     largest = max(forms, key=lambda op: sum(map(prod, op.parameter_shapes.values())))
     bounds = largest.parameter_shapes
     for op in forms:
@@ -64,7 +64,7 @@ def _holder(block: Block, forms: Sequence[o.Op]) -> o.Op:
             if len(shape) == len(bound) and not any(map(gt, shape, bound)):
                 continue
             if isinstance(op, o.Conv2d) and isinstance(largest, o.Conv2d) and op.groups == 1:
-                # The widest input and the widest output may belong to different forms.
+                # The largest input and the largest output may belong to different forms.
                 return _widest(block, largest, forms)
             raise ValueError(
                 f"{block.name}/{op.name}: {name} {shape} does not fit into {bound or 'nothing'}"
@@ -73,7 +73,7 @@ def _holder(block: Block, forms: Sequence[o.Op]) -> o.Op:
 
 
 def _widest(block: Block, conv: o.Conv2d, forms: Sequence[o.Op]) -> o.Op:
-    """A dense convolution from the most inputs to the most outputs, of the largest kernel."""
+    """A dense convolution with the largest numbers of channels and the largest kernel."""
     if not all(isinstance(op, o.Conv2d) and (op.groups, op.bias) == (1, conv.bias) for op in forms):
         raise ValueError(f"{block.name}/{conv.name}: its forms do not fit into one")
     source = conv.inputs[0]
@@ -89,12 +89,15 @@ def _widest(block: Block, conv: o.Conv2d, forms: Sequence[o.Op]) -> o.Op:
 
 
 def shared_part(op: o.Op, name: str, whole: Tensor) -> Tensor:
-    """The part of the supernet's tensor that an op of this shape uses.
+    """The part of a supernet's tensor that an op uses.
 
     Args:
         op: the op of the active architecture.
         name: the tensor's name in the op's module, such as `weight` or `running_mean`.
-        whole: the supernet's tensor. Gradients flow back into it.
+        whole: the supernet's tensor; gradients are propagated to it.
+
+    Returns:
+        A view where possible, otherwise a new tensor.
     """
     shape = op.parameter_shapes.get(name, (op.out_shape[0],))
     if whole.dim() == 0 or tuple(whole.shape) == shape:
@@ -112,7 +115,10 @@ def shared_part(op: o.Op, name: str, whole: Tensor) -> Tensor:
 
 
 def _resampled_positions(whole: Tensor, tokens: int, width: int) -> Tensor:
-    """`(1, 1 + grid^2, width)` for another grid: bicubic, the class token's position kept."""
+    """Resample position embeddings `(1, 1 + grid^2, width)` to another grid.
+
+    Bicubic; the class token's position is unchanged.
+    """
     side, new_side = round((whole.shape[1] - 1) ** 0.5), round((tokens - 1) ** 0.5)
     whole = whole[:, :, :width]
     if side == new_side:
@@ -125,9 +131,13 @@ def _resampled_positions(whole: Tensor, tokens: int, width: int) -> Tensor:
 class Supernet(nn.Module):
     """Weights shared by all networks of a space.
 
-    In training mode a subnet normalises by its batch, and only the largest network's passes
-    update the running statistics; those are shared and fit no other subnet, so recalibrate an
-    extracted network before it is scored (`evaluators.accuracy.recalibrate`).
+    In training mode a subnet normalises with its batch statistics, and only passes of the largest
+    network update the running statistics. Those are shared and valid for no other subnet, so an
+    extracted network must be recalibrated before it is scored
+    (`evaluators.accuracy.recalibration.recalibrate`).
+
+    Raises:
+        ValueError: for a space whose forms of a block do not fit into one.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -138,18 +148,25 @@ class Supernet(nn.Module):
         )
         largest = space.ops(space.largest)
         tie(self.blocks, ties(largest))
-        made = lru_cache(maxsize=CACHED_BLOCKS)(_skeleton)
-        self._skeleton = lru_cache(maxsize=CACHED_BLOCKS)(lambda ops: made(_sizeless(ops)))
+        self._skeleton = _skeleton_cache()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The cache cannot be pickled; it holds no weights.
+        return {name: value for name, value in self.__dict__.items() if name != "_skeleton"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._skeleton = _skeleton_cache()
 
     def forward(self, x: Tensor, arch: Mapping[str, Value]) -> Tensor:
-        """Run the network `arch` on `(batch, *space.input_shape(arch))`."""
+        """Run the network `arch` on a batch `(batch, *space.input_shape(arch))`."""
         output = x
         for _, given in self.outputs(x, arch):
             output = given
         return output
 
     def outputs(self, x: Tensor, arch: Mapping[str, Value]) -> Iterator[tuple[str, Tensor]]:
-        """Run the blocks of the network `arch` in order, and give what each gives, by name."""
+        """Run the blocks of the network `arch` in order; yield the name and output of each."""
         own_buffers = self.own_buffers(arch)
         blocks = self.space.ops(arch)
         kept: dict[str, Tensor] = {}
@@ -161,7 +178,7 @@ class Supernet(nn.Module):
             yield name, x
 
     def own_buffers(self, arch: Mapping[str, Value]) -> bool:
-        """Whether a pass of `arch` leaves the shared statistics alone."""
+        """Whether a pass of `arch` must not update the shared running statistics."""
         return self.training and dict(arch) != dict(self.space.largest)
 
     def run_block(
@@ -173,22 +190,30 @@ class Supernet(nn.Module):
         *,
         own_buffers: bool,
     ) -> Tensor:
-        """Run one block of the active network; arguments as in `block_tensors`."""
+        """Run one block of the active network.
+
+        Args:
+            block: the block's name.
+            ops: its ops.
+            x: the output of the block before.
+            outside: other blocks' outputs that it reads, by `@name`.
+            own_buffers: see `block_tensors`.
+        """
         skeleton = self._skeleton(ops)
         if skeleton.training != self.training:
             skeleton.train(self.training)
         tensors = self.block_tensors(block, ops, own_buffers=own_buffers)
-        # Every tensor is given, and none of a block is another's.
+        # All tensors are passed, and a block has no tied ones.
         output: Tensor = functional_call(skeleton, tensors, (x, outside), tie_weights=False)
         return output
 
     def block_tensors(
         self, block: str, ops: Iterable[o.Op], *, own_buffers: bool = False
     ) -> dict[str, Tensor]:
-        """Parameters and buffers of a block of the active network, by their module's names.
+        """Parameters and buffers of a block of the active network, by their names in its module.
 
-        They are views where the part allows it; with `own_buffers`, buffers are copies, so that
-        running the block leaves the supernet's as they are.
+        They are views where possible. With `own_buffers`, buffers are copies, so that running the
+        block does not change those of the supernet.
         """
         container = self.blocks[block]
         assert isinstance(container, BlockModule)
@@ -205,7 +230,7 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def extract(self, arch: Mapping[str, Value]) -> Network:
-        """A standalone network with its own copy of the weights of `arch`, in the same mode."""
+        """A standalone network with a copy of the weights of `arch`, in the supernet's mode."""
         ops = self.space.ops(arch)
         with torch.device("meta"):
             network = Network(ops)
@@ -222,7 +247,7 @@ class Supernet(nn.Module):
 
 
 def _sizeless(ops: tuple[o.Op, ...]) -> tuple[o.Op, ...]:
-    """The same for all sizes of images: no module of ours knows them, but that of `Zero`."""
+    """The ops without the height and width of images, where modules do not depend on them."""
 
     def left(shape: o.Shape) -> o.Shape:
         return shape[:1] if len(shape) == 3 else shape
@@ -233,13 +258,18 @@ def _sizeless(ops: tuple[o.Op, ...]) -> tuple[o.Op, ...]:
             inputs=tuple(replace(tensor, shape=left(tensor.shape)) for tensor in op.inputs),
             out_shape=left(op.out_shape),
         )
-        if type(op).__module__ in OUR_OPS and not isinstance(op, o.Zero)
+        if op.size_agnostic
         else op
         for op in ops
     )
 
 
+def _skeleton_cache() -> Callable[[tuple[o.Op, ...]], BlockModule]:
+    made = lru_cache(maxsize=CACHED_BLOCKS)(_skeleton)
+    return lru_cache(maxsize=CACHED_BLOCKS)(lambda ops: made(_sizeless(ops)))
+
+
 def _skeleton(ops: tuple[o.Op, ...]) -> BlockModule:
-    """A block's modules without memory, to be run with the supernet's tensors."""
+    """The modules of a block on the meta device, to be run with the supernet's tensors."""
     with torch.device("meta"):
         return BlockModule(ops)

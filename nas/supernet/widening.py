@@ -1,8 +1,9 @@
-"""Progressive widening: which options a supernet's subnets may take as its training goes on.
+"""Progressive widening: the options that subnets may have at each step of a supernet's training.
 
-At first the largest network alone, then smaller options, one group of choices after the other, in
-the order of Cai et al. ("Once-for-all", 2020, section 3.3): kernels, depths, widths. Here it is
-one schedule inside one training. Knows choices by the last part of their names.
+First the largest network only, then smaller options, one group of choices after the other, in the
+order of Cai et al. ("Once-for-all", 2020, section 3.3): kernels, depths, widths. Here it is one
+schedule within one training. Identifies choices by the last part of their names. Does not know
+weights.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ GROUPS: tuple[tuple[str, ...], ...] = (
     ("depth",),
     ("expand", "width", "heads", "group", "ratio"),
 )
-"""Name endings in the order in which they open; every other choice is open from the start."""
+"""Last parts of choices' names in the order of opening; all other choices are open from the start.
+"""
 
 LARGEST_SHARE = 0.2
 """Share of the steps in which only the largest option of each of these choices is trained."""
@@ -30,10 +32,14 @@ OPEN_AT = 0.7
 
 
 class Widening:
-    """The lowest option of each choice at each step.
+    """The smallest permitted option of each choice at each step.
+
+    Args:
+        space: the space.
+        steps: number of steps of the training.
 
     Raises:
-        ValueError: for a space that has no choice to widen.
+        ValueError: for a space without a choice to widen.
     """
 
     def __init__(self, space: SearchSpace, steps: int) -> None:
@@ -41,7 +47,7 @@ class Widening:
         self.steps = steps
         groups = [[c for c in space.choices if _group(c) == n] for n in range(len(GROUPS))]
         self._opening = [
-            # One option more at a time, for all choices of the group that have so many.
+            # One more option at a time, for all choices of the group that have it.
             (choice, option, place)
             for place, (choices, option) in enumerate(
                 (choices, option)
@@ -56,7 +62,7 @@ class Widening:
         self._places = 1 + max(place for *_, place in self._opening)
 
     def lowest(self, step: int) -> npt.NDArray[np.uint8]:
-        """The index of the cheapest option that may be taken, by choice: `(choices,)`."""
+        """The index of the smallest permitted option of each choice at a step, `(choices,)`."""
         lowest = np.zeros(len(self.space.choices), dtype=np.uint8)
         for choice in self.space.choices:
             if _group(choice) is not None:
@@ -69,12 +75,15 @@ class Widening:
         return lowest
 
     def within(self, archs: Iterable[Architecture], step: int) -> list[Architecture]:
-        """The same architectures with options raised to what is open at the step."""
+        """Raise the options of architectures to those permitted at the step."""
         rows = np.maximum(self._whole(archs), self.lowest(step)[None])
         return self.space.decode(self.space.canonical(rows))
 
     def _whole(self, archs: Iterable[Architecture]) -> npt.NDArray[np.uint8]:
-        """Rows whose inactive choices have their largest option, as they become active here."""
+        """Rows of architectures; inactive choices have their largest option.
+
+        Raising options can make them active.
+        """
         rows = [
             [
                 c.options.index(arch[c.name]) if c.name in arch else len(c.options) - 1
@@ -86,6 +95,6 @@ class Widening:
 
 
 def _group(choice: Choice) -> int | None:
-    """Which group a choice belongs to: the first whose ending its name has."""
+    """The index in `GROUPS` of a choice; None if it is open from the start."""
     ending = choice.name.rsplit("_", 1)[-1]
     return next((n for n, names in enumerate(GROUPS) if ending in names), None)

@@ -1,6 +1,7 @@
-"""The exponential moving average of a training's weights, which its network ends with.
+"""Exponential moving average of a training's weights, which replaces them at its end.
 
-Batch-norm statistics are not averaged: whoever scores a network measures them anew.
+Batch-norm statistics are not averaged: they are recomputed before a network is scored. Knows
+parameters. Does not know the training loop.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """`average <- decay * average + (1 - decay) * weights`, from weights that have begun to learn.
+    """`average <- decay * average + (1 - decay) * weights` after each step.
 
-    Early on the decay is `(1 + steps) / (10 + steps)` where that is less, so that the first,
-    random weights are soon forgotten.
+    The decay is at most `(1 + steps) / (10 + steps)`, so that the random initial weights lose their
+    influence within a few steps.
+
+    Args:
+        network: its parameters are averaged.
+        decay: of the moving average, from 0 to 1.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -26,27 +31,27 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the weights after a step in."""
+        """Add the weights after a step to the average."""
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         torch._foreach_lerp_(self._average, self._weights, 1 - decay)
 
     @torch.no_grad()
-    def put(self) -> None:
-        """Give the network the average; its own weights are gone then."""
+    def apply(self) -> None:
+        """Overwrite the network's weights by their average."""
         for weight, average in zip(self._weights, self._average, strict=True):
             weight.copy_(average)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and its age."""
+        """Return the average and the number of steps."""
         return {"steps": self._steps, "average": self._average}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state up.
+        """Restore a state.
 
         Raises:
-            ValueError: if it is another network's.
+            ValueError: if it belongs to another network.
         """
         self._steps = state["steps"]
         for mine, given in zip(self._average, state["average"], strict=True):

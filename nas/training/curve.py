@@ -1,7 +1,8 @@
-"""Learning curves: what a training's loss did, as JSON lines that any notebook reads.
+"""Writes the learning curve of a training as JSON lines.
 
-One line about each hundredth of the training: steps done, the mean loss since the line before, the
-learning rate. A training that goes on from a checkpoint goes on with its curve.
+One line per hundredth of the training: completed steps, the mean loss since the line before, and
+the learning rate. A training that is resumed from a checkpoint continues its curve. Knows steps and
+losses. Does not know what is trained; `nas/run/curves.py` reads the file.
 """
 
 from __future__ import annotations
@@ -16,26 +17,38 @@ from nas.training.loop import Recipe
 from search_spaces.files import write_text
 
 POINTS = 100
+"""Number of points of a curve, about."""
 
 OnStep = Callable[[int, int, float], None]
+"""`(steps done, all steps, loss)`, called after each step."""
 
 
 class Curve:
-    """Follows a training; `__call__` is its `on_step`, beside another one."""
+    """Records the loss of a training: an `on_step` for `nas.training.loop.fit`.
 
-    def __init__(self, path: Path, recipe: Recipe, beside: OnStep | None = None) -> None:
+    Args:
+        path: the file; an existing one is continued.
+        recipe: of the training, for its learning rate.
+        on_step: called after each step has been recorded.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe, on_step: OnStep | None = None) -> None:
         self._path = path
         self._recipe = recipe
-        self._beside = beside
+        self._on_step = on_step
         self._losses: list[float] = []
         self._points: list[dict[str, Any]] = read_curve(path)
 
     def __call__(self, done: int, steps: int, loss: float) -> None:
-        """Take a step in."""
+        """Record a step.
+
+        Raises:
+            UserError: if the file cannot be written.
+        """
         self._losses.append(loss)
         stride = max(1, steps // POINTS)
         if done % stride == 0 or done == steps:
-            # What a kill or a rollback undid is told again.
+            # Steps that a kill or a rollback undid are recorded a second time.
             self._points = [point for point in self._points if point["step"] < done]
             self._points.append(
                 {
@@ -49,5 +62,5 @@ class Curve:
             lines = "".join(json.dumps(point) + "\n" for point in self._points)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._path, lines)
-        if self._beside is not None:
-            self._beside(done, steps, loss)
+        if self._on_step is not None:
+            self._on_step(done, steps, loss)

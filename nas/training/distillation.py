@@ -1,6 +1,7 @@
-"""What a subnet loses against the largest network's predictions.
+"""Distillation losses: a student's predictions against a teacher's.
 
-Knows logits of two networks. Does not know which network is which (`supernet_training.py`).
+Knows the logits of two networks. Does not know which networks they are (`supernet/sandwich.py`,
+`network.py`).
 """
 
 from __future__ import annotations
@@ -14,36 +15,40 @@ from evaluators.data.scoring import cross_entropy
 from nas.run.specification import Distillation
 
 ALPHAS = (-1.0, 1.0)
-"""The two divergences of which the greater counts (Wang et al., "AlphaNet", 2021, section 3.2)."""
+"""The two divergences of which the larger is used (Wang et al., "AlphaNet", 2021, section 3.2)."""
 
 CLIP = 5.0
-"""Largest weight of a class: where the student's probability is tiny, its gradient would explode
-(the same paper, equation 8)."""
+"""Largest weight of a class: without it the gradient would explode where the student's probability
+is tiny (the same paper, equation 8)."""
 
 
 def soft_cross_entropy(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Mean cross-entropy of logits against the teacher's probabilities, shaped as below.
+    """Mean cross-entropy of logits against the teacher's probabilities.
 
     Its gradient is that of the Kullback-Leibler divergence of the two.
+
+    Args:
+        logits: of the student, `(batch, classes)` or `(batch, tokens, vocabulary)`.
+        teacher: logits of the teacher, of the same shape or with more tokens.
     """
     return cross_entropy(logits, teacher.detach().softmax(-1))
 
 
 def adaptive_divergence(logits: Tensor, teacher: Tensor) -> Tensor:
-    """A loss whose gradient is that of the greater of two clipped α-divergences, each sample's own.
+    """A loss with the gradient of the larger of two clipped α-divergences, chosen per sample.
 
-    One punishes a student that gives too little where the teacher gives much, the other one that
-    gives too much where the teacher gives little (Wang et al., "AlphaNet: Improved training of
-    supernets with alpha-divergence", 2021, equations 5-9). With teacher p, student q and
+    One penalises a student that underestimates what the teacher finds probable, the other a student
+    that overestimates what the teacher finds improbable (Wang et al., "AlphaNet: Improved training
+    of supernets with alpha-divergence", 2021, equations 5-9). With teacher p, student q and
     `w = p / q` the divergence is `E_q[(w^α - 1)] / (α (α - 1))`, and its gradient that of
-    `-Σ q w^α log q / α` where `q w^α` is held fixed; `w^α` is clipped in both.
+    `-Σ q w^α log q / α` with `q w^α` held constant; `w^α` is clipped in both.
 
     Args:
-        logits: the student's, `(batch, classes)` or `(batch, tokens, vocabulary)`.
-        teacher: the teacher's logits, of the same shape or of more tokens.
+        logits: of the student, `(batch, classes)` or `(batch, tokens, vocabulary)`.
+        teacher: logits of the teacher, of the same shape or with more tokens.
 
     Returns:
-        The mean over samples; only its gradient means something.
+        The mean over samples. Only its gradient is meaningful.
     """
     if logits.dim() == 3:
         teacher = teacher[:, : logits.shape[1]]
@@ -66,4 +71,4 @@ LOSSES: dict[Distillation, Callable[[Tensor, Tensor], Tensor]] = {
     "soft": soft_cross_entropy,
     "alpha": adaptive_divergence,
 }
-"""In-place distillation by name: `(student's logits, teacher's logits) -> loss`."""
+"""Distillation losses by name: `(student's logits, teacher's logits) -> loss`."""

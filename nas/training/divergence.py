@@ -1,6 +1,6 @@
-"""What a training needs to survive itself: when a loss has run away, and at what rate to go on.
+"""Detects divergence of a loss, and how far the learning rate is lowered after each rollback.
 
-Does not know networks; `fit.py` puts them back.
+Knows losses. Does not know networks; `loop.py` restores their last good state.
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ from typing import Any
 
 from search_spaces.errors import UserError
 
-FACTOR = 0.5
-"""Each time a training is rolled back, it goes on at so much of its learning rate."""
+RATE_FACTOR = 0.5
+"""Factor of the learning rate for each rollback."""
 
-ROLLBACKS = 5
-"""How often a training may be rolled back before it is given up."""
+MAX_ROLLBACKS = 5
+"""Rollbacks after which the training fails."""
 
-RUNAWAY = 3.0
-"""A smoothed loss of so many times the first one has diverged: no training starts that well."""
+DIVERGENCE_RATIO = 3.0
+"""Ratio of the smoothed loss to the initial loss above which the training has diverged."""
 
-FIRST = 10
-"""Steps whose mean is the first loss."""
+INITIAL_STEPS = 10
+"""Number of steps over which the initial loss is averaged."""
 
 SMOOTHING = 0.9
+"""Decay of the exponential moving average of the loss."""
 
 
-class Guard:
-    """Follows a loss and keeps how often it has run away."""
+class DivergenceMonitor:
+    """Follows a loss and counts rollbacks."""
 
     def __init__(self) -> None:
         self.rollbacks = 0
@@ -35,39 +36,51 @@ class Guard:
         self._smooth = 0.0
 
     @property
-    def factor(self) -> float:
-        """What the learning rate is multiplied by."""
-        return float(FACTOR**self.rollbacks)
+    def rate_factor(self) -> float:
+        """Factor of the learning rate after the rollbacks so far."""
+        return float(RATE_FACTOR**self.rollbacks)
 
     def diverged(self, loss: float) -> bool:
-        """Whether this step's loss is not finite, or the losses have grown out of hand."""
+        """Record the loss of a step; return whether the training has diverged.
+
+        It has if the loss is not finite, or the smoothed loss is above `DIVERGENCE_RATIO` times the
+        initial loss (at least 0.1).
+        """
         if not math.isfinite(loss):
             return True
-        if self._seen < FIRST:
+        if self._seen < INITIAL_STEPS:
             self._first += (loss - self._first) / (self._seen + 1)
             self._smooth = self._first
         else:
             self._smooth = SMOOTHING * self._smooth + (1 - SMOOTHING) * loss
         self._seen += 1
-        return self._seen > FIRST and self._smooth > RUNAWAY * max(self._first, 0.1)
+        return self._seen > INITIAL_STEPS and self._smooth > DIVERGENCE_RATIO * max(
+            self._first, 0.1
+        )
 
     def roll_back(self, step: int, steps: int, loss: float, rate: float) -> None:
         """Count a rollback.
 
+        Args:
+            step: number of the step that diverged, from 1.
+            steps: number of all steps.
+            loss: its loss.
+            rate: the recipe's learning rate.
+
         Raises:
-            UserError: when there were too many.
+            UserError: after `MAX_ROLLBACKS` rollbacks.
         """
-        if self.rollbacks == ROLLBACKS:
+        if self.rollbacks == MAX_ROLLBACKS:
             raise UserError(
                 f"training diverged at step {step} of {steps} (loss {loss:g}), also after "
-                f"{ROLLBACKS} times going back to a lower rate; "
+                f"{MAX_ROLLBACKS} rollbacks to a lower learning rate; "
                 f"try a lower learning rate than {rate:g}"
             )
         self.rollbacks += 1
         self._smooth = self._first
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it."""
+        """Return the state."""
         return {
             "rollbacks": self.rollbacks,
             "seen": self._seen,
@@ -76,6 +89,6 @@ class Guard:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state up."""
+        """Restore a state."""
         self.rollbacks, self._seen = state["rollbacks"], state["seen"]
         self._first, self._smooth = state["first"], state["smooth"]

@@ -1,118 +1,131 @@
-"""Describes a training that any device, process or worker can run."""
+"""Describes a training that any process or worker can run, with the same result.
+
+A job contains everything that a training needs; each process that runs it prepares the same network
+and the same training step. Knows one training. Does not know how workers are started or where a job
+runs.
+"""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from evaluators.data.batches import Batches
-from nas.training.exits import jointly
+from nas.training.exits import exit_backward
 from nas.training.loop import Backward, Companion, Recipe, fit
-from nas.training.network import Runs, supervised, taught
+from nas.training.network import Forward, distilled_backward, supervised_backward
 from search_spaces.architecture import Architecture
 from search_spaces.exits.network import ExitNetwork
 from search_spaces.space import SearchSpace
 
-if TYPE_CHECKING:  # it brings what only the search's own process needs, and workers load this
-    pass
-
 
 @dataclass(frozen=True)
-class Fitting:
-    """A training on one device: a network and what a step does to it."""
+class PreparedTraining:
+    """A training on one device: the network and what a step does to it."""
 
     network: nn.Module
     backward: Backward
     companion: Companion | None = None
+    """State of `backward` that is saved with the network."""
 
 
-class Training(Protocol):
-    """What travels to workers and becomes a training there: the same one on each."""
+class TrainingJob(Protocol):
+    """A training that can be sent to workers."""
 
     @property
     def space(self) -> SearchSpace:
-        """Whose networks are trained; it may be a user's own."""
+        """The space of the trained networks."""
         ...
 
     @property
     def batches(self) -> Batches:
-        """What is trained on."""
+        """The training data."""
         ...
 
     @property
     def recipe(self) -> Recipe:
-        """How; the batch is that of all ranks together."""
+        """The training settings; the batch size is that of all ranks together."""
         ...
 
     @property
     def seed(self) -> int:
-        """Of the batches."""
+        """Seed of the batches."""
         ...
 
-    def on(self, device: torch.device) -> Fitting:
-        """Make the training on a device."""
+    def prepare(self, device: torch.device) -> PreparedTraining:
+        """Create the network and its training step on a device."""
         ...
-
-
-def steps_of(training: Training) -> int:
-    """How many steps a training has."""
-    return training.recipe.steps(len(training.batches))
-
-
-def batch_of(training: Training) -> int:
-    """How many samples a batch has."""
-    return min(training.recipe.batch_size, len(training.batches))
-
-
-def run(training: Training, device: torch.device, **options: Any) -> nn.Module:
-    """Train on a device and return the network.
-
-    Args:
-        options: those of `nas.fit.fit`: `checkpoint`, `on_step`, `say`, `ranks`, ...
-    """
-    fitting = training.on(device)
-    fit(
-        fitting.network,
-        training.batches,
-        training.recipe,
-        fitting.backward,
-        seed=training.seed,
-        companion=fitting.companion,
-        **options,
-    )
-    return fitting.network
 
 
 @dataclass(frozen=True)
 class NetworkTraining:
-    """One architecture's own, from given weights."""
+    """The individual training of one architecture, from given weights."""
 
     space: SearchSpace
     arch: Architecture
     network: nn.Module
-    """Stays as it is: what trains is a copy."""
+    """Initial weights; it is not changed, since a copy is trained."""
     batches: Batches
     recipe: Recipe
     seed: int
     teacher: nn.Module | None = None
-    """The network of the space's largest architecture, ready to be used; none with exits."""
+    """The network of the space's largest architecture, ready for inference; not used for a network
+    with early exits."""
     compiled: bool = False
-    """Whether torch compiles the network for its training."""
+    """Whether the network is compiled by torch for its training."""
 
-    def on(self, device: torch.device) -> Fitting:
-        """A copy of the network, in its own layout."""
+    def prepare(self, device: torch.device) -> PreparedTraining:
+        """Copy the network to a device, in its own memory layout, with its training step."""
         network = copy.deepcopy(self.network).to(device)
         shape = self.space.input_shape(self.arch)
         if isinstance(network, ExitNetwork):
-            return Fitting(network, jointly(network, self.recipe, shape))
-        # The compiled one shares the weights of the network, which is what is kept.
-        runs: Runs = torch.compile(network) if self.compiled else network
+            return PreparedTraining(network, exit_backward(network, self.recipe, shape))
+        # The compiled form shares its weights with the network, which is what is saved.
+        forward: Forward = torch.compile(network) if self.compiled else network
         if self.teacher is None:
-            return Fitting(network, supervised(runs, self.recipe, shape))
+            return PreparedTraining(network, supervised_backward(forward, self.recipe, shape))
         teacher = copy.deepcopy(self.teacher).to(device).eval()
-        largest = self.space.input_shape(self.space.largest)
-        return Fitting(network, taught(runs, shape, teacher, largest, self.recipe))
+        teacher_shape = self.space.input_shape(self.space.largest)
+        return PreparedTraining(
+            network, distilled_backward(forward, shape, teacher, teacher_shape, self.recipe)
+        )
+
+
+def steps_of(training: TrainingJob) -> int:
+    """Number of steps of a training."""
+    return training.recipe.steps(len(training.batches))
+
+
+def batch_of(training: TrainingJob) -> int:
+    """Number of samples in a batch."""
+    return min(training.recipe.batch_size, len(training.batches))
+
+
+def run_training(training: TrainingJob, device: torch.device, **options: Any) -> nn.Module:
+    """Run a training on a device.
+
+    Args:
+        options: passed to `nas.training.loop.fit`: `checkpoint`, `on_step`, `on_message`, `ranks`,
+            ...
+
+    Returns:
+        The trained network.
+
+    Raises:
+        UserError: see `nas.training.loop.fit`.
+    """
+    prepared = training.prepare(device)
+    fit(
+        prepared.network,
+        training.batches,
+        training.recipe,
+        prepared.backward,
+        seed=training.seed,
+        companion=prepared.companion,
+        **options,
+    )
+    return prepared.network

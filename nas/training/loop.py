@@ -1,9 +1,10 @@
-"""The one training loop: batches, optimiser, learning rate, checkpoints.
+"""The training loop for all networks: batches, optimiser, learning rate, checkpoints.
 
-What happens on a batch is the caller's `backward` (a sandwich of subnets, or one network), what a
-batch is, the data's. Every random draw depends on the seed and the step alone, so a resumed run has
-no generator state to restore and ends with the weights of an uninterrupted one. A loss that runs
-away puts the training back to where it was last good, at a lower rate.
+The caller's `backward` computes the gradients of a batch (of a sandwich of subnets, or of one
+network); the data defines what a batch is. Every random draw depends on the seed and the step only,
+so a resumed training has no generator state to restore and ends with the weights of an
+uninterrupted one. A training that diverges is rolled back to its last good state and continues at a
+lower learning rate. Does not know what is trained.
 """
 
 from __future__ import annotations
@@ -20,79 +21,84 @@ from torch import Tensor, nn
 
 from evaluators.data.batches import Batches, training_batch
 from nas.training.averaging import WeightAverage
-from nas.training.checkpoint import Stateful, pack, restore, unpack, write
-from nas.training.divergence import Guard
+from nas.training.checkpoint import LastGoodState, Stateful, pack, restore
+from nas.training.divergence import DivergenceMonitor
 from nas.training.out_of_memory import is_out_of_memory, out_of_memory
 from search_spaces import ops as o
 from search_spaces.space import SearchSpace
 
 Backward = Callable[[Tensor, Tensor, int], float]
-"""`(inputs, targets, step) -> loss`: computes the gradients of a batch as its data draws it.
+"""`(inputs, targets, step) -> loss`: computes the gradients of a batch and returns its loss.
 
-Images are `(batch, channels, size, size)` float32, normalised and augmented, at the data's own
-size, and their targets `(batch,)` int64 labels or `(batch, classes)` probabilities.
+Images are `(batch, channels, size, size)` float32, normalised and augmented, at the size of the
+data, and their targets `(batch,)` int64 labels or `(batch, classes)` probabilities.
 """
 
 CHECKPOINT_SECONDS = 300.0
-"""What a driver that dies may cost at most."""
+"""Interval between checkpoints: the most training time that a killed process loses."""
 
 
 class Companion(Stateful, Protocol):
-    """What `backward` keeps from step to step beside the network, and a checkpoint with it."""
+    """State of a `backward` beside the network, saved in the same checkpoint."""
 
     identity: dict[str, Any]
-    """Settings that a checkpoint must agree with to be taken."""
+    """Settings that a checkpoint must share to be resumed from."""
 
 
 class Ranks(Protocol):
     """The processes that train one network together, each on its share of every batch."""
 
     rank: int
+    """Index of this process."""
     size: int
+    """Number of processes."""
 
     def share_gradients(self, network: nn.Module) -> None:
         """Replace every gradient by its mean over all ranks."""
         ...
 
     def mean(self, value: float) -> float:
-        """The mean of a number over all ranks, the same on each."""
+        """Mean of a number over all ranks; equal on each."""
         ...
 
 
-class Alone:
-    """One process."""
+class SingleProcess:
+    """The ranks of a training in one process."""
 
     rank = 0
     size = 1
 
     def share_gradients(self, network: nn.Module) -> None:
-        """They are all there are."""
+        """Do nothing: there are no other ranks."""
 
     def mean(self, value: float) -> float:
-        """The number."""
+        """Return the number."""
         return value
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: all that the loop needs beside data and a network."""
+    """Settings of a training."""
 
     epochs: float
     batch_size: int = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.1
+    """Highest learning rate of the schedule."""
     weight_decay: float = 1e-4
+    """Of parameters with more than one dimension."""
     label_smoothing: float = 0.1
     warmup: float = 0.1
     """Share of the steps during which the learning rate rises."""
     clip_norm: float = 5.0
+    """Maximum norm of the gradient."""
     ema: float = 0.0
-    """Decay of the moving average that the network ends with; 0: its last weights."""
+    """Decay of the moving average of the weights, which replaces them at the end; 0: none."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of products and convolutions; weights and everything else stay fp32."""
+    """Precision of matrix products and convolutions; weights and all else are fp32."""
 
     def steps(self, images: int) -> int:
-        """Number of optimiser steps on this many training images."""
+        """Number of optimiser steps for a number of training images."""
         return max(1, round(self.epochs * max(1, images // self.batch_size)))
 
     def scaled(self, factor: float) -> Recipe:
@@ -100,7 +106,7 @@ class Recipe:
         return replace(self, learning_rate=factor * self.learning_rate)
 
     def rate(self, step: int, steps: int) -> float:
-        """Learning rate: a linear rise, then a half cosine to zero."""
+        """Learning rate of a step (from 0): a linear warm-up, then a half cosine to zero."""
         rising = self.warmup * steps
         if step < rising:
             return self.learning_rate * (step + 1) / (rising + 1)
@@ -109,7 +115,10 @@ class Recipe:
 
 
 def recipe_for(space: SearchSpace, epochs: float, *, batch_size: int = 64) -> Recipe:
-    """The default recipe: SGD for batch-normalised networks, AdamW for the others."""
+    """The default recipe: SGD for networks with batch normalisation, AdamW for all others.
+
+    The learning rate of SGD is proportional to the batch size.
+    """
     ops = [op for _, block in space.ops(space.largest) for op in block]
     if any(isinstance(op, o.BatchNorm2d) for op in ops):
         return Recipe(epochs, batch_size, learning_rate=0.1 * batch_size / 64)
@@ -117,7 +126,7 @@ def recipe_for(space: SearchSpace, epochs: float, *, batch_size: int = 64) -> Re
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser; vectors (biases, norms) are not decayed."""
+    """The recipe's optimiser, without weight decay for vectors (biases, norms)."""
     matrices = [p for p in network.parameters() if p.dim() > 1]
     vectors = [p for p in network.parameters() if p.dim() <= 1]
     groups: list[dict[str, Any]] = [
@@ -141,28 +150,35 @@ def fit(
     on_step: Callable[[int, int, float], None] | None = None,
     companion: Companion | None = None,
     ranks: Ranks | None = None,
-    say: Callable[[str], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
 ) -> None:
-    """Train `network` in place, on the device where its parameters are.
+    """Train `network` in place, on the device of its parameters.
 
     Args:
-        checkpoint: a file to resume from where it exists and to write every
-            `checkpoint_seconds`; removed by nobody, so that a finished training is seen as such.
+        network: what the optimiser updates and the checkpoint contains.
+        batches: the training data.
+        recipe: the training settings.
+        backward: computes the gradients of a batch.
+        seed: of the order and the augmentation of the data.
+        checkpoint: file to resume from if it exists, written every `checkpoint_seconds` and after
+            the last step. It is not removed, so that a completed training is recognised.
+        checkpoint_seconds: interval between checkpoints.
         on_step: called after each step with (steps done, all steps, loss).
-        companion: what `backward` keeps, saved and resumed with the network.
-        ranks: the processes that train together, of which this is one; the batch is the recipe's
-            for all of them together. Only the first writes checkpoints.
-        say: told in one line when the training is put back.
+        companion: state of `backward`, saved and restored with the network.
+        ranks: the processes that train together, this one included; they share each batch of the
+            recipe's size. Only rank 0 writes checkpoints.
+        on_message: called with one line when the training is rolled back.
 
     Raises:
-        UserError: for a checkpoint that cannot be read or belongs to another training, for a loss
-            that runs away again and again, and for a batch that does not fit into memory.
+        UserError: for a checkpoint that cannot be read or belongs to another training, for a
+            training that still diverges after several rollbacks, and for a batch that does not fit
+            into memory.
     """
-    ranks = ranks or Alone()
+    ranks = ranks or SingleProcess()
     device = next(network.parameters()).device
     steps = recipe.steps(len(batches))
     optimizer = make_optimizer(network, recipe)
-    guard = Guard()
+    monitor = DivergenceMonitor()
     average = WeightAverage(network, recipe.ema) if recipe.ema else None
     identity = {"recipe": asdict(recipe), "seed": seed, **batches.identity}
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer}
@@ -170,17 +186,18 @@ def fit(
     if companion is not None:
         identity |= companion.identity
         parts["companion"] = companion
-    kept = {**parts, "guard": guard}
-    start = 0
+    saved_parts = {**parts, "guard": monitor}
+    last_good = LastGoodState(checkpoint if ranks.rank == 0 else None)
+    step, resumed = 0, False
     if checkpoint is not None and checkpoint.exists():
-        start = restore(checkpoint, identity, kept)
-    # What is gone back to when the loss runs away; a training that is over has nowhere to go.
-    good = pack(identity, start, kept) if start < steps else b""
+        step, resumed = restore(checkpoint, identity, saved_parts), True
+    # After resuming, the file that rank 0 writes is the last good state already.
+    if step < steps and not (resumed and ranks.rank == 0):
+        last_good.begin(pack(identity, step, saved_parts))
     saved = time.monotonic()
     network.train()
-    step = start
     while step < steps:
-        rate = recipe.rate(step, steps) * guard.factor
+        rate = recipe.rate(step, steps) * monitor.rate_factor
         for group in optimizer.param_groups:
             group["lr"] = rate
         indices = training_batch(len(batches), recipe.batch_size, seed, step)
@@ -197,13 +214,13 @@ def fit(
                     raise
                 raise out_of_memory(backward, inputs, targets, step, ranks.size) from error
         loss = ranks.mean(loss)
-        if guard.diverged(loss):
-            guard.roll_back(step + 1, steps, loss, recipe.learning_rate)
-            step = unpack(good, parts)
-            if say is not None:
-                say(
-                    f"the loss ran away ({loss:g}): back to step {step} of {steps} at "
-                    f"{guard.factor:g} of the learning rate"
+        if monitor.diverged(loss):
+            monitor.roll_back(step + 1, steps, loss, recipe.learning_rate)
+            step = last_good.restore(parts)
+            if on_message is not None:
+                on_message(
+                    f"the loss diverged ({loss:g}): rolled back to step {step} of {steps} at "
+                    f"{monitor.rate_factor:g} of the learning rate"
                 )
             continue
         ranks.share_gradients(network)
@@ -212,13 +229,11 @@ def fit(
         if average is not None:
             average.update()
         step += 1
-        # Every rank keeps what it would go back to, when the first one does.
+        # All ranks save at the same step, so that they roll back to the same one.
         if step == steps or ranks.mean(time.monotonic() - saved) > checkpoint_seconds:
-            good = pack(identity, step, kept)
-            if checkpoint is not None and ranks.rank == 0:
-                write(checkpoint, good)
+            last_good.update(pack(identity, step, saved_parts))
             saved = time.monotonic()
         if on_step is not None:
             on_step(step, steps, loss)
     if average is not None:
-        average.put()
+        average.apply()

@@ -1,6 +1,7 @@
-"""When memory runs out in a training step: which batch would have fitted.
+"""Finds the batch size that fits after a training step has run out of memory.
 
-Does not foresee it; on the CPU the system may also end a process without a word.
+Does not predict it. On the CPU the operating system may also kill the process, which cannot be
+reported here.
 """
 
 from __future__ import annotations
@@ -13,25 +14,31 @@ from torch import Tensor
 
 from search_spaces.errors import UserError
 
-Try = Callable[[Tensor, Tensor, int], float]
+Attempt = Callable[[Tensor, Tensor, int], float]
+"""`(inputs, targets, step) -> loss`: the computation that ran out of memory."""
 
 CPU_MESSAGE = "DefaultCPUAllocator: can't allocate memory"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left, on any device."""
+    """Whether an error reports that memory is exhausted, on any device."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or CPU_MESSAGE in str(error)
 
 
 def out_of_memory(
-    attempt: Try, inputs: Tensor, targets: Tensor, step: int, ranks: int
+    attempt: Attempt, inputs: Tensor, targets: Tensor, step: int, ranks: int
 ) -> UserError:
-    """The error for a batch that did not fit, with the size that does, found by trying.
+    """Build the error for a batch that does not fit, with the batch size that does.
 
     Args:
-        attempt: what ran out of memory; it is called with halves of the batch until one fits.
+        attempt: called with halves of the batch until one fits.
         inputs: this process's share of the batch, `(batch, ...)`.
-        ranks: how many processes share a batch.
+        targets: its targets, `(batch, ...)`.
+        step: number of the step, from 0.
+        ranks: number of processes that share a batch.
+
+    Returns:
+        The error, to be raised by the caller.
     """
     given = size = len(inputs)
     while size > 1:
@@ -43,7 +50,7 @@ def out_of_memory(
             attempt(inputs[:size], targets[:size], step)
         except Exception as error:
             if not is_out_of_memory(error):
-                break  # a batch so small is refused for another reason
+                break  # a batch of this size fails for another reason
         else:
             return UserError(
                 f"out of memory at a batch of {given * ranks}: --batch-size {size * ranks} fits"

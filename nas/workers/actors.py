@@ -1,9 +1,9 @@
-"""Evaluations on long-lived Ray actors, which may die, hang, or lose the machine they are on.
+"""Evaluates architectures on long-lived Ray actors, and survives the loss of actors and machines.
 
-An actor holds its evaluator for its whole life; the weights and samples behind it lie in Ray's
-object store once a machine, and actors read them in place. A candidate waits for an actor that is
-known to live, so one that hangs in a cluster grown too small costs nothing but itself. Does not
-know what an evaluator does.
+An actor holds its evaluator for its whole life; weights and samples are stored in Ray's object
+store once per machine and read in place. A candidate is only sent to an actor that has answered a
+probe, so an actor that cannot start in a cluster that has become too small delays no candidate.
+Does not know what an evaluator computes.
 """
 
 from __future__ import annotations
@@ -11,60 +11,72 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from evaluators.accuracy.inherited import InheritedAccuracy
 from nas.workers.cluster import pickle_by_value
-from nas.workers.pool import ATTEMPTS, Ended, Evaluator, OutOfTime, SharedEvaluator, evaluate
+from nas.workers.object_store import SharedObject
+from nas.workers.pool import ATTEMPTS, EvaluationResult, Evaluator, TimeLimitExceeded, evaluate
 from search_spaces.architecture import Architecture
 
 
+def shared_evaluator(evaluator: InheritedAccuracy) -> SharedObject:
+    """An evaluator whose weights and samples are shared; it contains validation samples only."""
+    return SharedObject.of(replace(evaluator, data=evaluator.data.only("validation")))
+
+
 class Actor:
-    """What runs in a worker process.
+    """The evaluator of one worker process.
 
     Args:
-        device: where inherited weights are evaluated.
+        evaluator: as it is, or shared by `shared_evaluator`.
+        threads: number of threads of torch.
+        device: device for the weights of a shared evaluator.
     """
 
-    def __init__(self, shared: SharedEvaluator | Evaluator, threads: int, device: str) -> None:
+    def __init__(self, evaluator: SharedObject | Evaluator, threads: int, device: str) -> None:
         torch.set_num_threads(threads)
-        if isinstance(shared, SharedEvaluator):
-            evaluator = shared.evaluator()
-            supernet: Any = evaluator.supernet
-            supernet.to(device)
-            self._evaluator: Evaluator = evaluator
+        if isinstance(evaluator, SharedObject):
+            rebuilt: InheritedAccuracy = evaluator.rebuild()
+            supernet: Any = rebuilt.supernet
+            supernet.requires_grad_(False).to(device)
+            self._evaluator: Evaluator = rebuilt
         else:
-            self._evaluator = shared
+            self._evaluator = evaluator
 
-    def evaluate(self, arch: Architecture) -> Ended:
+    def evaluate(self, arch: Architecture) -> EvaluationResult:
         """Evaluate one architecture."""
         return evaluate(self._evaluator, arch)
 
     def pid(self) -> int:
-        """The worker's process id."""
+        """Process id of the worker."""
         return os.getpid()
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A candidate that waits or runs, for the n-th time."""
+    """A waiting or running candidate and the number of its attempt, from 1."""
 
     arch: Architecture
     attempt: int
 
 
 class RayWorkers:
-    """Evaluates on Ray actors; one that dies is replaced and its candidate tried again.
+    """Evaluates on Ray actors; replaces an actor that dies and retries its candidate.
 
-    Where the cluster has become too small for a replacement, the other actors do its work until
-    there is room.
+    If the cluster has no room for a replacement, the other actors evaluate its candidates until it
+    has.
 
     Args:
-        seconds: what an evaluation may take; a worker that takes longer is killed and replaced,
-            and its candidate has failed. A worker's own start is not the candidate's time.
+        evaluator: sent to the actors; the weights and samples of an `InheritedAccuracy` are shared,
+            any other evaluator is copied to each actor.
+        count: number of actors.
+        threads: processors and threads of each actor.
+        seconds: time limit of an evaluation; an actor that exceeds it is killed and replaced, and
+            its candidate counts as failed. The start of an actor does not count.
     """
 
     def __init__(
@@ -75,49 +87,49 @@ class RayWorkers:
         self._ray = ray
         pickle_by_value(evaluator)
         device = device_of(evaluator)
-        share = isinstance(evaluator, InheritedAccuracy)
-        self._shared = ray.put(SharedEvaluator.of(evaluator) if share else evaluator)  # type: ignore[arg-type]
+        shared = isinstance(evaluator, InheritedAccuracy)
+        self._evaluator = ray.put(shared_evaluator(evaluator) if shared else evaluator)  # type: ignore[arg-type]
         gpus = float(device.startswith("cuda"))
         self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0)(Actor)
-        self._arguments = (self._shared, threads, "cuda" if gpus else device)
+        self._arguments = (self._evaluator, threads, "cuda" if gpus else device)
         self._count = count
         self._seconds = seconds
         self._free: list[Any] = []
-        self._starting: dict[Any, Any] = {}
-        """Actors that are not known to live, by the reference of their answer."""
+        self._probed: dict[Any, Any] = {}
+        """Actors that have not answered their probe yet, by the reference of the answer."""
         self._waiting: deque[_Job] = deque()
         self._running: dict[Any, tuple[Any, _Job, float]] = {}
-        """Actor, candidate and when it began, by the reference of its result."""
+        """Actor, candidate and start time, by the reference of the result."""
         self.replaced = 0
-        """How many workers have died and been replaced."""
+        """Number of actors that have died or been killed, and were replaced."""
         for _ in range(count):
-            self._ask(self._start())
+            self._probe(self._start())
 
     def _start(self) -> Any:
         return self._remote.remote(*self._arguments)
 
-    def _ask(self, actor: Any) -> None:
-        """Have an actor say whether it lives, before it gets a candidate."""
-        self._starting[actor.pid.remote()] = actor
+    def _probe(self, actor: Any) -> None:
+        """Call an actor that has to answer before it is sent a candidate."""
+        self._probed[actor.pid.remote()] = actor
 
     @property
     def idle(self) -> int:
-        """How many more candidates the actors could take."""
+        """Number of further candidates that the actors could take."""
         return self._count - len(self._running) - len(self._waiting)
 
     @property
     def actors(self) -> list[Any]:
-        """All actor handles, of those that are only starting too."""
+        """Handles of all actors, including those that have not started yet."""
         running = [actor for actor, _, _ in self._running.values()]
-        return [*self._free, *self._starting.values(), *running]
+        return [*self._free, *self._probed.values(), *running]
 
     def close(self) -> None:
-        """End all actors: what they hold of the cluster is wanted elsewhere."""
+        """Kill all actors, which frees their resources in the cluster."""
         for actor in self.actors:
             self._ray.kill(actor)
 
     def submit(self, arch: Architecture) -> None:
-        """Start evaluating on a free actor, or on the first that becomes free."""
+        """Start an evaluation on a free actor, or on the first that becomes free."""
         self._waiting.append(_Job(arch, attempt=1))
         self._dispatch()
 
@@ -126,83 +138,83 @@ class RayWorkers:
             actor, job = self._free.pop(), self._waiting.popleft()
             self._running[actor.evaluate.remote(job.arch)] = (actor, job, time.monotonic())
 
-    def next_ended(self) -> Ended:
-        """Wait for one evaluation to end, replacing workers that die or hang meanwhile."""
+    def next_result(self) -> EvaluationResult:
+        """Wait until one evaluation has ended; replaces actors that die or exceed the limit."""
         while True:
             self._dispatch()
-            ready, _ = self._ray.wait([*self._running, *self._starting], timeout=self._patience())
+            ready, _ = self._ray.wait([*self._running, *self._probed], timeout=self._timeout())
             if not ready:
-                ended = self._late()
-            elif ready[0] in self._starting:
-                ended = self._answered(ready[0])
+                result = self._cancel_overdue()
+            elif ready[0] in self._probed:
+                result = self._on_probe(ready[0])
             else:
-                ended = self._result(ready[0])
-            if ended is not None:
-                return ended
+                result = self._on_result(ready[0])
+            if result is not None:
+                return result
 
-    def _patience(self) -> float | None:
-        """Seconds until the oldest evaluation is late."""
+    def _timeout(self) -> float | None:
+        """Seconds until the oldest evaluation exceeds the time limit."""
         if self._seconds is None or not self._running:
             return None
-        first = min(begun for _, _, begun in self._running.values())
+        first = min(started for _, _, started in self._running.values())
         return max(0.0, first + self._seconds - time.monotonic())
 
-    def _late(self) -> Ended | None:
-        """End the evaluation that has run for too long, if there is one."""
+    def _cancel_overdue(self) -> EvaluationResult | None:
+        """Kill the actor of the oldest evaluation if it has exceeded the time limit."""
         oldest = min(self._running, key=lambda reference: self._running[reference][2])
-        actor, job, begun = self._running[oldest]
-        seconds = time.monotonic() - begun
+        actor, job, started = self._running[oldest]
+        seconds = time.monotonic() - started
         if self._seconds is None or seconds < self._seconds:
             return None
         del self._running[oldest]
         self._ray.kill(actor)
         self._replace()
-        return Ended(job.arch, {}, seconds, str(OutOfTime(self._seconds)))
+        return EvaluationResult(job.arch, {}, seconds, str(TimeLimitExceeded(self._seconds)))
 
-    def _answered(self, reference: Any) -> Ended | None:
-        """An actor lives, or has died before it had anything to do."""
-        actor = self._starting.pop(reference)
+    def _on_probe(self, reference: Any) -> EvaluationResult | None:
+        """Add an actor that has answered to the free ones; replace one that has died."""
+        actor = self._probed.pop(reference)
         try:
             self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
             self._replace()
-            # An evaluator that no worker can be made of would never be told otherwise.
-            return self._again(self._waiting.popleft(), error) if self._waiting else None
+            # Counts as an attempt: an evaluator that no actor can load would never fail otherwise.
+            return self._retry(self._waiting.popleft(), error) if self._waiting else None
         self._free.append(actor)
         return None
 
-    def _result(self, reference: Any) -> Ended | None:
-        """What an evaluation gave; None where it is tried again."""
+    def _on_result(self, reference: Any) -> EvaluationResult | None:
+        """The result of an evaluation; None if it is retried."""
         actor, job, _ = self._running.pop(reference)
         try:
-            ended: Ended = self._ray.get(reference)
+            result: EvaluationResult = self._ray.get(reference)
         except self._ray.exceptions.RayActorError as error:
             self._replace()
-            # They may have been on the same machine: no candidate is to find that out.
+            # The free actors may have been on the same lost machine.
             suspects, self._free = self._free, []
             for suspect in suspects:
-                self._ask(suspect)
-            return self._again(job, error)
+                self._probe(suspect)
+            return self._retry(job, error)
         except self._ray.exceptions.RayError as error:
-            ended = Ended(job.arch, {}, 0.0, str(error).splitlines()[0])
+            result = EvaluationResult(job.arch, {}, 0.0, str(error).splitlines()[0])
         self._free.append(actor)
-        return ended
+        return result
 
     def _replace(self) -> None:
         self.replaced += 1
-        self._ask(self._start())
+        self._probe(self._start())
 
-    def _again(self, job: _Job, error: Exception) -> Ended | None:
-        """Try a candidate once more whose worker died, or give it up."""
+    def _retry(self, job: _Job, error: Exception) -> EvaluationResult | None:
+        """Queue a candidate whose actor died again; after `ATTEMPTS` attempts it has failed."""
         if job.attempt < ATTEMPTS:
             self._waiting.appendleft(_Job(job.arch, job.attempt + 1))
             return None
         reason = str(error).splitlines()[0]
-        return Ended(job.arch, {}, 0.0, f"its worker died {ATTEMPTS} times: {reason}")
+        return EvaluationResult(job.arch, {}, 0.0, f"its worker died {ATTEMPTS} times: {reason}")
 
 
 def device_of(evaluator: object) -> str:
-    """The device that an evaluator's weights are on; `cpu` for one that has none."""
+    """The device of an evaluator's weights; `cpu` for an evaluator without weights."""
     supernet = getattr(evaluator, "supernet", None)
     if isinstance(supernet, torch.nn.Module):
         return str(next(supernet.parameters()).device)

@@ -1,6 +1,7 @@
-"""Ray, here or at an address: whether it answers, what it must have, how quiet it is.
+"""Connects to a Ray cluster or starts Ray on this machine, and checks its resources.
 
-Does not know what runs in it.
+Knows addresses, processors and GPUs, and how objects of user files are pickled. Does not know what
+runs on the cluster.
 """
 
 from __future__ import annotations
@@ -17,30 +18,37 @@ from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
 
 CONNECT_SECONDS = 10
-"""Within this a cluster accepts a connection, and within this again it says something."""
+"""Time limit for a cluster to accept a connection, and again for its first answer."""
 
 OUR_PACKAGES = ("search_spaces", "hardware_profiles", "evaluators", "nas")
+"""Packages that workers can import."""
 
 QUIET_TUNE = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from what Tune writes
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own files are never restored
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-"""Ray Tune without its tables, notes and logs: for the environment of the process it runs in."""
+"""Environment variables that turn off the tables, notes and logs of Ray Tune."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""How a client of gRPC begins: the connection preface and empty settings (RFC 9113, 3.4)."""
+"""First bytes of a gRPC client: connection preface and empty settings (RFC 9113, 3.4)."""
 
 _SETTINGS_FRAME = 4
+"""Type of the first frame of a gRPC server."""
 
 
 @contextlib.contextmanager
 def ray_session(count: int, address: str | None = None, *, gpus: int = 0) -> Iterator[None]:
-    """A Ray with at least so many processors and GPUs, ended again unless it was there before.
+    """Connect to Ray; on leaving, disconnect or stop it, unless it was already initialised.
+
+    Args:
+        count: number of processors that Ray must have.
+        address: address of a cluster; without it, Ray is started on this machine.
+        gpus: number of GPUs that Ray must have.
 
     Raises:
-        UserError: if nobody answers at the address, or Ray has fewer of them at the start.
+        UserError: if no cluster answers at the address, or it has too few processors or GPUs.
     """
     import ray
 
@@ -51,18 +59,18 @@ def ray_session(count: int, address: str | None = None, *, gpus: int = 0) -> Ite
             check_reachable(address)
             ray.init(address=address, **quiet)
         elif owns:
-            # Not one that somebody has left running on this machine.
+            # "local": do not join a Ray that is already running on this machine.
             ray.init(address="local", num_cpus=count, include_dashboard=False, **quiet)
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         raise UserError(f"no Ray cluster answers at {address}: {error}") from error
     try:
         resources = ray.cluster_resources()
         for wanted, kind, each in ((count, "CPU", ""), (gpus, "GPU", " with a GPU each")):
-            given = int(resources.get(kind, 0))
-            # Whoever began was told; a cluster that has lost machines since is still one.
-            if owns and wanted > given:
+            available = int(resources.get(kind, 0))
+            # Checked once, by the outermost session: a cluster may lose machines later.
+            if owns and wanted > available:
                 raise UserError(
-                    f"--workers {wanted}{each} is more than the {given} {kind}s Ray has"
+                    f"--workers {wanted}{each} is more than the {available} {kind}s Ray has"
                 )
         yield
     finally:
@@ -71,9 +79,10 @@ def ray_session(count: int, address: str | None = None, *, gpus: int = 0) -> Ite
 
 
 def check_reachable(address: str) -> None:
-    """Raise a `UserError` where no Ray cluster listens, within 2 * `CONNECT_SECONDS`.
+    """Check within 2 * `CONNECT_SECONDS` that a Ray cluster listens; Ray itself waits for minutes.
 
-    Ray itself waits for minutes.
+    Raises:
+        UserError: for a malformed address, or one where no Ray cluster answers.
     """
     if address == "auto":
         return
@@ -83,31 +92,31 @@ def check_reachable(address: str) -> None:
     try:
         with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
-                return  # what is said there is encrypted
+                return  # encrypted: the answer cannot be read
             connection.sendall(_PREFACE)
             answer = connection.recv(9)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"no Ray cluster answers at {address}: {reason}") from error
-    # A server of gRPC begins with a frame of settings, too.
+    # A gRPC server starts with a settings frame.
     if len(answer) < 4 or answer[3] != _SETTINGS_FRAME:
-        raise UserError(f"what answers at {address} is no Ray cluster")
+        raise UserError(f"the server at {address} is not a Ray cluster")
 
 
 def gpus_for(device: str, count: int) -> int:
-    """How many GPUs so many workers take on a device."""
+    """Number of GPUs that `count` workers need for a device: one each for `cuda`, else 0."""
     return count if device.startswith("cuda") else 0
 
 
 def pickle_by_value(sent: object) -> None:
-    """Send a user's own modules along: workers cannot import a file given by its path.
+    """Pickle a user's modules by value: workers cannot import a file given by its path.
 
     Args:
-        sent: what is sent: a function, or an object with a `function`, a `space` or a `supernet`.
+        sent: a function, or an object with a `function`, a `space` or a `supernet`.
     """
     import ray.cloudpickle as cloudpickle
 
-    # A wrapper's own class is known everywhere; what it wraps may be the user's.
+    # A wrapper's class can be imported; the function that it wraps may be a user's.
     functions: list[Any] = [getattr(sent, "function", sent)]
     space = getattr(getattr(sent, "supernet", sent), "space", None)
     if isinstance(space, SearchSpace):

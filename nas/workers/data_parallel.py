@@ -1,10 +1,10 @@
-"""One training on several workers of a Ray cluster, each on its share of every batch.
+"""Trains one network on several workers of a Ray cluster, each on its share of every batch.
 
-Ray Train starts the workers, connects them and starts them again, fewer of them where a machine is
-gone; here is what they do to each other's gradients, and where their checkpoints go. They are the
-training loop's own, and lie in the file of the process that started the training: workers share no
-disk. Batch norms see a worker's own share of a batch, and the first worker's statistics are kept.
-Does not know what is trained.
+Ray Train starts and connects the workers; after the loss of a machine, a new attempt starts with
+the workers that remain. This module averages gradients over the workers. Checkpoints are those of
+the training loop and are written to a file of the process that started the training, since workers
+share no disk. Batch norms use a worker's own share of a batch, and the statistics of the first
+worker are kept. Knows Ray Train and `torch.distributed`. Does not know what is trained.
 """
 
 from __future__ import annotations
@@ -21,42 +21,49 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from nas.training.job import Training, batch_of, run, steps_of
+from nas.training.checkpoint import steps_done
+from nas.training.job import TrainingJob, batch_of, run_training, steps_of
 from nas.training.loop import CHECKPOINT_SECONDS
-from nas.workers.cluster import gpus_for, pickle_by_value, ray_session
-from nas.workers.mailbox import hosted, open_courier
-from nas.workers.remote import Home, PeerLost, fit_away, follow, steps_done
+from nas.workers.cluster import gpus_for, ray_session
+from nas.workers.remote import (
+    AttemptLost,
+    RemoteTrainings,
+    UpdateHandler,
+    run_on_workers,
+    train_in_worker,
+)
 from search_spaces.errors import UserError
 
-BUCKET = 4_194_304
-"""Elements that are sent at once: 16 MB of gradients."""
+BUCKET_ELEMENTS = 4_194_304
+"""Elements that are reduced at once: 16 MB of gradients."""
 
-FAILURES = 16
-"""How often workers may die before a training is given up; each costs what no checkpoint holds."""
+MAX_FAILURES = 16
+"""Number of failures of workers after which a training is given up; each repeats the steps since
+the last checkpoint."""
 
-SETTLE_SECONDS = 2.0
-"""What a cluster has to notice that a machine is gone, before it is asked for room."""
+NODE_LOSS_SECONDS = 2.0
+"""Time for a cluster to notice the loss of a machine, before its resources are counted."""
 
-NAME = "training"
-"""The courier's name for it."""
+TRAINING = "training"
+"""Name of the training in the mailbox."""
 
-_QUIET = {
+_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
-"""Ray Train looks after its workers often, and leaves out what nobody here reads."""
+"""Make Ray Train check its workers often and record no metrics, which are not used."""
 
 
-class Distributed:
-    """The ranks of `torch.distributed`'s process group, as `nas.fit.Ranks` wants them.
+class DistributedRanks:
+    """The ranks of `torch.distributed`'s process group; implements `nas.training.loop.Ranks`.
 
-    Means weigh each rank by its share of a batch, so that they are the means over the batch.
+    Means over ranks are weighted by each rank's share of a batch, so they are means over the batch.
 
     Args:
-        batch: samples in a batch of all ranks together.
-        device: where tensors are exchanged.
+        batch: number of samples in a batch of all ranks together.
+        device: device of the tensors that are reduced.
     """
 
     def __init__(self, batch: int, device: torch.device) -> None:
@@ -67,76 +74,81 @@ class Distributed:
         self._flat = torch.empty(0)
 
     def share_gradients(self, network: nn.Module) -> None:
-        """Replace every gradient by its mean over all ranks, 0 on those that have none.
+        """Replace every gradient by its mean over all ranks; a missing gradient counts as 0.
 
-        A parameter that has no gradient anywhere has none afterwards, as in a single process.
+        A parameter without a gradient on every rank has none afterwards, as in a single process.
         """
         weights = [p for p in network.parameters() if p.requires_grad]
         elements = sum(weight.numel() for weight in weights)
         if len(self._flat) != elements + len(weights):
             self._flat = torch.empty(elements + len(weights), device=self._device)
         flat = self._flat.zero_()
-        places = self._places(weights)
-        have = [(p, w.grad) for p, w in zip(places, weights, strict=True) if w.grad is not None]
+        views = self._views(weights)
+        have = [(v, w.grad) for v, w in zip(views, weights, strict=True) if w.grad is not None]
         if have:
-            torch._foreach_copy_([place for place, _ in have], [grad for _, grad in have])
+            torch._foreach_copy_([view for view, _ in have], [grad for _, grad in have])
         flat.mul_(self._share)
         present = flat[elements:]
         present.copy_(torch.tensor([float(weight.grad is not None) for weight in weights]))
         self._sum(flat)
-        for weight, place, count in zip(weights, places, present.tolist(), strict=True):
-            weight.grad = place if count else None
+        for weight, view, count in zip(weights, views, present.tolist(), strict=True):
+            weight.grad = view if count else None
 
-    def _places(self, weights: list[nn.Parameter]) -> list[Tensor]:
-        """Where each gradient lies in the flat one, in its parameter's own layout."""
-        places, begin = [], 0
+    def _views(self, weights: list[nn.Parameter]) -> list[Tensor]:
+        """Views of the flat tensor for each gradient, in the layout of its parameter."""
+        views, begin = [], 0
         for weight in weights:
             part = self._flat[begin : begin + weight.numel()]
-            places.append(part.as_strided(weight.shape, weight.stride(), part.storage_offset()))
+            views.append(part.as_strided(weight.shape, weight.stride(), part.storage_offset()))
             begin += weight.numel()
-        return places
+        return views
 
     def mean(self, value: float) -> float:
-        """The mean of a number over all ranks, the same on each."""
+        """Mean of a number over all ranks; equal on each."""
         total = torch.tensor([value * self._share], dtype=torch.float64, device=self._device)
         self._sum(total)
         return float(total.item())
 
     def _sum(self, flat: Tensor) -> None:
         try:
-            for work in [dist.all_reduce(b, async_op=True) for b in flat.split(BUCKET)]:
+            for work in [dist.all_reduce(b, async_op=True) for b in flat.split(BUCKET_ELEMENTS)]:
                 work.wait()
         except RuntimeError as error:
-            raise PeerLost(str(error)) from error
+            raise AttemptLost(str(error)) from error
 
 
-def train_together(
-    training: Training,
+def train_data_parallel(
+    training: TrainingJob,
     checkpoint: Path | None = None,
     *,
     workers: int = 0,
     address: str | None = None,
     device: str = "cpu",
     on_step: Callable[[int, int, float], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> nn.Module:
-    """Train, on Ray workers or in this process, and return the network.
+    """Train a network on Ray workers or in this process.
 
     Args:
-        training: sent to the workers, its tensors once a machine.
-        checkpoint: see `nas.fit.fit`; at the end it holds the whole training.
-        workers: how many train together, each with a processor of its own, and a GPU where the
-            device is one; 0 trains here.
-        address: a Ray cluster's address; without it a Ray of this machine is started.
-        device: the device's name; each worker has its own `cuda`.
-        on_step: see `nas.fit.fit`; after a worker's death some steps are told again.
-        say: told in one line what is to be known.
+        training: sent to the workers, its tensors once per machine.
+        checkpoint: see `nas.training.loop.fit`; at the end it contains the complete training.
+        workers: number of workers, each with one processor, and one GPU if the device is one; 0
+            trains in this process.
+        address: address of a Ray cluster; without it, Ray is started on this machine.
+        device: name of the device; on a GPU, each worker has its own `cuda`.
+        on_step: see `nas.training.loop.fit`; steps that are repeated after the death of a worker
+            are reported again.
+        on_message: called with each message of the training, one line each.
+        checkpoint_seconds: see `nas.training.loop.fit`.
+
+    Returns:
+        The trained network.
 
     Raises:
-        UserError: if nobody answers at the address or there are fewer processors, for more workers
-            than a batch has samples, where workers die again and again, and for all that
-            `nas.fit.fit` raises one for.
+        UserError: if no cluster answers at the address or it has too few processors, for more
+            workers than samples in a batch, after `MAX_FAILURES` failures of workers, and see
+            `nas.training.loop.fit`.
     """
     with contextlib.ExitStack() as stack:
         if checkpoint is None:
@@ -148,78 +160,76 @@ def train_together(
                     f"{workers} workers cannot share a batch of {batch} samples: "
                     f"expected --workers {batch} at most, or a larger --batch-size"
                 )
-            ignore: Callable[..., None] = lambda *news: None  # noqa: E731
-            home = Home(checkpoint, on_step or ignore, say or ignore)
+            ignore: Callable[..., None] = lambda *args: None  # noqa: E731
+            handler = UpdateHandler(checkpoint, on_step or ignore, on_message or ignore)
             with ray_session(workers, address, gpus=gpus_for(device, workers)):
-                _train_away(training, home, workers, device, checkpoint_seconds)
-        # What has been trained elsewhere is the checkpoint, and nothing is left to do here.
-        return run(
+                _train_on_workers(training, handler, workers, device, checkpoint_seconds)
+        # After a remote training, this only restores the network from the complete checkpoint.
+        return run_training(
             training,
             torch.device(device),
             checkpoint=checkpoint,
             checkpoint_seconds=checkpoint_seconds,
             on_step=on_step,
-            say=say,
+            on_message=on_message,
         )
 
 
-def _train_away(
-    training: Training, home: Home, workers: int, device: str, checkpoint_seconds: float
+def _train_on_workers(
+    training: TrainingJob,
+    handler: UpdateHandler,
+    workers: int,
+    device: str,
+    checkpoint_seconds: float,
 ) -> None:
-    import ray
-
-    from nas.workers.object_store import Apart
-
-    pickle_by_value(training)
-    start = {NAME: home.checkpoint.read_bytes()} if home.checkpoint.exists() else {}
-    with open_courier(start) as courier:
-        config = {
-            "training": ray.put(Apart.of(training)),
-            "courier": courier,
-            "device": "cuda" if gpus_for(device, 1) else device,
-            "checkpoint_seconds": checkpoint_seconds,
-        }
-        with hosted(_train, config, workers, env=_QUIET) as ended:
-            failure = follow(courier, ended, {NAME: home})
+    failure = run_on_workers(
+        _train,
+        workers,
+        jobs={TRAINING: training},
+        handlers={TRAINING: handler},
+        device=device,
+        checkpoint_seconds=checkpoint_seconds,
+        env=_ENVIRONMENT,
+    )
     if failure is not None:
         raise UserError(
-            f"workers died {FAILURES + 1} times while they trained: {failure}; what was trained "
-            "is kept, and the same command goes on from there"
+            f"workers died {MAX_FAILURES + 1} times during the training: {failure}; the last "
+            "checkpoint is kept, and the same command resumes from it"
         )
 
 
-def _train(config: dict[str, Any], workers: int) -> str | None:
-    """Run Ray Train until the training has ended; why it is given up, if it is.
+def _train(trainings: RemoteTrainings, workers: int) -> str | None:
+    """Run Ray Train until the training has ended; return the reason if it is given up.
 
-    Whoever begins again asks how many workers there is room for: Ray Train's own elastic scaling
-    goes by reservations, which a search that was killed leaves behind for minutes.
+    Each attempt counts the workers for which there is room: Ray Train's own elastic scaling counts
+    reservations, which a killed search leaves behind for minutes.
     """
     from ray.train import ControllerError, WorkerGroupError
 
-    gpu = config["device"] == "cuda"
+    gpu = trainings.device == "cuda"
     failures = 0
     interrupt = signal.getsignal(signal.SIGINT)
     with tempfile.TemporaryDirectory(prefix="train-") as folder:
         while True:
-            ranks = min(workers, _room(gpu=gpu))
+            ranks = min(workers, _capacity(gpu=gpu))
             try:
                 if ranks:
-                    _trainer(config, ranks, folder, gpu=gpu).fit()
+                    _trainer(trainings, ranks, folder, gpu=gpu).fit()
                     return None
             except WorkerGroupError as error:
                 failures += 1
-                if failures > FAILURES:
+                if failures > MAX_FAILURES:
                     return (str(error).splitlines() or ["no reason given"])[0]
             except ControllerError:
                 pass  # there was no room after all
             finally:
-                # Ray Train's own would keep what it has started alive.
+                # Ray Train's own handler would keep its workers alive.
                 signal.signal(signal.SIGINT, interrupt)
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(NODE_LOSS_SECONDS)
 
 
-def _room(*, gpu: bool) -> int:
-    """How many workers the machines that are alive have room for, whoever is using them."""
+def _capacity(*, gpu: bool) -> int:
+    """Number of workers that fit on the machines that are alive, including resources in use."""
     import ray
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -227,16 +237,16 @@ def _room(*, gpu: bool) -> int:
     return sum(int(min(resources.get(kind, 0) for kind in needed)) for resources in alive)
 
 
-def _trainer(config: dict[str, Any], ranks: int, folder: str, *, gpu: bool) -> Any:
+def _trainer(trainings: RemoteTrainings, ranks: int, folder: str, *, gpu: bool) -> Any:
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    # Another class to a type checker, which sees that of Ray Train's first version.
+    # Type checkers see the classes of Ray Train's first version.
     run_config: Any = RunConfig
     failures: Any = FailureConfig
     return TorchTrainer(
         _train_rank,
-        train_loop_config=config,
+        train_loop_config={"trainings": trainings},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=ranks,
@@ -244,8 +254,8 @@ def _trainer(config: dict[str, Any], ranks: int, folder: str, *, gpu: bool) -> A
             resources_per_worker={"CPU": 1, "GPU": 1} if gpu else {"CPU": 1},
         ),
         run_config=run_config(
-            name=NAME,
-            storage_path=folder,  # nothing is restored from what Ray Train writes
+            name=TRAINING,
+            storage_path=folder,  # Ray Train's own files are never restored
             failure_config=failures(max_failures=0, controller_failure_limit=0),
             logging_config=LoggingConfig("CRITICAL"),
         ),
@@ -253,25 +263,16 @@ def _trainer(config: dict[str, Any], ranks: int, folder: str, *, gpu: bool) -> A
 
 
 def _train_rank(config: dict[str, Any]) -> None:
-    """What Ray Train runs in each worker."""
-    import ray
-
-    device, courier = torch.device(config["device"]), config["courier"]
+    """The function that Ray Train runs in each worker."""
+    trainings: RemoteTrainings = config["trainings"]
+    device = torch.device(trainings.device)
     torch.set_num_threads(1)
-    training: Training = ray.get(config["training"]).whole()
-    ranks = Distributed(batch_of(training), device)
+    job = trainings.job(TRAINING)
+    ranks = DistributedRanks(batch_of(job), device)
     attempt = torch.zeros(1, dtype=torch.int64, device=device)
     if ranks.rank == 0:
-        attempt += ray.get(courier.begin.remote(NAME, ranks.size))
+        attempt += trainings.start_attempt(TRAINING, ranks.size)
     dist.broadcast(attempt, 0)
     if attempt.item() == 0:
         return
-    fit_away(
-        training,
-        courier,
-        NAME,
-        int(attempt.item()),
-        device=device,
-        ranks=ranks,
-        checkpoint_seconds=config["checkpoint_seconds"],
-    )
+    train_in_worker(job, trainings, TRAINING, int(attempt.item()), ranks=ranks)

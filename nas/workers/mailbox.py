@@ -1,8 +1,9 @@
-"""Between the trainings that run in a cluster and the process that waits for them.
+"""Passes updates and checkpoints between remote trainings and the process that waits for them.
 
-Carries steps, remarks and checkpoints home, and the checkpoints out again to whoever goes on after
-a worker or a node has died: so no worker needs a disk that others see, and what a dead node had on
-its own is not missed. Knows trainings by name. Does not know networks, nor how they train.
+The mailbox is an actor on the machine of the waiting process. It collects progress, messages and
+checkpoints of trainings, and hands out the last checkpoint to a training that restarts after a
+worker or a machine has died; so no shared disk is needed, and nothing is lost with the disk of a
+machine. Knows trainings by name. Does not know networks or how they train.
 """
 
 from __future__ import annotations
@@ -12,23 +13,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-NEWS_SECONDS = 0.25
-"""How often a training tells of its steps, and how often they are asked for."""
+UPDATE_SECONDS = 0.25
+"""Interval at which a training posts its progress, and at which it is collected."""
 
 INTERRUPT_SECONDS = 10.0
+"""Time that an interrupted task has to release its resources before it is killed."""
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A training has begun, or begun again: for the n-th time, on so many ranks."""
+class Started:
+    """An attempt of a training has started: its number, from 1, and its number of ranks."""
 
     attempt: int
     ranks: int
 
 
 @dataclass(frozen=True)
-class Stepped:
-    """After a step: steps done, all steps, loss."""
+class Progress:
+    """A step has ended: completed steps, all steps, loss."""
 
     done: int
     steps: int
@@ -36,86 +38,93 @@ class Stepped:
 
 
 @dataclass(frozen=True)
-class Said:
-    """Something to know."""
+class Message:
+    """A message of the training, one line."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A new checkpoint, as `nas.checkpoint.pack` makes it."""
+class CheckpointSaved:
+    """A new checkpoint, as packed by `nas.training.checkpoint.pack`."""
 
     checkpoint: bytes
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A training has ended in an error of its own; `wrong_input` is one for people to mend."""
+    """The training has ended in an error; `wrong_input` if it is a `UserError`."""
 
     reason: str
     wrong_input: bool
 
 
-News = Begun | Stepped | Said | Kept | Failed
+Update = Started | Progress | Message | CheckpointSaved | Failed
 
 
-class Courier:
-    """What runs in the actor, on the machine of whoever waits.
+class Mailbox:
+    """The state of the mailbox's actor.
 
     Args:
-        checkpoints: what trainings go on from, by name.
+        checkpoints: initial checkpoints of trainings, by name.
     """
 
     def __init__(self, checkpoints: Mapping[str, bytes]) -> None:
         self._checkpoints = dict(checkpoints)
-        self._starts: dict[str, bytes | None] = {}
+        self._initial: dict[str, bytes | None] = {}
         self._attempts: dict[str, int] = {}
-        self._over: set[str] = set()
-        self._news: list[tuple[str, News]] = []
+        self._failed: set[str] = set()
+        self._updates: list[tuple[str, Update]] = []
 
-    def begin(self, name: str, ranks: int) -> int:
-        """A training begins, told by its first rank: the number of this attempt, 0 if it is over.
+    def start_attempt(self, name: str, ranks: int) -> int:
+        """Start an attempt of a training; called by its first rank.
 
-        All that earlier attempts may still send is dropped from now on.
+        From now on, all updates of earlier attempts are dropped.
+
+        Returns:
+            The number of the attempt; 0 if the training has failed.
         """
-        if name in self._over:
+        if name in self._failed:
             return 0
         attempt = self._attempts.get(name, 0) + 1
         self._attempts[name] = attempt
-        self._starts[name] = self._checkpoints.get(name)
-        self._news.append((name, Begun(attempt, ranks)))
+        self._initial[name] = self._checkpoints.get(name)
+        self._updates.append((name, Started(attempt, ranks)))
         return attempt
 
-    def start(self, name: str) -> bytes | None:
-        """What all ranks of the attempt that has begun start from."""
-        return self._starts[name]
+    def initial_checkpoint(self, name: str) -> bytes | None:
+        """The checkpoint from which all ranks of the current attempt resume, if there is one."""
+        return self._initial[name]
 
-    def tell(self, name: str, attempt: int, news: list[News]) -> bool:
-        """Take news of a training; whether that attempt is still the last one."""
+    def post(self, name: str, attempt: int, updates: list[Update]) -> bool:
+        """Add updates of an attempt of a training.
+
+        Returns:
+            Whether the attempt is the current one; if not, the updates are dropped.
+        """
         if attempt != self._attempts.get(name):
             return False
-        for one in news:
-            if isinstance(one, Kept):
-                self._checkpoints[name] = one.checkpoint
-            if isinstance(one, Failed):
-                self._over.add(name)
-            self._news.append((name, one))
+        for update in updates:
+            if isinstance(update, CheckpointSaved):
+                self._checkpoints[name] = update.checkpoint
+            if isinstance(update, Failed):
+                self._failed.add(name)
+            self._updates.append((name, update))
         return True
 
-    def news(self) -> list[tuple[str, News]]:
-        """All news since the last time."""
-        news, self._news = self._news, []
-        return news
+    def collect(self) -> list[tuple[str, Update]]:
+        """Return and remove all updates, each with the name of its training."""
+        updates, self._updates = self._updates, []
+        return updates
 
 
 @contextlib.contextmanager
-def open_courier(checkpoints: Mapping[str, bytes]) -> Iterator[Any]:
-    """A courier's actor on this process's machine, in a running Ray."""
+def open_mailbox(checkpoints: Mapping[str, bytes]) -> Iterator[Any]:
+    """The actor of a `Mailbox` on the machine of this process; Ray must be running."""
     import ray
 
     remote: Any = ray.remote
-    actor = remote(num_cpus=0, scheduling_strategy=_here())(Courier).remote(checkpoints)
+    actor = remote(num_cpus=0, scheduling_strategy=_this_node())(Mailbox).remote(checkpoints)
     try:
         yield actor
     finally:
@@ -123,11 +132,14 @@ def open_courier(checkpoints: Mapping[str, bytes]) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def hosted(function: Callable[..., Any], *arguments: Any, env: Mapping[str, str]) -> Iterator[Any]:
-    """A process on this machine that runs a function which starts workers: its result's reference.
+def local_task(function: Callable[..., Any], *args: Any, env: Mapping[str, str]) -> Iterator[Any]:
+    """Run a function that starts workers in a process on this machine; yield its result reference.
 
-    Whoever leaves early, by an error or Ctrl-C, interrupts it, so that it gives back what it has
-    taken of the cluster; where it does not, Ray ends it and all that it has started.
+    On leaving the context, also by an error or Ctrl-C, the task is interrupted so that it releases
+    its resources in the cluster; after `INTERRUPT_SECONDS`, Ray kills it and all its workers.
+
+    Args:
+        env: environment variables of the process.
     """
     import ray
 
@@ -135,20 +147,20 @@ def hosted(function: Callable[..., Any], *arguments: Any, env: Mapping[str, str]
     task = remote(
         num_cpus=0,
         max_retries=0,
-        scheduling_strategy=_here(),
+        scheduling_strategy=_this_node(),
         runtime_env={"env_vars": dict(env)},
     )(function)
-    ended = task.remote(*arguments)
+    result = task.remote(*args)
     try:
-        yield ended
+        yield result
     finally:
-        ray.cancel(ended)
-        ray.wait([ended], timeout=INTERRUPT_SECONDS)
-        ray.cancel(ended, force=True)
+        ray.cancel(result)
+        ray.wait([result], timeout=INTERRUPT_SECONDS)
+        ray.cancel(result, force=True)
 
 
-def _here() -> Any:
-    """Ray's word for this machine and no other."""
+def _this_node() -> Any:
+    """Ray's scheduling strategy for this machine only."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -1,4 +1,8 @@
-"""Opens the pool of workers that a search evaluates candidates on."""
+"""Opens the pool of workers that evaluates candidates.
+
+Knows this process and Ray actors. Ray is imported only if it is used. Does not know Ray Tune, which
+trains candidates from scratch (`nas/workers/tune/`).
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,14 @@ def open_workers(
     address: str | None = None,
     seconds: float | None = None,
 ) -> Iterator[Workers]:
-    """Give workers for the evaluator: `count` actors, or this process for 0.
+    """Open a pool for the evaluator: `count` Ray actors, or this process for 0.
 
     Args:
-        address: a Ray cluster's address; without it a Ray of this machine is started.
-        seconds: what an evaluation may take; in this process only Python code is interrupted.
+        address: address of a Ray cluster; without it, Ray is started on this machine.
+        seconds: time limit of an evaluation; in this process, only Python code can be interrupted.
 
     Raises:
-        UserError: if nobody answers at the address, or Ray has fewer processors or GPUs.
+        UserError: if no cluster answers at the address, or Ray has too few processors or GPUs.
     """
     if count == 0:
         yield InProcess(evaluator, seconds)

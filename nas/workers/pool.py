@@ -1,7 +1,8 @@
-"""Where evaluations run: in this process, or on long-lived Ray actors.
+"""Evaluates architectures: the protocol of worker pools, and the pool that uses this process.
 
-Both take architectures with `submit` and give ended evaluations with `next_ended`. What runs here
-is here, the actors are in `ray_workers.py`. Does not know what an evaluator does.
+A pool takes architectures with `submit` and returns results with `next_result`. The pool of Ray
+actors is in `nas/workers/actors.py`. Knows evaluators as functions. Does not know what they
+compute.
 """
 
 from __future__ import annotations
@@ -11,27 +12,23 @@ import math
 import signal
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
-import torch
-
-from evaluators.accuracy.inherited import InheritedAccuracy
-from nas.supernet.shared_weights import Supernet
 from search_spaces.architecture import Architecture
-from search_spaces.space import SearchSpace
 
 Evaluator = Callable[[Architecture], dict[str, float]]
+"""Returns the metrics of an architecture, by name."""
+
 ATTEMPTS = 3
-"""How often a candidate is tried whose worker dies, before it counts as failed."""
+"""Number of attempts for a candidate whose worker dies, before it counts as failed."""
 
 
 @dataclass(frozen=True)
-class Ended:
-    """An ended evaluation: metrics, or the reason why there are none."""
+class EvaluationResult:
+    """The result of one evaluation: metrics, or the reason why there are none."""
 
     arch: Architecture
     metrics: dict[str, float]
@@ -40,26 +37,26 @@ class Ended:
 
 
 class Workers(Protocol):
-    """Evaluates architectures, several at a time."""
+    """A pool that evaluates several architectures at a time."""
 
     @property
     def idle(self) -> int:
-        """How many more architectures could start now."""
+        """Number of further architectures that could start now."""
         ...
 
     def submit(self, arch: Architecture) -> None:
-        """Start evaluating; never blocks."""
+        """Start an evaluation; does not block."""
         ...
 
-    def next_ended(self) -> Ended:
-        """Wait for one evaluation to end and return it."""
+    def next_result(self) -> EvaluationResult:
+        """Wait until one evaluation has ended and return its result."""
         ...
 
 
-def keep_busy(pool: Workers, candidates: Iterator[Architecture]) -> Iterator[Ended]:
-    """Evaluate candidates, as many at a time as there are workers, and give each as it ends.
+def keep_busy(pool: Workers, candidates: Iterator[Architecture]) -> Iterator[EvaluationResult]:
+    """Evaluate candidates on all workers of a pool and yield the results in order of completion.
 
-    A candidate is asked for when a worker is idle, so it may depend on all that has ended.
+    The next candidate is drawn when a worker is idle, so it may depend on all earlier results.
     """
     running = 0
     while True:
@@ -68,13 +65,17 @@ def keep_busy(pool: Workers, candidates: Iterator[Architecture]) -> Iterator[End
             running += 1
         if not running:
             return
-        ended = pool.next_ended()
+        result = pool.next_result()
         running -= 1
-        yield ended
+        yield result
 
 
 class InProcess:
-    """Evaluates in this process, in order; Ray is never started."""
+    """Evaluates in this process, in order of submission; does not import Ray.
+
+    Args:
+        seconds: time limit of an evaluation; only Python code can be interrupted.
+    """
 
     def __init__(self, evaluator: Evaluator, seconds: float | None = None) -> None:
         self._evaluator = evaluator
@@ -83,26 +84,26 @@ class InProcess:
 
     @property
     def idle(self) -> int:
-        """One at a time."""
+        """1 if no architecture has been submitted, else 0."""
         return 1 - len(self._queue)
 
     def submit(self, arch: Architecture) -> None:
-        """Keep the architecture for `next_ended`."""
+        """Queue the architecture for `next_result`."""
         self._queue.append(arch)
 
-    def next_ended(self) -> Ended:
+    def next_result(self) -> EvaluationResult:
         """Evaluate the oldest submitted architecture."""
         arch = self._queue.popleft()
         start = time.perf_counter()
         try:
-            with alarm(self._seconds):
+            with time_limit(self._seconds):
                 return evaluate(self._evaluator, arch)
-        except OutOfTime as late:
-            return Ended(arch, {}, time.perf_counter() - start, str(late))
+        except TimeLimitExceeded as error:
+            return EvaluationResult(arch, {}, time.perf_counter() - start, str(error))
 
 
-def evaluate(evaluator: Evaluator, arch: Architecture) -> Ended:
-    """Run the evaluator; what it raises becomes the evaluation's error."""
+def evaluate(evaluator: Evaluator, arch: Architecture) -> EvaluationResult:
+    """Run the evaluator; an exception or a metric that is not finite becomes the result's error."""
     start = time.perf_counter()
     try:
         metrics = {name: float(value) for name, value in evaluator(arch).items()}
@@ -110,76 +111,34 @@ def evaluate(evaluator: Evaluator, arch: Architecture) -> Ended:
         error = f"{bad[0]} is {metrics[bad[0]]:f}".replace("nan", "NaN") if bad else None
     except Exception as raised:
         metrics, error = {}, f"{type(raised).__name__}: {raised}".splitlines()[0]
-    return Ended(arch, metrics, time.perf_counter() - start, error)
+    return EvaluationResult(arch, metrics, time.perf_counter() - start, error)
 
 
-class OutOfTime(BaseException):
-    """An evaluation took longer than it may; no `except Exception` of a user's stops it."""
+class TimeLimitExceeded(BaseException):
+    """An evaluation exceeded its time limit; a user's `except Exception` does not catch it."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"took longer than {seconds:g} s")
 
 
 @contextlib.contextmanager
-def alarm(seconds: float | None) -> Iterator[None]:
-    """Interrupt what runs inside after so many seconds, by an `OutOfTime` raised there.
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise a `TimeLimitExceeded` in the body after `seconds` seconds.
 
-    Signals reach the main thread only, and Python code only: work that hangs inside a library
-    needs a worker process, which can be killed.
+    Signals reach only the main thread, and only Python code: work that hangs inside a library needs
+    a worker process, which can be killed.
     """
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def ring(signal_number: int, frame: object) -> None:
-        raise OutOfTime(seconds)
+    def on_alarm(signal_number: int, frame: object) -> None:
+        raise TimeLimitExceeded(seconds)
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, on_alarm)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-@dataclass(frozen=True)
-class SharedEvaluator:
-    """An `InheritedAccuracy` taken apart, so that Ray shares its arrays between actors.
-
-    Ray keeps numpy arrays outside the pickle and lets every process of a machine read the same
-    memory; torch tensors it would copy. Of the data the validation samples are sent, no others.
-    """
-
-    space: SearchSpace
-    weights: dict[str, Any]
-    rest: Any
-    """`nas.object_store.Apart` of the evaluator without its supernet."""
-
-    @classmethod
-    def of(cls, evaluator: InheritedAccuracy) -> SharedEvaluator:
-        """Take an evaluator apart."""
-        from nas.workers.object_store import Apart
-
-        supernet = evaluator.supernet
-        assert isinstance(supernet, Supernet)
-        weights = {k: tensor.detach().cpu().numpy() for k, tensor in supernet.state_dict().items()}
-        rest = replace(evaluator, supernet=_ABSENT, data=evaluator.data.only("validation"))
-        return cls(supernet.space, weights, Apart.of(rest))
-
-    def evaluator(self) -> InheritedAccuracy:
-        """Put it together again on the arrays where they lie."""
-        with torch.device("meta"):
-            supernet = Supernet(self.space)
-        with warnings.catch_warnings():
-            # The store's arrays are read-only, and nothing writes to them: norms are measured
-            # on an extracted copy.
-            warnings.simplefilter("ignore", UserWarning)
-            weights = {name: torch.from_numpy(array) for name, array in self.weights.items()}
-        supernet.load_state_dict(weights, assign=True)
-        supernet.requires_grad_(False)
-        return replace(self.rest.whole(), supernet=supernet)
-
-
-_ABSENT: Any = None
-"""Stands for the supernet where its weights travel apart from it."""

@@ -1,4 +1,7 @@
-"""How Ray behaves where we use it: set before it is imported, since it reads some of it then."""
+"""Sets the environment variables of Ray, some of which it reads when it is imported.
+
+Knows environment variables. Does not import Ray.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,11 @@ SETTINGS = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_worker_niceness": "0",
 }
-"""Ray's banner, usage note, accelerator warning, and the logs of machines that died are not the
-search's output. Its workers are as important as this process; Ray's default lets them starve
-beside anything else that runs."""
+"""Turn off Ray's banner, usage note, accelerator warning and the logs of machines that died, and
+give its workers the priority of this process: by default any other process starves them."""
 
 
 def apply() -> None:
-    """Set what the user has not."""
+    """Set each variable that the user has not set."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)

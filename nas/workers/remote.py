@@ -1,8 +1,9 @@
-"""A training that runs away from home: what is sent out, what runs there, and who waits for it.
+"""Training on remote workers: what runs in a worker, and what the waiting process does.
 
-The training loop is the one there is (`fit.py`), on one process or on several ranks. Its
-checkpoints go home by a `Courier`; the last one is the whole training, so that whoever waits ends
-with the same network by the same loop. Does not know how workers are started.
+A worker runs the same training loop as a local training (`nas/training/loop.py`), alone or as one
+of several ranks, and posts its progress and checkpoints to a `Mailbox`. The last checkpoint
+contains the complete training, so the waiting process obtains the same network from it. Does not
+know how workers are started.
 """
 
 from __future__ import annotations
@@ -17,157 +18,228 @@ from typing import Any
 
 import torch
 
-from nas.training.checkpoint import read_checkpoint, write
-from nas.training.job import Training, run
-from nas.training.loop import CHECKPOINT_SECONDS, Ranks
-from nas.workers.mailbox import NEWS_SECONDS, Failed, Kept, News, Said, Stepped
+from nas.training.checkpoint import steps_done, write_checkpoint
+from nas.training.job import TrainingJob, run_training
+from nas.training.loop import Ranks
+from nas.workers.cluster import gpus_for, pickle_by_value
+from nas.workers.mailbox import (
+    UPDATE_SECONDS,
+    CheckpointSaved,
+    Failed,
+    Message,
+    Progress,
+    Update,
+    local_task,
+    open_mailbox,
+)
 from search_spaces.errors import UserError
 
 
-class PeerLost(RuntimeError):
-    """Another rank cannot be reached: it has died, or its machine has."""
-
-
-def fit_away(
-    training: Training,
-    courier: Any,
-    name: str,
-    attempt: int,
-    *,
-    device: torch.device,
-    ranks: Ranks | None = None,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> None:
-    """Train in a worker from where the courier says; what goes wrong is told to the courier.
-
-    Raises:
-        PeerLost: where this rank cannot go on, but a new attempt can.
-    """
-    import ray
-
-    first = ranks is None or ranks.rank == 0
-    waiting: list[News] = []
-    told = time.monotonic()
-
-    def send(*news: News) -> None:
-        nonlocal told
-        waiting.extend(news)
-        if not ray.get(courier.tell.remote(name, attempt, waiting)):
-            raise PeerLost("others have begun again without this worker")
-        waiting.clear()
-        told = time.monotonic()
-
-    with tempfile.TemporaryDirectory(prefix="training-") as folder:
-        checkpoint = Path(folder) / "checkpoint.pt"
-        start = ray.get(courier.start.remote(name))
-        if start is not None:
-            checkpoint.write_bytes(start)
-        sent = _version(checkpoint)
-
-        def on_step(done: int, steps: int, loss: float) -> None:
-            nonlocal sent
-            if not first:
-                return
-            waiting.append(Stepped(done, steps, loss))
-            now = _version(checkpoint)
-            if now != sent:
-                sent = now
-                send(Kept(checkpoint.read_bytes()))
-            elif time.monotonic() - told > NEWS_SECONDS:
-                send()
-
-        try:
-            run(
-                training,
-                device,
-                checkpoint=checkpoint,
-                checkpoint_seconds=checkpoint_seconds,
-                on_step=on_step,
-                ranks=ranks,
-                say=(lambda text: send(Said(text))) if first else None,
-            )
-        except PeerLost:
-            raise
-        except Exception as error:
-            # A machine that is lost is tried again elsewhere; an error would only come again.
-            wrong_input = isinstance(error, UserError)
-            reason = str(error) if wrong_input else f"{type(error).__name__}: {error}"
-            ray.get(courier.tell.remote(name, attempt, [Failed(reason, wrong_input)]))
-
-
-def _version(path: Path) -> int:
-    """Changes whenever the file is replaced; 0 where there is none."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except FileNotFoundError:
-        return 0
+class AttemptLost(RuntimeError):
+    """This attempt of a training cannot continue, a new one can: another rank cannot be reached."""
 
 
 @dataclass
-class Home:
-    """Where the news of a training go.
+class UpdateHandler:
+    """Handles the updates of one training in the waiting process.
 
     Args:
-        checkpoint: its file, replaced by each checkpoint that arrives.
-        on_step: see `nas.fit.fit`.
-        say: told in one line when the training begins again, and what the training itself says.
+        checkpoint: file that each checkpoint replaces.
+        on_step: see `nas.training.loop.fit`.
+        on_message: called with one line when the training restarts, and with its own messages.
     """
 
     checkpoint: Path
     on_step: Callable[[int, int, float], None]
-    say: Callable[[str], None]
+    on_message: Callable[[str], None]
     failed: Failed | None = None
-    """Why the training has ended in an error."""
+    """The error in which the training has ended."""
 
-    def take(self, news: News) -> None:
-        """Take one."""
-        if isinstance(news, Kept):
-            write(self.checkpoint, news.checkpoint)
-        elif isinstance(news, Stepped):
-            self.on_step(news.done, news.steps, news.loss)
-        elif isinstance(news, Said):
-            self.say(news.text)
-        elif isinstance(news, Failed):
-            self.failed = news
-        elif news.attempt > 1:
-            done, plural = steps_done(self.checkpoint), "s" * (news.ranks > 1)
-            self.say(f"goes on from step {done}, with {news.ranks} worker{plural}")
+    def handle(self, update: Update) -> None:
+        """Write the checkpoint, call the callback or keep the error."""
+        if isinstance(update, CheckpointSaved):
+            write_checkpoint(self.checkpoint, update.checkpoint)
+        elif isinstance(update, Progress):
+            self.on_step(update.done, update.steps, update.loss)
+        elif isinstance(update, Message):
+            self.on_message(update.text)
+        elif isinstance(update, Failed):
+            self.failed = update
+        elif update.attempt > 1:
+            done, plural = steps_done(self.checkpoint), "s" * (update.ranks > 1)
+            self.on_message(f"resumes from step {done}, with {update.ranks} worker{plural}")
 
-    def check(self) -> None:
-        """Raise what the training has ended in.
+    def raise_error(self) -> None:
+        """Raise the error in which the training has ended, if it has.
 
         Raises:
-            UserError: for an error that people can mend.
+            UserError: for an error that was one in the worker.
             RuntimeError: for any other.
         """
         if self.failed is not None:
             raise (UserError if self.failed.wrong_input else RuntimeError)(self.failed.reason)
 
 
-def follow(courier: Any, ended: Any, homes: Mapping[str, Home]) -> Any:
-    """Hand out all news until a reference has a result, and return that.
+@dataclass(frozen=True)
+class RemoteTrainings:
+    """What workers need for their trainings; sent to each of them."""
+
+    jobs: Any
+    """Reference of the `SharedObject` of all `TrainingJob`, by name."""
+    mailbox: Any
+    """Handle of the actor of a `Mailbox`."""
+    device: str
+    """The device of each worker, such as its own `cuda`."""
+    checkpoint_seconds: float
+
+    def job(self, name: str) -> TrainingJob:
+        """The training of this name, with its tensors in shared memory."""
+        import ray
+
+        job: TrainingJob = ray.get(self.jobs).rebuild()[name]
+        return job
+
+    def start_attempt(self, name: str, ranks: int) -> int:
+        """See `Mailbox.start_attempt`."""
+        import ray
+
+        return int(ray.get(self.mailbox.start_attempt.remote(name, ranks)))
+
+
+def run_on_workers(
+    task: Callable[..., Any],
+    *args: Any,
+    jobs: Mapping[str, TrainingJob],
+    handlers: Mapping[str, UpdateHandler],
+    device: str,
+    checkpoint_seconds: float,
+    env: Mapping[str, str],
+) -> Any:
+    """Run a task that trains on workers, handle all updates and return its result.
+
+    Args:
+        task: called with a `RemoteTrainings` and `args`, in a process on this machine.
+        jobs: the trainings, by name; their tensors are sent once per machine. All have the same
+            space.
+        handlers: by the names of the trainings; each training resumes from its handler's
+            checkpoint if the file exists.
+        device: name of the device of the workers.
+        checkpoint_seconds: see `nas.training.loop.fit`.
+        env: environment variables of the task's process.
 
     Raises:
-        UserError: for a training that failed by what it was given.
-        RuntimeError: for one that failed otherwise.
+        UserError: for a training that ended in a `UserError`.
+        RuntimeError: for a training that ended in another error.
     """
+    import ray
+
+    from nas.workers.object_store import SharedObject
+
+    pickle_by_value(next(iter(jobs.values())))
+    files = {name: handler.checkpoint for name, handler in handlers.items()}
+    initial = {name: file.read_bytes() for name, file in files.items() if file.exists()}
+    with open_mailbox(initial) as mailbox:
+        trainings = RemoteTrainings(
+            ray.put(SharedObject.of(dict(jobs))),
+            mailbox,
+            "cuda" if gpus_for(device, 1) else device,
+            checkpoint_seconds,
+        )
+        with local_task(task, trainings, *args, env=env) as result:
+            return _wait_for(result, mailbox, handlers)
+
+
+def _wait_for(result: Any, mailbox: Any, handlers: Mapping[str, UpdateHandler]) -> Any:
+    """Wait for a result and return it, handling all updates meanwhile."""
     import ray
 
     ready: list[Any] = []
     while not ready:
-        ready, _ = ray.wait([ended], timeout=NEWS_SECONDS)
-        for name, news in ray.get(courier.news.remote()):
-            homes[name].take(news)
-    result = ray.get(ended)
-    for home in homes.values():
-        home.check()
-    return result
+        ready, _ = ray.wait([result], timeout=UPDATE_SECONDS)
+        for name, update in ray.get(mailbox.collect.remote()):
+            handlers[name].handle(update)
+    value = ray.get(result)
+    for handler in handlers.values():
+        handler.raise_error()
+    return value
 
 
-def steps_done(checkpoint: Path) -> int:
-    """How many steps a checkpoint file holds; 0 where there is none.
+def train_in_worker(
+    job: TrainingJob,
+    trainings: RemoteTrainings,
+    name: str,
+    attempt: int,
+    *,
+    ranks: Ranks | None = None,
+) -> None:
+    """Train from the mailbox's checkpoint; an error is posted to the mailbox, not raised.
+
+    Args:
+        job: the training, as returned by `RemoteTrainings.job`.
+        trainings: contains the mailbox.
+        name: name of the training.
+        attempt: number of the attempt, as returned by `RemoteTrainings.start_attempt`.
+        ranks: see `nas.training.loop.fit`; only the first rank posts progress and checkpoints.
 
     Raises:
-        UserError: for a file that is no checkpoint.
+        AttemptLost: if this attempt cannot continue, but a new one can.
     """
-    return int(read_checkpoint(checkpoint)["step"]) if checkpoint.exists() else 0
+    import ray
+
+    mailbox = trainings.mailbox
+    first = ranks is None or ranks.rank == 0
+    pending: list[Update] = []
+    posted = time.monotonic()
+
+    def post(*updates: Update) -> None:
+        nonlocal posted
+        pending.extend(updates)
+        if not ray.get(mailbox.post.remote(name, attempt, pending)):
+            raise AttemptLost("a new attempt has started without this worker")
+        pending.clear()
+        posted = time.monotonic()
+
+    with tempfile.TemporaryDirectory(prefix="training-") as folder:
+        checkpoint = Path(folder) / "checkpoint.pt"
+        initial = ray.get(mailbox.initial_checkpoint.remote(name))
+        if initial is not None:
+            checkpoint.write_bytes(initial)
+        posted_version = _version(checkpoint)
+
+        def on_step(done: int, steps: int, loss: float) -> None:
+            nonlocal posted_version
+            if not first:
+                return
+            pending.append(Progress(done, steps, loss))
+            version = _version(checkpoint)
+            if version != posted_version:
+                posted_version = version
+                post(CheckpointSaved(checkpoint.read_bytes()))
+            elif time.monotonic() - posted > UPDATE_SECONDS:
+                post()
+
+        try:
+            run_training(
+                job,
+                torch.device(trainings.device),
+                checkpoint=checkpoint,
+                checkpoint_seconds=trainings.checkpoint_seconds,
+                on_step=on_step,
+                ranks=ranks,
+                on_message=(lambda text: post(Message(text))) if first else None,
+            )
+        except AttemptLost:
+            raise
+        except Exception as error:
+            # Raised, it would be retried on another machine, where it would only occur again.
+            wrong_input = isinstance(error, UserError)
+            reason = str(error) if wrong_input else f"{type(error).__name__}: {error}"
+            ray.get(mailbox.post.remote(name, attempt, [Failed(reason, wrong_input)]))
+
+
+def _version(path: Path) -> int:
+    """A number that changes when the file is replaced; 0 if it does not exist."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0

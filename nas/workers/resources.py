@@ -1,4 +1,4 @@
-"""Who works on a run. One setting for training, evaluating and racing, here and on a cluster."""
+"""The number of Ray workers of a run and their cluster: for training, evaluation and the race."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Crew:
-    """So many Ray workers, on this machine or on the cluster at an address; 0: this process."""
+class Resources:
+    """Ray workers, on this machine or on the cluster at an address; 0 workers: this process."""
 
     workers: int = 0
     address: str | None = None
 
     @property
     def trainers(self) -> int:
-        """How many workers train; 0: this process.
+        """Number of workers that train; 0: this process.
 
-        One worker on this machine would train no faster, and takes a dozen seconds to start.
+        A single worker on this machine would not train faster and takes about 12 seconds to start.
         """
         return 0 if self.workers == 1 and self.address is None else self.workers
 
 
-ALONE = Crew()
+THIS_PROCESS = Resources()

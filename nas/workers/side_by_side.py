@@ -1,7 +1,8 @@
-"""Several trainings at once, each on a worker of its own, as trials of Ray Tune.
+"""Trains several networks at once, each on a worker of its own, as trials of Ray Tune.
 
-Tune places them, as many at a time as there are workers, and starts one anew whose worker has
-died; it goes on from the checkpoint that came home. Does not know what is trained.
+Ray Tune places the trials, one per worker at a time, and restarts a trial whose worker has died;
+the training resumes from its last checkpoint in the mailbox. Knows Ray Tune. Does not know what is
+trained.
 """
 
 from __future__ import annotations
@@ -14,53 +15,77 @@ from typing import Any
 
 import torch
 
-from nas.training.job import Training, steps_of
+from nas.training.checkpoint import steps_done
+from nas.training.job import TrainingJob, steps_of
 from nas.training.loop import CHECKPOINT_SECONDS
-from nas.workers.cluster import QUIET_TUNE, gpus_for, pickle_by_value, ray_session
-from nas.workers.mailbox import hosted, open_courier
+from nas.workers.cluster import QUIET_TUNE, gpus_for, ray_session
 from nas.workers.pool import ATTEMPTS
-from nas.workers.remote import Home, fit_away, follow, steps_done
+from nas.workers.remote import RemoteTrainings, UpdateHandler, run_on_workers, train_in_worker
 from search_spaces.errors import UserError
 
 
-def train_at_once(
-    trainings: Mapping[str, Training],
+def train_side_by_side(
+    trainings: Mapping[str, TrainingJob],
     checkpoints: Mapping[str, Path],
     *,
     workers: int,
     address: str | None = None,
     device: str = "cpu",
     on_step: Callable[[int, int, float], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
-    """Train each on a Ray worker of its own; afterwards each checkpoint is a whole training.
+    """Train each network on a Ray worker of its own; each checkpoint then is a complete training.
 
     Args:
-        checkpoints: the files, by the trainings' names; they are gone on from.
-        on_step: called with the steps done and to be done by all together, and the mean loss.
-        say: told in one line what is to be known.
+        trainings: by name.
+        checkpoints: files to resume from and to write, by the names of the trainings.
+        workers: number of networks that train at a time, each with one processor, and one GPU if
+            the device is one.
+        address: address of a Ray cluster; without it, Ray is started on this machine.
+        device: name of the device; on a GPU, each worker has its own `cuda`.
+        on_step: called with (steps done, all steps, loss): sums over all trainings, and the mean
+            of their last losses.
+        on_message: called with each message of a training, one line each.
+        checkpoint_seconds: see `nas.training.loop.fit`.
 
     Raises:
-        UserError: if nobody answers at the address or there are fewer processors, and, when all
-            others have ended, for a training that cannot be.
+        UserError: if no cluster answers at the address or it has too few processors, and, when all
+            other trainings have ended, for a training that failed.
     """
-    total = _Total({name: steps_of(training) for name, training in trainings.items()}, on_step)
-    homes = {}
+    total = _TotalProgress({name: steps_of(job) for name, job in trainings.items()}, on_step)
+    handlers = {}
     for name in trainings:
         if steps_done(checkpoints[name]) < total.steps[name]:
-            homes[name] = Home(checkpoints[name], total.of(name), _prefixed(name, say))
+            handlers[name] = UpdateHandler(
+                checkpoints[name], total.on_step_of(name), _prefixed(name, on_message)
+            )
         else:
             total.done[name] = total.steps[name]
-    if not homes:
+    if not handlers:
         return
-    workers = min(workers, len(homes))
+    workers = min(workers, len(handlers))
+    jobs = {name: trainings[name] for name in handlers}
     with ray_session(workers, address, gpus=gpus_for(device, workers)):
-        _train_away({n: trainings[n] for n in homes}, homes, workers, device, checkpoint_seconds)
+        failed: list[str] = run_on_workers(
+            _train,
+            list(jobs),
+            workers,
+            jobs=jobs,
+            handlers=handlers,
+            device=device,
+            checkpoint_seconds=checkpoint_seconds,
+            env=QUIET_TUNE,
+        )
+    if failed:
+        raise UserError(
+            f"workers died {ATTEMPTS} times during the training of {', '.join(failed)}; the last "
+            "checkpoints are kept, and the same command resumes from them"
+        )
 
 
-class _Total:
-    """Adds the progress of several trainings up."""
+class _TotalProgress:
+    """Sums the progress of several trainings."""
 
     def __init__(
         self, steps: Mapping[str, int], on_step: Callable[[int, int, float], None] | None
@@ -70,8 +95,8 @@ class _Total:
         self._losses: dict[str, float] = {}
         self._on_step = on_step
 
-    def of(self, name: str) -> Callable[[int, int, float], None]:
-        """The `on_step` of one of them."""
+    def on_step_of(self, name: str) -> Callable[[int, int, float], None]:
+        """The `on_step` of one training."""
 
         def on_step(done: int, steps: int, loss: float) -> None:
             self.done[name], self._losses[name] = done, loss
@@ -82,53 +107,23 @@ class _Total:
         return on_step
 
 
-def _prefixed(name: str, say: Callable[[str], None] | None) -> Callable[[str], None]:
-    return lambda text: None if say is None else say(f"{name}: {text}")
+def _prefixed(name: str, on_message: Callable[[str], None] | None) -> Callable[[str], None]:
+    return lambda text: None if on_message is None else on_message(f"{name}: {text}")
 
 
-def _train_away(
-    trainings: Mapping[str, Training],
-    homes: Mapping[str, Home],
-    workers: int,
-    device: str,
-    checkpoint_seconds: float,
-) -> None:
-    import ray
-
-    from nas.workers.object_store import Apart
-
-    pickle_by_value(next(iter(trainings.values())))
-    starts = {n: h.checkpoint.read_bytes() for n, h in homes.items() if h.checkpoint.exists()}
-    with open_courier(starts) as courier:
-        config = {
-            # Together, since they are on the same samples.
-            "trainings": ray.put(Apart.of(dict(trainings))),
-            "courier": courier,
-            "device": "cuda" if gpus_for(device, 1) else device,
-            "checkpoint_seconds": checkpoint_seconds,
-        }
-        with hosted(_train, config, list(trainings), workers, env=QUIET_TUNE) as ended:
-            lost = follow(courier, ended, homes)
-    if lost:
-        raise UserError(
-            f"workers died {ATTEMPTS} times while they trained {', '.join(lost)}; what was trained "
-            "is kept, and the same command goes on from there"
-        )
-
-
-def _train(config: dict[str, Any], names: list[str], workers: int) -> list[str]:
-    """Run Ray Tune; the names of those that it has given up."""
+def _train(trainings: RemoteTrainings, names: list[str], workers: int) -> list[str]:
+    """Run Ray Tune; return the names of the trainings that are given up."""
     from ray import tune
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="tune-") as folder:
-        # Not `Tuner`, which writes what it was given into files.
+        # `Tuner` would write the configuration into files.
         analysis = tune.run(
             _train_one,
             name="networks",
-            config={**config, "name": tune.grid_search(names)},
+            config={"trainings": trainings, "name": tune.grid_search(names)},
             storage_path=folder,
-            resources_per_trial={"cpu": 1, "gpu": float(config["device"] == "cuda")},
+            resources_per_trial={"cpu": 1, "gpu": float(trainings.device == "cuda")},
             max_concurrent_trials=workers,
             max_failures=ATTEMPTS - 1,
             raise_on_failed_trial=False,
@@ -138,20 +133,12 @@ def _train(config: dict[str, Any], names: list[str], workers: int) -> list[str]:
 
 
 def _train_one(config: dict[str, Any]) -> None:
-    """What Tune runs in a worker."""
-    import ray
+    """The function that Ray Tune runs in a worker."""
     from ray import tune
 
-    name, courier = config["name"], config["courier"]
+    name, trainings = config["name"], config["trainings"]
     torch.set_num_threads(1)
-    attempt = ray.get(courier.begin.remote(name, 1))
+    attempt = trainings.start_attempt(name, 1)
     if attempt:
-        fit_away(
-            ray.get(config["trainings"]).whole()[name],
-            courier,
-            name,
-            attempt,
-            device=torch.device(config["device"]),
-            checkpoint_seconds=config["checkpoint_seconds"],
-        )
+        train_in_worker(trainings.job(name), trainings, name, attempt)
     tune.report({"ended": 1})

@@ -1,0 +1,1 @@
+"""Removing features, ops and weights from a network."""

@@ -1,7 +1,8 @@
-"""Cutting: the weights of the smaller network, so that it computes what the larger one did.
+"""Removes units and residual branches from a network and its weights.
 
-Knows which dimension of which parameter counts features of an op's output or input. A gate that
-is neither 0 nor 1 is multiplied into the weights that read the feature.
+Knows which dimension of which parameter indexes features of an op's output or input. A gate that
+is neither 0 nor 1 is multiplied into the weights that read the feature, so that the smaller network
+computes the same as the gated one. Does not know how gates are trained.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from search_spaces import ops as o
 from search_spaces import token_ops as t
 from search_spaces.cutting.cut_ops import Kept, cut_ops, surviving
-from search_spaces.cutting.tied_features import Features
-from search_spaces.cutting.wiring import Branch, Node
+from search_spaces.cutting.residual_branches import Branch
+from search_spaces.cutting.tied_features import TiedFeatures
 from search_spaces.networks.modules import Network
+from search_spaces.wiring import WiredOp
 
 Axes = tuple[str | None, ...]
 
@@ -36,43 +38,46 @@ PARAMETER_AXES: dict[type[o.Op], Mapping[str, Axes]] = {
     t.ClassToken: {"token": (None, None, "out")},
     t.PositionEmbedding: {"embedding": (None, None, "out")},
 }
-"""What the dimensions of each tensor count: features of the output, of the input, or neither.
+"""What the dimensions of each tensor index: features of the output, of the input, or neither.
 
-Types that are not here have no dimension of that kind.
+Other types have no dimension of either kind.
 """
 
-MIXES_INPUTS = (o.Conv2d, o.Linear)
-"""Types whose weights can take in a factor of each input feature."""
+SCALABLE_INPUTS = (o.Conv2d, o.Linear)
+"""Types into whose weights a factor for each input feature can be multiplied."""
 
-GIVES_SCALED = (o.Conv2d, o.Linear, o.BatchNorm2d, o.LayerNorm)
-"""Types whose weights can take in a factor of the whole output."""
+SCALABLE_OUTPUT = (o.Conv2d, o.Linear, o.BatchNorm2d, o.LayerNorm)
+"""Types into whose weights a factor for the whole output can be multiplied."""
 
 
 def reads_gated(op: o.Op) -> bool:
-    """Whether the op sums over all features of its input, each of which may have a gate."""
-    return isinstance(op, MIXES_INPUTS) and not (isinstance(op, o.Conv2d) and op.groups > 1)
+    """Return whether the op sums over all features of its input, so that each may have a gate."""
+    return isinstance(op, SCALABLE_INPUTS) and not (isinstance(op, o.Conv2d) and op.groups > 1)
 
 
-def absorbs(features: Features, branch: Branch) -> bool:
-    """Whether the end of a branch can take a factor into its weights."""
-    return isinstance(features.wiring.nodes[branch.end].op, GIVES_SCALED)
+def absorbs(features: TiedFeatures, branch: Branch) -> bool:
+    """Return whether a factor can be multiplied into the weights of a branch's last op."""
+    return isinstance(features.wiring.nodes[branch.end].op, SCALABLE_OUTPUT)
 
 
 @torch.no_grad()
 def cut(
     network: nn.Module,
-    features: Features,
+    features: TiedFeatures,
     kept: Kept,
     unit_scales: Tensor | None = None,
     branch_scales: Tensor | None = None,
 ) -> Network:
-    """The smaller network, with weights of its own, in the same mode and on the same device.
+    """Return the smaller network with its own copy of the weights.
+
+    It is in the same mode and on the same device as `network`.
 
     Args:
-        network: a `Network` of the blocks that `features` was made from.
-        unit_scales: `(units,)`, what each unit was multiplied by where it was read; ones by
-            default.
-        branch_scales: `(branches,)`, the same of the branches; only 1 where one cannot `absorbs`.
+        network: a `Network` of the blocks from which `features` was determined.
+        kept: the units and branches to keep.
+        unit_scales: `(units,)`, the factor of each unit where it is read; ones by default.
+        branch_scales: `(branches,)`, the factor of each branch, which must be 1 where `absorbs` is
+            false; ones by default.
 
     Raises:
         ValueError: if a group would lose all its units.
@@ -85,7 +90,7 @@ def cut(
     weights: dict[str, Tensor] = {}
     nodes = surviving(features, kept)
     for node in nodes.values():
-        # The feature numbers of what the op reads are the same through a removed sum.
+        # A removed sum has the feature numbers of its remaining operand.
         for name, tensor in _own(state, node).items():
             part = tensor
             for axis, of in enumerate(PARAMETER_AXES.get(type(node.op), {}).get(name, ())):
@@ -118,11 +123,11 @@ def cut(
     return smaller.train(network.training)
 
 
-def _path(node: Node) -> str:
+def _path(node: WiredOp) -> str:
     return f"{node.block}.ops.{node.op.name}"
 
 
-def _own(state: Mapping[str, Tensor], node: Node) -> dict[str, Tensor]:
+def _own(state: Mapping[str, Tensor], node: WiredOp) -> dict[str, Tensor]:
     prefix = f"blocks.{_path(node)}."
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
@@ -133,14 +138,17 @@ def _selected(tensor: Tensor, axis: int, kept: object) -> Tensor:
 
 
 def _rescale_query(
-    node: Node,
-    features: Features,
+    node: WiredOp,
+    features: TiedFeatures,
     kept: Kept,
     gates: Tensor,
-    nodes: Mapping[str, Node],
+    nodes: Mapping[str, WiredOp],
     weights: dict[str, Tensor],
 ) -> None:
-    """Scores are divided by the root of a head's width, which the cut changes; queries make up."""
+    """Rescale the query of a single head.
+
+    Attention divides scores by the square root of the head's width, which the cut changes.
+    """
     width = node.op.out_shape[-1]
     rows = kept.of(features, node.key)
     units = torch.from_numpy(features.units[node.key][rows]).to(gates.device)
@@ -149,7 +157,7 @@ def _rescale_query(
     for name in ("weight", "bias"):
         key = f"blocks.{_path(source)}.{name}"
         if key in weights:
-            # The query comes first, also where key and value are rows of the same weight.
+            # The query comes first where key and value are rows of the same weight.
             scaled = torch.ones(len(weights[key]), device=gates.device)
             scaled[: len(rows)] = factor
             weights[key] = weights[key] * scaled.view(-1, *[1] * (weights[key].dim() - 1))

@@ -1,0 +1,1 @@
+"""Early-exit heads, and the network that runs them."""

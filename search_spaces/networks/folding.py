@@ -1,28 +1,26 @@
-"""A network for inference: batch norms folded into the convolutions before them.
+"""Folds batch norms into the convolutions before them, for inference.
 
 A convolution followed by a batch norm in evaluation mode is one convolution with other weights
 (Jacob et al., "Quantization and training of neural networks", 2018, section 3.2); onnxruntime and
-other runtimes do the same. The outputs are those of the network up to rounding, and nothing is read
-and written only to be scaled. Does not know training: what is folded is not trained on.
+other runtimes do the same. Outputs are equal up to rounding, and no tensor is read and written only
+to be scaled. Does not know training: a folded network is not trained further.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from search_spaces.networks.modules import BlockModule, channels_last
-
-Module = TypeVar("Module", bound=nn.Module)
+from search_spaces.networks.modules import BlockModule, Module, channels_last
 
 
 def folded(network: Module) -> Module:
-    """A copy of a network, in evaluation mode, whose batch norms are in its convolutions.
+    """Return a copy of a network in evaluation mode with batch norms folded into convolutions.
 
-    Those that do not read a convolution of their own block, or are not its only reader, stay.
+    A batch norm remains if its input is not a convolution of the same block, or if another op also
+    reads that convolution.
     """
     network = copy.deepcopy(network).eval()
     for module in network.modules():
@@ -33,19 +31,19 @@ def folded(network: Module) -> Module:
 
 def _fold(block: BlockModule) -> None:
     steps: list[tuple[str, list[str], list[str]]] = []
-    places: dict[str, int] = {}
-    for name, inputs, spent in block.steps:
+    step_of: dict[str, int] = {}
+    for name, inputs, freed in block.steps:
         norm = block.ops[name]
         source = inputs[0]
-        conv = block.ops[source] if source in places else None
-        if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d) and source in spent:
-            # The convolution takes the norm's name, by which its output is read.
-            _, read, done = steps[places[source]]
+        conv = block.ops[source] if source in step_of else None
+        if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d) and source in freed:
+            # The convolution gets the norm's name, by which later ops read its output.
+            _, conv_inputs, conv_freed = steps[step_of[source]]
             block.ops[name] = fuse_conv_bn_eval(conv, norm)
             del block.ops[source]
-            steps[places[source]] = (name, read, done)
-            places[name] = places.pop(source)
+            steps[step_of[source]] = (name, conv_inputs, conv_freed)
+            step_of[name] = step_of.pop(source)
         else:
-            places[name] = len(steps)
-            steps.append((name, inputs, spent))
+            step_of[name] = len(steps)
+            steps.append((name, inputs, freed))
     block.steps = steps

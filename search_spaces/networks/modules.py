@@ -1,7 +1,7 @@
-"""From ops to torch: the standalone network of an architecture.
+"""Builds the standalone torch network of an architecture from its ops.
 
-Knows one torch module for each op type, and how to run a block's ops in order. Does not know
-weight sharing or training. A user's own op type joins by an entry in `MODULES`.
+Knows the torch module of each op type, and how to run blocks and their ops in order. A new op type
+is one entry in `MODULES`. Does not know weight sharing or training.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Zero(nn.Module):
 
 
 class _TiedLinear(nn.Module):
-    """Its weight is put in by `tie`."""
+    """Linear layer whose weight `tie` sets."""
 
     def __init__(self, shape: o.Shape) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _TiedLinear(nn.Module):
 
 
 class _Function(nn.Module):
-    """An op without parameters or settings."""
+    """An op without parameters, as a function of its inputs."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def _embedding(op: t.Embedding) -> nn.Module:
 
 
 def _learnt(module: nn.Module) -> nn.Module:
-    """A module whose parameters are drawn from a truncated normal distribution."""
+    """The module with parameters drawn from a truncated normal distribution."""
     for parameter in module.parameters():
         nn.init.trunc_normal_(parameter, std=0.02)
     return module
@@ -183,29 +183,34 @@ MODULES: dict[type[o.Op], Callable[[Any], nn.Module]] = {
     t.KeepTokens: KeepTokensModule,
     t.FirstIds: FirstIdsModule,
 }
-"""How to build each op type: `(op) -> module` whose forward takes the op's inputs, batched."""
+"""For each op type a function `(op) -> module`, whose forward takes the op's inputs, batched."""
 
 
 class BlockModule(nn.Module):
-    """A block's ops as modules, run in order; a tensor is freed after its last use."""
+    """The ops of a block as modules, run in order; a tensor is freed after its last use."""
 
     def __init__(self, ops: Sequence[o.Op]) -> None:
         super().__init__()
         self.ops = nn.ModuleDict({op.name: MODULES[type(op)](op) for op in ops})
         self.steps = [
-            (op.name, [tensor.name for tensor in op.inputs], spent)
-            for op, spent in zip(ops, o.spent_tensors(ops), strict=True)
+            (op.name, [tensor.name for tensor in op.inputs], freed)
+            for op, freed in zip(ops, o.freed_tensors(ops), strict=True)
         ]
 
     def forward(self, x: Tensor, outside: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Run the block on its batched input and, by `@name`, on other blocks' outputs."""
+        """Run the block.
+
+        Args:
+            x: the batched output of the preceding block.
+            outside: batched outputs of other blocks that this one reads, by `@name`.
+        """
         tensors = {"input": x, **(outside or {})}
         del x
         name = "input"
-        for name, inputs, spent in self.steps:
+        for name, inputs, freed in self.steps:
             tensors[name] = self.ops[name](*[tensors[i] for i in inputs])
-            for dead in spent:
-                del tensors[dead]
+            for unused in freed:
+                del tensors[unused]
         return tensors[name]
 
 
@@ -213,16 +218,19 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def channels_last(network: Module) -> Module:
-    """Lay the weights out channels-last, which convolutions run fastest in; in place."""
+    """Convert the network in place to channels-last memory format, the fastest for convolutions."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
 class Network(nn.Module):
-    """A standalone network: the active blocks in their order.
+    """A standalone network: the active blocks in order.
 
-    Takes `(batch, *space.input_shape(arch))`, gives what the last block gives (logits
-    `(batch, classes)` for the spaces of images).
+    Takes `(batch, *space.input_shape(arch))` and returns the output of the last block: logits
+    `(batch, classes)` in the spaces of images.
+
+    Args:
+        blocks: names and ops, as `SearchSpace.ops` returns them.
     """
 
     def __init__(self, blocks: Sequence[tuple[str, Sequence[o.Op]]]) -> None:
@@ -232,16 +240,16 @@ class Network(nn.Module):
         self._ties = ties(blocks)
         self.tie()
         self.config: dict[str, Any] = {}
-        """What an export says of a network that was loaded from it; empty otherwise."""
+        """The `config.json` of the export from which the network was loaded; empty otherwise."""
 
     @property
     def tied_weights(self) -> dict[str, str]:
-        """Names in the state of tied weights, and of those that they are."""
+        """State names of tied weights, each with the name of the weight that it shares."""
         pairs = [[pair.replace("/", ".ops.") for pair in both] for both in self._ties]
         return {f"blocks.{layer}.weight": f"blocks.{source}.weight" for layer, source in pairs}
 
     def tie(self) -> None:
-        """Let tied layers use the weights of their embeddings; again after weights were put in."""
+        """Share the weights of embeddings with tied layers; repeat after weights were replaced."""
         tie(self.blocks, self._ties)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -251,19 +259,19 @@ class Network(nn.Module):
             x = block(x, {f"@{read}": kept[read] for read in route.reads})
             if route.read_later:
                 kept[name] = x
-            for read in route.spent:
+            for read in route.freed:
                 del kept[read]
         return x
 
 
 def ties(blocks: Sequence[tuple[str, Sequence[o.Op]]]) -> list[tuple[str, str]]:
-    """`block/op` of each tied layer and of the embedding that it shares."""
+    """Return `block/op` of each tied layer and of the embedding whose weight it shares."""
     tied = [(name, op) for name, ops in blocks for op in ops if isinstance(op, t.TiedLinear)]
     return [(f"{name}/{op.name}", op.tied) for name, op in tied]
 
 
 def tie(blocks: nn.ModuleDict, pairs: Sequence[tuple[str, str]]) -> None:
-    """Put the weight of the second of each pair into the first."""
+    """Make the first op of each pair use the weight of the second, as `ties` returns them."""
     for layer, source in pairs:
         (to_block, to_op), (of_block, of_op) = layer.split("/"), source.split("/")
         target, origin = blocks[to_block], blocks[of_block]
@@ -274,19 +282,21 @@ def tie(blocks: nn.ModuleDict, pairs: Sequence[tuple[str, str]]) -> None:
 
 @dataclass(frozen=True)
 class Route:
-    """What a block has to do with the outputs of others beside the one before it."""
+    """How a block uses outputs of blocks other than the preceding one."""
 
     reads: tuple[str, ...]
+    """Blocks whose outputs it reads by name."""
     read_later: bool
-    spent: tuple[str, ...]
-    """Outputs that no block reads after this one."""
+    """Whether a later block reads its output by name."""
+    freed: tuple[str, ...]
+    """Outputs that no later block reads."""
 
 
 def routes(blocks: Sequence[tuple[str, Sequence[o.Op]]]) -> list[Route]:
-    """The route of each block.
+    """Return the route of each block.
 
     Raises:
-        ValueError: if a block reads one that is not before it.
+        ValueError: if a block reads one that does not precede it.
     """
     reads = [tuple(o.outside_blocks(ops)) for _, ops in blocks]
     last_reader = {name: index for index, names in enumerate(reads) for name in names}
@@ -294,13 +304,13 @@ def routes(blocks: Sequence[tuple[str, Sequence[o.Op]]]) -> list[Route]:
     result = []
     for index, (name, _) in enumerate(blocks):
         if not done.issuperset(reads[index]):
-            raise ValueError(f"block {name} reads {set(reads[index]) - done}, not before it")
+            raise ValueError(f"block {name} reads {set(reads[index]) - done}: not an earlier block")
         done.add(name)
-        spent = tuple(read for read in reads[index] if last_reader[read] == index)
-        result.append(Route(reads[index], name in last_reader, spent))
+        freed = tuple(read for read in reads[index] if last_reader[read] == index)
+        result.append(Route(reads[index], name in last_reader, freed))
     return result
 
 
 def build(space: SearchSpace, arch: Mapping[str, Value]) -> Network:
-    """Build the standalone network of an architecture, newly initialised."""
+    """Build the standalone network of an architecture with new weights."""
     return Network(space.ops(arch))

@@ -1,7 +1,8 @@
-"""What torch has no module for, alike in our networks and in the `python` format of an export.
+"""Functions and modules that torch lacks, shared by our networks and the `python` export format.
 
-What an exported network needs is copied into it, word for word, so everything here stands alone:
-torch, and the module's own names in order. Weights begin at zero; `modules.py` draws them.
+An exported file contains the source of those that it calls, copied verbatim. So every definition
+here is self-contained: it uses torch, and none of the others. Weights are zero-initialised;
+`modules.py` initialises them. Does not know ops.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from torch.nn import functional as F
 
 
 def zeros(x: Tensor, *shape: int) -> Tensor:
-    """`(batch, *shape)` of nothing: the absent edge of a cell."""
+    """Return zeros `(batch, *shape)`: the absent edge of a cell."""
     return x.new_zeros(x.shape[0], *shape)
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Deal the channels of `(batch, channels, height, width)` out over groups."""
+    """Spread the channels of `(batch, channels, height, width)` over groups."""
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
@@ -28,12 +29,12 @@ def attention(
     heads: int,
     kv_heads: int = 0,
     causal: bool = False,
-    seen: Tensor | None = None,
+    key_mask: Tensor | None = None,
 ) -> Tensor:
     """Scaled dot-product attention of `(batch, tokens, width)`.
 
-    `kv_heads` below `heads`: each key and value serves several queries. `seen` is
-    `(batch, 1, 1, keys)`, which keys there are.
+    With `kv_heads` below `heads`, several query heads share one head of key and value.
+    `key_mask` is `(batch, 1, 1, keys)` bool, False for keys to ignore.
     """
     batch, tokens, width = query.shape
     shared = kv_heads or heads
@@ -41,7 +42,7 @@ def attention(
         query.reshape(batch, -1, heads, width // heads).transpose(1, 2),
         key.reshape(batch, -1, shared, width // heads).transpose(1, 2),
         value.reshape(batch, -1, shared, width // heads).transpose(1, 2),
-        attn_mask=seen,
+        attn_mask=key_mask,
         is_causal=causal,
         enable_gqa=shared != heads,
     )
@@ -49,59 +50,64 @@ def attention(
 
 
 def rotary(x: Tensor, heads: int) -> Tensor:
-    """Rotate pairs of features of `(batch, tokens, width)` by their position."""
+    """Rotate pairs of features of `(batch, tokens, width)` by the position of their token."""
     batch, tokens, width = x.shape
     pairs = width // heads // 2
     rates = 10_000.0 ** (-torch.arange(pairs, device=x.device) / pairs)
     angles = torch.outer(torch.arange(tokens, device=x.device), rates).to(x.dtype)
     cosine, sine = angles.cos()[:, None], angles.sin()[:, None]
     a, b = x.reshape(batch, tokens, heads, -1).chunk(2, dim=-1)
-    turned = torch.cat([a * cosine - b * sine, b * cosine + a * sine], dim=-1)
-    return turned.reshape(batch, tokens, width)
+    rotated = torch.cat([a * cosine - b * sine, b * cosine + a * sine], dim=-1)
+    return rotated.reshape(batch, tokens, width)
 
 
-def keep_tokens(
-    x: Tensor,
+def token_scores(
     query: Tensor,
     key: Tensor,
-    kept: int,
     heads: int,
     by_all: bool = False,
-    filling: Tensor | None = None,
+    is_padding: Tensor | None = None,
 ) -> Tensor:
-    """The first of `(batch, tokens, width)` and the most attended others, in their order.
+    """Attention that each token receives in each head, `(batch, heads, tokens)`.
 
-    Attention is that of the first token, or `by_all`; `filling` is `(batch, tokens)`, which
-    tokens only fill a sequence up: they judge nobody and go first.
+    It is that of the first token, or the mean over all tokens with `by_all`. `is_padding` is
+    `(batch, tokens)` bool: these tokens do not take part, and their score is -1.
     """
     batch, _, width = query.shape
-    judges = query if by_all else query[:, :1]
-    q = judges.reshape(batch, -1, heads, width // heads).transpose(1, 2)
+    query = query if by_all else query[:, :1]
+    q = query.reshape(batch, -1, heads, width // heads).transpose(1, 2)
     k = key.reshape(batch, -1, heads, width // heads).transpose(1, 2)
-    paid = q @ k.transpose(2, 3) * (width // heads) ** -0.5
-    if filling is not None:
-        paid = paid.masked_fill(filling[:, None, None, :], -torch.inf)
-    paid = paid.softmax(dim=-1)
-    if filling is not None and by_all:
-        paid = paid.masked_fill(filling[:, None, :, None], 0.0)
-    scores = paid.mean(dim=2).mean(dim=1)
-    if filling is not None:
-        scores = scores.masked_fill(filling, -1.0)
+    weights = q @ k.transpose(2, 3) * (width // heads) ** -0.5
+    if is_padding is not None:
+        weights = weights.masked_fill(is_padding[:, None, None, :], -torch.inf)
+    weights = weights.softmax(dim=-1)
+    if is_padding is not None and by_all:
+        weights = weights.masked_fill(is_padding[:, None, :, None], 0.0)
+    scores = weights.mean(dim=2)
+    return scores if is_padding is None else scores.masked_fill(is_padding[:, None, :], -1.0)
+
+
+def keep_tokens(x: Tensor, scores: Tensor, kept: int) -> Tensor:
+    """The first token of `(batch, tokens, width)` and the best of the others, in order.
+
+    `scores` is `(batch, tokens)`; the result is `(batch, kept, width)`.
+    """
     best = scores[:, 1:].topk(kept - 1, dim=1, sorted=False).indices
+    # Sorted by `topk`, because the shape of `sort` is unknown to exporters before it runs.
     order = best.topk(kept - 1, dim=1, largest=False).values
     index = F.pad(order + 1, (1, 0))
     return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))
 
 
 class ClassToken(nn.Module):
-    """Puts one learnt token before the others."""
+    """Prepends one learnt token."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.token = nn.Parameter(torch.zeros(1, 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(batch, tokens, width)` to one token more."""
+        """`(batch, tokens, width)` to `(batch, tokens + 1, width)`."""
         return torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1)
 
 
@@ -113,7 +119,7 @@ class PositionEmbedding(nn.Module):
         self.embedding = nn.Parameter(torch.zeros(1, positions, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(batch, tokens, width)`, at most as many tokens as there are positions."""
+        """`(batch, tokens, width)` with at most `positions` tokens."""
         return x + self.embedding[:, : x.shape[1]]
 
 
@@ -130,7 +136,7 @@ class TokenType(nn.Module):
 
 
 class Bias(nn.Module):
-    """Adds a learnt number to each feature."""
+    """Adds a learnt scalar to each feature."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -144,8 +150,8 @@ class Bias(nn.Module):
 class RelativeAttention(nn.Module):
     """Self-attention over a class token and a grid of patches, with learnt relative positions.
 
-    Keys and values have a table for the distance down and one for that across; row 0 is the class
-    token's.
+    Keys and values each have a table for the vertical and one for the horizontal distance. Row 0
+    belongs to the class token.
     """
 
     key_down: Tensor
@@ -165,10 +171,10 @@ class RelativeAttention(nn.Module):
         batch, tokens, width = qkv.shape
         heads, head_width = self.heads, width // 3 // self.heads
         q, k, v = qkv.reshape(batch, tokens, 3, heads, head_width).permute(2, 0, 3, 1, 4)
-        down, across = self.places(tokens, qkv.device)
+        down, across = self.table_rows(tokens, qkv.device)
         of_keys = self.key_down[down] + self.key_across[across]
         of_values = self.value_down[down] + self.value_across[across]
-        # Tokens first, so that each query's product with its own row of positions is one of many.
+        # Tokens come first, so that the product of each query with its positions is one batch.
         by_token = q.permute(2, 0, 1, 3).reshape(tokens, batch * heads, head_width)
         positions = (by_token @ of_keys.transpose(1, 2)).reshape(tokens, batch, heads, tokens)
         scores = q @ k.transpose(-1, -2) + positions.permute(1, 2, 0, 3)
@@ -178,13 +184,16 @@ class RelativeAttention(nn.Module):
         mixed = weights @ v + positions.permute(1, 2, 0, 3)
         return mixed.transpose(1, 2).reshape(batch, tokens, width // 3)
 
-    def places(self, tokens: int, device: torch.device) -> list[Tensor]:
-        """For each pair of tokens the rows of the tables, `(tokens, tokens)`; 0 with the class."""
+    def table_rows(self, tokens: int, device: torch.device) -> list[Tensor]:
+        """For each pair of tokens the rows of the vertical and the horizontal table.
+
+        Each is `(tokens, tokens)`; 0 for pairs with the class token.
+        """
         side = round((tokens - 1) ** 0.5)
         index = torch.arange(tokens - 1, device=device)
-        places = []
+        rows = []
         for coordinate in (index // side, index % side):
-            apart = coordinate[None] - coordinate[:, None]
-            apart = apart.clamp(-self.distance, self.distance) + self.distance + 1
-            places.append(F.pad(apart, (1, 0, 1, 0)))
-        return places
+            distance = coordinate[None] - coordinate[:, None]
+            row = distance.clamp(-self.distance, self.distance) + self.distance + 1
+            rows.append(F.pad(row, (1, 0, 1, 0)))
+        return rows

@@ -1,0 +1,1 @@
+"""Writing networks and blocks as ONNX models from their ops."""

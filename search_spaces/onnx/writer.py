@@ -1,8 +1,8 @@
-"""From ops to ONNX: a network, or a single block, as a file that any runtime reads.
+"""Writes a network, or a single block, as an ONNX model.
 
-Does not know runtimes or files. Written directly, not traced: milliseconds where an exporter takes
-seconds, so that thousands of blocks can be measured. Opset 20 has every operator that is needed,
-and every current runtime reads it. A user's own op type joins by an entry in `onnx_rules.RULES`.
+The model is written from ops, not traced: this takes milliseconds where an exporter takes seconds,
+so that thousands of blocks can be measured. Opset 20 has every operator that is needed, and every
+current runtime reads it. Does not know how an op type is written (`rules.py`), runtimes or files.
 """
 
 from __future__ import annotations
@@ -16,34 +16,35 @@ from onnx import TensorProto, helper
 from search_spaces import ops as o
 from search_spaces import token_ops as t
 from search_spaces.errors import UserError
-from search_spaces.onnx.graph import Graph, Weights
+from search_spaces.onnx.graph import GraphWriter, Weights
 from search_spaces.onnx.rules import RULES
 from search_spaces.serial import Blocks
 
 OPSET = 20
 IR_VERSION = 9
-"""Of the same age as the opset: onnxruntime 1.17 and later."""
+"""The version released with the opset; onnxruntime 1.17 and later read it."""
 
 
 def write_onnx(blocks: Blocks, weights: Weights | None = None) -> onnx.ModelProto:
-    """Write a network, or one block, as an ONNX model for any number of samples at a time.
+    """Write a network, or one block, as an ONNX model for any batch size.
 
-    Its inputs are `input` and whatever blocks outside of it are read by name, its output `output`.
+    The model's inputs are `input` and the outputs `@block` of other blocks that it reads; its
+    output is `output`.
 
     Args:
-        blocks: names and ops, as `SearchSpace.ops` gives them.
-        weights: the state of the built network (`build(space, arch).state_dict()`) as arrays;
-            without, every weight is `PLACEHOLDER`.
+        blocks: names and ops, as `SearchSpace.ops` returns them.
+        weights: the state of the built network (`build(space, arch).state_dict()`) as arrays; None
+            to fill all weights with `PLACEHOLDER`.
 
     Raises:
         UserError: for an op type that has no rule.
     """
-    graph = Graph(weights)
+    graph = GraphWriter(weights)
     inputs = [
         helper.make_tensor_value_info(
-            name, TensorProto.INT64 if taken.ids else TensorProto.FLOAT, ["batch", *taken.shape]
+            name, TensorProto.INT64 if spec.ids else TensorProto.FLOAT, ["batch", *spec.shape]
         )
-        for name, taken in inputs_of(blocks).items()
+        for name, spec in inputs_of(blocks).items()
     ]
     last = "input"
     ends: dict[str, str] = {}
@@ -54,7 +55,7 @@ def write_onnx(blocks: Blocks, weights: Weights | None = None) -> onnx.ModelProt
             if rule is None:
                 raise UserError(
                     f"op type {type(op).__name__} cannot be written as ONNX: add a rule to "
-                    "search_spaces.onnx_rules.RULES"
+                    "search_spaces.onnx.rules.RULES"
                 )
             sources = [values.get(tensor.name, tensor.name) for tensor in op.inputs]
             values[op.name] = rule(graph, op, f"blocks.{block}.ops.{op.name}.", sources)
@@ -73,19 +74,19 @@ def write_onnx(blocks: Blocks, weights: Weights | None = None) -> onnx.ModelProt
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What a model takes: the shape of one sample, and whether it holds token ids."""
+class InputSpec:
+    """An input of a model: the shape of one sample, and whether it holds token ids."""
 
     shape: o.Shape
     ids: bool
 
 
-def inputs_of(blocks: Blocks) -> dict[str, Taken]:
-    """The tensors that a network, or a block, reads from outside, by name."""
+def inputs_of(blocks: Blocks) -> dict[str, InputSpec]:
+    """Return the tensors that a network, or a block, reads from outside, by name."""
     inside = {f"@{name}" for name, _ in blocks}
     first = blocks[0][0]
     return {
-        tensor.name: Taken(tensor.shape, _is_ids(op, tensor))
+        tensor.name: InputSpec(tensor.shape, _is_ids(op, tensor))
         for block, ops in blocks
         for op in ops
         for tensor in op.inputs
@@ -104,7 +105,7 @@ def _is_ids(op: o.Op, tensor: o.Tensor) -> bool:
 
 
 def _needed(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """The nodes that the output needs: a cell may hold edges that lead nowhere."""
+    """The nodes on which the output depends: a cell may have edges that nothing reads."""
     needed = {"output"}
     kept = []
     for node in reversed(nodes):

@@ -1,9 +1,9 @@
-"""Space `attentivenas` of AttentiveNAS (Wang et al., 2021, table 7), which AlphaNet shares.
+"""Space `attentivenas` of AttentiveNAS (Wang et al., 2021, table 7), also used by AlphaNet.
 
-Seven stages of inverted residuals with elastic width, depth, kernel and expansion, each one value
-a stage; the swish activation; squeeze-excitation in four stages; a shortcut around every layer,
-through pooling and a 1x1 convolution where shapes differ (without these, AttentiveNAS-A0 would
-have 198 M and not the published 203 M). The published encoding is
+Seven stages of inverted residuals with elastic width, depth, kernel and expansion, one value of
+each per stage; the swish activation; squeeze-excitation in four stages; a shortcut around every
+layer, with pooling and a 1x1 convolution where shapes differ (without these, AttentiveNAS-A0 would
+have 198 M instead of the published 203 M). The published encoding is
 `{"resolution": 192, "width": [9], "depth": [7], "kernel_size": [7], "expand_ratio": [7]}`, where
 the widths are those of the stem, the seven stages and the head.
 """
@@ -33,7 +33,7 @@ HEAD_EXPAND = 6
 
 @dataclass(frozen=True)
 class Stage:
-    """The ranges of one stage; `stride` is its first layer's."""
+    """The options of one stage, and the stride of its first layer."""
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
@@ -56,7 +56,7 @@ STAGES = (
 def attentivenas(
     *, image_size: int | None = None, channels: int = 3, classes: int = 1000
 ) -> SearchSpace:
-    """The space of AttentiveNAS; AttentiveNAS-A0 is its smallest network."""
+    """Return the space of AttentiveNAS, whose smallest network is AttentiveNAS-A0."""
     resolutions = tuple(sorted({*RESOLUTIONS, image_size or RESOLUTIONS[0]}))
     choices = [Choice("resolution", resolutions), Choice("stem_width", STEM_WIDTHS)]
 
@@ -74,8 +74,8 @@ def attentivenas(
             Choice(f"{prefix}_expand", stage.expands),
         ]
         for layer in range(max(stage.depths)):
-            own = ("width", "depth", "kernel", "expand")
-            depends = ("resolution", *(f"{prefix}_{name}" for name in own))
+            of_stage = ("width", "depth", "kernel", "expand")
+            depends = ("resolution", *(f"{prefix}_{name}" for name in of_stage))
             if layer == 0:
                 depends = (*depends, before)
             blocks.append(Block(f"{prefix}_layer{layer}", depends, _layer(stage, layer, reduction)))
@@ -113,10 +113,10 @@ def _published(resolutions: tuple[int, ...]) -> Published:
         "kernel_size": (KERNELS,) * len(STAGES),
         "expand_ratio": tuple(stage.expands for stage in STAGES),
     }
-    places = {key: _Places(key, per_place) for key, per_place in options.items()}
+    lists = {key: _OptionLists(key, per_index) for key, per_index in options.items()}
 
     def rows(batch: Encodings) -> npt.NDArray[np.uint8]:
-        found = {key: place.indices(batch) for key, place in places.items()}
+        found = {key: option_lists.indices(batch) for key, option_lists in lists.items()}
         resolution = option_indices(batch, "resolution", resolutions)
         columns = [resolution, found["width"][:, 0]]
         for index in range(len(STAGES)):
@@ -132,21 +132,21 @@ def _published(resolutions: tuple[int, ...]) -> Published:
     return Published(("resolution", *options), rows)
 
 
-class _Places:
-    """A list under a key, each place of which has options of its own."""
+class _OptionLists:
+    """A key of the encoding whose value is a list, with different options at each index."""
 
     def __init__(self, key: str, options: Sequence[tuple[int, ...]]) -> None:
         self.key = key
         self.options = options
-        self.union = sorted({value for place in options for value in place})
-        own = [[o.index(v) if v in o else 255 for v in self.union] for o in options]
-        self.own = np.array(own, dtype=np.uint8)
+        self.union = sorted({value for values in options for value in values})
+        index_of = [[o.index(v) if v in o else 255 for v in self.union] for o in options]
+        self.index_of = np.array(index_of, dtype=np.uint8)
 
     def indices(self, batch: Encodings) -> npt.NDArray[np.uint8]:
-        """Option indices `(n, places)`; all places are looked up at once, which is faster."""
+        """Return option indices `(n, length)`; one lookup for all indices, which is faster."""
         try:
             of_union = option_indices(batch, self.key, self.union, len(self.options))
-            found = self.own[np.arange(len(self.options)), of_union]
+            found = self.index_of[np.arange(len(self.options)), of_union]
         except UserError:
             if any(np.shape(e.get(self.key, ())) != (len(self.options),) for e in batch):
                 raise
@@ -168,7 +168,7 @@ def _stem(size: int, channels: int, width: int) -> tuple[Op, ...]:
 
 @cache
 def _head(size: int, in_width: int, width: int, classes: int) -> tuple[Op, ...]:
-    """Expand six times, pool, mix without bias, classify."""
+    """1x1 convolution to six times the width, pooling, linear layer without bias, classifier."""
     build = BlockBuilder(in_width, size, size)
     x = build.batch_norm("norm", build.conv("expand", build.input, HEAD_EXPAND * in_width))
     x = build.global_pool("pool", build.activation("activation", x, "silu"))

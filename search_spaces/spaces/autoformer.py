@@ -1,16 +1,17 @@
 """Spaces `autoformer-tiny`, `-small` and `-base` of AutoFormer (Chen et al., 2021, table 1).
 
-A vision transformer of 16-pixel patches whose attention has relative positions; heads are 64 wide,
-so their number sets the width of query, key and value. Elastic: embedding width and depth, and per
-block heads and the MLP's ratio. The published encoding is `{"embed_dim": [192, ..], "layer_num":
-12, "num_heads": [..], "mlp_ratio": [..]}`, a value a layer; one width for all may stand alone.
+A vision transformer with 16-pixel patches whose attention has relative positions; heads are 64
+wide, so that their number determines the width of query, key and value. Elastic: embedding width
+and depth, and per block the number of heads and the MLP ratio. The published encoding is
+`{"embed_dim": [192, ..], "layer_num": 12, "num_heads": [..], "mlp_ratio": [..]}`, with one value
+per layer; `embed_dim` may be a single number.
 
-Knows the network as the authors train it: qkv and all other linear layers with bias, class token
-and learnt positions beside the relative ones (cut off at 14, four tables a block, not shared), no
-distillation token, pooled over tokens before the classifier. Its released small and base
-architectures are members (22,891,432 and 53,691,688 parameters; the paper's 22.9 M and 53.7 M);
-the released tiny one has layers of ratio 3, which table 1 does not. Does not know how the authors
-interleave query, key and value in their supernet's weights: ours keeps them side by side.
+Knows the network as the authors train it: qkv and all other linear layers with bias; a class token;
+learnt positions in addition to the relative ones (clipped at 14, four tables per block, not
+shared); no distillation token; a mean over tokens before the classifier. The released small and
+base architectures are members (22,891,432 and 53,691,688 parameters; 22.9 M and 53.7 M in the
+paper); the released tiny one has layers of ratio 3, which is not in table 1. Does not know how the
+authors interleave query, key and value in their supernet's weights: here they are in sequence.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ HEAD_WIDTH = 64
 
 @dataclass(frozen=True)
 class Preset:
-    """The ranges of a supernet."""
+    """The options of a supernet."""
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
@@ -58,10 +59,10 @@ PRESETS = {
 def autoformer(
     preset: str, *, image_size: int | None = None, channels: int = 3, classes: int = 1000
 ) -> SearchSpace:
-    """The space of a preset, for images of `image_size` pixels (224 by default).
+    """Return the space of a preset for images of `image_size` pixels (224 by default).
 
     Raises:
-        UserError: for a preset that does not exist, or images smaller than a patch.
+        UserError: for an unknown preset, or images smaller than a patch.
     """
     if preset not in PRESETS:
         raise unknown("preset of autoformer", preset, PRESETS)
@@ -110,45 +111,43 @@ def _by_layer(
     key: str,
     options: Sequence[Value],
     depths: npt.NDArray[np.int64],
-    most: int,
+    max_depth: int,
 ) -> npt.NDArray[np.uint8]:
-    """Indices of the options in lists as long as each network is deep: `(n, most)`, 0 beyond."""
-    given = [_of(encoding, key) for encoding in batch]
+    """Option indices of lists with one value per layer: `(n, max_depth)`, 0 beyond the depth."""
+    given = [_value(encoding, key) for encoding in batch]
     lengths = [len(values) if isinstance(values, list) else -1 for values in given]
     for values, length, depth in zip(given, lengths, depths.tolist(), strict=True):
         if length != depth:
             raise UserError(
-                f"'{key}' is {_shown(values)}, expected {depth} values, as 'layer_num' says"
+                f"'{key}' is {_json(values)}, expected {depth} values (the 'layer_num')"
             )
-    together = list(chain.from_iterable(given))
-    if list in set(map(type, together)):
-        raise UserError(f"'{key}' has a list in its list, expected a value a layer")
-    result = np.zeros((len(batch), most), dtype=np.uint8)
-    reached = np.arange(most) < depths[:, None]
-    result[reached] = option_indices([{key: together}], key, options, len(together))[0]
+    flat = list(chain.from_iterable(given))
+    if list in set(map(type, flat)):
+        raise UserError(f"'{key}' is a list of lists, expected one value per layer")
+    result = np.zeros((len(batch), max_depth), dtype=np.uint8)
+    reached = np.arange(max_depth) < depths[:, None]
+    result[reached] = option_indices([{key: flat}], key, options, len(flat))[0]
     return result
 
 
 def _width(encoding: Mapping[str, Any], depth: int) -> Any:
-    """The one width of all layers, given once or a layer each."""
-    width = _of(encoding, "embed_dim")
+    """The width of all layers, given once or once per layer."""
+    width = _value(encoding, "embed_dim")
     if not isinstance(width, list):
         return width
     if len(width) != depth or width.count(width[0]) != depth:
-        raise UserError(
-            f"'embed_dim' is {_shown(width)}, expected one width for all {depth} layers"
-        )
+        raise UserError(f"'embed_dim' is {_json(width)}, expected one width for all {depth} layers")
     return width[0]
 
 
-def _of(encoding: Mapping[str, Any], key: str) -> Any:
+def _value(encoding: Mapping[str, Any], key: str) -> Any:
     try:
         return encoding[key]
     except KeyError:
         raise UserError(f"the architecture lacks '{key}'") from None
 
 
-def _shown(given: object) -> str:
+def _json(given: object) -> str:
     return json.dumps(given, default=str)
 
 
@@ -174,7 +173,7 @@ def _encoder_block(length: int, width: int, heads: int, mlp_ratio: float) -> tup
 
 @cache
 def _classifier(length: int, width: int, classes: int) -> tuple[Op, ...]:
-    """Norm, mean over tokens, linear layer."""
+    """Layer norm, mean over tokens, linear layer."""
     build = BlockBuilder(length, width)
     x = build.mean_token("mean", build.layer_norm("norm", build.input))
     build.linear("classifier", x, classes)

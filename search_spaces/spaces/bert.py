@@ -1,16 +1,16 @@
-"""Spaces `bert` and `bert-mini`: a transformer encoder over tokens, elastic in everything.
+"""Spaces `bert` and `bert-mini`: transformer encoders over tokens.
 
-The network is Devlin et al.'s (2019): word, position and segment embeddings, post-norm layers, a
-pooler over the first token. Elastic in layers, heads, MLP and hidden width; heads are 64 wide, so
-fewer heads make the attention narrower (as in DynaBERT, Hou et al., 2020). BERT-base is the largest
-of `bert`: 11,173,625,856 MACs of the encoder at 128 tokens, 589,824 of the pooler, 3,075,932,160 of
-the head for masked words; BERT-mini (Turc et al., "Well-read students learn better", 2019) is that
-of `bert-mini`. Takes token ids `(tokens,)`, gives the pooled first token `(width,)`, class scores
-or `(tokens, vocabulary)`.
+The network is that of Devlin et al. (2019): word, position and segment embeddings, post-norm
+layers, a pooler over the first token. Elastic: number of layers, heads, MLP width and hidden width;
+heads are 64 wide, so that fewer heads make the attention narrower (as in DynaBERT, Hou et al.,
+2020). BERT-base is the largest network of `bert`: 11,173,625,856 MACs of the encoder at 128 tokens,
+589,824 of the pooler, 3,075,932,160 of the head for masked words. BERT-mini (Turc et al.,
+"Well-read students learn better", 2019) is the largest of `bert-mini`. Takes token ids `(tokens,)`
+and returns the pooled first token `(width,)`, class scores or `(tokens, vocabulary)`.
 
-A padding id, where one is told, fills sequences up and is seen by no attention; costs are those of
-the whole length. Knows one segment a sequence. Does not know weights trained elsewhere, nor the
-small constant in its norms (1e-12 in the original; counts do not depend on it).
+With a padding id, attention masks padding tokens; costs are those of the full length. Each sequence
+has one segment. Does not know pretrained weights, nor the epsilon of the original's norms (1e-12;
+counts do not depend on it).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from search_spaces.space import Block, Choice, SearchSpace, layer_choices
 from search_spaces.spaces.token_pruning import (
     Rates,
     keep_choice,
-    keep_places,
     kept_tokens,
     length_after,
     pruned_name,
+    rates_by_block,
 )
 from search_spaces.token_ops import TokenType
 
 
 @dataclass(frozen=True)
 class Preset:
-    """The ranges of a model."""
+    """The options of a model."""
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
@@ -66,21 +66,23 @@ def bert(
     padding: int | None = None,
     keep_rates: Rates | None = None,
 ) -> SearchSpace:
-    """The space of a preset at a sequence length.
+    """Return the space of a preset at a sequence length.
 
     Args:
-        sequence: tokens of a sequence, 128 by default.
+        preset: `base` or `mini`.
+        sequence: number of tokens of a sequence, 128 by default.
         vocabulary: number of token ids, 30,522 by default.
-        classes: with a classifier over the pooled token, of so many classes.
-        language_model: with the head that predicts masked words (its weight is the word
-            embedding's) in place of the pooler.
-        padding: the id that fills sequences up and is not attended to; by default there is none.
-        keep_rates: of token pruning (`token_pruning.py`), where the tokens stay that all others
-            attend to most; None drops none.
+        classes: number of classes of a classifier over the pooled token; none by default.
+        language_model: replace the pooler by the head that predicts masked words, which shares the
+            weight of the word embedding.
+        padding: id of padding tokens, which attention masks; none by default.
+        keep_rates: keep rates of token pruning (`token_pruning.py`) by the attention of all tokens;
+            None drops no tokens.
 
     Raises:
-        UserError: for an unknown preset, a sequence longer than there are positions, a padding
-            that is no id, keep rates that cannot be, or two heads at once.
+        UserError: for an unknown preset, a sequence of more tokens than there are positions, a
+            padding that is not a token id, invalid keep rates, or a language model with classes or
+            keep rates.
     """
     if preset not in PRESETS:
         raise unknown("preset of bert", preset, PRESETS)
@@ -90,12 +92,12 @@ def bert(
     if not 1 <= tokens <= POSITIONS:
         raise UserError(f"sequence is {tokens}, expected 1 to {POSITIONS} tokens")
     if padding is not None and not 0 <= padding < words:
-        raise UserError(f"padding is {padding}, expected an id from 0 to {words - 1}")
+        raise UserError(f"padding is {padding}, expected a token id from 0 to {words - 1}")
     if language_model and classes is not None:
-        raise UserError(f"classes is {classes}, expected none beside language_model")
+        raise UserError(f"classes is {classes}, expected none with language_model")
     if language_model and keep_rates is not None:
-        raise UserError("keep_rates are given, expected none beside language_model: it needs all")
-    places = keep_places(max(ranges.depths), keep_rates)
+        raise UserError(f"keep_rates is {keep_rates}, expected none with language_model")
+    rates_of = rates_by_block(max(ranges.depths), keep_rates)
     depth = Choice("depth", ranges.depths)
     choices = [Choice("width", ranges.widths), depth]
     blocks = [] if padding is None else [Block(IDS, (), lambda: _ids(tokens))]
@@ -108,10 +110,10 @@ def bert(
     for layer in range(max(ranges.depths)):
         name = f"block{layer}"
         choices += layer_choices(depth, layer, options, name)
-        choices += keep_choice(places, depth, layer, name)
-        dropped = tuple(f"block{place}_keep" for place in places if place <= layer)
-        depends = ("width", "depth", f"{name}_heads", f"{name}_mlp_width", *dropped)
-        function = _layer(layer, tokens, padding, drops=layer in places)
+        choices += keep_choice(rates_of, depth, layer, name)
+        keeps = tuple(f"block{block}_keep" for block in rates_of if block <= layer)
+        depends = ("width", "depth", f"{name}_heads", f"{name}_mlp_width", *keeps)
+        function = _layer(layer, tokens, padding, drops=layer in rates_of)
         blocks.append(Block(name, depends, function))
 
     def head(width: int) -> tuple[Op, ...]:
@@ -119,13 +121,13 @@ def bert(
             return _word_head(tokens, width, words)
         return _pooler(tokens, width, classes)
 
-    def head_of_fewer(width: int, depth: int, *keep: float) -> tuple[Op, ...]:
-        rates = [rate for place, rate in zip(places, keep, strict=True) if place < depth]
+    def pruned_head(width: int, depth: int, *keep: float) -> tuple[Op, ...]:
+        rates = [rate for block, rate in zip(rates_of, keep, strict=True) if block < depth]
         return _pooler(length_after(tokens, rates), width, classes)
 
-    if places:
-        depends = ("width", "depth", *(f"block{place}_keep" for place in places))
-        blocks.append(Block("head", depends, head_of_fewer))
+    if rates_of:
+        depends = ("width", "depth", *(f"block{block}_keep" for block in rates_of))
+        blocks.append(Block("head", depends, pruned_head))
     else:
         blocks.append(Block("head", ("width",), head))
     name = pruned_name("bert" if preset == "base" else f"bert-{preset}", keep_rates)
@@ -133,7 +135,7 @@ def bert(
 
 
 IDS = "ids"
-"""The block that keeps the token ids for the attention of later ones, where there is padding."""
+"""Name of the block that returns the token ids, which later attention reads for padding."""
 
 
 def _layer(
@@ -176,7 +178,7 @@ def _encoder_block(
     padding: int | None,
     kept: int,
 ) -> tuple[Op, ...]:
-    """Of `length` tokens that are left of `tokens`; `kept` stay."""
+    """A layer on the `length` of `tokens` that remain, which keeps `kept` of them."""
     build = BlockBuilder(length, width)
     inner = HEAD_WIDTH * heads
     query, key, value = (build.linear(n, build.input, inner) for n in ("query", "key", "value"))
@@ -212,7 +214,7 @@ def _pooler(length: int, width: int, classes: int | None) -> tuple[Op, ...]:
 
 @cache
 def _word_head(length: int, width: int, vocabulary: int) -> tuple[Op, ...]:
-    """Transform, and score every word by its own embedding; a bias a word."""
+    """Transform, then a linear layer with the weight of the word embedding, and a bias."""
     build = BlockBuilder(length, width)
     x = build.activation("activation", build.linear("transform", build.input, width), "gelu")
     x = build.tied_linear("words", build.layer_norm("norm", x), vocabulary, "embedding/words")

@@ -1,9 +1,10 @@
-"""Space `darts`: two cells of four nodes, normal and reducing (Liu et al., 2019, section 3).
+"""Spaces `darts` and `darts-imagenet`: a normal and a reduction cell of four nodes each.
 
-Each node sums two of the tensors before it (the outputs of the two cells before, and earlier
-nodes), each through one of seven operations; a cell gives its four nodes side by side. Networks are
-those of the paper's evaluation, without the auxiliary head. The encoding is the paper's genotype:
-`{"normal": [["sep_conv_3x3", 0], ..8], "reduce": [..8]}`; `*_concat` may be there.
+As in Liu et al. (2019, section 3): each node sums two of the tensors before it (the outputs of the
+two preceding cells, and earlier nodes), each through one of seven operations; a cell returns its
+four nodes concatenated. Networks are those of the paper's evaluation, without the auxiliary head.
+The encoding is the paper's genotype, `{"normal": [["sep_conv_3x3", 0], ..8], "reduce": [..8]}`,
+with optional `normal_concat` and `reduce_concat`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ KINDS = ("normal", "reduce")
 
 
 def _pairs(node: int) -> tuple[str, ...]:
-    """The pairs of inputs of a node: 0 and 1 are the cells before, 2 and up earlier nodes."""
+    """The pairs of inputs of a node: 0 and 1 are the preceding cells, 2 and up earlier nodes."""
     return tuple(f"{a},{b}" for a, b in combinations(range(node + 2), 2))
 
 
@@ -49,7 +50,7 @@ def darts(
     channels: int = 3,
     classes: int | None = None,
 ) -> SearchSpace:
-    """`cifar` (20 cells, 36 channels) or `imagenet` (14 cells, 48 channels)."""
+    """Return the space `cifar` (20 cells, 36 channels) or `imagenet` (14 cells, 48 channels)."""
     imagenet = preset == "imagenet"
     size = image_size or (224 if imagenet else 32)
     cells, width = (14, 48) if imagenet else (20, 36)
@@ -103,9 +104,9 @@ def _rows(batch: Encodings) -> npt.NDArray[np.uint8]:
 def _codes(encoding: Any, kind: str) -> list[int]:
     edges = encoding.get(kind)
     concat = encoding.get(f"{kind}_concat", list(range(2, 2 + NODES)))
-    form = f'expected "{kind}": {2 * NODES} pairs of an operation and an input, as a genotype has'
+    expected = f"expected {2 * NODES} pairs of an operation and an input, as in a genotype"
     if not isinstance(edges, list) or len(edges) != 2 * NODES:
-        raise UserError(f"'{kind}' is {json.dumps(edges, default=str)}, {form}")
+        raise UserError(f"'{kind}' is {json.dumps(edges, default=str)}, {expected}")
     if sorted(concat) != list(range(2, 2 + NODES)):
         raise UserError(f"'{kind}_concat' is {concat}, expected all nodes: [2, 3, 4, 5]")
     codes = []
@@ -114,7 +115,7 @@ def _codes(encoding: Any, kind: str) -> list[int]:
         try:
             (first, a), (second, b) = pair
         except (TypeError, ValueError):
-            raise UserError(f"'{kind}' has {json.dumps(pair, default=str)}, {form}") from None
+            raise UserError(f"'{kind}' has {json.dumps(pair, default=str)}, {expected}") from None
         for operation in (first, second):
             if operation not in OPERATIONS:
                 raise unknown(f"operation in '{kind}'", str(operation), OPERATIONS)
@@ -171,7 +172,7 @@ def _imagenet_stem(
 def _cell(
     name: str, kind: str, outs: tuple[Tensor, Tensor], width: int, reduced_before: bool
 ) -> tuple[list[Block], Tensor]:
-    """The blocks of a cell, and what it gives: `(4 * width, size, size)`."""
+    """The blocks of a cell, and its output `(4 * width, size, size)`."""
     size = outs[1].shape[1]
     blocks = []
     states = []
@@ -183,10 +184,10 @@ def _cell(
     for node in range(NODES):
         prefix = f"{kind}_node{node}"
         edges = []
-        for place, which in enumerate(("first", "second")):
-            edge = f"{name}_node{node}_{which}"
-            depends = (f"{prefix}_inputs", f"{prefix}_{which}")
-            ops = _edge(tuple(states), place, kind == "reduce", width)
+        for index, ordinal in enumerate(("first", "second")):
+            edge = f"{name}_node{node}_{ordinal}"
+            depends = (f"{prefix}_inputs", f"{prefix}_{ordinal}")
+            ops = _edge(tuple(states), index, kind == "reduce", width)
             blocks.append(Block(edge, depends, ops))
             edges.append(BlockBuilder.output_of(edge, width, out_size, out_size))
         blocks.append(Block(f"{name}_node{node}", (), _sum(tuple(edges))))
@@ -209,18 +210,18 @@ def _preprocess(source: Tensor, width: int, factorised: bool) -> Callable[..., t
 
 
 def _factorised_reduction(build: BlockBuilder, x: Tensor, width: int) -> Tensor:
-    """Two 1x1 convolutions of stride 2, the second on the image less its first row and column."""
+    """Two 1x1 convolutions of stride 2, the second without the first row and column."""
     even = build.conv("even", x, width // 2, stride=2, padded=False)
     odd = build.conv("odd", build.crop("crop", x), width // 2, stride=2, padded=False)
     return build.batch_norm("norm", build.concat("concat", (even, odd)))
 
 
 def _edge(
-    states: tuple[Tensor, ...], place: int, reduces: bool, width: int
+    states: tuple[Tensor, ...], index: int, reduces: bool, width: int
 ) -> Callable[..., tuple[Op, ...]]:
     @cache
     def ops(inputs: str, operation: str) -> tuple[Op, ...]:
-        source = int(inputs.split(",")[place])
+        source = int(inputs.split(",")[index])
         x = states[source]
         stride = 2 if reduces and source < 2 else 1
         build = BlockBuilder(*x.shape)

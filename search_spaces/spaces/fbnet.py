@@ -1,7 +1,8 @@
-"""Space `fbnet`: a block for each of 22 layers, after FBNet (Wu et al., 2019, tables 1 and 2).
+"""Space `fbnet` of FBNet (Wu et al., 2019, tables 1 and 2): a block for each of 22 layers.
 
 Each layer is one of eight inverted residuals (kernel, expansion, groups of the 1x1 convolutions)
-or, where shapes allow it, nothing. Widths are the paper's and fixed.
+or, where input and output have the same shape, skipped. Widths are those of the paper and fixed.
+The encoding is `{"blocks": ["k3_e1", ..], "head": 1984}`, all layers in order; `head` is optional.
 """
 
 from __future__ import annotations
@@ -27,19 +28,20 @@ BLOCKS = {
     "k3_e6": (3, 6, 1),
     "k5_e6": (5, 6, 1),
 }
-"""Kernel, expansion and groups of each block, the cheapest first."""
+"""Kernel, expansion and groups of each block, cheapest first."""
 
 SKIP = "skip"
 
-LAYOUT = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
-"""Width, layers and first stride of each stage."""
+STAGES = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
+"""Width, number of layers and first stride of each stage."""
 
-STEM, HEADS = 16, (1504, 1984)
-"""Width of the first convolution, and of the last: the latter FBNet-A's, and FBNet-B's and C's."""
+STEM_WIDTH = 16
+HEAD_WIDTHS = (1504, 1984)
+"""Width of the last convolution: in FBNet-A, and in FBNet-B and FBNet-C."""
 
 
 def fbnet(*, image_size: int | None = None, channels: int = 3, classes: int = 1000) -> SearchSpace:
-    """The space for images of `image_size` pixels (224 by default)."""
+    """Return the space for images of `image_size` pixels (224 by default)."""
     size = image_size or 224
     side = strided(size, 2)
 
@@ -48,8 +50,8 @@ def fbnet(*, image_size: int | None = None, channels: int = 3, classes: int = 10
 
     choices: list[Choice] = []
     blocks = [Block("stem", (), stem)]
-    before = STEM
-    for stage, (width, layers, first_stride) in enumerate(LAYOUT):
+    before = STEM_WIDTH
+    for stage, (width, layers, first_stride) in enumerate(STAGES):
         for layer in range(layers):
             stride = first_stride if layer == 0 else 1
             name = f"stage{stage}_layer{layer}"
@@ -63,26 +65,24 @@ def fbnet(*, image_size: int | None = None, channels: int = 3, classes: int = 10
         return _head(side, before, width, classes)
 
     published = _published(tuple(choices))
-    choices.append(Choice("head_width", HEADS))
+    choices.append(Choice("head_width", HEAD_WIDTHS))
     blocks.append(Block("head", ("head_width",), head))
     return SearchSpace("fbnet", tuple(choices), tuple(blocks), published)
 
 
 def _published(choices: tuple[Choice, ...]) -> Published:
-    """`{"blocks": ["k3_e1", ..], "head": 1984}`: all layers in order; without a head, A's."""
-
     def rows(batch: Encodings) -> npt.NDArray[np.uint8]:
         names = option_indices(batch, "blocks", (*BLOCKS, SKIP), len(choices))
         columns = []
+        known = (*BLOCKS, SKIP)
         for index, choice in enumerate(choices):
-            known = [*BLOCKS, SKIP]
-            own = np.array([choice.options.index(n) if n in choice.options else 255 for n in known])
-            column = own[names[:, index]]
+            index_of = [choice.options.index(n) if n in choice.options else 255 for n in known]
+            column = np.array(index_of)[names[:, index]]
             if (column == 255).any():
                 option_indices([{choice.name: SKIP}], choice.name, choice.options)
             columns.append(column.astype(np.uint8))
-        heads = [{"head": encoding.get("head", HEADS[0])} for encoding in batch]
-        columns.append(option_indices(heads, "head", HEADS))
+        heads = [{"head": encoding.get("head", HEAD_WIDTHS[0])} for encoding in batch]
+        columns.append(option_indices(heads, "head", HEAD_WIDTHS))
         return np.stack(columns, axis=1)
 
     return Published(("blocks", "head"), rows)
@@ -114,7 +114,7 @@ def _layer(size: int, in_width: int, width: int, stride: int) -> Callable[..., t
 @cache
 def _stem(size: int, channels: int) -> tuple[Op, ...]:
     build = BlockBuilder(channels, size, size)
-    x = build.batch_norm("norm", build.conv("conv", build.input, STEM, 3, stride=2))
+    x = build.batch_norm("norm", build.conv("conv", build.input, STEM_WIDTH, 3, stride=2))
     build.activation("activation", x, "relu")
     return build.ops
 

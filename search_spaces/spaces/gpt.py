@@ -1,15 +1,15 @@
-"""Spaces `gpt`, `gpt-llama` and `gpt-char`: decoder language models, elastic in everything.
+"""Spaces `gpt`, `gpt-llama` and `gpt-char`: decoder language models.
 
-Elastic: context length, embedding width, depth, and per layer heads, heads of key and value, and
-the MLP's width. Presets: `gpt2` (Radford et al., 2019: learnt positions, layer norm, GELU, tied
-head; GPT-2 small is a member), `llama` (Touvron et al., 2023: rotary positions, RMS norm, gated
-MLP; Llama-2-7B and Llama-3-8B have its shapes) and `char` (small, for characters). Takes token ids
-`(tokens,)`, gives `(tokens, vocabulary)`.
+Elastic: context length, embedding width, depth, and per layer the number of heads, heads of key and
+value, and the MLP width. Presets: `gpt2` (Radford et al., 2019: learnt positions, layer norm, GELU,
+tied head; GPT-2 small is a member), `llama` (Touvron et al., 2023: rotary positions, RMS norm,
+gated MLP; Llama-2-7B and Llama-3-8B have its shapes) and `char` (small, for characters). Takes
+token ids `(tokens,)` and returns `(tokens, vocabulary)`.
 
-Counts the full square of attention, causal or not, and the head at every position: GPT-2 small is
+Counts the full square of attention, causal or not, and the head at every position: GPT-2 small has
 145,824,153,600 MACs at 1,024 tokens and 124,439,808 parameters, its tied head counted once. Does
-not know keys and values kept between steps, nor what leaves counts as they are: the tanh form of
-GPT-2's GELU (exact here) and other bases of the rotation than 10,000 (Llama 3's is 500,000).
+not know key-value caches, nor two details that do not change counts: the tanh form of GPT-2's GELU
+(exact here), and rotary bases other than 10,000 (Llama 3's is 500,000).
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from search_spaces.space import Block, Choice, SearchSpace, layer_choices
 
 @dataclass(frozen=True)
 class Preset:
-    """The ranges of a model, and its kind of layer.
+    """The options of a model, and its kind of layer.
 
-    Every number of heads is divisible by every group: so many queries share a key and value.
+    `groups` are numbers of query heads that share one head of key and value; every number of heads
+    is divisible by every one of them.
     """
 
     vocabulary: int
@@ -40,8 +41,9 @@ class Preset:
     mlp_widths: tuple[int, ...]
     head_width: int
     llama: bool
-    """Rotary positions, RMS norm, gated MLP and no bias; otherwise GPT-2's layer."""
+    """Layers with rotary positions, RMS norm, gated MLP and no bias; otherwise those of GPT-2."""
     tied: bool
+    """Whether the head shares the weight of the word embedding."""
 
 
 PRESETS = {
@@ -85,10 +87,14 @@ PRESETS = {
 
 
 def gpt(preset: str = "gpt2", *, vocabulary: int | None = None) -> SearchSpace:
-    """The space of a preset, with another vocabulary where one is given.
+    """Return the space of a preset.
+
+    Args:
+        preset: `gpt2`, `llama` or `char`.
+        vocabulary: number of token ids; by default that of the preset.
 
     Raises:
-        UserError: for a preset that does not exist.
+        UserError: for an unknown preset.
     """
     if preset not in PRESETS:
         raise unknown("preset of gpt", preset, PRESETS)
@@ -99,7 +105,7 @@ def gpt(preset: str = "gpt2", *, vocabulary: int | None = None) -> SearchSpace:
 
 
 def decoder(name: str, ranges: Preset) -> SearchSpace:
-    """A space of decoders with ranges of one's own."""
+    """Return a space of decoders with the given options."""
     words = ranges.vocabulary
     longest = max(ranges.contexts)
     depth = Choice("depth", ranges.depths)

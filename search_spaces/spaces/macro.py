@@ -1,7 +1,7 @@
-"""Space `macro`: a list of layers, each one of named blocks, the identity included.
+"""Space `macro`: a sequence of layers, each one of several named blocks or the identity.
 
-Users make such a space from a list of `Layer`s with the blocks that each may be. Knows a handful of
-blocks; a function of one's own in `blocks` adds another. Widths and strides are fixed by layer.
+A user's own list of `Layer`s defines such a space, with the names of the blocks for each. Knows
+eight blocks; `blocks` adds a user's own functions. Widths and strides are fixed by layer.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from search_spaces.spaces.mobilenet import inverted_residual
 IDENTITY = "identity"
 
 BlockFunction = Callable[[int, int, int, int], tuple[Op, ...]]
-"""`(size, in_width, width, stride) -> ops`; a function that is cached makes tables faster."""
+"""`(size, in_width, width, stride) -> ops`; a cached function makes tables faster."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A place for a block: its width, its stride, and the names of the blocks it may be.
+    """A layer's width, stride, and the names of the blocks from which it is chosen.
 
-    The identity is left out of the options where the shape changes.
+    The identity is removed from the options where the shape changes.
     """
 
     width: int
@@ -87,7 +87,7 @@ LAYERS = tuple(
     for width, stride, layers in ((16, 1, 2), (24, 2, 3), (40, 2, 3), (80, 2, 3))
     for first in (True, *[False] * (layers - 1))
 )
-"""The preset for 32 pixels."""
+"""Default layers, for images of 32 pixels."""
 
 
 def macro(
@@ -99,12 +99,17 @@ def macro(
     classes: int = 10,
     stem_width: int = 16,
 ) -> SearchSpace:
-    """A plain chain of layers between a 3x3 stem and a classifier.
+    """Return a space of layers between a stem, a 3x3 convolution, and a classifier.
 
     The encoding is `{"layers": ["conv3", "identity", ..]}`.
 
     Args:
-        blocks: functions by name, beside `BLOCKS`.
+        layers: width, stride and options of each layer.
+        blocks: block functions by name, in addition to `BLOCKS`.
+        image_size: height and width of images, 32 by default.
+        channels: channels of images.
+        classes: number of classes.
+        stem_width: output channels of the stem.
     """
     known = {**BLOCKS, **(blocks or {})}
     image = size = image_size or 32
@@ -138,7 +143,7 @@ def _layer(
     def ops(block: str) -> tuple[Op, ...]:
         if block == IDENTITY:
             return ()
-        # Blocks of one place share nothing: their weights have other shapes and meanings.
+        # The blocks of a layer share no weights: their ops differ in shape and function.
         return _named(known[block](size, in_width, layer.width, layer.stride), block)
 
     return ops
@@ -146,7 +151,7 @@ def _layer(
 
 @cache
 def _named(ops: tuple[Op, ...], block: str) -> tuple[Op, ...]:
-    """The same ops under names that say which block they are of."""
+    """The ops with the name of their block as a prefix of their names."""
     names = {op.name: f"{block}_{op.name}" for op in ops}
     return tuple(
         replace(
@@ -165,8 +170,8 @@ def _published(choices: Sequence[Choice], known: Mapping[str, BlockFunction]) ->
         given = option_indices(batch, "layers", names, len(choices))
         columns = []
         for index, choice in enumerate(choices):
-            own = [choice.options.index(n) if n in choice.options else 255 for n in names]
-            column = np.array(own)[given[:, index]]
+            index_of = [choice.options.index(n) if n in choice.options else 255 for n in names]
+            column = np.array(index_of)[given[:, index]]
             if (column == 255).any():
                 wrong = names[int(given[column == 255, index][0])]
                 option_indices([{choice.name: wrong}], choice.name, choice.options)

@@ -1,9 +1,10 @@
-"""Space `mobilenet`: stages of inverted residuals, elastic in everything.
+"""Spaces `mobilenet-tiny`, `-cifar` and `-imagenet`: stages of inverted residuals.
 
-The block is MobileNetV2's (Sandler et al., 2018, section 3) with the squeeze-excitation and the
-activations of MobileNetV3 (Howard et al., 2019). Elastic: resolution, and per stage depth, width,
-squeeze-excitation and activation, and per layer kernel and expansion. The first layer of a stage
-has no residual, whatever its widths, so that a shared weight always plays the same part.
+The block is that of MobileNetV2 (Sandler et al., 2018, section 3) with the squeeze-excitation and
+the activations of MobileNetV3 (Howard et al., 2019). Elastic: resolution, and per stage depth,
+width, squeeze-excitation and activation, and per layer kernel and expansion. The first layer of a
+stage has no residual, even if its widths are equal, so that shared weights always have the same
+function.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ HEAD_ACTIVATION = "hardswish"
 
 @dataclass(frozen=True)
 class Stage:
-    """The ranges of one stage; `stride` is its first layer's."""
+    """The options of one stage, and the stride of its first layer."""
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
@@ -33,7 +34,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Preset:
-    """The ranges of a whole network."""
+    """The options of a network."""
 
     resolutions: tuple[int, ...]
     stem_widths: tuple[int, ...]
@@ -43,7 +44,7 @@ class Preset:
 
 
 def _tiny_resolutions(image_size: int) -> tuple[int, ...]:
-    """From half the image to the image, at least up to 16: small digits gain from enlarging."""
+    """Half the image size to all of it, and at least 16: small digits gain from upscaling."""
     image_size = min(image_size, 32)
     low, high = max(8, image_size // 2), max(16, image_size)
     return tuple(size for size in (8, 12, 16, 20, 24, 28, 32) if low <= size <= high)
@@ -90,7 +91,14 @@ def mobilenet(
     channels: int = 3,
     classes: int = 1000,
 ) -> SearchSpace:
-    """Return the space for images of `channels` channels and `classes` classes."""
+    """Return the space for images of `channels` channels and `classes` classes.
+
+    Args:
+        name: the preset.
+        image_size: height and width of the data's images, which `tiny` depends on.
+        channels: channels of images.
+        classes: number of classes.
+    """
     sizes = {"tiny": 8, "cifar": 32, "imagenet": 224}
     ranges = preset(name, image_size or sizes[name])
     stem = Choice("stem_width", ranges.stem_widths)
@@ -133,19 +141,14 @@ def mobilenet(
     choices.append(Choice("head_width", ranges.head_widths))
 
     def head_ops(resolution: int, in_width: int, width: int) -> tuple[Op, ...]:
-        return _head(_reduced(resolution, reduction), in_width, width, classes)
+        return _head(strided(resolution, reduction), in_width, width, classes)
 
     blocks.append(Block("head", ("resolution", width_before, "head_width"), head_ops))
     return SearchSpace(f"mobilenet-{name}", tuple(choices), tuple(blocks))
 
 
-def _reduced(size: int, reduction: int) -> int:
-    """Size after strides that multiply to `reduction` (repeated ceilings equal one ceiling)."""
-    return strided(size, reduction)
-
-
 def _layer(layer: int, reduction: int, stride: int) -> Callable[..., tuple[Op, ...]]:
-    """The function of one layer of a stage: its ops, or none beyond the stage's depth."""
+    """The function of one layer: its ops, or none beyond the depth of the stage."""
 
     def ops(
         resolution: int,
@@ -159,7 +162,7 @@ def _layer(layer: int, reduction: int, stride: int) -> Callable[..., tuple[Op, .
     ) -> tuple[Op, ...]:
         if layer >= depth:
             return ()
-        size = _reduced(resolution, reduction)
+        size = strided(resolution, reduction)  # repeated ceilings equal one ceiling
         residual = width_before is None
         return inverted_residual(
             size, width_before or width, width, kernel, stride, expand, se, activation, residual
@@ -181,11 +184,14 @@ def inverted_residual(
     residual: bool,
     projected: bool = False,
 ) -> tuple[Op, ...]:
-    """Expand by a 1x1 convolution, filter depthwise, squeeze and excite, project.
+    """Return the ops of an inverted residual block.
+
+    They are a 1x1 convolution that expands, a depthwise convolution, squeeze-excitation with `se`,
+    and a 1x1 convolution that projects.
 
     Args:
         residual: add the input to the result.
-        projected: where the input has another shape, pool it and give it the width before.
+        projected: if shapes differ, pool the input and project it to `width` before the sum.
     """
     build = BlockBuilder(in_width, size, size)
     x = build.input
@@ -209,14 +215,14 @@ def inverted_residual(
 
 
 def squeeze_excitation(build: BlockBuilder, x: Tensor, squeezed: int) -> Tensor:
-    """Scale channels by what their means say (Hu et al., 2018, section 3)."""
+    """Append squeeze-excitation with `squeezed` inner channels (Hu et al., 2018, section 3)."""
     s = build.linear("se_reduce", build.global_pool("se_pool", x), squeezed)
     s = build.linear("se_expand", build.activation("se_activation", s, "relu"), x.shape[0])
     return build.scale("se_scale", x, build.activation("se_gate", s, "hardsigmoid"))
 
 
 def divisible(width: float, by: int = 8) -> int:
-    """Nearest multiple of `by`, never below 90 % of `width` (MobileNetV2's rounding rule)."""
+    """Round to a multiple of `by`, at least 90 % of `width` (the rule of MobileNetV2)."""
     rounded = max(by, int(width + by / 2) // by * by)
     return rounded + by if rounded < 0.9 * width else rounded
 

@@ -1,9 +1,9 @@
-"""Space `nasbench201`: a cell of six edges, repeated (Dong and Yang, 2020, section 2).
+"""Space `nasbench201`: a repeated cell of six edges (Dong and Yang, 2020, section 2).
 
-Each edge of the cell is one of five operations; all cells are alike. Every edge is a block of its
-own that reads the node it comes from, so the tables stay tiny. Networks are built as the benchmark
-builds them, dead ends included. The encoding is the benchmark's string, `{"arch":
-"|nor_conv_3x3~0|+|none~0|skip_connect~1|+|..|"}`. For DARTS cells see `darts.py`.
+Each edge of the cell is one of five operations; all cells are equal. Every edge is a block that
+reads its source node, so that cost tables are small. Networks are built as in the benchmark, with
+edges whose output is unused. The encoding is the benchmark's string, `{"arch":
+"|nor_conv_3x3~0|+|none~0|skip_connect~1|+|..|"}`. Does not know the cells of DARTS (`darts.py`).
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from search_spaces.space import Block, Choice, SearchSpace
 
 OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-"""From and to which node; in the order of the benchmark's string."""
+"""Source and target node of each edge, in the order of the benchmark's string."""
 
 WIDTHS = (16, 32, 64)
 CELLS = 5
 
 _EDGE = re.compile(r"\|([a-z0-9_]+)~(\d)")
+_FORM = "'|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'"
 
 
 def nasbench201(
     *, image_size: int | None = None, channels: int = 3, classes: int = 10
 ) -> SearchSpace:
-    """The space for images of `image_size` pixels (32 by default): 15,625 networks."""
+    """Return the space of 15,625 networks for images of `image_size` pixels (32 by default)."""
     image = size = image_size or 32
     choices = tuple(Choice(f"edge{a}{b}", OPERATIONS) for a, b in EDGES)
 
@@ -68,18 +69,18 @@ def _rows(batch: Encodings) -> npt.NDArray[np.uint8]:
     return np.array([_codes(encoding.get("arch")) for encoding in batch], dtype=np.uint8)
 
 
-def _codes(text: object) -> list[int]:
+def _codes(text: object) -> tuple[int, ...]:
     if not isinstance(text, str):
-        raise UserError(f"'arch' is {text}, expected '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'")
-    return list(_codes_of(text))
+        raise UserError(f"'arch' is {text}, expected {_FORM}")
+    return _parsed(text)
 
 
 @cache
-def _codes_of(text: str) -> tuple[int, ...]:
+def _parsed(text: str) -> tuple[int, ...]:
     found = _EDGE.findall(text)
     sources = [int(source) for _, source in found]
     if sources != [a for a, _ in EDGES] or text.count("+") != 2:
-        raise UserError(f"'arch' is '{text}', expected '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'")
+        raise UserError(f"'arch' is '{text}', expected {_FORM}")
     for name, _ in found:
         if name not in OPERATIONS:
             raise UserError(f"'arch' has '{name}': expected one of {', '.join(OPERATIONS)}")
@@ -87,7 +88,7 @@ def _codes_of(text: str) -> tuple[int, ...]:
 
 
 def _cell(name: str, before: str, width: int, size: int) -> tuple[list[Block], str]:
-    """The blocks of a cell, and the name of its last: three nodes, each a sum of edges."""
+    """The blocks of a cell, three nodes that each sum edges, and the name of the last block."""
     nodes = [before]
     blocks = []
     for node in range(1, 4):
@@ -143,7 +144,7 @@ def _added(sources: tuple[str, ...], width: int, size: int) -> tuple[Op, ...]:
 
 
 def _reduction(source: str, in_width: int, width: int, size: int) -> Callable[..., tuple[Op, ...]]:
-    """A residual block of two 3x3 convolutions; the shortcut pools and widens."""
+    """A residual block of two 3x3 convolutions, with a pooled and widened shortcut."""
 
     def ops() -> tuple[Op, ...]:
         return _reduced(source, in_width, width, size)

@@ -1,9 +1,9 @@
 """Spaces `ofa-mbv3` and `ofa-proxyless` of Once-for-All (Cai et al., 2020).
 
-Five stages (and for ProxylessNAS a last single layer) of inverted residuals: widths are fixed by
-the width multiplier, kernels and expansions are chosen by layer, the depth by stage. Layer widths,
-strides and heads are those of the authors' networks. The published encoding is
-`{"ks": [..], "e": [..], "d": [..], "r": 224}`, with a place for every layer of full depth.
+Five stages of inverted residuals, in ProxylessNAS followed by a single layer. Widths are fixed by
+the width multiplier; kernels and expansions are chosen per layer, the depth per stage. Layer
+widths, strides and heads are those of the authors' networks. The published encoding is
+`{"ks": [..], "e": [..], "d": [..], "r": 224}`, with values for every layer at full depth.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ RESOLUTIONS = tuple(range(128, 225, 4))
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage's width at multiplier 1, most layers, first stride, activation and whether it has
-    squeeze-excitation."""
+    """One stage of a network."""
 
     width: int
+    """At width multiplier 1."""
     layers: int
+    """At full depth."""
     stride: int
+    """Of the first layer."""
     activation: str
     se: bool
+    """Whether layers have squeeze-excitation."""
 
 
 MBV3_STAGES = (
@@ -65,7 +68,7 @@ def ofa_mbv3(
     channels: int = 3,
     classes: int = 1000,
 ) -> SearchSpace:
-    """MobileNetV3-Large made elastic; published at width multipliers 1.0 and 1.2."""
+    """Return the space around MobileNetV3-Large, published at width multipliers 1.0 and 1.2."""
 
     def scaled(base: int) -> int:
         return divisible(base * width)
@@ -87,7 +90,7 @@ def ofa_proxyless(
     channels: int = 3,
     classes: int = 1000,
 ) -> SearchSpace:
-    """ProxylessNAS made elastic; published at width multiplier 1.3."""
+    """Return the space around ProxylessNAS, published at width multiplier 1.3."""
 
     def scaled(base: int) -> int:
         return divisible(base * width)
@@ -155,7 +158,7 @@ def _published(stages: tuple[Stage, ...], resolutions: tuple[int, ...]) -> Publi
     elastic = sum(count > 1 for count in layers)
 
     def rows(batch: Encodings) -> npt.NDArray[np.uint8]:
-        # Whoever samples ProxylessNAS with the authors' code gives a depth for the last layer too.
+        # The authors' sampler of ProxylessNAS also writes a depth for the last, single layer.
         given = [encoding.get("d") for encoding in batch]
         if all(isinstance(d, list) and len(d) == len(stages) > elastic for d in given):
             batch = [{**encoding, "d": encoding["d"][:elastic]} for encoding in batch]
@@ -176,12 +179,12 @@ def _published(stages: tuple[Stage, ...], resolutions: tuple[int, ...]) -> Publi
             first += count
         return np.stack(columns, axis=1)
 
-    # The authors' search writes a `wid` too, which is always null here.
+    # The authors' search also writes a `wid`, which is always null in these spaces.
     return Published(("ks", "e", "d", "r", "wid"), rows)
 
 
 def _single(value: object) -> object:
-    """The authors' search writes the resolution as a list of one."""
+    """The value, or that of a list of one: the authors' search writes resolutions as lists."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
@@ -195,7 +198,7 @@ def _stem(
     activation: str,
     residual: bool,
 ) -> tuple[Op, ...]:
-    """The first convolution, and the first inverted residual, which expands nothing."""
+    """The first convolution, and the first inverted residual, which does not expand."""
     build = BlockBuilder(channels, size, size)
     x = build.batch_norm("norm", build.conv("conv", build.input, stem_width, 3, stride=2))
     x = y = build.activation("activation", x, stem_activation)
@@ -209,7 +212,7 @@ def _stem(
 
 @cache
 def _mbv3_head(size: int, in_width: int, expanded: int, mixed: int, classes: int) -> tuple[Op, ...]:
-    """Expand, pool, mix without bias, classify (Howard et al., 2019, section 5.1)."""
+    """The head of MobileNetV3 (Howard et al., 2019, section 5.1)."""
     build = BlockBuilder(in_width, size, size)
     x = build.batch_norm("norm", build.conv("expand", build.input, expanded))
     x = build.global_pool("pool", build.activation("activation", x, "hardswish"))

@@ -1,9 +1,10 @@
 """Spaces `resnet` and `ofa-resnet50`: bottleneck networks, elastic in depth and width.
 
-`resnet` is He et al.'s (2016) with the stride in the 3x3 convolution, whose 3x3 is dense or
-separable by stage; ResNet-50 is a member. `ofa-resnet50` is Once-for-All's (Cai et al., 2020):
-three convolutions as a stem, pooled shortcuts, a ratio for the inner width of each layer, and the
-authors' encoding `{"d": [5], "e": [18], "w": [6], "r": 224}`, where `w` counts multipliers.
+`resnet` is the network of He et al. (2016) with the stride in the 3x3 convolution, which is dense
+or separable per stage; ResNet-50 is a member. `ofa-resnet50` is that of Once-for-All (Cai et al.,
+2020): a stem of three convolutions, pooled shortcuts, a ratio for the inner width of each layer,
+and the authors' encoding `{"d": [5], "e": [18], "w": [6], "r": 224}`, where `w` are indices of
+width multipliers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from search_spaces.spaces.mobilenet import divisible
 
 STRIDES = (1, 2, 2, 2)
 EXPANSION = 4
-"""Width of a bottleneck's result over the width inside."""
+"""Output width of a bottleneck as a multiple of its inner width."""
 
 RESOLUTIONS = (128, 160, 192, 224)
 INNER_WIDTHS = ((32, 48, 64), (64, 96, 128), (128, 192, 256), (256, 384, 512))
@@ -37,7 +38,7 @@ OFA_STAGES = (256, 512, 1024, 2048)
 
 
 def resnet(*, image_size: int | None = None, channels: int = 3, classes: int = 1000) -> SearchSpace:
-    """Bottleneck ResNets up to ResNet-50 in depth and width."""
+    """Return the space of bottleneck ResNets up to ResNet-50 in depth and width."""
     resolutions = tuple(sorted({*RESOLUTIONS, image_size or RESOLUTIONS[-1]}))
     choices = [Choice("resolution", resolutions)]
 
@@ -51,12 +52,12 @@ def resnet(*, image_size: int | None = None, channels: int = 3, classes: int = 1
         choices += [
             Choice(f"{prefix}_depth", depths),
             Choice(f"{prefix}_width", widths),
-            # The separable form is the cheaper one.
+            # Options are ordered from cheapest: separable first.
             Choice(f"{prefix}_separable", (True, False)),
         ]
         for layer in range(max(depths)):
-            own = ("width", "depth", "separable")
-            depends = ("resolution", *(f"{prefix}_{name}" for name in own))
+            of_stage = ("width", "depth", "separable")
+            depends = ("resolution", *(f"{prefix}_{name}" for name in of_stage))
             if layer == 0 and before:
                 depends = (*depends, before)
             stride = STRIDES[index] if layer == 0 else 1
@@ -104,7 +105,7 @@ def _bottleneck(
     projected: bool,
     pooled_shortcut: bool = False,
 ) -> tuple[Op, ...]:
-    """Narrow, 3x3, widen; the shortcut is projected in the first layer of a stage."""
+    """1x1, 3x3 and 1x1 convolutions, and a shortcut that is projected with `projected`."""
     build = BlockBuilder(in_width, size, size)
     x = build.batch_norm("reduce_norm", build.conv("reduce", build.input, inner))
     x = build.activation("reduce_activation", x, "relu")
@@ -143,7 +144,7 @@ def _head(size: int, width: int, classes: int) -> tuple[Op, ...]:
 def ofa_resnet50(
     *, image_size: int | None = None, channels: int = 3, classes: int = 1000
 ) -> SearchSpace:
-    """Once-for-All's ResNet-50, up to two more layers a stage."""
+    """Return the ResNet-50 space of Once-for-All, with up to two more layers per stage."""
     resolutions = tuple(sorted({*OFA_RESOLUTIONS, image_size or OFA_RESOLUTIONS[-1]}))
     choices = [
         Choice("resolution", resolutions),
@@ -224,7 +225,7 @@ def _ofa_published(resolutions: tuple[int, ...]) -> Published:
         depths = option_indices(batch, "d", OFA_EXTRA_DEPTHS, 1 + len(layers))
         ratios = option_indices(batch, "e", OFA_RATIOS, sum(layers))
         widths = option_indices(batch, "w", (0, 1, 2), 2 + len(layers))
-        # Any depth below the largest leaves the stem's residual layer out.
+        # The stem has its residual layer only at the largest depth.
         columns = [option_indices(batch, "r", resolutions), (depths[:, 0] == 2).astype(np.uint8)]
         columns += [widths[:, 0], widths[:, 1]]
         first = 0

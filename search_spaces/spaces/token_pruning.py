@@ -1,11 +1,11 @@
-"""Token pruning as choices of a space: in which blocks, at which rates, and how many tokens stay.
+"""Token pruning as choices of a space: which blocks drop tokens, and the keep rate of each.
 
 A block drops tokens between its attention and its MLP (as Goyal et al., "PoWER-BERT", 2020, and
-Liang et al., "EViT", 2022), so its MLP and all blocks after it run on fewer. The rate of each such
-block is a choice like any other: a search learns it; with a single option it is given. Dropping at
-a few places through the depth follows Rao et al., "DynamicViT", 2021, and EViT. Does not know how
-tokens are scored (`token_ops.KeepTokens`), nor a threshold that keeps another number of each input
-(Kim et al., "LTP", 2022): shapes, counts and batches would depend on the data.
+Liang et al., "EViT", 2022), so that its MLP and all later blocks run on fewer tokens. The keep rate
+of each such block is a choice: it is searched, or fixed by a single option. Dropping tokens in a
+few blocks spread over the depth follows Rao et al., "DynamicViT", 2021, and EViT. Does not know how
+tokens are scored (`token_ops.KeepTokens`), nor thresholds that keep a number of tokens that depends
+on the input (Kim et al., "LTP", 2022): shapes, counts and batches would depend on the data.
 """
 
 from __future__ import annotations
@@ -20,73 +20,80 @@ from search_spaces.errors import UserError
 from search_spaces.space import Choice, layer_choices
 
 KEEP_RATES = (0.5, 0.7, 1.0)
-"""The rates to choose from where none are given; EViT's and DynamicViT's are 0.7 and near it."""
+"""Default options of a keep rate; EViT and DynamicViT use rates of about 0.7."""
 
-COMBINATIONS = 81
-"""Of all rates together, at most: the last block has a form for each."""
+MAX_COMBINATIONS = 81
+"""Maximum number of combinations of all rates: the last block has ops for each of them."""
 
 Rates = Sequence[float] | Mapping[int, Sequence[float]]
-"""Rates to choose from in every block that drops tokens, or those of each, by its index."""
+"""Options of the keep rate, for all blocks that drop tokens or by index of the block."""
 
 
-def keep_places(depth: int, rates: Rates | None) -> dict[int, tuple[float, ...]]:
-    """The rates of each block that may drop tokens, in order; lowest first.
+def rates_by_block(depth: int, rates: Rates | None) -> dict[int, tuple[float, ...]]:
+    """Return the options of each block that may drop tokens, in order; lowest rates first.
 
     Args:
-        depth: blocks of the deepest network.
-        rates: by block; or for those at a quarter, a half and three quarters of the depth; None
-            for a network that drops none.
+        depth: number of blocks of the deepest network.
+        rates: options by index of the block; or for the blocks at a quarter, a half and three
+            quarters of the depth; None if no block drops tokens.
 
     Raises:
-        UserError: for rates that are none, blocks that there are not, and more combinations of
-            rates than can be tabulated.
+        UserError: for rates outside of (0, 1], a block without rates or that does not exist, or too
+            many combinations of rates to tabulate.
     """
     if rates is None:
         return {}
     if not isinstance(rates, Mapping):
         rates = dict.fromkeys(sorted({depth * quarter // 4 for quarter in (1, 2, 3)}), rates)
-    places = {block: tuple(sorted(set(rates[block]))) for block in sorted(rates)}
-    for block, options in places.items():
+    by_block = {block: tuple(sorted(set(rates[block]))) for block in sorted(rates)}
+    for block, options in by_block.items():
         if not 0 <= block < depth:
-            raise UserError(f"tokens dropped in block {block}: expected one of 0 to {depth - 1}")
+            raise UserError(f"keep rates of block {block}: expected a block of 0 to {depth - 1}")
         wrong = [rate for rate in options if not 0 < rate <= 1]
         if wrong or not options:
-            shown = f"keep rate {wrong[0]:g}" if wrong else "no keep rate"
-            raise UserError(f"{shown} in block {block}: expected rates above 0, at most 1")
-    combinations = prod(map(len, places.values()))
-    if combinations > COMBINATIONS:
+            given = f"keep rate {wrong[0]:g}" if wrong else "no keep rate"
+            raise UserError(f"{given} in block {block}: expected rates above 0, at most 1")
+    combinations = prod(map(len, by_block.values()))
+    if combinations > MAX_COMBINATIONS:
         raise UserError(
-            f"{combinations} combinations of keep rates: expected at most {COMBINATIONS}, "
+            f"{combinations} combinations of keep rates: expected at most {MAX_COMBINATIONS}, "
             f"as with {len(KEEP_RATES)} rates in 4 blocks"
         )
-    return places
+    return by_block
 
 
 def keep_choice(
-    places: Mapping[int, tuple[float, ...]], depth: Choice, layer: int, prefix: str
+    rates: Mapping[int, tuple[float, ...]], depth: Choice, layer: int, prefix: str
 ) -> tuple[Choice, ...]:
-    """The choice `PREFIX_keep` of a block that may drop tokens, where `depth` reaches it."""
-    return layer_choices(depth, layer, {"keep": places[layer]}, prefix) if layer in places else ()
+    """Return the choice `PREFIX_keep` of a layer, or none if it drops no tokens.
+
+    Args:
+        rates: options by index of the block, as `rates_by_block` returns them.
+        depth: the choice of the number of layers.
+        layer: index of the layer, from 0.
+        prefix: of the choice's name.
+    """
+    return layer_choices(depth, layer, {"keep": rates[layer]}, prefix) if layer in rates else ()
 
 
 @cache
 def kept_tokens(tokens: int, rate: Value) -> int:
-    """How many of `tokens` stay, the first one beside its share of the others, rounded up.
+    """Return how many of `tokens` are kept: the first, and a fraction of the others, rounded up.
 
-    The rate is taken as it is written: 0.07 of 100 is 7, in whole numbers.
+    The rate is read as a decimal fraction, so that 0.07 of 100 is exactly 7.
     """
     return 1 + ceil(Fraction(str(rate)) * (tokens - 1))
 
 
 def length_after(tokens: int, rates: Sequence[Value]) -> int:
-    """How many stay after several droppings, each of what the one before it left."""
+    """Return the number of tokens after pruning at several rates in sequence."""
     for rate in rates:
         tokens = kept_tokens(tokens, rate)
     return tokens
 
 
 def pruned_name(name: str, rates: Rates | None) -> str:
-    """What a space with these rates is called: `vit-pruned-cifar`, `vit-pruned-cifar@0.7`."""
+    """Return the name of a space with these rates: `vit-pruned-cifar`, `vit-pruned-cifar@0.7`."""
     if rates is None:
         return name
     family, dash, preset = name.partition("-")
@@ -97,13 +104,13 @@ def pruned_name(name: str, rates: Rates | None) -> str:
 
 
 def parse_rates(text: str) -> Rates:
-    """What follows the `@` of a space's name.
+    """Parse the keep rates that follow the `@` in a space's name.
 
-    `0.7` is given, `0.5/0.7` are to choose from, at the usual places; `2=0.7,4=0.5/0.7` says the
-    blocks.
+    `0.7` is a fixed rate and `0.5/0.7` are options, for the default blocks; `2=0.7,4=0.5/0.7` also
+    specifies the blocks.
 
     Raises:
-        UserError: for anything else.
+        UserError: for text of another form.
     """
     try:
         if "=" not in text:
@@ -112,7 +119,7 @@ def parse_rates(text: str) -> Rates:
         return {int(block): _read(rates) for block, rates in pairs}
     except ValueError:
         raise UserError(
-            f"keep rates '{text}': expected such as 0.7, 0.5/0.7/1.0 or 2=0.7,4=0.5/0.7"
+            f"keep rates '{text}': expected a form like 0.7, 0.5/0.7/1.0 or 2=0.7,4=0.5/0.7"
         ) from None
 
 

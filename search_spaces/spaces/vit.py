@@ -1,10 +1,10 @@
-"""Space `vit`: a vision transformer, elastic in everything.
+"""Spaces `vit-tiny`, `-cifar` and `-imagenet`: vision transformers, with or without token pruning.
 
-The network is Dosovitskiy et al.'s (2021): patches, class token, learnt positions, pre-norm
-encoder blocks. Elastic: resolution, embedding width, depth, and per block heads, the width of
-query, key and value, and the MLP's ratio, after AutoFormer (Chen et al., 2021, table 1). Every
-query width is divisible by every number of heads. With `keep_rates` some blocks drop the tokens
-that the class token attends to least (`token_pruning.py`).
+The network is that of Dosovitskiy et al. (2021): patches, class token, learnt positions, pre-norm
+encoder blocks. Elastic: resolution, embedding width, depth, and per block the number of heads, the
+width of query, key and value, and the MLP ratio, as in AutoFormer (Chen et al., 2021, table 1).
+Every query width is divisible by every number of heads. With `keep_rates`, some blocks drop the
+tokens to which the class token attends least (`token_pruning.py`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from search_spaces.space import Block, Choice, SearchSpace, layer_choices
 from search_spaces.spaces.token_pruning import (
     Rates,
     keep_choice,
-    keep_places,
     kept_tokens,
     length_after,
     pruned_name,
+    rates_by_block,
 )
 
 
 @dataclass(frozen=True)
 class Preset:
-    """The ranges of a network, and its patch size in pixels."""
+    """The options of a network, and its patch size in pixels."""
 
     patch: int
     resolutions: tuple[int, ...]
@@ -87,10 +87,14 @@ def vit(
     """Return the space for images of `channels` channels and `classes` classes.
 
     Args:
-        keep_rates: of token pruning; None drops none.
+        name: the preset.
+        image_size: height and width of the data's images, which `tiny` depends on.
+        channels: channels of images.
+        classes: number of classes.
+        keep_rates: keep rates of token pruning; None drops no tokens.
 
     Raises:
-        UserError: for keep rates that cannot be.
+        UserError: for invalid keep rates.
     """
     sizes = {"tiny": 8, "cifar": 32, "imagenet": 224}
     ranges = preset(name, image_size or sizes[name])
@@ -106,7 +110,7 @@ def vit(
         return patch_embedding(resolution, channels, patch, width)
 
     blocks = [Block("embedding", ("resolution", "width"), embedding)]
-    places = keep_places(max(ranges.depths), keep_rates)
+    rates_of = rates_by_block(max(ranges.depths), keep_rates)
     options = {
         "heads": ranges.heads,
         "qkv_width": ranges.qkv_widths,
@@ -115,29 +119,29 @@ def vit(
     for layer in range(max(ranges.depths)):
         layer_name = f"block{layer}"
         choices += layer_choices(depth, layer, options, layer_name)
-        choices += keep_choice(places, depth, layer, layer_name)
+        choices += keep_choice(rates_of, depth, layer, layer_name)
         depends = ("resolution", "width", "depth", *(f"{layer_name}_{o}" for o in options))
-        dropped = tuple(f"block{place}_keep" for place in places if place <= layer)
-        function = _layer(layer, patch, drops=layer in places)
-        blocks.append(Block(layer_name, (*depends, *dropped), function))
+        keeps = tuple(f"block{block}_keep" for block in rates_of if block <= layer)
+        function = _layer(layer, patch, drops=layer in rates_of)
+        blocks.append(Block(layer_name, (*depends, *keeps), function))
 
     def head(resolution: int, width: int) -> tuple[Op, ...]:
         return classifier(tokens(resolution, patch), width, classes)
 
-    def head_of_fewer(resolution: int, width: int, depth: int, *keep: float) -> tuple[Op, ...]:
-        rates = [rate for place, rate in zip(places, keep, strict=True) if place < depth]
+    def pruned_head(resolution: int, width: int, depth: int, *keep: float) -> tuple[Op, ...]:
+        rates = [rate for block, rate in zip(rates_of, keep, strict=True) if block < depth]
         return classifier(length_after(tokens(resolution, patch), rates), width, classes)
 
-    if places:
-        depends = ("resolution", "width", "depth", *(f"block{place}_keep" for place in places))
-        blocks.append(Block("head", depends, head_of_fewer))
+    if rates_of:
+        depends = ("resolution", "width", "depth", *(f"block{block}_keep" for block in rates_of))
+        blocks.append(Block("head", depends, pruned_head))
     else:
         blocks.append(Block("head", ("resolution", "width"), head))
     return SearchSpace(pruned_name(f"vit-{name}", keep_rates), tuple(choices), tuple(blocks))
 
 
 def tokens(resolution: int, patch: int) -> int:
-    """Length of the sequence: one class token and the grid of patches."""
+    """Return the length of the sequence: one class token and the grid of patches."""
     return 1 + (resolution // patch) ** 2
 
 
@@ -165,7 +169,7 @@ def _layer(layer: int, patch: int, *, drops: bool) -> Callable[..., tuple[Op, ..
 
 @cache
 def patch_embedding(resolution: int, channels: int, patch: int, width: int) -> tuple[Op, ...]:
-    """Patches to tokens, the class token in front, positions added."""
+    """Return the ops that map an image to tokens: patches, class token and positions."""
     build = BlockBuilder(channels, resolution, resolution)
     x = build.conv("patches", build.input, width, patch, stride=patch, bias=True, padded=False)
     x = build.class_token("class_token", build.to_tokens("tokens", x))
@@ -177,7 +181,7 @@ def patch_embedding(resolution: int, channels: int, patch: int, width: int) -> t
 def encoder_block(
     length: int, width: int, heads: int, qkv_width: int, mlp_width: int, kept: int | None = None
 ) -> tuple[Op, ...]:
-    """Pre-norm attention and MLP, each with its residual; between them `kept` tokens stay."""
+    """Return a pre-norm encoder block, which keeps `kept` tokens between attention and MLP."""
     build = BlockBuilder(length, width)
     x = build.layer_norm("attention_norm", build.input)
     qkv = build.linear("qkv", x, 3 * qkv_width, parts=3)
@@ -192,7 +196,7 @@ def encoder_block(
 
 @cache
 def classifier(length: int, width: int, classes: int) -> tuple[Op, ...]:
-    """Norm, class token, linear layer."""
+    """Return the ops of the classifier: layer norm, class token, linear layer."""
     build = BlockBuilder(length, width)
     x = build.first_token("class_token", build.layer_norm("norm", build.input))
     build.linear("classifier", x, classes)

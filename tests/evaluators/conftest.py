@@ -22,9 +22,9 @@ def cached_tables(name: str) -> CostTables:
 
 
 def nested() -> SearchSpace:
-    """Choices that exist only for some options of choices that themselves may not exist.
+    """Choices that are active only for some options of choices that may be inactive themselves.
 
-    The first option of `kind` has an `inner` choice, and the last block does not know `outer`.
+    The first option of `kind` has an `inner` choice, and the last block does not depend on `outer`.
     """
     choices = (
         Choice("width", (4, 8, 12)),

@@ -1,4 +1,4 @@
-"""Sizes: as people write them, and as they are written back."""
+"""Sizes: parsing and formatting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spaces by name, by family and from a file of the user's."""
+"""Spaces by name, by family and from a user's file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fails(**shape):
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file with spaces in it, forgotten by Python after the test."""
+    """A file that defines spaces, removed from `sys.modules` after the test."""
     path = tmp_path / "own_spaces_of_a_test.py"
     path.write_text(OWN)
     monkeypatch.delitem(sys.modules, path.stem, raising=False)
@@ -60,7 +60,7 @@ def test_named_spaces_load_under_their_name(name: str) -> None:
     assert space.input_shape(space.largest)[0] == 3
 
 
-def test_without_data_a_space_of_ones_own_has_its_own_image_size(own: Path) -> None:
+def test_without_data_a_users_space_has_its_default_image_size(own: Path) -> None:
     space = load_space(f"{own}:small")
     assert space.input_shape(space.largest)[1:] == (8, 8)
 
@@ -74,9 +74,7 @@ def test_every_family_has_every_preset() -> None:
     [(8, "tiny"), (31, "tiny"), (32, "cifar"), (63, "cifar"), (64, "imagenet"), (500, "imagenet")],
 )
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_a_family_takes_the_preset_that_suits_the_images(
-    family: str, size: int, preset: str
-) -> None:
+def test_a_family_selects_the_preset_by_image_size(family: str, size: int, preset: str) -> None:
     assert preset_for(size) == preset
     assert load_space(family, image_size=size).name == f"{family}-{preset}"
 
@@ -94,7 +92,7 @@ def test_channels_and_classes_reach_the_network(name: str) -> None:
     assert classes_of(space) == 7
 
 
-def test_tiny_resolutions_follow_the_images() -> None:
+def test_resolutions_of_tiny_follow_the_image_size() -> None:
     def resolutions(name: str, image_size: int) -> tuple[object, ...]:
         space = load_space(name, image_size=image_size)
         return space.choices[space.column["resolution"]].options
@@ -105,7 +103,7 @@ def test_tiny_resolutions_follow_the_images() -> None:
     assert resolutions("vit-tiny", 28) == (16, 24, 32)
 
 
-def test_tiny_takes_images_of_any_size() -> None:
+def test_tiny_accepts_large_images() -> None:
     space = load_space("mobilenet-tiny", image_size=66)
     assert space.input_shape(space.largest)[-1] == 32
 
@@ -118,14 +116,14 @@ def test_tiny_takes_images_of_any_size() -> None:
         ("", r"unknown space '': \(known: attentivenas, autoformer-base, "),
     ],
 )
-def test_an_unknown_name_gets_the_nearest_one(name: str, message: str) -> None:
+def test_an_unknown_name_suggests_the_nearest_one(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_space(name)
     assert all(known in str(caught.value) for known in (*SPACES, *FAMILIES))
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_gives_a_space_or_a_function_that_makes_one(own: Path) -> None:
+def test_a_file_defines_a_space_or_a_function_that_returns_one(own: Path) -> None:
     assert load_space(f"{own}:space").name == "own"
     made = load_space(f"{own}:make", image_size=12, channels=2, classes=5)
     assert made.input_shape(made.largest) == (2, 12, 12)
@@ -139,16 +137,16 @@ def test_a_file_gives_a_space_or_a_function_that_makes_one(own: Path) -> None:
         ("spcae", r"unknown name in .*own_spaces_of_a_test.py 'spcae': did you mean 'space'\?"),
         ("", r"unknown name in .* '': \(known: .*space"),
         ("number", r"fails: TypeError: 'int' object is not callable"),
-        ("gives_a_number", r"gives a int, expected a SearchSpace"),
+        ("gives_a_number", r"returns a int, expected a SearchSpace"),
         ("fails", r"fails: RuntimeError: no luck"),
     ],
 )
-def test_a_file_without_a_space_is_refused(own: Path, name: str, message: str) -> None:
+def test_a_file_without_a_space_raises(own: Path, name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_space(f"{own}:{name}")
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
     missing = tmp_path / "missing.py"
     with pytest.raises(UserError, match=rf"no file '{missing}' .*expected file.py:NAME"):
         load_space(f"{missing}:space")
@@ -164,7 +162,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("import no_such_module_at_all", "fails to run: ModuleNotFoundError"),
     ],
 )
-def test_a_file_that_fails_says_how(
+def test_the_error_of_a_failing_file_has_its_reason(
     own: Path, monkeypatch: pytest.MonkeyPatch, content: str, message: str
 ) -> None:
     own.write_text(content)
@@ -172,7 +170,7 @@ def test_a_file_that_fails_says_how(
         load_space(f"{own}:space")
 
 
-def test_a_file_that_is_not_python_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_python_raises(tmp_path: Path) -> None:
     path = tmp_path / "space.txt"
     path.write_text(OWN)
     with pytest.raises(UserError, match="not a Python file"):

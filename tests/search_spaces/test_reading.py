@@ -1,4 +1,4 @@
-"""Architectures from outside, read many at a time as they are read one by one."""
+"""Batches of architectures are read as single ones are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from search_spaces.reading import BadArchitecture, read_rows
 
 @settings(max_examples=30, deadline=None)
 @given(name=st.sampled_from(sorted(SPACES)), seed=st.integers(0, 2**32 - 1), full=st.booleans())
-def test_many_are_read_as_each_alone(name: str, seed: int, full: bool) -> None:
+def test_a_batch_is_read_as_single_architectures(name: str, seed: int, full: bool) -> None:
     space = load_space(name)
     rows = space.sample(20, seed)
     batch = [dict(arch) for arch in space.decode(rows)]
@@ -24,7 +24,7 @@ def test_many_are_read_as_each_alone(name: str, seed: int, full: bool) -> None:
     assert (read_rows(space, batch) == rows).all()
 
 
-def test_no_architectures_are_no_rows() -> None:
+def test_an_empty_batch_has_no_rows() -> None:
     space = load_space("vit-tiny")
     assert read_rows(space, []).shape == (0, len(space.choices))
 
@@ -40,7 +40,7 @@ def test_no_architectures_are_no_rows() -> None:
         ({"resolution": None}, "resolution cannot be null"),
     ],
 )
-def test_the_first_wrong_one_is_named_with_its_place(
+def test_the_error_names_the_first_invalid_architecture(
     change: dict[str, object], message: str
 ) -> None:
     space = load_space("mobilenet-tiny")
@@ -53,7 +53,7 @@ def test_the_first_wrong_one_is_named_with_its_place(
     assert isinstance(caught.value, UserError)
 
 
-def test_a_choice_that_is_missing_is_named() -> None:
+def test_the_error_names_a_missing_choice() -> None:
     space = load_space("mobilenet-tiny")
     batch = [dict(arch) for arch in space.decode(space.sample(3, 0))]
     del batch[1]["head_width"]

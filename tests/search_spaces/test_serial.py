@@ -1,4 +1,4 @@
-"""Networks as JSON: what is read back is what was written."""
+"""Networks as JSON: reading returns what was written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def written() -> Any:
 
 
 @given(name=st.sampled_from(sorted(SPACES)), seed=st.integers(0, 2**32 - 1))
-def test_any_architecture_survives_the_trip_through_text(name: str, seed: int) -> None:
+def test_networks_of_any_space_round_trip(name: str, seed: int) -> None:
     space = load_space(name)
     for arch in (*space.decode(space.sample(2, seed)), space.smallest, space.largest):
         blocks = space.ops(arch)
@@ -37,7 +37,7 @@ def test_any_architecture_survives_the_trip_through_text(name: str, seed: int) -
 
 @settings(max_examples=6, deadline=None)
 @given(name=st.sampled_from(["mobilenet-tiny", "vit-tiny"]), seed=st.integers(0, 2**32 - 1))
-def test_a_network_that_was_read_computes_what_the_written_one_did(name: str, seed: int) -> None:
+def test_a_network_that_was_read_computes_the_same(name: str, seed: int) -> None:
     space = load_space(name)
     (arch,) = space.decode(space.sample(1, seed))
     network = Network(space.ops(arch)).eval()
@@ -48,7 +48,7 @@ def test_a_network_that_was_read_computes_what_the_written_one_did(name: str, se
         assert torch.equal(again.eval()(x), network(x))
 
 
-def test_settings_of_ops_are_written_by_their_names() -> None:
+def test_settings_of_ops_are_written_by_name() -> None:
     (block,) = written()
     conv, relu = block["ops"]
     assert block["name"] == "first"
@@ -67,11 +67,11 @@ def test_settings_of_ops_are_written_by_their_names() -> None:
     assert (relu["type"], relu["function"]) == ("Activation", "relu")
 
 
-def test_no_blocks_are_no_blocks() -> None:
+def test_an_empty_network_round_trips() -> None:
     assert blocks_from_json(blocks_to_json([])) == []
 
 
-def test_an_unknown_op_type_gets_the_nearest_one() -> None:
+def test_an_unknown_op_type_suggests_the_nearest_one() -> None:
     content = written()
     content[0]["ops"][0]["type"] = "Conv3d"
     with pytest.raises(UserError, match=r"unknown op type 'Conv3d': did you mean 'Conv2d'\?"):
@@ -79,7 +79,7 @@ def test_an_unknown_op_type_gets_the_nearest_one() -> None:
 
 
 @pytest.mark.parametrize("key", ["type", "name", "inputs", "out_shape"])
-def test_an_op_that_lacks_a_part_is_refused(key: str) -> None:
+def test_an_op_with_a_missing_key_raises(key: str) -> None:
     content = written()
     del content[0]["ops"][1][key]
     with pytest.raises(UserError, match="malformed network description"):
@@ -98,7 +98,7 @@ def test_an_op_that_lacks_a_part_is_refused(key: str) -> None:
         ("type", 5),
     ],
 )
-def test_an_op_of_another_form_is_refused(key: str, value: object) -> None:
+def test_a_malformed_op_raises(key: str, value: object) -> None:
     content = written()
     content[0]["ops"][0][key] = value
     with pytest.raises(UserError, match=r"malformed network description|unknown op type"):
@@ -108,13 +108,13 @@ def test_an_op_of_another_form_is_refused(key: str, value: object) -> None:
 @pytest.mark.parametrize(
     "content", [None, 5, "text", [5], [None], [{}], {"name": "x"}, [{"name": "x", "ops": [1]}]]
 )
-def test_content_of_another_form_is_refused(content: Any) -> None:
+def test_malformed_content_raises(content: Any) -> None:
     with pytest.raises(UserError, match="malformed network description"):
         blocks_from_json(content)
 
 
 @pytest.mark.parametrize("key", ["name", "ops"])
-def test_a_block_that_lacks_a_part_is_refused(key: str) -> None:
+def test_a_block_with_a_missing_key_raises(key: str) -> None:
     content = written()
     del content[0][key]
     with pytest.raises(UserError, match=f"malformed network description: '{key}'"):

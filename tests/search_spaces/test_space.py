@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from itertools import product
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,7 +25,7 @@ SPACE_NAMES = sorted(SPACES)
 
 
 def nested() -> SearchSpace:
-    """Depth decides whether a second layer's kernel and that kernel's dilation exist."""
+    """A space whose kernel is active at some depths, and whose dilation at one kernel."""
 
     def ops(depth: int, kernel: int) -> tuple[Op, ...]:
         build = BlockBuilder(3, 8, 8)
@@ -39,7 +42,7 @@ def nested() -> SearchSpace:
 
 
 def networks(space: SearchSpace) -> dict[tuple[int, ...], frozenset[tuple[str, Value]]]:
-    """Every row of a small space and the choices that count in it, worked out one by one."""
+    """Every row of a small space with its active choices, enumerated one by one."""
     result = {}
     for codes in product(*[range(len(choice.options)) for choice in space.choices]):
         kept: dict[str, Value] = {}
@@ -52,7 +55,7 @@ def networks(space: SearchSpace) -> dict[tuple[int, ...], frozenset[tuple[str, V
 
 @st.composite
 def conditional_spaces(draw: st.DrawFn) -> SearchSpace:
-    """Up to five choices, each perhaps the child of an earlier one.
+    """Up to five choices, each possibly the child of an earlier one.
 
     A conditional choice's own first option never activates a child: see
     `test_a_child_of_an_inactive_first_option_is_canonical`.
@@ -114,7 +117,7 @@ def test_encode_and_decode_round_trip(name: str, seed: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-def test_canonical_rows_are_fixed_points_and_equal_networks_have_one(seed: int) -> None:
+def test_canonical_rows_are_fixed_points_and_describe_the_same_network(seed: int) -> None:
     space = load_space("mobilenet-cifar")
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, space.option_counts, (20, len(space.choices))).astype(np.uint8)
@@ -154,13 +157,13 @@ def test_sampling_is_seeded_and_uniform_over_active_options(name: str) -> None:
         assert (np.abs(counts - expected) < 6 * np.sqrt(expected) + 1).all()
 
 
-def test_options_of_one_choice_do_not_follow_from_another() -> None:
+def test_choices_are_sampled_independently() -> None:
     rows = load_space("vit-cifar").sample(20_000, seed=5).astype(float)
     correlations = np.corrcoef(rows[:, :2].T)
     assert abs(correlations[0, 1]) < 6 / np.sqrt(20_000)
 
 
-def test_a_generator_draws_on_and_no_rows_are_no_architectures() -> None:
+def test_a_generator_is_advanced_and_zero_rows_are_zero_architectures() -> None:
     space = load_space("mobilenet-tiny")
     rng = np.random.default_rng(3)
     first, second = space.sample(50, rng), space.sample(50, rng)
@@ -174,15 +177,15 @@ def test_a_generator_draws_on_and_no_rows_are_no_architectures() -> None:
 
 
 @pytest.mark.parametrize("name", SPACE_NAMES)
-def test_choices_that_are_switched_off_are_not_in_the_architecture(name: str) -> None:
+def test_inactive_choices_are_not_in_the_architecture(name: str) -> None:
     space = load_space(name)
     conditional = [choice for choice in space.choices if choice.parent is not None]
     seen = set()
     for arch in space.decode(space.sample(300, seed=1)):
         for choice in conditional:
-            is_on = arch[str(choice.parent)] in choice.active_for
-            assert (choice.name in arch) == is_on
-            seen.add(is_on)
+            active = arch[str(choice.parent)] in choice.active_for
+            assert (choice.name in arch) == active
+            seen.add(active)
     assert seen == ({True, False} if conditional else set())
 
 
@@ -211,13 +214,13 @@ def test_architectures_are_immutable_and_json() -> None:
         ({"depth": "2"}, r'depth cannot be "2"'),
     ],
 )
-def test_wrong_values_are_named(change: dict[str, object], message: str) -> None:
+def test_errors_name_the_invalid_value(change: dict[str, object], message: str) -> None:
     space = load_space("vit-tiny")
     with pytest.raises(UserError, match=message):
         space.architecture({**space.smallest, **change})
 
 
-def test_a_missing_choice_is_named_and_an_inactive_one_is_dropped() -> None:
+def test_errors_name_a_missing_choice_and_inactive_ones_are_dropped() -> None:
     space = load_space("vit-tiny")
     values = dict(space.smallest)
     assert space.architecture({**values, "block3_heads": 4}) == space.smallest
@@ -226,19 +229,19 @@ def test_a_missing_choice_is_named_and_an_inactive_one_is_dropped() -> None:
         space.architecture(values)
 
 
-def test_true_is_not_one_and_a_whole_float_is_its_integer() -> None:
+def test_true_is_not_equal_to_1_but_1_0_is() -> None:
     space = nested()
     assert space.architecture({"depth": 1.0, "flag": True})["flag"] is True
     with pytest.raises(UserError, match="flag cannot be 1"):
         space.architecture({"depth": 1, "flag": 1})
 
 
-def test_spaces_that_make_no_sense_are_refused() -> None:
+def test_inconsistent_spaces_raise() -> None:
     def ops(a: int) -> tuple[Op, ...]:
         return ()
 
     one = Choice("a", (1, 2))
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="defined twice"):
         SearchSpace("s", (one, one), ())
     with pytest.raises(ValueError, match="must come first"):
         SearchSpace("s", (Choice("b", (1,), "a", (1,)), one), ())
@@ -252,7 +255,7 @@ def test_spaces_that_make_no_sense_are_refused() -> None:
     assert SearchSpace("s", (Choice("a", tuple(range(255))),), ()).size == 255
 
 
-def test_fingerprints_tell_spaces_apart() -> None:
+def test_different_spaces_have_different_fingerprints() -> None:
     prints = {load_space(name).fingerprint for name in SPACE_NAMES}
     prints.add(load_space("mobilenet-tiny", channels=1).fingerprint)
     prints.add(load_space("mobilenet-tiny", classes=7).fingerprint)
@@ -261,7 +264,7 @@ def test_fingerprints_tell_spaces_apart() -> None:
     assert load_space("vit-tiny").fingerprint == load_space("vit-tiny").fingerprint
 
 
-def test_a_graph_of_blocks_that_do_not_fit_is_refused() -> None:
+def test_a_graph_of_blocks_with_unequal_shapes_raises() -> None:
     def ops(channels: int) -> tuple[Op, ...]:
         build = BlockBuilder(channels, 8, 8)
         build.conv("conv", build.input, 4)
@@ -275,9 +278,7 @@ def test_a_graph_of_blocks_that_do_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", SPACE_NAMES)
-def test_graphs_are_acyclic_chains_of_blocks_that_fit(name: str) -> None:
-    import networkx as nx
-
+def test_graphs_are_acyclic_and_end_in_the_output(name: str) -> None:
     space = load_space(name)
     for arch in (space.smallest, space.largest, *space.decode(space.sample(5, 0))):
         graph = space.graph(arch)
@@ -285,6 +286,15 @@ def test_graphs_are_acyclic_chains_of_blocks_that_fit(name: str) -> None:
         assert len(graph) == 1 + sum(len(ops) for _, ops in space.ops(arch))
         ends = [node for node in graph if graph.out_degree(node) == 0]
         assert [graph.nodes[end]["shape"] for end in ends] == [space.ops(arch)[-1][1][-1].out_shape]
+
+
+def test_loading_a_space_imports_neither_networkx_nor_torch() -> None:
+    code = (
+        "import sys; from search_spaces import load_space; load_space('vit-tiny'); "
+        "print({'networkx', 'torch'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
 
 
 def test_an_architecture_is_a_mapping() -> None:

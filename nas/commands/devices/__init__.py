@@ -1,0 +1,1 @@
+"""`nas device`: measure, check, fit and list devices."""

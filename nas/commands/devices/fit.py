@@ -15,8 +15,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from evaluators.accuracy.published_table import PublishedTable, read_table
-from evaluators.costs.budget import LATENCY, Budget, BudgetedSpace
+from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import CostTables
+from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import parse_size
 from hardware_profiles.device import check_name
 from hardware_profiles.fitting.fitted import FAILED, FEWEST, FittedLatency, fit_latency
@@ -120,17 +121,17 @@ def _check_place(path: Path) -> None:
 
 def _column(table: PublishedTable, name: str, metric: str | None) -> str:
     """The column of latencies: as given, else the device's own, else the only one there is."""
-    latencies = [column for column in table.columns if column.startswith(LATENCY)]
+    latencies = [column for column in table.columns if Metric.of(column).is_latency]
     if metric is not None:
-        if metric not in table.columns and LATENCY + metric in table.columns:
-            return LATENCY + metric
+        if metric not in table.columns and latency_on(metric) in table.columns:
+            return latency_on(metric)
         if metric not in table.columns:
             raise unknown(f"column of numbers in {table.path}", metric, table.columns)
         return metric
-    for candidates in ([c for c in latencies if c == LATENCY + name], latencies, table.columns):
+    for candidates in ([c for c in latencies if c == latency_on(name)], latencies, table.columns):
         if len(candidates) == 1:
             return candidates[0]
-    raise unknown(f"latency in {table.path}, so give --metric:", LATENCY + name, table.columns)
+    raise unknown(f"latency in {table.path}, so give --metric:", latency_on(name), table.columns)
 
 
 def _on_rest(

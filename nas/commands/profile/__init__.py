@@ -1,0 +1,1 @@
+"""`nas profile` and `nas count`."""

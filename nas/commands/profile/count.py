@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from evaluators.costs.tables import CostTables
+from evaluators.metrics import COUNTED
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.reading import BadArchitecture, read_rows
@@ -29,13 +30,13 @@ def print_counts(space_name: str, file: Path, *, as_json: bool) -> None:
     if as_json:
         header, template = "", '{"macs": %d, "params": %d, "memory": %d}\n'
     with _without_collection():
-        for numbers, batch in _batches(file):
+        for numbers, batch in read_batches(file):
             try:
                 rows = read_rows(space, batch)
             except BadArchitecture as error:
                 raise UserError(f"{file}, line {numbers[error.index]}: {error}") from error
             costs = tables.score(rows)
-            columns = [costs[metric].tolist() for metric in ("macs", "params", "memory")]
+            columns = [costs[metric].tolist() for metric in COUNTED]
             lines = [template % row for row in zip(*columns, strict=True)]
             sys.stdout.write(header + "".join(lines))
             sys.stdout.flush()
@@ -54,8 +55,15 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _batches(file: Path) -> Iterator[tuple[list[int], list[dict[str, object]]]]:
-    """Line numbers and contents of the lines that are not empty."""
+def read_batches(file: Path) -> Iterator[tuple[list[int], list[dict[str, object]]]]:
+    """Read architectures from JSON lines: line numbers and contents, `COUNT_LINES` at a time.
+
+    Args:
+        file: a file, or `-` for standard input; empty lines are skipped.
+
+    Raises:
+        UserError: if the file cannot be read, or a line is not a JSON object.
+    """
     try:
         stream: IO[str] = sys.stdin if str(file) == "-" else file.open(encoding="utf-8")
     except OSError as error:

@@ -129,6 +129,41 @@ def profile_target(
     return count, reason
 
 
+def profile_network(
+    network: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    measure: bool = True,
+    backward: bool = True,
+    repeats: int = 10,
+) -> tuple[Count, str | None]:
+    """Count a PyTorch network and measure it on the device where it is.
+
+    Args:
+        args: positional inputs; an `Input` becomes a tensor of its shape.
+        kwargs: inputs by name, likewise.
+
+    Returns:
+        The count, and why nothing was measured (None if it was, or was not wanted).
+
+    Raises:
+        UserError: if the network fails on the inputs.
+    """
+    device = str(next((p.device for p in network.parameters()), "cpu"))
+
+    def real(value: Any) -> Any:
+        return value.tensor(device) if isinstance(value, Input) else value
+
+    args, kwargs = [real(a) for a in args], {name: real(a) for name, a in kwargs.items()}
+    with _without_noise():
+        count = count_module(network, args, kwargs)
+        reason = _too_large(count, device) if measure else None
+        if measure and reason is None:
+            count = profile_module(network, args, kwargs, backward=backward, repeats=repeats)
+    return count, reason
+
+
 def profile_and_print(
     target: str,
     inputs: Sequence[str],

@@ -8,9 +8,10 @@ from typing import Any
 from rich.table import Table
 
 from evaluators.costs.tables import CONVENTION, block_costs
+from evaluators.metrics import Metric
 from evaluators.sizes import format_size
 from nas.commands.show.console import _out, _print_json
-from nas.commands.show.frontier import _whole, cell
+from nas.commands.show.frontier import _whole
 from nas.run import folder as runs
 from nas.run.folder import Run
 
@@ -69,6 +70,6 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
             format_size(entry["memory"], "B"),
         )
     console.print(table)
-    parts = [f"{n} {cell(n, v)}" for n, v in evaluation.metrics.items()]
+    parts = [f"{n} {Metric.of(n).cell(v)}" for n, v in evaluation.metrics.items()]
     console.print(", ".join(parts))
     console.print(f"[dim]{CONVENTION}[/]")

@@ -10,10 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from evaluators.costs.budget import ENERGY
-from evaluators.costs.tables import CONVENTION, METRICS, Price, block_costs
-from evaluators.metrics import label
-from nas.commands.show.frontier import cell, on_device
+from evaluators.costs.tables import CONVENTION, Price, block_costs
+from evaluators.metrics import COUNTED, Metric
 from nas.report.op_words import detail, kind
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -82,7 +80,8 @@ def _print(a: Evaluation, b: Evaluation, found: Difference) -> None:
         before, after = a.metrics[name], b.metrics.get(name)
         if after is not None:
             gap = _signed(name, after - before)
-            table.add_row(label(name), cell(name, before), cell(name, after), gap)
+            metric = Metric.of(name)
+            table.add_row(metric.axis, metric.cell(before), metric.cell(after), gap)
     console.print(table)
     table = Table(title="choices that differ", title_justify="left")
     for header in ("choice", a.arch.id, b.arch.id):
@@ -90,12 +89,13 @@ def _print(a: Evaluation, b: Evaluation, found: Difference) -> None:
     for name, values in found.choices.items():
         table.add_row(name, *("not there" if value is None else str(value) for value in values))
     console.print(table)
-    metrics = [m for m in (found.blocks[0].costs if found.blocks else METRICS) if told(m)]
+    costs = found.blocks[0].costs if found.blocks else COUNTED
+    metrics = [m for m in costs if Metric.of(m).listed]
     table = Table(title="block by block, what it costs", title_justify="left")
     table.add_column("block", no_wrap=True)
-    for metric in metrics:
-        words = label(metric) if metric in METRICS else on_device(metric)
-        table.add_column(words, justify="right")
+    for metric in map(Metric.of, metrics):
+        heading = metric.heading if metric.device else metric.label
+        table.add_column(heading, justify="right")
     for block in found.blocks:
         table.add_row(block.block, *(_signed(metric, block.added[metric]) for metric in metrics))
     table.add_section()
@@ -111,16 +111,11 @@ def _print(a: Evaluation, b: Evaluation, found: Difference) -> None:
     console.print(f"[dim]{CONVENTION}[/]")
 
 
-def told(metric: str) -> bool:
-    """Whether a metric is in the table; an energy follows its latency and is in the JSON."""
-    return not metric.startswith(ENERGY)
-
-
 def _signed(metric: str, gap: float) -> str:
     if gap == 0:
         return "0"
     # Of two percentages the difference is in points.
-    return ("+" if gap > 0 else "-") + cell(metric, abs(gap)).replace("%", " points")
+    return ("+" if gap > 0 else "-") + Metric.of(metric).cell(abs(gap)).replace("%", " points")
 
 
 @dataclass(frozen=True)
@@ -180,8 +175,8 @@ def difference(
 
 def _costs(ops: Sequence[Op], prices: Mapping[str, Price]) -> dict[str, float]:
     if not ops:
-        return dict.fromkeys((*METRICS, *prices), 0)
-    counted = dict(zip(METRICS, block_costs(ops), strict=True))
+        return dict.fromkeys((*COUNTED, *prices), 0)
+    counted = dict(zip(COUNTED, block_costs(ops), strict=True))
     return {**counted, **{metric: float(price(ops)) for metric, price in prices.items()}}
 
 

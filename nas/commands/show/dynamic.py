@@ -10,17 +10,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from evaluators.costs.budget import LATENCY
 from evaluators.costs.tables import CONVENTION
 from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageData
+from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import format_size, parse_size
-from nas.commands.show.frontier import cell
 from nas.dynamic.adaptive_resolution import (
     AdaptiveResolution,
     at_resolutions,
     calibrate,
-    look,
+    predict,
     score,
 )
 from nas.dynamic.files import Subnet
@@ -111,17 +110,18 @@ def print_dynamic(
         return
     table = Table(title=f"subnets of {folder}", title_justify="left")
     table.add_column("id", no_wrap=True)
-    devices = [f"{LATENCY}{name}" for name in network.subnets[0].devices]
-    headers = ["pixels", "validation\naccuracy"]
+    devices = map(latency_on, network.subnets[0].devices)
+    costs = [Metric.of(name) for name in ("macs", "params", *devices)]
+    headers = ["pixels", Metric.of("accuracy").heading]
     headers += ["test\naccuracy"] if tested else []
-    headers += ["FLOPs", "params", *(f"ms on\n{d.removeprefix(LATENCY)}" for d in devices)]
+    headers += [metric.heading for metric in costs]
     for header in headers:
         table.add_column(header, justify="right")
     table.add_column("")
     for subnet in network.subnets:
         cells = [str(subnet.resolution), f"{subnet.accuracy:.2%}"]
         cells += [f"{tested[subnet.id]:.2%}" if subnet.id in tested else ""] if tested else []
-        cells += [cell(m, subnet.costs[m]) for m in ("macs", "params", *devices)]
+        cells += [metric.cell(subnet.costs[metric.name]) for metric in costs]
         mark = "chosen" if chosen is not None and subnet.id == chosen.id else ""
         table.add_row(subnet.id, *cells, mark)
     _out().print(table)
@@ -145,7 +145,7 @@ def print_adapted(
     network = DynamicNetwork.load(folder)
     data = _images(network, name)
     rule = calibrate(
-        look(network, data.validation),
+        predict(network, data.validation),
         max_flops=None if max_flops is None else parse_size(max_flops),
         max_loss=None if max_loss is None else max_loss / 100,
     )

@@ -9,16 +9,50 @@ from typing import Any
 
 from rich.console import Console
 
-from evaluators.sizes import format_metric
+from evaluators.metrics import Metric
 from nas.engine.task import Task
 from nas.progress import reporter_for
-from nas.release.bundle import Taken, check_asked, source_of, sources_of, take
+from nas.release.bundle import (
+    Bundle,
+    check_options,
+    load_source,
+    load_sources,
+    write_bundle,
+)
 from nas.run import ranking
 from nas.run.folder import Run
 from search_spaces.errors import UserError
 from search_spaces.files import refuse_full, write_text
 
 INDEX = "index.json"
+
+
+def export_network(
+    folder: Path,
+    name: str,
+    out: Path,
+    *,
+    formats: Sequence[str],
+    int8: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Bundle:
+    """Export one network of the run in `folder` to the folder `out`.
+
+    Args:
+        name: `best`, `knee`, the beginning of an id, or a folder in `RUN/trained`.
+        formats: names of formats, as `check_options` knows them.
+
+    Raises:
+        UserError: for a wrong name, format or folder.
+    """
+    check_options(formats, int8=int8)
+    refuse_full(out, overwrite=overwrite)
+    run = Run(folder)
+    task = Task(run.specification, run.folder)
+    source = load_source(run, task, name)
+    with reporter_for(quiet=quiet).stage(f"exporting {source.evaluation.arch.id}"):
+        return write_bundle(run, task, source, out, formats=formats, int8=int8, overwrite=overwrite)
 
 
 def export_and_print(
@@ -32,14 +66,11 @@ def export_and_print(
     quiet: bool = False,
 ) -> None:
     """`nas export RUN --arch ID`."""
-    check_asked(formats, int8=int8)
-    refuse_full(out, overwrite=overwrite)
-    run = Run(folder)
-    task = Task(run.specification, run.folder)
-    source = source_of(run, task, name)
-    with reporter_for(quiet=quiet).stage(f"exporting {source.evaluation.arch.id}"):
-        taken = take(run, task, source, out, formats=formats, int8=int8, overwrite=overwrite)
-    _print(taken)
+    _print(
+        export_network(
+            folder, name, out, formats=formats, int8=int8, overwrite=overwrite, quiet=quiet
+        )
+    )
 
 
 def export_frontier_and_print(
@@ -55,7 +86,7 @@ def export_frontier_and_print(
 
     Interrupted, the same command goes on: what the index has in these formats is there already.
     """
-    check_asked(formats, int8=int8)
+    check_options(formats, int8=int8)
     run = Run(folder)
     task = Task(run.specification, run.folder)
     evaluations = run.evaluations()
@@ -73,15 +104,17 @@ def export_frontier_and_print(
     entries = [entry for entry in known if entry["id"] in there & front.keys()]
     missing = [e for name, e in front.items() if name not in there]
     reporter = reporter_for(quiet=quiet)
-    for number, source in enumerate(sources_of(run, task, missing), start=1):
+    for number, source in enumerate(load_sources(run, task, missing), start=1):
         identity = source.evaluation.arch.id
         with reporter.stage(f"exporting {identity}, {number} of {len(missing)}"):
             place = out / identity
-            taken = take(run, task, source, place, formats=formats, int8=int8, overwrite=True)
+            bundle = write_bundle(
+                run, task, source, place, formats=formats, int8=int8, overwrite=True
+            )
         entries.append(
             {
                 "id": identity,
-                "weights": taken.weights,
+                "weights": bundle.weights,
                 **wanted,
                 "macs": source.evaluation.metrics["macs"],
                 "params": source.evaluation.metrics["params"],
@@ -90,7 +123,7 @@ def export_frontier_and_print(
                         name: getattr(result, name)
                         for name in ("split", "metric", "value", "precision")
                     }
-                    for result in taken.results
+                    for result in bundle.results
                 ],
             }
         )
@@ -116,28 +149,28 @@ def _index(out: Path, *, overwrite: bool) -> list[dict[str, Any]]:
         raise UserError(f"cannot read {out / INDEX}: {error}") from error
 
 
-def _print(taken: Taken) -> None:
+def _print(bundle: Bundle) -> None:
     console = Console(highlight=False)
-    checked = ", ".join(f"{name} {worst:.1g}" for name, worst in taken.checked.items())
+    checked = ", ".join(f"{name} {worst:.1g}" for name, worst in bundle.differences.items())
     console.print(
-        f"{taken.identity} with {taken.weights} weights in {taken.folder}: "
-        f"{', '.join(taken.files)}",
+        f"{bundle.identity} with {bundle.weights} weights in {bundle.folder}: "
+        f"{', '.join(bundle.files)}",
         soft_wrap=True,
         markup=False,
     )
     console.print(
         f"checked in a fresh process, largest differences of outputs: {checked}", soft_wrap=True
     )
-    for result in taken.results:
+    for result in bundle.results:
         interval = ""
         if result.interval_95 is not None:
-            low, high = (format_metric(result.metric, value) for value in result.interval_95)
+            low, high = (Metric.of(result.metric).format(value) for value in result.interval_95)
             interval = f" (95 % interval {low} to {high})"
         console.print(
             f"{result.split} {result.metric}, {result.precision}: "
-            f"{format_metric(result.metric, result.value)}{interval} on {result.samples} "
+            f"{Metric.of(result.metric).format(result.value)}{interval} on {result.samples} "
             f"{result.unit}",
             soft_wrap=True,
         )
-    for note in taken.notes:
+    for note in bundle.notes:
         console.print(note, soft_wrap=True, markup=False)

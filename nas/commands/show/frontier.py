@@ -13,20 +13,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from evaluators.costs.budget import ENERGY, LATENCY
-from evaluators.costs.tables import CONVENTION, METRICS
-from evaluators.sizes import format_metric, format_size
+from evaluators.costs.tables import CONVENTION
+from evaluators.metrics import COUNTED, Metric
+from evaluators.sizes import format_size
 from nas.commands.show.console import _out, _print_json
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
-from nas.run.objectives import Objective, is_cost
+from nas.run.objectives import Objective
 from nas.run.objectives import knee as knee_of
 from search_spaces.errors import UserError, unknown
 
 FRONTIER_ROWS = 20
-
-UNTOLD = ("whole_accuracy",)
 
 
 def print_table(
@@ -45,49 +43,29 @@ def print_table(
     asked = {o.metric for o in objectives} | set(run.budget.metrics)
     # An energy follows its latency, and what leaves at an exit says little without the exits: where
     # nobody asked for them, programs alone are told.
-    names = [
-        n
-        for n in front[0].metrics
-        if n in asked or not (n.startswith((ENERGY, "exit")) or n in UNTOLD)
-    ]
+    names = [n for n in front[0].metrics if n in asked or Metric.of(n).listed]
     # What the evaluator gave comes first, as in the question; then what it costs.
-    priced = [n for n in names if is_cost(n) and n != objectives[0].metric]
-    names.sort(key=lambda n: METRICS.index(n) if n in METRICS else 9 if n in priced else -1)
+    priced = [n for n in names if Metric.of(n).less_is_better and n != objectives[0].metric]
+    names.sort(key=lambda n: COUNTED.index(n) if n in COUNTED else 9 if n in priced else -1)
     table = Table(title=f"frontier of {run.folder}", title_justify="left")
     table.add_column("id", no_wrap=True)
-    headers = {
-        "greenscore": "Green\nScore",
-        "macs": "FLOPs",
-        "avg_flops": "mean\nFLOPs",
-        "memory": "peak\nmemory",
-        "accuracy": "validation\naccuracy",
-        "loss": "validation\nloss",
-    }
     for name in names:
-        table.add_column(headers.get(name) or on_device(name), justify="right", overflow="fold")
+        table.add_column(Metric.of(name).heading, justify="right", overflow="fold")
     table.add_column("", no_wrap=True)
     summary = run.summary()
-    won = summary["winner"]["id"] if summary is not None else None
+    won = summary.winner.id if summary is not None else None
     # Without data nothing was trained.
-    mark = "winner" if summary is not None and summary["data"] is not None else "best"
+    mark = "winner" if summary is not None and summary.data is not None else "best"
     shown = _spread(front, FRONTIER_ROWS, keep=[e for e in front if e is knee or e.arch.id == won])
     for evaluation in shown:
         note = [mark] if evaluation.arch.id == won else []
         if evaluation is knee:
             note.append("knee")
-        cells = [cell(name, evaluation.metrics.get(name)) for name in names]
+        cells = [Metric.of(name).cell(evaluation.metrics.get(name)) for name in names]
         table.add_row(evaluation.arch.id, *cells, ", ".join(note))
     console.print(table)
     if len(shown) < len(front):
         console.print(f"{len(shown)} of {len(front)}; all: nas frontier {run.folder} --csv")
-
-
-def on_device(name: str) -> str:
-    """`latency_ms_V100` is `ms on V100`."""
-    for prefix, unit in ((LATENCY, "ms"), (ENERGY, "mJ")):
-        if name.startswith(prefix):
-            return f"{unit} on\n{name.removeprefix(prefix)}"
-    return name
 
 
 def _spread(
@@ -99,13 +77,6 @@ def _spread(
     step = (len(front) - 1) / (count - 1)
     chosen = {round(i * step) for i in range(count)}
     return [e for i, e in enumerate(front) if i in chosen or e in keep]
-
-
-def cell(name: str, value: float | None) -> str:
-    """A value for people; empty where it is not known."""
-    if value is None:
-        return ""
-    return f"{value:.3g}" if name.startswith((LATENCY, ENERGY)) else format_metric(name, value)
 
 
 def print_frontier(
@@ -167,7 +138,7 @@ def _sorted(front: Sequence[Evaluation], metric: str) -> list[Evaluation]:
     known = [name for name in (front[0].metrics if front else ()) if name]
     if front and metric not in known:
         raise unknown("metric", metric, known)
-    sign = 1 if is_cost(metric) else -1
+    sign = 1 if Metric.of(metric).less_is_better else -1
     return sorted(front, key=lambda e: sign * e.metrics[metric])
 
 
@@ -181,11 +152,11 @@ def _print_bins(console: Console, run: Run, bins: int) -> None:
         cells = ["", "", ""]
         if found is not None:
             at = format_size(found.metrics["macs"])
-            cells = [found.arch.id, cell(metric, found.metrics[metric]), at]
+            cells = [found.arch.id, Metric.of(metric).cell(found.metrics[metric]), at]
         table.add_row(f"{format_size(low)} to {format_size(high)}", *cells)
     console.print(table)
 
 
 def _whole(metrics: dict[str, float]) -> dict[str, float]:
     """Counts as whole numbers, which a study keeps as floats."""
-    return {name: int(value) if name in METRICS else value for name, value in metrics.items()}
+    return {name: int(value) if name in COUNTED else value for name, value in metrics.items()}

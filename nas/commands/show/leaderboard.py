@@ -14,11 +14,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from evaluators.costs.budget import ENERGY
-from evaluators.sizes import format_metric
+from evaluators.metrics import GREENSCORE, Metric
 from hardware_profiles.electricity.grid import load_region
 from nas.engine.pricing import micrograms, priced, task_of
-from nas.engine.task import GREENSCORE, Task
+from nas.engine.task import Task
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from search_spaces.errors import UserError
@@ -102,8 +101,8 @@ def print_leaderboard(
     for s in best:
         metrics = s.evaluation.metrics
         cells = [s.evaluation.arch.id, str(s.by_green), str(s.by_accuracy)]
-        cells += [f"{metrics[GREENSCORE]:.4f}", format_metric("accuracy", metrics["accuracy"])]
-        cells.append(format_metric("macs", metrics["macs"]))
+        cells += [f"{metrics[GREENSCORE]:.4f}", Metric.of("accuracy").format(metrics["accuracy"])]
+        cells.append(Metric.of("macs").format(metrics["macs"]))
         if with_carbon:
             cells.append(f"{s.micrograms:.3g}")
         table.add_row(*cells)
@@ -113,7 +112,7 @@ def print_leaderboard(
         console.print(f"{len(best)} of {len(board)}; all: nas leaderboard {folder} --json")
     console.print(f"GreenScore = {task.green}", soft_wrap=True)
     if with_carbon:
-        device = str(task.green_energy).removeprefix(ENERGY)
+        device = Metric.of(str(task.green_energy)).device
         console.print(
             f"carbon of an inference on {device}: {place.intensity:.0f} "
             f"({place.low:.0f} to {place.high:.0f}) g/kWh, {place.name}; {place.source}",

@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.table import Table
 
 from evaluators.costs.tables import CONVENTION
-from evaluators.sizes import format_metric, format_size
+from evaluators.metrics import Metric
+from evaluators.sizes import format_size
 from nas.commands.show.console import _out, _print_json
 from nas.commands.show.frontier import _print_bins, print_table
 from nas.run.specification import Specification
@@ -76,7 +77,6 @@ def search_and_print(
 ) -> int:
     """`nas search`; returns the exit code."""
     from nas.engine.search import AllFailed, NothingFeasible, search
-    from nas.engine.winner import in_words
     from nas.progress import reporter_for
 
     try:
@@ -96,37 +96,37 @@ def search_and_print(
         return 1
     summary = outcome.summary
     if as_json:
-        _print_json({**summary, "footprint": outcome.footprint})
+        _print_json({**summary.to_json(), "footprint": outcome.footprint})
         return 0
     console = _out()
     print_table(console, outcome.frontier, outcome.run)
     if specification.bins:
         _print_bins(console, outcome.run, specification.bins)
-    winner = summary["winner"]
+    winner = summary.winner
     costs = (
-        f"{format_size(winner['macs'])} FLOPs ({summary['budget']}), "
-        f"{format_size(winner['params'])} parameters"
+        f"{format_size(winner.costs['macs'])} FLOPs ({summary.budget}), "
+        f"{format_size(winner.costs['params'])} parameters"
     )
-    if outcome.task.trains:
-        told = in_words(outcome.task.data, winner)
-        console.print(f"\n[bold]winner {winner['id']}[/]: [bold]{told}[/], {costs}")
-        if specification.early_exit is not None and winner["mac_saving"] <= 0:
+    if winner.score is not None:
+        console.print(f"\n[bold]winner {winner.id}[/]: [bold]{winner.score}[/], {costs}")
+        exits = winner.exits
+        if exits is not None and exits.mac_saving <= 0:
             console.print("no image may leave early within that loss")
-        elif specification.early_exit is not None:
+        elif exits is not None:
             console.print(
-                f"with early exits {format_size(winner['avg_flops'])} FLOPs in the mean "
-                f"({winner['mac_saving']:.1%} fewer), {winner['time_saving']['share']:.1%} less "
-                f"time at a batch of {winner['time_saving']['batch']}; without "
-                f"{winner['whole_test_accuracy']:.2%}"
+                f"with early exits {format_size(exits.avg_flops)} FLOPs in the mean "
+                f"({exits.mac_saving:.1%} fewer), {exits.time_saving.share:.1%} less "
+                f"time at a batch of {exits.time_saving.batch}; without "
+                f"{exits.whole_test_accuracy:.2%}"
             )
     else:
         metric = outcome.run.objectives[0].metric
-        best = format_metric(metric, outcome.winner.metrics[metric])
-        console.print(f"\n[bold]best {winner['id']}[/]: {metric} [bold]{best}[/], {costs}")
-    failed = summary["failed"]
-    why = f" (the first one: {summary['first_failure']})" if failed else ""
+        best = Metric.of(metric).format(outcome.winner.metrics[metric])
+        console.print(f"\n[bold]best {winner.id}[/]: {metric} [bold]{best}[/], {costs}")
+    failed = summary.failed
+    why = f" (the first one: {summary.first_failure})" if failed else ""
     console.print(
-        f"hypervolume {summary['hypervolume']:.4f}, {summary['evaluations']} evaluated, "
+        f"hypervolume {summary.hypervolume:.4f}, {summary.evaluations} evaluated, "
         f"{failed} failed{why}",
         markup=False,
     )

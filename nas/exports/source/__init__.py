@@ -1,0 +1,1 @@
+"""Python source of a network: plain PyTorch, and the layout that Hugging Face reads."""

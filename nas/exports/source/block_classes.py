@@ -1,4 +1,4 @@
-"""Blocks as classes: those that differ only in numbers are one class, the numbers its arguments.
+"""Writes blocks as classes: blocks that differ only in numbers share a class with arguments.
 
 Knows the ops of blocks. Does not know how blocks are joined (`network_class.py`).
 """
@@ -17,24 +17,24 @@ from search_spaces.ops import Op, Zero
 
 FACTORS = (2, 3, 4)
 VARIABLES = "xyzuvw"
-NATURAL = ("query", "key", "value", "qkv", "ids")
-"""Ops whose results keep their name."""
+NAMED_RESULTS = ("query", "key", "value", "qkv", "ids")
+"""Ops whose results are variables of the same name."""
 
-LONGEST_SUFFIX = 24
-LISTED = 80
+MAX_SUFFIX = 24
+LIST_WIDTH = 80
 
 SIZES = (
     *("in_channels", "channels", "groups", "in_features", "features", "width", "head_width"),
     *("positions", "vocabulary"),
 )
-"""Roles whose numbers are sizes of tensors: where two are equal everywhere, they are the same."""
+"""Roles whose values are sizes of tensors: two that are equal in all blocks are one argument."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """An op of a block: how it is written, and the positions of what it reads.
+    """An op of a block: its source form, and the positions of its inputs.
 
-    `reads` has indices of ops, or -1, -2, ... for what comes into the block.
+    `reads` has indices of ops, or -1, -2, ... for inputs of the block.
     """
 
     name: str
@@ -45,20 +45,20 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Form:
-    """The ops of a block without the numbers; equal for the blocks of one class."""
+class BlockForm:
+    """The ops of a block without their numbers; equal for all blocks of one class."""
 
     steps: tuple[Step, ...]
     inputs: int
 
     @property
     def stateful(self) -> bool:
-        """Whether there is a module in it."""
+        """Whether the block contains a module."""
         return any(step.written.made for step in self.steps)
 
 
-def form_of(ops: Sequence[Op]) -> tuple[Form, list[str]]:
-    """The form of a block, and the names of what comes into it: `input` or `@block`.
+def block_form(ops: Sequence[Op]) -> tuple[BlockForm, list[str]]:
+    """The form of a block, and the names of its inputs: `input` or `@block`.
 
     Raises:
         UserError: for an op type that has no rule.
@@ -71,7 +71,7 @@ def form_of(ops: Sequence[Op]) -> tuple[Form, list[str]]:
         if rule is None:
             raise UserError(
                 f"op type {type(op).__name__} cannot be written as plain PyTorch: add a rule to "
-                "nas.exports.python_rules.RULES"
+                "nas.exports.source.python_rules.RULES"
             )
         for tensor in op.inputs:
             if tensor.name not in places:
@@ -80,20 +80,24 @@ def form_of(ops: Sequence[Op]) -> tuple[Form, list[str]]:
         reads = tuple(places[tensor.name] for tensor in op.inputs)
         steps.append(Step(op.name, rule(op), reads, isinstance(op, Zero), op.out_shape))
         places[op.name] = index
-    return Form(tuple(steps), len(inputs)), inputs
+    return BlockForm(tuple(steps), len(inputs)), inputs
 
 
 class Arguments:
-    """What differs between blocks of one class, under names: a value of each block in order."""
+    """Constructor arguments of a class: what differs between its blocks, a value per block."""
 
     def __init__(self) -> None:
         self.names: dict[tuple[str, tuple[Any, ...]], str] = {}
-        """By what kind of number it is and its values: equal ones of a kind are one argument."""
+        """Names by kind and values: arguments of one kind with equal values are the same."""
 
     def expression(
         self, values: tuple[Any, ...], role: str, op: str, kind: str | None = None
     ) -> str:
-        """Values of each block as source: a number, an argument, or what follows from one."""
+        """Source of a value: a literal, an argument, or an expression of one.
+
+        Args:
+            values: the value in each block.
+        """
         if len({(type(v), v) for v in values}) == 1:
             return literal(values[0])
         kind = kind or ("size" if role in SIZES else role)
@@ -114,15 +118,15 @@ class Arguments:
         return name
 
     def annotated(self) -> list[str]:
-        """The arguments of a constructor."""
+        """The arguments in the signature of a constructor, with types."""
         return [f"{name}: {_type(values[0])}" for (_, values), name in self.names.items()]
 
     def given(self, block: int) -> list[str]:
-        """The values of one block, as the constructor takes them."""
+        """Source of the values of one block, in the order of the constructor."""
         return [literal(values[block]) for _, values in self.names]
 
     def size(self, values: tuple[int, ...]) -> str | None:
-        """The name of a size, if there is one."""
+        """The name of the argument with these sizes; None if there is none."""
         return self.names.get(("size", values))
 
 
@@ -135,11 +139,11 @@ def _type(value: Any) -> str:
 def written_arguments(
     steps: Sequence[Step], known: Arguments, attributes: set[str] | None = None
 ) -> dict[str, str]:
-    """The arguments of one op in all blocks of a class, by role; defaults left out.
+    """Source of the arguments of one op by role, without defaults.
 
     Args:
-        steps: the op in each block.
-        attributes: where given, arguments become `self.NAME`, and are put in here.
+        steps: the op in each block of the class.
+        attributes: if given, arguments are written as `self.NAME` and their names added here.
     """
     result = {}
     for position, argument in enumerate(steps[0].written.arguments):
@@ -157,7 +161,7 @@ def written_arguments(
 
 
 def listed(arguments: Sequence[Argument], given: Mapping[str, str]) -> list[str]:
-    """Arguments as a call takes them, by keyword where they have one."""
+    """Source of the arguments in a call, by keyword if they have one."""
     return [
         f"{argument.keyword}={given[argument.role]}" if argument.keyword else given[argument.role]
         for argument in arguments
@@ -167,23 +171,23 @@ def listed(arguments: Sequence[Argument], given: Mapping[str, str]) -> list[str]
 
 @dataclass
 class BlockClass:
-    """A class that stands for the blocks of one form."""
+    """The class of all blocks of one form."""
 
     name: str
-    form: Form
-    forms: list[Form]
-    """One a block, which all equal `form`; they have the numbers."""
+    form: BlockForm
+    forms: list[BlockForm]
+    """The form of each block, equal to `form` but with the block's numbers."""
     places: list[str]
     """Names of the blocks."""
 
     def __post_init__(self) -> None:
-        """Find out what its blocks differ in."""
+        """Collect the arguments and write the source."""
         self.arguments = Arguments()
         self._attributes: set[str] = set()
         self.source = self._write()
 
     def made(self, block: str) -> str:
-        """The call that makes a block."""
+        """Source of the call that constructs a block."""
         return f"{self.name}({', '.join(self.arguments.given(self.places.index(block)))})"
 
     def _steps(self, index: int) -> list[Step]:
@@ -213,13 +217,13 @@ class BlockClass:
             + f"        self.ops = nn.ModuleDict(\n            {{\n{made}\n            }}\n"
             + "        )\n"
             + f"\n    def forward(self, {taken}) -> Tensor:\n"
-            + docstring(2, f"To `(batch, {shapes[0]})`.")
+            + docstring(2, f"Return `(batch, {shapes[0]})`.")
             + "\n"
             + "\n".join(body)
         )
 
     def _shape(self, shapes: Sequence[tuple[int, ...]]) -> str:
-        """A shape in all blocks: numbers where they agree, names where an argument has them."""
+        """A shape over all blocks: equal sizes as numbers, others as arguments or letters."""
         if len({len(shape) for shape in shapes}) > 1:
             return "..."
         letters = iter("hwstuv")
@@ -237,12 +241,12 @@ class BlockClass:
         return ", ".join(sizes)
 
     def argument(self, index: int) -> dict[str, str]:
-        """The arguments of an op in `forward`, by role."""
+        """Source of the arguments of an op in `forward`, by role."""
         return written_arguments(self._steps(index), self.arguments, self._attributes)
 
 
 def statements(block: BlockClass, member_of: str) -> tuple[list[str], list[str]]:
-    """What a block's `forward` takes, and its lines: the last one returns."""
+    """The parameters of a block's `forward`, and its lines; the last one is the return."""
     form = block.form
     inputs = list(VARIABLES[: form.inputs]) if form.inputs <= len(VARIABLES) else []
     inputs = inputs or [f"x{index}" for index in range(form.inputs)]
@@ -258,9 +262,11 @@ def statements(block: BlockClass, member_of: str) -> tuple[list[str], list[str]]
 
 
 class Expressions:
-    """Turns the ops of a block into assignments: one line where ops follow one another."""
+    """Turns the ops of a block into assignments; a chain of ops shares one line."""
 
-    def __init__(self, form: Form, inputs: Sequence[str], argument: Any, member_of: str) -> None:
+    def __init__(
+        self, form: BlockForm, inputs: Sequence[str], argument: Any, member_of: str
+    ) -> None:
         self.form = form
         self.argument = argument
         self.member_of = member_of
@@ -291,11 +297,11 @@ class Expressions:
         yield None, pending[1], final
 
     def _nests(self, pending: tuple[int, str, bool] | None, step: Step, index: int) -> bool:
-        """Whether an op shares the line of the one before it."""
+        """Whether an op is written into the expression of the op before it."""
         if pending is None or pending[0] not in step.reads or self.readers[pending[0]] > 1:
             return False
         joins = not step.written.made and not step.written.atomic
-        # A name of a norm takes the brackets and `self.ops`; a function a few letters.
+        # Characters that the op adds: its name, `self.ops` and brackets, or a function name.
         more = len(step.name) + len(self.member_of) + 3 if step.written.made else 14
         room = len(pending[1]) + more < 84
         return (step.written.light or joins) and room and "..." not in pending[1]
@@ -315,7 +321,7 @@ class Expressions:
         return expression(step.written, read, given), step.written.atomic
 
     def _assigned(self, index: int, text: str, reads: set[int]) -> tuple[str, str, int]:
-        """A line; the variable is one that nothing reads any more, or a new one."""
+        """An assignment; its variable is one that is no longer read, or a new one."""
         step = self.form.steps[index]
         free = [
             self.variables[read]
@@ -324,7 +330,7 @@ class Expressions:
         ]
         live = {self.variables[r] for r in self.variables if self.last.get(r, -1) > index}
         free = [name for name in free if name not in live and name in VARIABLES]
-        if step.name in NATURAL:
+        if step.name in NAMED_RESULTS:
             name = step.name
         elif free:
             name = free[0]
@@ -336,7 +342,7 @@ class Expressions:
 
 
 def expression(written: Written, read: Sequence[str], given: Mapping[str, str]) -> str:
-    """An op without a module as an expression of what it reads."""
+    """Source of an op without a module, an expression of its inputs `read`."""
     text = written.text
     used = {a.role for a in written.arguments if f"{{{a.role}}}" in text}
     rest = listed([a for a in written.arguments if a.role not in used], given)
@@ -344,16 +350,18 @@ def expression(written: Written, read: Sequence[str], given: Mapping[str, str]) 
     return text.format(*read, **{role: given[role] for role in used})
 
 
-def class_names(forms: Mapping[Form, Sequence[str]]) -> dict[Form, str]:
-    """A name for each form: that of its blocks, and what it has that others of them lack."""
+def class_names(forms: Mapping[BlockForm, Sequence[str]]) -> dict[BlockForm, str]:
+    """A class name for each form: its blocks' common name, with the ops that set it apart."""
     bases = {form: camel(_stem(names[0])) or "Block" for form, names in forms.items()}
-    result: dict[Form, str] = {}
+    result: dict[BlockForm, str] = {}
     for form, base in bases.items():
-        kin = [_parts(other) for other, name in bases.items() if name == base]
-        common = set.intersection(*map(set, kin))
-        own = [part for part in _parts(form) if part not in common] if len(kin) > 1 else []
-        suffix = "".join(camel(part) for part in own)
-        name = base + (suffix if len(suffix) <= LONGEST_SUFFIX else "")
+        parts_of = [_parts(other) for other, name in bases.items() if name == base]
+        common = set.intersection(*map(set, parts_of))
+        distinct = (
+            [part for part in _parts(form) if part not in common] if len(parts_of) > 1 else []
+        )
+        suffix = "".join(camel(part) for part in distinct)
+        name = base + (suffix if len(suffix) <= MAX_SUFFIX else "")
         taken = set(result.values())
         number = 2
         while (candidate := name if number == 2 else f"{name}{number - 1}") in taken:
@@ -362,8 +370,8 @@ def class_names(forms: Mapping[Form, Sequence[str]]) -> dict[Form, str]:
     return result
 
 
-def some(names: Sequence[str], width: int = LISTED) -> str:
-    """The first names, and how many more there are."""
+def some(names: Sequence[str], width: int = LIST_WIDTH) -> str:
+    """The names, shortened to `width` characters with the number of omitted ones."""
     text = ", ".join(names)
     if len(text) <= width:
         return text
@@ -372,12 +380,12 @@ def some(names: Sequence[str], width: int = LISTED) -> str:
 
 
 def _stem(name: str) -> str:
-    """`stage0_layer1` as `layer`: what the blocks of a kind share."""
+    """Convert `stage0_layer1` to `layer`, which is common to blocks of a kind."""
     words = [re.sub(r"\d+$", "", part) for part in name.split("_")]
     words = [word for word in words if word]
     return words[-1] if words else name
 
 
-def _parts(form: Form) -> list[str]:
-    """First words of the names of a block's ops, each once."""
+def _parts(form: BlockForm) -> list[str]:
+    """First words of the names of a block's ops, without repetitions."""
     return list(dict.fromkeys(step.name.split("_")[0] for step in form.steps))

@@ -1,8 +1,9 @@
-"""Hugging Face's layout beside the weights: what `from_pretrained` and pipelines read.
+"""Writes the files beside the weights that Hugging Face's `from_pretrained` and pipelines read.
 
-A model that transformers does not know brings its own code: `config.json` names it, and
-`trust_remote_code=True` allows it. That code is the `python` format and the few lines here; neither
-imports anything of ours. Writing takes no transformers. Does not know how it is checked.
+A model class that transformers does not have is loaded from the folder's own code: `config.json`
+names it, and `trust_remote_code=True` allows it. That code is the `python` format and the module
+generated here; neither imports this package. Writing does not need transformers. Does not know how
+the result is checked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from nas.exports.source.source_text import literal
 from search_spaces.serial import Blocks
 
 MODULE = "modeling_network"
-FILE = f"{MODULE}.py"
+MODEL_FILE = f"{MODULE}.py"
 MODEL_TYPE = "budget_nas"
 
 Kind = Literal["image-classification", "text-classification", "text-generation"]
@@ -26,7 +27,7 @@ AUTO: dict[Kind, str] = {
     "text-classification": "AutoModelForSequenceClassification",
     "text-generation": "AutoModelForCausalLM",
 }
-"""The class whose `from_pretrained` reads a network of this kind."""
+"""Class of transformers whose `from_pretrained` reads a network of this kind."""
 
 OUTPUTS: dict[Kind, str] = {
     "image-classification": "ImageClassifierOutput",
@@ -35,21 +36,21 @@ OUTPUTS: dict[Kind, str] = {
 }
 
 BILINEAR = 2
-"""Pillow's number of the filter by which training images were resized."""
+"""Pillow's number of the filter that resized the training images."""
 
 
 def kind_of(blocks: Blocks) -> Kind | None:
-    """What a network is for; None for one that gives features, which no pipeline reads."""
+    """The task of a network; None if its output is a feature map, which no pipeline reads."""
     from search_spaces.onnx.writer import inputs_of
 
-    taken, (*_, (_, (*_, last))) = inputs_of(blocks)["input"], blocks
-    if not taken.ids:
+    tensor, (*_, (_, (*_, last))) = inputs_of(blocks)["input"], blocks
+    if not tensor.ids:
         return "image-classification" if len(last.out_shape) == 1 else None
     return "text-generation" if len(last.out_shape) == 2 else "text-classification"
 
 
 def settings(kind: Kind, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What `config.json` says beside the description of the network."""
+    """Entries that transformers reads from `config.json`, to add to the network's description."""
     name = AUTO[kind].replace("AutoModel", "Network")
     labels = {} if kind == "text-generation" else dict(enumerate(config["classes"]))
     return {
@@ -69,8 +70,8 @@ def settings(kind: Kind, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def files(kind: Kind, blocks: Blocks, config: Mapping[str, Any]) -> dict[str, str]:
-    """The files beside `config.json` and the weights, by name; `network.py` is not among them."""
-    made = {FILE: _module(kind, blocks)}
+    """Texts of the files to write by name, besides `config.json`, weights and `network.py`."""
+    made = {MODEL_FILE: _module(kind, blocks)}
     if kind == "image-classification":
         made["preprocessor_config.json"] = _json(_preprocessor(config))
     elif "padding" in config:
@@ -89,7 +90,7 @@ def files(kind: Kind, blocks: Blocks, config: Mapping[str, Any]) -> dict[str, st
 
 
 def _preprocessor(config: Mapping[str, Any]) -> dict[str, Any]:
-    """As the network's own images were prepared: size, scale, mean and deviation."""
+    """Preprocessing of the training images: size, scale, mean and standard deviation."""
     size = config["input_shape"][-1]
     return {
         "image_processor_type": "ViTImageProcessor",
@@ -101,7 +102,7 @@ def _preprocessor(config: Mapping[str, Any]) -> dict[str, Any]:
         "do_normalize": True,
         "image_mean": list(config["mean"]),
         "image_std": list(config["std"]),
-        # What pipelines turn images into before: a network of one channel takes grey ones.
+        # Pipelines convert images to RGB by default; a network of one channel takes grey ones.
         "do_convert_rgb": len(config["mean"]) == 3,
     }
 
@@ -111,23 +112,23 @@ def _json(content: Any) -> str:
 
 
 def _module(kind: Kind, blocks: Blocks) -> str:
-    """The module that `auto_map` names."""
+    """Source of the module that `auto_map` names."""
     output, name = OUTPUTS[kind], AUTO[kind].replace("AutoModel", "Network")
-    taken = "pixel_values" if kind == "image-classification" else "input_ids"
+    argument = "pixel_values" if kind == "image-classification" else "input_ids"
     tied = tied_names(blocks)
     ties = f"    _tied_weights_keys = {literal_dict(tied)}\n" if tied else ""
-    again = ""
+    tie_lines = ""
     for layer, source in tied.items():
         (of, block, _, op, _), (_, table, _, words, _) = layer.split("."), source.split(".")
-        again += (
+        tie_lines += (
             f"        shared = self.{of}[{literal(table)}].ops[{literal(words)}]\n"
             f"        self.{of}[{literal(block)}].ops[{literal(op)}].weight = shared.weight\n"
         )
-    if again:
-        again = (
+    if tie_lines:
+        tie_lines = (
             "\n    def tie_weights(self, *args: Any, **kwargs: Any) -> None:\n"
-            '        """Once more after weights were put in."""\n'
-            f"        super().tie_weights(*args, **kwargs)\n{again}"
+            '        """Tie the weights after they were loaded."""\n'
+            f"        super().tie_weights(*args, **kwargs)\n{tie_lines}"
         )
     pads = ""
     if kind == "text-classification":
@@ -155,34 +156,34 @@ from .network import Network
 
 
 class NetworkConfig(PretrainedConfig):
-    """What `config.json` says."""
+    """The content of `config.json`."""
 
     model_type = "{MODEL_TYPE}"
 
 
 class {name}(PreTrainedModel):
-    """The network of `network.py` with what transformers expects around it."""
+    """The network of `network.py` as a model of transformers."""
 
     config_class = NetworkConfig
-    main_input_name = "{taken}"
+    main_input_name = "{argument}"
 {ties}
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
-        # The blocks are this model's own, so that weights keep the names of their file.
+        # The blocks are attached here directly, so that weights keep their names.
         self.blocks = Network().blocks
         self.post_init()
 
     def forward(
-        self, {taken}: Tensor, labels: Tensor | None = None, **kwargs: Any
+        self, {argument}: Tensor, labels: Tensor | None = None, **kwargs: Any
     ) -> {output}:
-        """Logits, and with labels their mean cross-entropy."""
-{pads}        logits = Network.forward(self, {taken})
+        """Return logits, and the mean cross-entropy if labels are given."""
+{pads}        logits = Network.forward(self, {argument})
         loss = None if labels is None else {loss}
         return {output}(loss=loss, logits=logits)
-{again}'''
+{tie_lines}'''
 
 
 def literal_dict(names: Mapping[str, str]) -> str:
-    """A dict of text as it stands in the body of a class."""
+    """Source of a dict of strings, indented for the body of a class."""
     entries = "".join(f"        {literal(k)}: {literal(v)},\n" for k, v in names.items())
     return f"{{\n{entries}    }}"

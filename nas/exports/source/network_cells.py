@@ -1,7 +1,7 @@
-"""What blocks read of one another, and the cells that they form.
+"""Finds which blocks read which, and groups them into cells.
 
-A cell is a run of blocks whose names begin alike and which read one another by name, as in spaces
-of cells. Does not know how any of it is written.
+A cell is a sequence of blocks with a common name prefix that read one another by name, as in
+cell-based spaces. Knows the inputs of blocks. Does not know how they are written as source.
 """
 
 from __future__ import annotations
@@ -11,40 +11,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nas.exports.source.block_classes import Form, form_of
+from nas.exports.source.block_classes import BlockForm, block_form
 from search_spaces.serial import Blocks
 
-REPEATED = 3
-"""As many equal neighbours are a loop, and as many blocks a cell."""
+MIN_REPEATS = 3
+"""Least number of equal neighbours for a loop, and of blocks for a cell."""
 
 
 @dataclass(frozen=True)
-class Node:
-    """A block in a network: its form, and which blocks it reads (None: the network's input)."""
+class BlockNode:
+    """A block in a network: its form, and the blocks that it reads (None: the input)."""
 
     name: str
-    form: Form
+    form: BlockForm
     reads: tuple[str | None, ...]
     shape: tuple[int, ...]
 
 
 @dataclass
 class Cell:
-    """Blocks that are one function: their common prefix, and what they read from outside."""
+    """Blocks that become one function: their common prefix, and the blocks read from outside."""
 
     name: str
-    nodes: list[Node]
+    nodes: list[BlockNode]
     reads: list[str | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Find what comes from outside, in the order in which it is read."""
+        """List the blocks outside of the cell that it reads, in order."""
         inside = {node.name for node in self.nodes}
         read = (source for node in self.nodes for source in node.reads)
         self.reads = list(dict.fromkeys(source for source in read if source not in inside))
 
     @property
     def form(self) -> tuple[Any, ...]:
-        """What two cells of one function have in common."""
+        """Key that is equal for cells that can share a function."""
         return tuple(
             (
                 self.suffix(node.name),
@@ -59,44 +59,44 @@ class Cell:
 
     @property
     def inside(self) -> set[str | None]:
-        """Names of its blocks."""
+        """Names of the cell's blocks."""
         return {node.name for node in self.nodes}
 
     def suffix(self, name: str | None) -> str:
-        """A block's name without the cell's."""
+        """A block's name without the cell's prefix."""
         return str(name)[len(self.name) :]
 
 
-def nodes_of(blocks: Blocks) -> list[Node]:
-    """The blocks with what they read, in order."""
-    nodes: list[Node] = []
+def block_nodes(blocks: Blocks) -> list[BlockNode]:
+    """The blocks of a network with their inputs, in order."""
+    nodes: list[BlockNode] = []
     before: str | None = None
     for name, ops in blocks:
-        form, inputs = form_of(ops)
+        form, inputs = block_form(ops)
         reads = tuple(before if source == "input" else source[1:] for source in inputs)
-        nodes.append(Node(name, form, reads, ops[-1].out_shape))
+        nodes.append(BlockNode(name, form, reads, ops[-1].out_shape))
         before = name
     return nodes
 
 
-def cells_of(nodes: Sequence[Node]) -> list[Node | Cell]:
+def cells_of(nodes: Sequence[BlockNode]) -> list[BlockNode | Cell]:
     """The network as cells and single blocks, in order."""
     chain = [None, *(node.name for node in nodes)]
     plain = all(node.reads == (chain[i],) for i, node in enumerate(nodes))
     if plain:
         return list(nodes)
-    runs: list[list[Node]] = []
+    runs: list[list[BlockNode]] = []
     for node in nodes:
         if runs and _prefix(runs[-1][0].name) == _prefix(node.name):
             runs[-1].append(node)
         else:
             runs.append([node])
-    result: list[Node | Cell] = []
+    result: list[BlockNode | Cell] = []
     for run in runs:
         cell = Cell(_prefix(run[0].name), run)
         others = (n for n in nodes if n not in run)
         read = {source for n in others for source in n.reads} & cell.inside
-        if len(run) >= REPEATED and read <= {run[-1].name}:
+        if len(run) >= MIN_REPEATS and read <= {run[-1].name}:
             result.append(cell)
         else:
             result += run
@@ -104,6 +104,6 @@ def cells_of(nodes: Sequence[Node]) -> list[Node | Cell]:
 
 
 def _prefix(name: str) -> str:
-    """All of a block's name but for what tells the parts of a cell apart: `stage0_cell1`."""
+    """The prefix that a block's name shares with the other blocks of its cell: `stage0_cell1`."""
     found = re.match(r".*?cell\d+(?=_|$)", name) or re.match(r"[^_]*\d+(?=_|$)", name)
     return found[0] if found else name

@@ -1,7 +1,7 @@
-"""A network's own class: its blocks in order, with loops where blocks or cells repeat.
+"""Writes the class `Network`: its blocks in order, with loops where blocks or cells repeat.
 
-Cells of one form (`network_cells.py`) are one pair of functions. Does not know what is in a block
-(`block_classes.py`).
+Cells of one form (`network_cells.py`) share a pair of functions. Knows how blocks are joined. Does
+not know what is in a block (`block_classes.py`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 from nas.exports.source.block_classes import (
     Arguments,
     BlockClass,
-    Form,
+    BlockForm,
     class_names,
     expression,
     some,
 )
-from nas.exports.source.network_cells import REPEATED, Cell, Node, cells_of, nodes_of
-from nas.exports.source.source_text import STEP, call, identifier, literal
+from nas.exports.source.network_cells import MIN_REPEATS, BlockNode, Cell, block_nodes, cells_of
+from nas.exports.source.source_text import INDENT, call, identifier, literal
 from search_spaces.networks.modules import ties
 from search_spaces.serial import Blocks
 
@@ -33,14 +33,14 @@ class NetworkClass:
 
     def __init__(self, blocks: Blocks) -> None:
         self.blocks = blocks
-        self.nodes = nodes_of(blocks)
+        self.nodes = block_nodes(blocks)
         self.parts = cells_of(self.nodes)
-        placed: dict[Form, list[Node]] = {}
+        placed: dict[BlockForm, list[BlockNode]] = {}
         for node in self.nodes:
             if node.form.stateful:
                 placed.setdefault(node.form, []).append(node)
         names = class_names({form: [n.name for n in of] for form, of in placed.items()})
-        self.classes: dict[Form, BlockClass] = {
+        self.classes: dict[BlockForm, BlockClass] = {
             form: BlockClass(names[form], form, [n.form for n in of], [n.name for n in of])
             for form, of in placed.items()
         }
@@ -53,30 +53,30 @@ class NetworkClass:
         self._running = {form: Arguments() for form in self._cells}
         self.functions = [self._cell_source(form) for form in self._cells]
 
-    def source(self, about: Sequence[str], taken: str, shape: Sequence[int]) -> str:
+    def source(self, about: Sequence[str], argument: str, shape: Sequence[int]) -> str:
         """The class `Network`.
 
         Args:
             about: lines of its docstring.
-            taken: what its input is called.
-            shape: of one input.
+            argument: name of the input.
+            shape: shape of one sample of the input.
         """
         first, *rest = about
-        body = "\n".join(f"{STEP}{line}".rstrip() for line in rest)
-        doc = f'{STEP}"""{first}\n\n{body}\n{STEP}"""' if rest else f'{STEP}"""{first}"""'
+        body = "\n".join(f"{INDENT}{line}".rstrip() for line in rest)
+        doc = f'{INDENT}"""{first}\n\n{body}\n{INDENT}"""' if rest else f'{INDENT}"""{first}"""'
         made = "\n".join([*self._made(), *self._tied()])
-        given = f"(batch, {', '.join(map(str, shape))})"
+        taken = f"(batch, {', '.join(map(str, shape))})"
         out = f"(batch, {', '.join(map(str, self.nodes[-1].shape))})"
         return (
             f"class Network(nn.Module):\n{doc}\n\n"
             "    def __init__(self) -> None:\n        super().__init__()\n"
             f"        blocks: dict[str, nn.Module] = {{}}\n{made}\n"
-            f"    def forward(self, {taken}: Tensor) -> Tensor:\n"
-            f'        """`{given}` to `{out}`."""\n' + "\n".join(self._forward(taken))
+            f"    def forward(self, {argument}: Tensor) -> Tensor:\n"
+            f'        """Map `{taken}` to `{out}`."""\n' + "\n".join(self._forward(argument))
         )
 
     def _made(self) -> list[str]:
-        """Lines that make the blocks."""
+        """Lines that construct the blocks."""
         entries: list[tuple[str, str, str]] = []
         for part in self.parts:
             if isinstance(part, Cell):
@@ -92,7 +92,7 @@ class NetworkClass:
         lines = []
         for texts in _repeats(entries, key=lambda e: (e[0], e[1:])):
             name, text, shape = texts[0]
-            if len(texts) >= REPEATED:
+            if len(texts) >= MIN_REPEATS:
                 stem, first = _numbered(name)
                 count = f"{first}, {first + len(texts)}" if first else f"{len(texts)}"
                 lines.append(f"        for index in range({count}):")
@@ -105,7 +105,7 @@ class NetworkClass:
         return [*lines, "        self.blocks = nn.ModuleDict(blocks)"]
 
     def _tied(self) -> list[str]:
-        """Lines that give tied layers the weights of their embeddings."""
+        """Lines that assign the embeddings' weights to tied layers."""
         lines = []
         for layer, source in ties(self.blocks):
             (block, op), (of, table) = layer.split("/"), source.split("/")
@@ -113,17 +113,17 @@ class NetworkClass:
             lines.append(f"        {_reach(block, op)}.weight = shared.weight")
         return [*lines, ""]
 
-    def _forward(self, taken: str) -> list[str]:
+    def _forward(self, argument: str) -> list[str]:
         chain = [None, *(node.name for node in self.nodes)]
         plain = all(node.reads == (chain[i],) for i, node in enumerate(self.nodes))
         if plain and all(node.form.stateful for node in self.nodes):
             return [
-                f"        x = {taken}",
+                f"        x = {argument}",
                 "        for block in self.blocks.values():",
                 "            x = block(x)",
                 "        return x",
             ]
-        values: dict[str | None, str] = {None: taken}
+        values: dict[str | None, str] = {None: argument}
         zeros: set[str | None] = set()
         lines: list[tuple[str, str]] = []
         for index, part in enumerate(self.parts):
@@ -147,7 +147,7 @@ class NetworkClass:
         result = []
         for texts in _repeats(lines, key=lambda line: (line[0], line[1])):
             name, text = texts[0]
-            if len(texts) >= REPEATED:
+            if len(texts) >= MIN_REPEATS:
                 stem, first = _numbered(name)
                 count = f"{first}, {first + len(texts)}" if first else f"{len(texts)}"
                 result.append(f"        for index in range({count}):")
@@ -155,33 +155,33 @@ class NetworkClass:
             else:
                 result += [_called(2, t.replace("@", literal(of))) for of, t in texts]
         final = values[self.nodes[-1].name]
-        if len(texts) < REPEATED and result[-1].startswith(f"        {final} = "):
+        if len(texts) < MIN_REPEATS and result[-1].startswith(f"        {final} = "):
             return [*result[:-1], result[-1].replace(f"{final} = ", "return ", 1)]
         return [*result, f"        return {final}"]
 
     def _block(
         self,
-        node: Node,
+        node: BlockNode,
         values: Mapping[str | None, str],
         zeros: set[str | None],
         of: str,
         known: Arguments | None = None,
-        peers: Sequence[Node] = (),
+        peers: Sequence[BlockNode] = (),
     ) -> str:
-        """What a block gives, as an expression; what is nothing but zeros is noted in `zeros`."""
+        """The output of a block as an expression; adds its name to `zeros` if it is all zeros."""
         if node.form.stateful:
             return f"{of}({', '.join(values[source] for source in node.reads)})"
         names = {-1 - i: source for i, source in enumerate(node.reads)}
         texts = {place: values[source] for place, source in names.items()}
-        nothing = {place for place, source in names.items() if source in zeros}
+        zero_ops = {place for place, source in names.items() if source in zeros}
         atomic = dict.fromkeys(texts, True)
         for index, step in enumerate(node.form.steps):
-            read = [r for r in step.reads if r not in nothing] or list(step.reads[:1])
+            read = [r for r in step.reads if r not in zero_ops] or list(step.reads[:1])
             if step.zero:
-                nothing.add(index)
+                zero_ops.add(index)
             if step.written.text.startswith("{0} +"):
-                if all(r in nothing for r in step.reads):
-                    nothing.add(index)
+                if all(r in zero_ops for r in step.reads):
+                    zero_ops.add(index)
                 texts[index] = " + ".join(texts[r] for r in read)
                 atomic[index] = len(read) == 1
                 continue
@@ -191,7 +191,7 @@ class NetworkClass:
             texts[index] = expression(step.written, parts, given)
             atomic[index] = step.written.atomic
         final = len(node.form.steps) - 1
-        if final in nothing:
+        if final in zero_ops:
             zeros.add(node.name)
         return texts[final]
 
@@ -207,7 +207,7 @@ class NetworkClass:
         return names
 
     def _cell_source(self, form: Any) -> str:
-        """The two functions of a cell: one that makes its blocks, one that runs them."""
+        """Source of a cell's functions: one constructs its blocks, one runs them."""
         cells, known, running = self._cells[form], self._known[form], self._running[form]
         name, cell = self._functions[form], cells[0]
         inputs = [f"x{i}" if len(cell.reads) > 1 else "x" for i in range(len(cell.reads))]
@@ -219,7 +219,7 @@ class NetworkClass:
             key = f'f"{{name}}{cell.suffix(node.name)}"' if cell.suffix(node.name) else "name"
             if node.form.stateful:
                 block = self.classes[node.form]
-                given = _passed_on(block, peers, known)
+                given = _cell_arguments(block, peers, known)
                 made.append(call(2, f"{key}: {block.name}(", given, "),"))
             text = self._block(node, values, zeros, f"blocks[{key}]", running, peers)
             if position < len(cell.nodes) - 1 and (text in values.values() or node.name in zeros):
@@ -242,31 +242,32 @@ class NetworkClass:
             )
             blocks = "\n".join(made)
             source = (
-                f'{signature}\n    """The blocks of a cell: {named}."""\n'
+                f'{signature}\n    """Construct the blocks of {named}."""\n'
                 f"    return {{\n{blocks}\n    }}\n\n\n"
             )
         signature = call(0, f"def run_{name}(", taken, ") -> Tensor:")
-        lines = [call(1, f"{lead}{text}", [], "", note) for lead, text, note in _read(run)]
+        lines = [call(1, f"{lead}{text}", [], "", note) for lead, text, note in _used_lines(run)]
         return source + f'{signature}\n    """Run a cell."""\n' + "\n".join(lines)
 
 
-def _read(lines: Sequence[tuple[str, str, bool]]) -> list[tuple[str, str, str]]:
-    """Assignments `(target, expression, note)`, without those that nothing reads.
+def _used_lines(lines: Sequence[tuple[str, str, bool]]) -> list[tuple[str, str, str]]:
+    """Assignments `(target, expression, comment)` without those whose results are unused.
 
-    A block with weights that nothing reads still runs: it is part of the network, and counted.
+    A block with weights always runs, even if its result is unused: it is part of the network and
+    counts towards its FLOPs.
     """
     kept: list[tuple[str, str, str]] = []
     later = ""
     for lead, text, stateful in reversed(lines):
         used = lead == "return " or re.search(rf"\b{lead.removesuffix(' = ')}\b", later)
         if used or stateful:
-            kept.append((lead if used else "", text, "" if used else "a dead end"))
+            kept.append((lead if used else "", text, "" if used else "result unused"))
             later += f" {text}"
     return kept[::-1]
 
 
 def _given(steps: Sequence[Any], known: Arguments) -> dict[str, str]:
-    """The arguments of an op outside of a class, by role, defaults left out."""
+    """Source of the arguments of an op outside of a class, by role, without defaults."""
     result = {}
     for position, argument in enumerate(steps[0].written.arguments):
         found = tuple(step.written.arguments[position].value for step in steps)
@@ -275,8 +276,8 @@ def _given(steps: Sequence[Any], known: Arguments) -> dict[str, str]:
     return result
 
 
-def _passed_on(block: BlockClass, peers: Sequence[Node], known: Arguments) -> list[str]:
-    """The arguments of a block's class, as the functions of its cells are given them."""
+def _cell_arguments(block: BlockClass, peers: Sequence[BlockNode], known: Arguments) -> list[str]:
+    """Source of the arguments of a block's class inside the function of its cell."""
     rows = [block.places.index(peer.name) for peer in peers]
     return [
         known.expression(tuple(values[row] for row in rows), name, name, kind)
@@ -285,7 +286,7 @@ def _passed_on(block: BlockClass, peers: Sequence[Node], known: Arguments) -> li
 
 
 def _repeats(entries: Sequence[Any], key: Any) -> list[list[Any]]:
-    """Neighbours that differ in the number at the end of their name only, together."""
+    """Group neighbours that differ only in a consecutive number at the end of their names."""
     runs: list[list[Any]] = []
     for entry in entries:
         name, rest = key(entry)
@@ -301,13 +302,13 @@ def _repeats(entries: Sequence[Any], key: Any) -> list[list[Any]]:
 
 
 def _numbered(name: str) -> tuple[str, int]:
-    """`block12` as `("block", 12)`; nothing and -1 where there is no number."""
+    """Split `block12` into `("block", 12)`; `("", -1)` if there is no number."""
     found = re.fullmatch(r"(.*?)(\d+)", name)
     return (found[1], int(found[2])) if found else ("", -1)
 
 
 def _called(indent: int, text: str, comment: str = "") -> str:
-    """A statement that may end with a call, broken at its arguments where it is too long."""
+    """A statement; if it ends with a call, broken at the arguments where it is too long."""
     head, bracket, arguments = text.partition("(")
     whole = bracket and text.endswith(")") and _balanced(arguments[:-1])
     if not whole:
@@ -316,7 +317,7 @@ def _called(indent: int, text: str, comment: str = "") -> str:
 
 
 def _balanced(text: str) -> bool:
-    """Whether no bracket closes in a text that did not open in it."""
+    """Whether all brackets in a text are matched."""
     depth = 0
     for sign in text:
         depth += (sign in "([{") - (sign in ")]}")

@@ -1,7 +1,7 @@
-"""How each op type is written as plain PyTorch: a module that is made, or an expression.
+"""Rules that write each op type as plain PyTorch: a module to construct, or an expression.
 
-Knows the names in torch and in `search_spaces/networks/plain_parts.py`. Does not know blocks. A user's own
-op type joins by an entry in `RULES`.
+A new op type is one entry in `RULES`. Knows the names in torch and in
+`search_spaces/networks/plain_parts.py`. Does not know blocks.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ REQUIRED = object()
 
 
 class Code(str):
-    """A value that stands in the source as it is."""
+    """A value that is written into the source verbatim."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Argument:
-    """A setting of an op. Ops that differ only in values are written by one class.
+    """An argument of an op. Blocks whose ops differ only in values share one class.
 
     Args:
-        role: what a block's class calls it where its blocks differ in it.
-        value: a number, a name in quotes, or `Code`.
+        role: name of the constructor argument if the blocks of a class differ in the value.
+        value: a number, a string, or `Code`.
         keyword: empty for a positional argument.
-        default: left out where it is this everywhere.
+        default: the argument is omitted if all blocks have this value.
     """
 
     role: str
@@ -41,15 +41,15 @@ class Argument:
 
 @dataclass(frozen=True)
 class Written:
-    """An op as source.
+    """The source form of an op: either a module or an expression.
 
     Args:
-        made: the module's class, where there is one; it is called with what the op reads.
-        text: otherwise an expression, with `{0}`, `{1}` for what the op reads and `{role}` for
-            arguments that it names itself.
-        arguments: of the class, or of the expression.
-        atomic: whether the expression needs no parentheses in another one.
-        light: whether it may share a line with what it reads: norms, activations, shapes.
+        made: class of the module, which is called with the op's inputs; empty for an expression.
+        text: the expression, with `{0}`, `{1}` for the op's inputs, `{role}` for single arguments
+            and `...` for all others.
+        arguments: arguments of the class or of the expression.
+        atomic: whether the expression needs no parentheses inside another one.
+        light: whether it may share a line with the op that it reads: norms, activations, shapes.
     """
 
     made: str = ""
@@ -108,7 +108,7 @@ def _pool(function: str) -> Rule:
             Argument("padding", op.padding, "padding", 0),
             Argument("ceil", op.ceil, "ceil_mode", False),
             *(
-                # Only where there is padding does it matter.
+                # It only has an effect with padding.
                 [Argument("count_include_pad", False, "count_include_pad", True)]
                 if function == "F.avg_pool2d" and (op.padding or op.ceil)
                 else []
@@ -149,11 +149,11 @@ def _attention(op: o.Attention) -> Written:
         Argument("kv_heads", op.kv_heads, "kv_heads", 0),
         Argument("causal", op.causal, "causal", False),
     ]
-    seen = ""
+    mask = ""
     if isinstance(op, t.MaskedAttention):
         arguments.append(Argument("padding", op.padding))
-        seen = f", seen=({{{parts}}} != {{padding}})[:, None, None, :]"
-    return Written(text=f"attention({read}, ...{seen})", arguments=tuple(arguments))
+        mask = f", key_mask=({{{parts}}} != {{padding}})[:, None, None, :]"
+    return Written(text=f"attention({read}, ...{mask})", arguments=tuple(arguments))
 
 
 def _keep_tokens(op: t.KeepTokens) -> Written:
@@ -164,11 +164,12 @@ def _keep_tokens(op: t.KeepTokens) -> Written:
         Argument("heads", op.heads),
         Argument("by_all", op.judges == "all", "by_all", False),
     ]
-    filling = ""
+    padding = ""
     if op.padding is not None:
         arguments.append(Argument("padding", op.padding))
-        filling = f", filling={{{attended + 1}}} == {{padding}}"
-    return Written(text=f"keep_tokens({{0}}, {read}, ...{filling})", arguments=tuple(arguments))
+        padding = f", is_padding={{{attended + 1}}} == {{padding}}"
+    scores = f"token_scores({read}, ...{padding}).mean(dim=1)"
+    return Written(text=f"keep_tokens({{0}}, {scores}, {{kept}})", arguments=tuple(arguments))
 
 
 def _relative_attention(op: t.RelativeAttention) -> Written:
@@ -181,7 +182,7 @@ def _relative_attention(op: t.RelativeAttention) -> Written:
 
 
 def _table(kind: str, *roles: str) -> Rule:
-    """A module over one learnt tensor, of whose shape it takes the last sizes."""
+    """A module with one parameter; its arguments are the last sizes of the parameter's shape."""
 
     def rule(op: o.Op) -> Written:
         (shape,) = op.parameter_shapes.values()
@@ -233,4 +234,4 @@ RULES: dict[type[o.Op], Rule] = {
         text="{0}[:, :{count}]", arguments=(Argument("count", op.out_shape[0]),)
     ),
 }
-"""How each op type is written; `...` in a text is where its arguments stand."""
+"""The rule of each op type."""

@@ -1,7 +1,8 @@
-"""The `python` format: one file with the network in plain PyTorch, generated from its ops.
+"""Writes the `python` format: one file with the network in plain PyTorch, generated from its ops.
 
-The names of its weights are those of `model.safetensors`, which it loads. It imports torch, and
-safetensors where weights are loaded; nothing of ours. Does not know how the file is checked.
+Its weights have the names that `model.safetensors` uses, which its `load` reads. The file imports
+torch, and safetensors in `load`; it does not import this package. Does not know how the file is
+checked.
 """
 
 from __future__ import annotations
@@ -13,31 +14,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nas.exports.source.network_class import NetworkClass
-from nas.exports.source.source_text import folded, literal
+from nas.exports.source.source_text import literal, wrapped
 from search_spaces.networks import plain_parts
 from search_spaces.networks.modules import ties
 from search_spaces.onnx.writer import inputs_of
 from search_spaces.serial import Blocks
 
-FILE = "network.py"
+SOURCE_FILE = "network.py"
 
 TEXT_WIDTH = 96
 
 
 def write_python(blocks: Blocks, about: Sequence[str], network: Sequence[str]) -> str:
-    """The source of a network.
+    """The source file of a network.
 
     Args:
-        about: paragraphs of the file's docstring, the first a title of one line.
-        network: paragraphs of the class's docstring, the first of one line.
+        about: paragraphs of the module docstring; the first is a title of one line.
+        network: paragraphs of the class docstring; the first is one line.
 
     Raises:
         UserError: for an op type that cannot be written.
     """
     made = NetworkClass(blocks)
-    taken = inputs_of(blocks)["input"]
+    tensor = inputs_of(blocks)["input"]
     own = made.source(
-        _paragraphs(network, TEXT_WIDTH), "tokens" if taken.ids else "images", taken.shape
+        _paragraphs(network, TEXT_WIDTH), "tokens" if tensor.ids else "images", tensor.shape
     )
     classes = [block.source for block in made.classes.values()]
     body = "\n\n\n".join([*classes, *made.functions, own, _load(blocks)])
@@ -50,17 +51,17 @@ def write_python(blocks: Blocks, about: Sequence[str], network: Sequence[str]) -
 
 
 def _paragraphs(texts: Sequence[str], width: int) -> list[str]:
-    """Paragraphs as lines, an empty one between two; the first stays one line."""
+    """Paragraphs as lines, separated by empty lines; the first is not wrapped."""
     lines = [texts[0]]
     for text in texts[1:]:
         lines.append("")
-        # What is laid out already stays as it is.
-        lines += text.splitlines() if text.startswith(" ") else folded(text, width)
+        # Indented text, such as a code example, keeps its lines.
+        lines += text.splitlines() if text.startswith(" ") else wrapped(text, width)
     return lines
 
 
 def _parts(code: str) -> list[str]:
-    """The parts that the code uses and torch does not have, and those that they use."""
+    """Sources of the definitions in `plain_parts` that the code calls, in their order there."""
     used: list[str] = []
     known = {
         name: inspect.getsource(part)
@@ -74,7 +75,7 @@ def _parts(code: str) -> list[str]:
 
 
 def _imports(code: str) -> str:
-    """What the code uses, in the order in which import sorters put it."""
+    """Import statements for the names that the code uses, in the order of import sorters."""
     names = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
     lines = ["from __future__ import annotations\n"]
     if "Callable" in names:
@@ -89,7 +90,7 @@ def _imports(code: str) -> str:
 
 
 def _load(blocks: Blocks) -> str:
-    """The function that makes the network with its weights."""
+    """Source of the function `load`."""
     tied = "".join(
         f"    weights[{literal(layer)}] = weights[\n        {literal(source)}\n    ]\n"
         if len(layer) + len(source) > 68
@@ -98,12 +99,12 @@ def _load(blocks: Blocks) -> str:
     )
     return f'''\
 def load(folder: str | Path | None = None) -> Network:
-    """The network with the weights beside this file, or in `folder`, in evaluation mode."""
+    """Return the network in evaluation mode, with weights beside this file or in `folder`."""
     from safetensors.torch import load_file
 
     file = Path(folder or Path(__file__).parent) / "model.safetensors"
     if not file.is_file():
-        raise FileNotFoundError(f"no {{file}}: Network() is the network without its weights")
+        raise FileNotFoundError(f"no {{file}}: Network() returns the network without its weights")
     weights = load_file(file)
 {tied}    network = Network()
     network.load_state_dict(weights)
@@ -111,30 +112,29 @@ def load(folder: str | Path | None = None) -> Network:
 
 
 def tied_names(blocks: Blocks) -> dict[str, str]:
-    """Names in the state of tied weights, and of those that they are."""
+    """Names of tied weights in the state dict, each with the name of its source weight."""
 
-    def named(end: str) -> str:
-        return f"blocks.{end.replace('/', '.ops.')}.weight"
+    def weight_name(op: str) -> str:
+        return f"blocks.{op.replace('/', '.ops.')}.weight"
 
-    return {named(layer): named(source) for layer, source in ties(blocks)}
+    return {weight_name(layer): weight_name(source) for layer, source in ties(blocks)}
 
 
-def described(config: Mapping[str, Any]) -> list[str]:
-    """What a network's file says of it, from the description of an export."""
+def file_description(config: Mapping[str, Any]) -> list[str]:
+    """Paragraphs of the module docstring, from the description of an export."""
     costs, shape = config["costs"], config["input_shape"]
     size = "x".join(map(str, shape))
     paragraphs = [f"A network of the space {config['space']} for {config['data']}."]
     if "mean" in config:
         mean, std = (", ".join(map(str, config[name])) for name in ("mean", "std"))
         paragraphs.append(
-            f"It takes images (batch, {', '.join(map(str, shape))}), float32 from 0 to 1, less "
-            f"({mean}), divided by ({std}), and gives a logit for each of {len(config['classes'])} "
-            "classes."
+            f"Input: images (batch, {', '.join(map(str, shape))}), float32 scaled to 0..1, minus "
+            f"({mean}), divided by ({std}). Output: logits of {len(config['classes'])} classes."
         )
     else:
-        paragraphs.append(f"It takes int64 token ids (batch, {size}).")
+        paragraphs.append(f"Input: int64 token ids (batch, {size}).")
     paragraphs.append(
-        f"{costs['macs']:,} multiply-accumulates for one sample and {costs['params']:,} "
+        f"{costs['macs']:,} multiply-accumulates per sample and {costs['params']:,} "
         f"parameters. {config['convention']}"
     )
     paragraphs.append("    network = load()  # with the weights beside this file")

@@ -1,4 +1,4 @@
-"""Lines of Python, broken as formatters break them.
+"""Formats lines of Python source as code formatters do.
 
 Knows text. Does not know networks.
 """
@@ -12,42 +12,45 @@ from typing import Any
 
 from nas.exports.source.python_rules import Code
 
-WIDTH = 100
-STEP = "    "
+LINE_LENGTH = 100
+INDENT = "    "
 
 
 def call(indent: int, head: str, arguments: Sequence[str], tail: str, comment: str = "") -> str:
-    """`head arguments tail` on one line, or its arguments on a line of their own, or one a line.
+    """A call `head arguments tail`, broken into lines if it is too long.
+
+    The arguments stand on the same line if they fit, else together on the next line, else one per
+    line.
 
     Args:
         head: ends with the opening bracket; `tail` begins with the closing one.
-        comment: behind the last line, where there is place for it.
+        comment: appended to the last line if it fits.
     """
-    space, inner = STEP * indent, STEP * (indent + 1)
+    space, inner = INDENT * indent, INDENT * (indent + 1)
     joined = ", ".join(arguments)
     behind = f"  # {comment}" if comment else ""
     for mark in (behind, ""):
         line = f"{space}{head}{joined}{tail}"
-        if len(line) + len(mark) <= WIDTH:
+        if len(line) + len(mark) <= LINE_LENGTH:
             return line + mark
-    mark = behind if len(f"{space}{tail}{behind}") <= WIDTH else ""
-    if len(inner + joined) <= WIDTH:
+    mark = behind if len(f"{space}{tail}{behind}") <= LINE_LENGTH else ""
+    if len(inner + joined) <= LINE_LENGTH:
         return f"{space}{head}\n{inner}{joined}\n{space}{tail}{mark}"
     listed = "".join(f"{inner}{argument},\n" for argument in arguments)
     return f"{space}{head}\n{listed}{space}{tail}{mark}"
 
 
 def docstring(indent: int, text: str, more: Sequence[str] = ()) -> str:
-    """A docstring of a first line and more lines below it."""
-    space = STEP * indent
+    """A docstring of a first line and further lines."""
+    space = INDENT * indent
     if not more:
         return f'{space}"""{text}"""'
     body = "\n".join(f"{space}{line}".rstrip() for line in more)
     return f'{space}"""{text}\n\n{body}\n{space}"""'
 
 
-def folded(text: str, width: int) -> list[str]:
-    """Words in lines of at most so many characters."""
+def wrapped(text: str, width: int) -> list[str]:
+    """The words of a text in lines of at most `width` characters."""
     lines: list[str] = []
     for word in text.split():
         if lines and len(lines[-1]) + 1 + len(word) <= width:
@@ -58,7 +61,7 @@ def folded(text: str, width: int) -> list[str]:
 
 
 def literal(value: Any) -> str:
-    """A value as source; text in double quotes, `Code` as it is."""
+    """Source of a value: strings in double quotes, `Code` verbatim."""
     if isinstance(value, Code):
         return str(value)
     if isinstance(value, str):
@@ -67,7 +70,7 @@ def literal(value: Any) -> str:
 
 
 def identifier(name: str) -> str:
-    """A name as Python allows it."""
+    """A name turned into a valid Python identifier."""
     cleaned = re.sub(r"\W", "_", name)
     if not cleaned or cleaned[0].isdigit() or keyword.iskeyword(cleaned):
         cleaned = f"_{cleaned}"
@@ -75,12 +78,12 @@ def identifier(name: str) -> str:
 
 
 def camel(name: str) -> str:
-    """`stage_layer` as `StageLayer`."""
+    """Convert `stage_layer` to `StageLayer`."""
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[\W_]+", name) if part)
 
 
 def member(of: str, name: str) -> str:
-    """An entry of a `ModuleDict`, by attribute where the name allows it."""
+    """Source that reads an entry of a `ModuleDict`, by attribute if the name is an identifier."""
     if name.isidentifier() and not keyword.iskeyword(name):
         return f"{of}.{name}"
     return f"{of}[{literal(name)}]"

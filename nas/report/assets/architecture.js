@@ -1,7 +1,8 @@
-// The selected architecture: its metrics, its choices, its pictures, and how to take it away.
+// Shows the selected architecture: metrics, choices, pictures, and the command that exports it.
+// Knows a report's architectures. Does not know what is selected.
 "use strict";
 
-// Choices by stage, those alike told together: `stage2: depth 2, kernel 3 · 5`.
+// Choices by stage, with those of a kind on one line: `stage2: depth 2, kernel 3 · 5`.
 function choicesByStage(report, index) {
   const stages = new Map();
   report.choices.forEach((choice, column) => {
@@ -25,7 +26,7 @@ function command(text) {
   button.addEventListener("click", async () => {
     const done = await copied(text, code);
     button.textContent = done ? "Copied" : "Selected";
-    say(done ? "Command copied" : "Command selected");
+    announce(done ? "Command copied" : "Command selected");
     setTimeout(() => { button.textContent = "Copy"; }, 1600);
   });
   return make("div", { class: "command" }, code, button);
@@ -36,7 +37,7 @@ async function copied(text, code) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Not every browser lets a file write to the clipboard.
+    // Some browsers do not let a local file write to the clipboard.
     getSelection().selectAllChildren(code);
     return document.execCommand("copy");
   }
@@ -54,7 +55,7 @@ class ArchitectureView {
     this.body.replaceChildren();
     if (index < 0) {
       this.body.append(make("p", { class: "hint" },
-        "Select a point of the chart or a row of the list: its network is shown here."));
+        "Select a point in the chart or a row of the list to show its network."));
       return;
     }
     const id = report.ids[index];
@@ -78,12 +79,12 @@ class ArchitectureView {
     this.body.append(make("dl", { class: "metrics" }, report.metrics.map((m) => make("div", {},
       make("dt", {}, m.label), make("dd", {}, shown(m, report.columns[m.name][index]))))));
     const folder = quoted(report.run.folder);
-    this.body.append(make("h3", {}, "Take it away"),
+    this.body.append(make("h3", {}, "Export"),
       command(`nas export ${folder} --arch ${id} --out ${quoted(`${report.run.name}-${id}`)}`));
     const blocks = report.blocks(index);
     if (!blocks) {
       this.body.append(make("p", { class: "hint" },
-        `The space could not be made here, so its layers are not shown: ${report.told.missing}`),
+        `Layers are not shown, the space is not available: ${report.contents.missing}`),
       this.choices(report, index));
     } else {
       this.pictures(report, index, blocks);
@@ -98,14 +99,15 @@ class ArchitectureView {
     this.body.append(make("h3", {}, "Stages"), strip(blocks));
     this.body.append(make("div", { class: "two" },
       make("div", { class: "panel" }, make("h3", {}, "Network, op by op"),
-        make("p", {}, "Blue ops multiply; dashed ones join; orange lines go around. Shapes are of one sample."), drawn),
+        make("p", {}, "Ops with a blue border have FLOPs; ops with a dashed border join branches; orange lines skip ops. " +
+          "Shapes are those of one sample."), drawn),
       make("div", { class: "panel" }, make("h3", {}, "Compute by layer"),
-        make("p", {}, "Width is FLOPs: stages, blocks, ops. A click looks into one."), canvas,
+        make("p", {}, "Width is FLOPs. Rows are stages, blocks and ops; click one to zoom in."), canvas,
         make("details", { ontoggle: (event) => this.layers(event.target, blocks, total) },
           make("summary", {}, "Layers as a table"), make("div", { class: "wide", tabindex: 0 })),
         this.choices(report, index))));
     const ops = blocks.reduce((sum, b) => sum + b.ops.length, 0);
-    // The metrics are there at once; the pictures follow when the browser has shown them.
+    // Draw the pictures after the browser has shown the metrics.
     this.wanted = index;
     later(() => {
       if (this.wanted !== index || !drawn.isConnected) return;
@@ -132,7 +134,7 @@ class ArchitectureView {
   }
 }
 
-// After the browser has drawn what it has.
+// Runs `work` after the browser has painted.
 function later(work) {
   requestAnimationFrame(() => setTimeout(work, 0));
 }

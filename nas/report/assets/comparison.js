@@ -1,7 +1,6 @@
-// Two architectures side by side: what differs, layer by layer, and what each difference costs.
+// Compares two architectures: metrics, choices, and each differing layer with its costs.
+// Knows a report's architectures. Does not know what is selected.
 "use strict";
-
-const COSTS = [["macs", "FLOPs", MACS], ["params", "parameters", MACS], ["memory", "memory", BYTES]];
 
 class ComparisonView {
   constructor(body, actions) {
@@ -13,7 +12,7 @@ class ComparisonView {
     this.body.replaceChildren();
     if (first < 0 || second < 0 || first === second) {
       this.body.append(make("p", { class: "hint" }, first < 0
-        ? "Pin an architecture, then select another one: the two are shown side by side here."
+        ? "Pin an architecture, then select another one to compare the two."
         : `${report.ids[first]} is pinned. Select another architecture to compare it with.`));
       if (first >= 0) this.body.append(this.unpin());
       return;
@@ -29,12 +28,12 @@ class ComparisonView {
     const [left, right] = [report.blocks(first), report.blocks(second)];
     if (left && right) {
       this.body.append(make("div", { class: "panel across wide", tabindex: 0 },
-        make("h3", {}, "What differs, layer by layer, and what it costs"),
-        make("p", {}, `Differences are those of ${b} against ${a}. FLOPs and parameters add up to the ` +
-          "whole difference; memory is each block's own peak."),
+        make("h3", {}, "Differences by layer"),
+        make("p", {}, `Values are those of ${b} minus those of ${a}. FLOPs and parameters add up to the ` +
+          "total difference; memory is the peak of each block."),
         this.layers(report, left, right, a, b)));
     }
-    this.body.append(make("div", {}, make("h3", {}, "The same in a terminal"),
+    this.body.append(make("div", {}, make("h3", {}, "Command"),
       command(`nas diff ${quoted(report.run.folder)} ${a} ${b}`)));
   }
 
@@ -59,17 +58,16 @@ class ComparisonView {
       const [from, to] = [report.option(first, column), report.option(second, column)];
       if (from !== to) {
         rows.push(make("tr", {}, make("th", { scope: "row" }, choice.name),
-          make("td", {}, from === undefined ? "not there" : String(from)),
-          make("td", {}, to === undefined ? "not there" : String(to))));
+          make("td", {}, from === undefined ? "absent" : String(from)),
+          make("td", {}, to === undefined ? "absent" : String(to))));
       }
     });
     return headed(["choice", report.ids[first].slice(0, 8), report.ids[second].slice(0, 8)], rows);
   }
 
   layers(report, left, right, a, b) {
-    const costs = [...COSTS, ...Object.keys(report.networks.forms.costs)
-      .filter((name) => !COSTS.some(([known]) => known === name))
-      .map((name) => [name, report.byName[name] ? report.byName[name].label : name, NUMBER])];
+    const costs = Object.keys(report.networks.forms.costs)
+      .map((name) => report.byName[name] || { name, label: name, style: "number" });
     const names = [...new Set([...left, ...right].map((block) => block.name))];
     const order = new Map(report.networks.blocks.map((block, i) => [block.name, i]));
     names.sort((m, n) => order.get(m) - order.get(n));
@@ -81,7 +79,8 @@ class ComparisonView {
     const rows = differing.map((name) => {
       const [x, y] = [from.get(name), to.get(name)];
       return make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, opsThatDiffer(x, y)),
-        costs.map(([key, , metric]) => {
+        costs.map((metric) => {
+          const key = metric.name;
           const difference = cost(y, key) - cost(x, key);
           const cell = make("td", { class: `n ${sense(difference)}` }, signed(metric, difference));
           if (key === "macs" && difference) {
@@ -95,9 +94,9 @@ class ComparisonView {
     const total = (key) => names.reduce((sum, n) => sum + cost(to.get(n), key) - cost(from.get(n), key), 0);
     rows.push(make("tr", { class: "total" }, make("th", { scope: "row" }, "all layers"),
       make("td", {}, `${differing.length} of ${names.length} blocks differ`),
-      costs.map(([key, , metric]) => make("td", { class: `n ${key === "memory" ? "" : sense(total(key))}` },
-        key === "memory" ? "" : signed(metric, total(key))))));
-    return headed(["block", `from ${a.slice(0, 8)} to ${b.slice(0, 8)}`, ...costs.map(([, label]) => label)], rows);
+      costs.map((metric) => make("td", { class: `n ${metric.name === "memory" ? "" : sense(total(metric.name))}` },
+        metric.name === "memory" ? "" : signed(metric, total(metric.name))))));
+    return headed(["block", `from ${a.slice(0, 8)} to ${b.slice(0, 8)}`, ...costs.map((metric) => metric.label)], rows);
   }
 }
 
@@ -118,26 +117,26 @@ function headed(head, rows) {
 const inWords = (op) => `${op.kind} ${op.detail}`.trim();
 const passes = (op) => `${shape(op.in[0])} → ${shape(op.out)}`;
 
-// What is not the same within a block; ops that only follow their neighbours are left out.
+// Lists the differences within a block; ops without FLOPs whose shapes alone differ are omitted.
 function opsThatDiffer(first, second) {
-  if (!first) return `new: ${second.ops.length} ops, to ${shape(outputOf(second))}`;
-  if (!second) return `gone: ${first.ops.length} ops, to ${shape(outputOf(first))}`;
+  if (!first) return `added: ${second.ops.length} ops, output ${shape(outputOf(second))}`;
+  if (!second) return `removed: ${first.ops.length} ops, output ${shape(outputOf(first))}`;
   const of = (block) => new Map(block.ops.map((op) => [op.name, op]));
   const [before, after] = [of(first), of(second)];
   const only = (here, there) => [...here.keys()].filter((name) => !there.has(name)).join(", ");
-  const told = [];
-  if (only(after, before)) told.push(`new: ${only(after, before)}`);
-  if (only(before, after)) told.push(`gone: ${only(before, after)}`);
+  const changes = [];
+  if (only(after, before)) changes.push(`added: ${only(after, before)}`);
+  if (only(before, after)) changes.push(`removed: ${only(before, after)}`);
   for (const [name, x] of before) {
     const y = after.get(name);
     if (!y) continue;
     if (inWords(x) !== inWords(y) && passes(x) === passes(y)) {
-      told.push(`${name}: ${inWords(x)} becomes ${inWords(y)}, ${passes(x)}`);
+      changes.push(`${name}: ${inWords(x)} becomes ${inWords(y)}, ${passes(x)}`);
     } else if (inWords(x) !== inWords(y)) {
-      told.push(`${name}: ${inWords(x)} ${passes(x)} becomes ${inWords(y)} ${passes(y)}`);
+      changes.push(`${name}: ${inWords(x)} ${passes(x)} becomes ${inWords(y)} ${passes(y)}`);
     } else if ((x.macs || y.macs) && passes(x) !== passes(y)) {
-      told.push(`${name}, ${inWords(x)}: ${passes(x)} becomes ${passes(y)}`);
+      changes.push(`${name}, ${inWords(x)}: ${passes(x)} becomes ${passes(y)}`);
     }
   }
-  return make("ul", { class: "ops" }, (told.length ? told : ["other shapes"]).map((text) => make("li", {}, text)));
+  return make("ul", { class: "ops" }, (changes.length ? changes : ["shapes only"]).map((text) => make("li", {}, text)));
 }

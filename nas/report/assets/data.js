@@ -1,4 +1,4 @@
-// The report's contents, unpacked: columns, choices, and the layers of any architecture.
+// Unpacks the report's contents: columns, choices, and the layers of any architecture.
 // Knows the JSON of `contents.py`. Does not know the page.
 "use strict";
 
@@ -19,7 +19,7 @@ function unpackAll(columns) {
 
 class Report {
   constructor(contents) {
-    this.told = contents;
+    this.contents = contents;
     this.run = contents.run;
     this.metrics = contents.metrics;
     this.byName = Object.fromEntries(contents.metrics.map((m) => [m.name, m]));
@@ -49,13 +49,13 @@ class Report {
     return this.codes[index * this.choices.length + column];
   }
 
-  // The option that an architecture takes, undefined where it does not have the choice.
+  // The option of an architecture; undefined if it does not have the choice.
   option(index, column) {
     const code = this.code(index, column);
     return code === ABSENT ? undefined : this.choices[column].options[code];
   }
 
-  // The active blocks of an architecture, each with its ops and costs; null without a space.
+  // The active blocks of an architecture, each with its ops and costs; null if there is no space.
   blocks(index) {
     if (!this.networks) return null;
     const { blocks, ops, templates, forms } = this.networks;
@@ -81,16 +81,16 @@ class Report {
   }
 }
 
-function unpackNetworks(told) {
+function unpackNetworks(packed) {
   return {
-    ops: told.ops,
-    templates: told.templates,
-    blocks: told.blocks.map((b) => ({ ...b, keys: unpack(b.keys), forms: unpack(b.forms) })),
+    ops: packed.ops,
+    templates: packed.templates,
+    blocks: packed.blocks.map((b) => ({ ...b, keys: unpack(b.keys), forms: unpack(b.forms) })),
     forms: {
-      template: unpack(told.forms.template),
-      start: unpack(told.forms.start),
-      ops: unpack(told.forms.ops),
-      costs: unpackAll(told.forms.costs),
+      template: unpack(packed.forms.template),
+      start: unpack(packed.forms.start),
+      ops: unpack(packed.forms.ops),
+      costs: unpackAll(packed.forms.costs),
     },
   };
 }
@@ -106,7 +106,7 @@ function position(sorted, wanted) {
   return low;
 }
 
-// Writing numbers, in the manner of the command line
+// Formatting of numbers, as on the command line
 
 function digits(value) {
   const size = Math.abs(value);
@@ -134,15 +134,11 @@ function signed(metric, difference) {
   return sign + shown(metric, Math.abs(difference)).replace(" %", " points");
 }
 
-const MACS = { style: "size" };
-const BYTES = { style: "bytes" };
-const NUMBER = { style: "number" };
-
 function shape(sizes) {
   return sizes.join("×");
 }
 
-// Making elements, whose text is always text
+// Construction of elements; text is never parsed as HTML
 
 function make(tag, attributes, ...children) {
   const element = document.createElement(tag);

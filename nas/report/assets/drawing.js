@@ -1,12 +1,12 @@
-// Pictures of one architecture: its stages as a strip, its ops as a graph, its compute as an icicle.
-// Where the ops of a block stand was laid out beforehand, by networkx; blocks are stacked here.
+// Draws one architecture: its stages as a strip, its ops as a graph, its compute as an icicle chart.
+// networkx has laid out the ops of each block (`networks.py`); this file stacks the blocks.
 "use strict";
 
 const ROW = 30;
 const WIDTH = 680;
 const LEFT = 104;
 
-// The stages in the order of their blocks.
+// Consecutive blocks of a stage, in order.
 function stagesOf(blocks) {
   const stages = [];
   for (const block of blocks) {
@@ -18,7 +18,7 @@ function stagesOf(blocks) {
 }
 
 const outputOf = (block) => block.ops[block.ops.length - 1].out;
-// Channels of an image, features of tokens.
+// Number of channels of a feature map, or of features of tokens.
 const widthOf = (sizes) => (sizes.length === 3 ? sizes[0] : sizes[sizes.length - 1]);
 
 function strip(blocks) {
@@ -41,7 +41,7 @@ function strip(blocks) {
       make("b", {}, stage.name), shape(outputOf(stage.blocks.at(-1))))));
 }
 
-// Which level each block stands on: below everything that it reads.
+// Level of each block in the graph: below all blocks that it reads.
 function levels(blocks) {
   const level = {};
   let before = null;
@@ -109,7 +109,7 @@ function graph(blocks, label) {
     `xmlns="http://www.w3.org/2000/svg">${parts.bands}${parts.edges}${parts.nodes}</svg>`;
 }
 
-// The words that names begin with alike: `stage0_cell0` of two of its edges.
+// The common prefix of names, in whole words: `stage0_cell0` for two of its edges.
 function common(names) {
   const words = names.map((name) => name.split("_"));
   const alike = words[0].findIndex((word, at) => words.some((other) => other[at] !== word));
@@ -121,7 +121,7 @@ function edge(from, to) {
   if (y1 - y0 < ROW + 4 || Math.abs(from.x - to.x) > 40) {
     return `<path d="M${from.x} ${y0}C${from.x} ${(y0 + y1) / 2} ${to.x} ${(y0 + y1) / 2} ${to.x} ${y1}"/>`;
   }
-  // What skips ops goes around them.
+  // A connection that skips ops is drawn around them.
   const side = to.x + to.width / 2 + Math.min(70, 10 + (y1 - y0) / 9);
   return `<path class="far" d="M${from.x + (from.width || 0) / 2} ${from.y}C${side} ${from.y} ` +
     `${side} ${to.y} ${to.x + to.width / 2} ${to.y}"/>`;
@@ -141,7 +141,7 @@ function node(block, op, at) {
     `<tspan class="costs">${costs}</tspan></text></g>`;
 }
 
-// Compute by layer: stages, blocks and ops as nested bars, as wide as their FLOPs.
+// Compute by layer: stages, blocks and ops as nested bars whose widths are their FLOPs.
 function icicle(div, blocks, id) {
   const [ids, labels, parents, values, texts, hues] = [[], [], [], [], [], []];
   const total = blocks.reduce((sum, b) => sum + b.costs.macs, 0) || 1;

@@ -1,9 +1,9 @@
-// The frontier: a plotly chart over a canvas that has all evaluated points, and the list beside it.
-// A canvas, since twenty thousand points as SVG take seconds and WebGL is not everywhere.
-// Knows the two axes and the time that are looked at. Does not know what a selection shows.
+// The frontier: a plotly chart over a canvas with all evaluated points, and the list beside it.
+// The points are on a canvas because twenty thousand SVG elements take seconds to draw and WebGL is
+// not always available. Knows the selected axes and state. Does not know what a selection shows.
 "use strict";
 
-const NEAR = 14; // pixels within which a pointer means a point
+const NEAR = 14; // largest distance in pixels between the pointer and the point that it selects
 
 class Frontier {
   constructor(onSelect) {
@@ -34,7 +34,7 @@ class Frontier {
       .observe(this.plot);
   }
 
-  // Takes a report in, the first one or a later state of the same run.
+  // Shows a report: the first one, or a later state of the same run.
   take(report) {
     const wasLatest = !this.report || +byId("after").value >= this.report.run.evaluations;
     this.report = report;
@@ -45,7 +45,7 @@ class Frontier {
     const after = byId("after");
     after.max = Math.max(1, report.run.evaluations);
     if (wasLatest) after.value = after.max;
-    byId("published-field").hidden = report.told.published.length === 0;
+    byId("published-field").hidden = report.contents.published.length === 0;
     this.sources();
     this.draw();
   }
@@ -62,7 +62,7 @@ class Frontier {
   }
 
   sources() {
-    const networks = this.report.told.published;
+    const networks = this.report.contents.published;
     byId("sources").hidden = networks.length === 0;
     if (!networks.length) return;
     byId("sources-table").replaceChildren(table(
@@ -71,7 +71,7 @@ class Frontier {
         n.params ? size(n.params) : "not published", n.source])));
   }
 
-  // Which of the points so far no other one dominates in the two metrics, the cheapest first.
+  // Points up to the selected evaluation that no other one dominates in the two metrics, in order of x.
   nondominated() {
     const { report, xs, ys, after } = this;
     const sx = this.x.less ? 1 : -1;
@@ -101,7 +101,7 @@ class Frontier {
     [this.x, this.y] = [chosen("x"), chosen("y")];
     if (!this.x || !this.y) {
       byId("plot-words").textContent =
-        "Nothing was evaluated yet: points appear here as soon as something is.";
+        "No architecture has been evaluated yet; points appear here after the first evaluation.";
       return;
     }
     this.xs = report.columns[this.x.name];
@@ -122,21 +122,21 @@ class Frontier {
     const words =
       `${this.y.label} (${better(this.y)}) against ${this.x.label} (${better(this.x)}): ` +
       `${members.length} of ${report.count.toLocaleString("en")} evaluated architectures are on ` +
-      "the frontier of these two, drawn as a line; a click on any point shows its architecture.";
+      "the frontier of these two metrics, drawn as a line. Click a point to show its architecture.";
     byId("plot-words").textContent = words[0].toUpperCase() + words.slice(1);
   }
 
   references() {
     const shown = byId("published").checked && this.y.name === "accuracy";
     if (!shown || this.y.style !== "share") return [];
-    return this.report.told.published.filter((n) => n[this.x.name] > 0);
+    return this.report.contents.published.filter((n) => n[this.x.name] > 0);
   }
 
   lines() {
     const style = { color: theme("--bound"), width: 1.5, dash: "dash" };
     const shapes = [];
     const annotations = [];
-    for (const bound of this.report.told.bounds) {
+    for (const bound of this.report.contents.bounds) {
       const label = { text: escaped(bound.words), showarrow: false, font: { color: theme("--bound") } };
       if (bound.metric === this.x.name) {
         const x = byId("x-log").checked ? Math.log10(bound.value) : bound.value;
@@ -161,9 +161,9 @@ class Frontier {
         if (v > high) high = v;
       }
     }
-    // A bound far outside would squeeze everything else into a corner.
+    // A bound far outside of the data would leave little room for the points.
     const spread = high - low || Math.abs(high) || 1;
-    for (const bound of this.report.told.bounds) {
+    for (const bound of this.report.contents.bounds) {
       if (bound.metric !== metric.name) continue;
       if (bound.value < high + spread && bound.value > low - spread) others.push(bound.value);
     }
@@ -191,7 +191,7 @@ class Frontier {
     const marked = (name, index, symbol) => index >= 0 && report.numbers[index] < this.after
       ? [at([index], { name, marker: open(symbol, theme("--bound"), 2) })] : [];
     const traces = [
-      // What the canvas draws, for the legend.
+      // Legend entry of the points on the canvas.
       { type: "scatter", mode: "markers", x: [null], y: [null], name: "evaluated", hoverinfo: "skip",
         marker: { size: 6, symbol: "square", color: theme("--muted") } },
       at(members, {
@@ -238,7 +238,7 @@ class Frontier {
     }
   }
 
-  // Pixels of a point within the plot, from plotly's own axes.
+  // Position of a point in the plot in pixels, from plotly's axes.
   pixel(index) {
     const { xaxis, yaxis } = this.chart._fullLayout;
     return [
@@ -277,14 +277,14 @@ class Frontier {
     if (px < 0 || py < 0 || px > box.width || py > box.height) return -1;
     let found = -1;
     let least = NEAR * NEAR;
-    const look = (i, favour) => {
+    const consider = (i, bonus) => {
       if (this.report.numbers[i] >= this.after) return;
       const [x, y] = this.pixel(i);
-      const distance = (x - px) ** 2 + (y - py) ** 2 - favour;
+      const distance = (x - px) ** 2 + (y - py) ** 2 - bonus;
       if (distance < least) [found, least] = [i, distance];
     };
-    for (let i = 0; i < this.report.count; i++) look(i, 0);
-    for (const i of this.members) look(i, 20); // what is drawn larger is meant sooner
+    for (let i = 0; i < this.report.count; i++) consider(i, 0);
+    for (const i of this.members) consider(i, 20); // frontier points are drawn larger
     return found;
   }
 
@@ -328,7 +328,7 @@ class Frontier {
   select(index) {
     this.selected = index;
     this.onSelect(index);
-    // What was asked for comes first, its mark a moment later.
+    // The architecture is shown first; the mark in the chart follows in the next frame.
     this.mark();
     requestAnimationFrame(() => this.render());
   }
@@ -349,7 +349,7 @@ class Frontier {
     this.mark();
   }
 
-  // One stop for the tab key: the selected row, or the first.
+  // Only one row takes part in tab navigation: the selected one, or the first.
   mark() {
     const rows = [...byId("list").children];
     let current = rows.find((row) => +row.dataset.index === this.selected);
@@ -368,7 +368,7 @@ class Frontier {
 }
 
 function better(metric) {
-  return metric.less ? "less is better" : "more is better";
+  return metric.less ? "lower is better" : "higher is better";
 }
 
 function hoursInWords(hours) {

@@ -1,7 +1,7 @@
-// The page: what is selected and pinned, what is told aloud, and a run that goes on.
+// The page: selection, pinning, announcements for screen readers, and updates of a live run.
 "use strict";
 
-const SECONDS = 3; // between looks at a live run
+const SECONDS = 3; // between requests for the state of a live run
 
 let report = null;
 let version = null;
@@ -21,8 +21,8 @@ const comparison = new ComparisonView(byId("comparison-body"), {
 });
 const panels = new Panels();
 
-function say(text) {
-  byId("said").textContent = text;
+function announce(text) {
+  byId("announcement").textContent = text;
 }
 
 function selected(index) {
@@ -31,7 +31,7 @@ function selected(index) {
   const metrics = [frontier.y, frontier.x].map((m) => `${m.label} ${shown(m, report.columns[m.name][index])}`);
   const at = frontier.members.indexOf(index);
   const place = at >= 0 ? `${at + 1} of ${frontier.members.length} on the frontier` : "not on the frontier";
-  say(`Selected ${report.ids[index]}: ${metrics.join(", ")}; ${place}`);
+  announce(`Selected ${report.ids[index]}: ${metrics.join(", ")}; ${place}`);
   later(() => panels.parallel(frontier));
 }
 
@@ -40,7 +40,7 @@ function pin(index) {
   frontier.render();
   architecture.show(report, frontier.selected, frontier);
   comparison.show(report, frontier.pinned, frontier.selected);
-  say(frontier.pinned < 0 ? "Nothing is pinned" : `Pinned ${report.ids[index]}: select another to compare`);
+  announce(frontier.pinned < 0 ? "Nothing is pinned" : `Pinned ${report.ids[index]}: select another to compare`);
   byId("pin")?.focus();
 }
 
@@ -53,11 +53,11 @@ function header() {
     `Space ${run.space} ${on}, ${run.budget}. Strategy ${run.strategy}, seed ${run.seed}: ` +
     `${run.evaluations.toLocaleString("en")} evaluations, ` +
     `${(run.evaluations - run.done).toLocaleString("en")} failed` +
-    (run.ended ? "." : `; the search has not ended (${run.trials.toLocaleString("en")} are asked for).`);
+    (run.ended ? "." : `; the search has not ended (${run.trials.toLocaleString("en")} trials requested).`);
   byId("convention").textContent = `${run.convention} Folder: ${run.folder}`;
 }
 
-// Takes contents in; what is selected stays selected.
+// Shows contents and keeps the selection.
 function take(contents) {
   const before = report && { selected: report.ids[frontier.selected], pinned: report.ids[frontier.pinned] };
   const first = !report || report.count === 0;
@@ -90,18 +90,18 @@ async function follow(address) {
     }
     if (answer.status === 200 || answer.status === 304) {
       const words = report.count ? "Following the run" : "Waiting for the first evaluation";
-      line.textContent = report.run.ended ? "The search has ended." : `${words}; looked at ${new Date().toLocaleTimeString()}.`;
+      line.textContent = report.run.ended ? "The search has ended." : `${words}; updated at ${new Date().toLocaleTimeString()}.`;
     } else {
       line.textContent = (await answer.text()).trim();
     }
   } catch {
-    line.textContent = "The server does not answer: this is the run as it was last seen.";
+    line.textContent = "The server does not respond; the page shows the last state received.";
   }
   setTimeout(() => follow(address), 1000 * SECONDS);
 }
 
 take(JSON.parse(byId("contents").textContent));
 for (const id of ["x", "y"]) byId(id).addEventListener("change", () => panels.parallel(frontier));
-dark.addEventListener("change", () => take(report.told));
+dark.addEventListener("change", () => take(report.contents));
 const address = document.querySelector("meta[name=data-address]").content;
 if (address) follow(address);

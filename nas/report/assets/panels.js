@@ -1,4 +1,4 @@
-// The panels that Python made, and the choices side by side.
+// Draws the panels that `panels.py` describes, and the parallel coordinates of choices.
 "use strict";
 
 const LINES = 300; // architectures in the background of the parallel coordinates
@@ -6,7 +6,7 @@ const LINES = 300; // architectures in the background of the parallel coordinate
 class Panels {
   constructor() {
     this.pending = new Map();
-    // A figure is drawn when it comes into view, so that the page is there at once.
+    // Figures are drawn when they come into view, so that the page opens quickly.
     this.watch = new IntersectionObserver((entries) => {
       for (const entry of entries) {
         if (!entry.isIntersecting || !this.pending.has(entry.target)) continue;
@@ -15,7 +15,7 @@ class Panels {
         draw();
       }
     }, { rootMargin: "400px" });
-    // On paper everything is in view.
+    // Printing needs all figures.
     window.addEventListener("beforeprint", () => {
       for (const draw of this.pending.values()) draw();
       this.pending.clear();
@@ -24,7 +24,7 @@ class Panels {
 
   take(report) {
     this.report = report;
-    for (const [section, panels] of Object.entries(report.told.panels)) {
+    for (const [section, panels] of Object.entries(report.contents.panels)) {
       byId(`${section}-panels`).replaceChildren(...panels.map((panel) => this.panel(section, panel)));
     }
   }
@@ -37,12 +37,12 @@ class Panels {
     if (figure) {
       figure.style.height = `${panel.figure.layout.height}px`;
       this.draw(figure, () => {
-        const told = recoloured(panel.figure, this.report.told.palette);
-        const layout = { ...told.layout };
+        const drawing = recoloured(panel.figure, this.report.contents.palette);
+        const layout = { ...drawing.layout };
         for (const [key, value] of Object.entries(plain())) {
           layout[key] = key === "legend" ? { ...value, ...layout.legend } : value;
         }
-        Plotly.react(figure, told.data, layout, { displayModeBar: false, responsive: true });
+        Plotly.react(figure, drawing.data, layout, { displayModeBar: false, responsive: true });
       });
     }
     return make("article", { class: "panel", id },
@@ -57,16 +57,16 @@ class Panels {
     this.watch.observe(figure);
   }
 
-  // Each architecture a line over the choices (or the means of those alike) and the two metrics.
+  // One line per architecture, across its choices (or means of groups of choices) and two metrics.
   parallel(frontier) {
     const { report } = this;
     const figure = byId("parallel");
-    const axes = [...report.told.axes.map((axis) => this.choiceAxis(axis)),
+    const axes = [...report.contents.axes.map((axis) => this.choiceAxis(axis)),
       ...[frontier.x, frontier.y].filter(Boolean).map((m) => ({
         label: m.label, of: (i) => report.columns[m.name][i], words: (v) => shown(m, v),
       }))];
     if (!report.count || axes.length < 2) {
-      byId("parallel-words").textContent = "Nothing was evaluated yet.";
+      byId("parallel-words").textContent = "No architecture has been evaluated yet.";
       return;
     }
     const all = Array.from({ length: report.count }, (_, i) => i);
@@ -106,10 +106,10 @@ class Panels {
     };
     layout.legend = { ...layout.legend, y: 1.1 };
     byId("parallel-words").textContent =
-      `Each line is an architecture, from its choices to ${frontier.x.label} and ${frontier.y.label}; ` +
-      `${frontier.members.length} are on the frontier. Each axis runs from its least to its greatest value.`;
+      `Each line is an architecture across its choices, ${frontier.x.label} and ${frontier.y.label}; ` +
+      `${frontier.members.length} are on the frontier. Each axis spans the minimum to the maximum of its values.`;
     this.draw(figure, () => Plotly.react(figure, traces, layout, { displayModeBar: false, responsive: true }));
-    // Seen already, it is not noticed again.
+    // The observer reports a figure that is in view only when it is observed again.
     this.watch.unobserve(figure);
     this.watch.observe(figure);
   }

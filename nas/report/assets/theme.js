@@ -1,4 +1,4 @@
-// Colours of the page, for what is drawn: plotly knows no stylesheet.
+// Colours of the page for drawings: plotly does not read style sheets.
 "use strict";
 
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -14,7 +14,7 @@ function theme(name) {
 
 dark.addEventListener("change", () => { colours = null; });
 
-// What all layouts share.
+// Settings that all layouts share.
 function plain() {
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
@@ -26,7 +26,7 @@ function plain() {
   };
 }
 
-// A figure of Python in the colours of this page.
+// A figure from Python in the colours of this page.
 function recoloured(value, palette) {
   if (typeof value === "string") {
     const role = Object.keys(palette.light).find((name) => palette.light[name] === value);
@@ -39,7 +39,7 @@ function recoloured(value, palette) {
   return value;
 }
 
-// Plotly reads a little HTML in its texts.
+// Escapes text for plotly, which interprets some HTML.
 function escaped(text) {
   return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/"/g, "&#34;");
 }

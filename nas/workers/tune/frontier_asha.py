@@ -1,11 +1,11 @@
-"""Asynchronous successive halving whose rungs do not punish small networks for being small.
+"""Asynchronous successive halving (ASHA) by the distance to the frontier.
 
-A candidate trains to a first rung, where it goes on only if it is among the best third of those
-that were there before it, and so on (Li et al., "A System for Massively Parallel Hyperparameter
-Tuning", 2020). Ray Tune's scheduler does it by accuracy alone. Where a cost is an objective too,
-the frontier is wanted, of which small networks are a part that would never live: compared is then
-how far each is below the most accurate one of those that cost no more, all at the same rung. Does
-not know how candidates train.
+A candidate trains to a first rung and continues only if it is among the best third of the
+candidates that have reached the rung before it, and so on (Li et al., "A System for Massively
+Parallel Hyperparameter Tuning", 2020). Ray Tune's scheduler compares accuracies only, which would
+stop all small networks. If a cost is an objective too, this scheduler compares how far each
+candidate is below the most accurate one of those that cost no more, all at the same rung. Knows
+metrics and costs of trials. Does not know how candidates train.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ ACCURACY = Objective("accuracy", maximise=True)
 def shortfalls(
     accuracies: npt.NDArray[np.float64], costs: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """How far each result is below the best of those that cost no more, `(n,)`; 0 on the frontier.
+    """Distance of each result below the best of those that cost no more; 0 on the frontier.
 
     Args:
         accuracies: `(n,)`, more is better.
         costs: `(n, metrics)`, less is better; without metrics all cost the same.
+
+    Returns:
+        `(n,)` float64, in the unit of the accuracies.
     """
     affordable = (costs[None, :, :] <= costs[:, None, :]).all(axis=2)
     best = np.where(affordable, accuracies[None, :], -np.inf).max(axis=1)
@@ -39,47 +42,47 @@ def shortfalls(
 
 
 class FrontierASHA(ASHAScheduler):
-    """Tune's ASHA, with the distance below the frontier in place of the accuracy.
+    """Ray Tune's ASHA with the distance below the frontier in place of the accuracy.
 
     A trial reports its metric and `rung`, which is 1, 3, 9, ...
 
     Args:
-        rungs: how many there are.
-        costs_of: what a trial's candidate costs in each cost that is an objective, by the trial's
-            id; without such costs this is plain ASHA.
-        judged: what trials are compared by.
+        rungs: number of rungs.
+        costs_of: the costs of a trial's candidate that are objectives, by trial id; without such
+            costs this is plain ASHA.
+        score: the metric that trials are compared by, and its direction.
     """
 
     def __init__(
         self,
         rungs: int,
         costs_of: Callable[[str], Sequence[float]],
-        judged: Objective = ACCURACY,
+        score: Objective = ACCURACY,
     ) -> None:
         last = REDUCTION ** (rungs - 1)
-        mode = "max" if judged.maximise else "min"
-        super().__init__("rung", judged.metric, mode, max_t=last, reduction_factor=REDUCTION)
+        mode = "max" if score.maximise else "min"
+        super().__init__("rung", score.metric, mode, max_t=last, reduction_factor=REDUCTION)
         self._last = last
-        self._judged = judged
+        self._score = score
         self._costs_of = costs_of
-        self._seen: dict[int, dict[str, tuple[float, Sequence[float]]]] = {}
+        self._reached: dict[int, dict[str, tuple[float, Sequence[float]]]] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
-        """Whether the trial goes on from the rung that it reports."""
+        """Decide whether the trial continues from the rung that it reports."""
         costs = self._costs_of(trial.trial_id)
         if not costs:
             return str(super().on_trial_result(tune_controller, trial, dict(result)))
         rung = int(result.get("rung", 0))
         if rung >= self._last:
             return str(TrialScheduler.STOP)
-        seen = self._seen.setdefault(rung, {})
-        if rung < 1 or trial.trial_id in seen:
+        reached = self._reached.setdefault(rung, {})
+        if rung < 1 or trial.trial_id in reached:
             return str(TrialScheduler.CONTINUE)
-        sign = 1 if self._judged.maximise else -1
-        seen[trial.trial_id] = (sign * float(result[self._judged.metric]), costs)
+        sign = 1 if self._score.maximise else -1
+        reached[trial.trial_id] = (sign * float(result[self._score.metric]), costs)
         behind = shortfalls(
-            np.array([score for score, _ in seen.values()]),
-            np.array([costs for _, costs in seen.values()], dtype=np.float64),
+            np.array([value for value, _ in reached.values()]),
+            np.array([costs for _, costs in reached.values()], dtype=np.float64),
         )
         *others, own = behind
         if not others:

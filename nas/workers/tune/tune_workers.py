@@ -1,9 +1,10 @@
-"""Candidates trained from scratch, several at a time, by Ray Tune.
+"""The pool whose candidates train from scratch, several at a time, as trials of Ray Tune.
 
-Gives `Workers`, so the search proposes, records and learns as with any other evaluator: what is
-submitted is handed to Tune through a `Searcher`, and what ends in Tune comes back through a
-`Callback`. Tune decides, by ASHA, who trains on, and runs in a thread of its own. It keeps nothing
-that matters: the run's study is the record, and a candidate's checkpoint is the training loop's.
+It implements `nas.workers.pool.Workers`, so that a search uses it like any other pool: submitted
+candidates reach Ray Tune through a `Searcher`, and results return through a `Callback`. Ray Tune
+runs in a thread of its own and stops candidates early by ASHA. None of its files are needed: the
+run's study is the record, and a candidate resumes from the checkpoint of its training loop. Does
+not know how a candidate trains.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray import tune
@@ -24,36 +25,33 @@ from ray.tune.experiment import Trial
 
 from nas.run.objectives import Objective
 from nas.workers.cluster import QUIET_TUNE, pickle_by_value
-from nas.workers.pool import Ended, OutOfTime
-from nas.workers.tune.bridge import Bridge, Stopped, Told
+from nas.workers.pool import EvaluationResult, TimeLimitExceeded
+from nas.workers.tune.bridge import Bridge, StopWhenClosed, TrialCallback
 from nas.workers.tune.from_scratch import Report
 from nas.workers.tune.frontier_asha import ACCURACY, FrontierASHA
 from search_spaces.architecture import Architecture
 
-if TYPE_CHECKING:  # workers load this module too
-    pass
-
 Train = Callable[[Architecture, Report], None]
 """Trains one candidate; reports `{metric, "epochs", "rung"}` at each of its rungs."""
 
-
-LENIENCE = 5.0
-"""Seconds at most between the limit, at which a training ends itself, and its worker's end."""
+GRACE_SECONDS = 5.0
+"""Maximum time between the limit, at which a training ends itself, and the end of its worker."""
 
 
 class TuneWorkers:
-    """See `nas.workers.Workers`; to be used as a context, in a running Ray.
+    """A pool of candidates that train in Ray Tune; a context manager. Ray must be running.
 
-    A candidate whose worker dies is given to another, `ATTEMPTS` times in all.
+    A candidate whose worker dies is tried `ATTEMPTS` times in total.
 
     Args:
-        train: what runs in the workers; put into the object store once.
-        rungs: how many times it reports when nobody stops it.
-        costs_of: values of those objectives that are costs.
-        judged: what candidates are compared by.
-        seconds: the limit of one candidate; `train` should keep to it, and where it hangs its
-            worker is ended.
-        gpus: for each candidate.
+        train: the function that runs in the workers; stored once in the object store.
+        count: number of candidates that train at a time.
+        rungs: number of reports of a candidate that is not stopped early.
+        costs_of: the values of the objectives that are costs.
+        score: the metric that candidates are compared by, and its direction.
+        seconds: time limit of one candidate, which `train` should respect; if it hangs, its worker
+            is killed.
+        gpus: number of GPUs of a candidate.
         on_end: called for every candidate that has ended.
     """
 
@@ -64,7 +62,7 @@ class TuneWorkers:
         *,
         rungs: int,
         costs_of: Callable[[Architecture], Sequence[float]],
-        judged: Objective = ACCURACY,
+        score: Objective = ACCURACY,
         seconds: float | None = None,
         gpus: float = 0.0,
         on_end: Callable[[Architecture], object] = lambda arch: None,
@@ -73,12 +71,12 @@ class TuneWorkers:
         self._count = count
         self._seconds = seconds
         self._on_end = on_end
-        self._bridge = Bridge(seconds, judged.metric)
+        self._bridge = Bridge(seconds, score.metric)
         self._scheduler = FrontierASHA(
-            rungs, lambda trial: costs_of(self._bridge.running[trial]), judged
+            rungs, lambda trial: costs_of(self._bridge.running[trial]), score
         )
         shared = ray.put(train)
-        self._function = partial(_train, train=shared, seconds=seconds, metric=judged.metric)
+        self._function = partial(_train, train=shared, seconds=seconds, metric=score.metric)
         self._resources = {"cpu": 1.0, "gpu": gpus}
         self._in_flight = 0
         self._thread = threading.Thread(target=self._run, name="tune", daemon=True)
@@ -93,35 +91,35 @@ class TuneWorkers:
 
     @property
     def idle(self) -> int:
-        """How many more candidates could start now."""
+        """Number of further candidates that could start now."""
         return self._count - self._in_flight
 
     def submit(self, arch: Architecture) -> None:
-        """Hand a candidate to Tune."""
+        """Queue a candidate for Ray Tune."""
         self._in_flight += 1
         self._bridge.waiting.put(arch)
 
-    def next_ended(self) -> Ended:
-        """Wait for one candidate to end: trained to the end, stopped at a rung, or failed."""
-        ended = self._bridge.ended.get()
-        if isinstance(ended, BaseException):
-            raise ended
+    def next_result(self) -> EvaluationResult:
+        """Wait until one candidate has trained to the end, was stopped at a rung, or has failed."""
+        result = self._bridge.results.get()
+        if isinstance(result, BaseException):
+            raise result
         self._in_flight -= 1
-        self._on_end(ended.arch)
-        return ended
+        self._on_end(result.arch)
+        return result
 
     def _run(self) -> None:
         try:
             with _quiet(), tempfile.TemporaryDirectory(prefix="tune-") as folder:
-                # Not `Tuner`, which writes the function with all that it refers to into files.
+                # `Tuner` would write the function and all that it refers to into files.
                 tune.run(
                     self._function,
                     name="candidates",
                     storage_path=folder,
                     search_alg=self._bridge.searcher,
                     scheduler=self._scheduler,
-                    callbacks=[Told(self._bridge)],
-                    stop=Stopped(self._bridge),
+                    callbacks=[TrialCallback(self._bridge)],
+                    stop=StopWhenClosed(self._bridge),
                     num_samples=-1,
                     resources_per_trial=self._resources,
                     reuse_actors=True,
@@ -130,25 +128,25 @@ class TuneWorkers:
                     trial_name_creator=_name,
                     verbose=0,
                 )
-            self._bridge.ended.put(RuntimeError("Ray Tune ended before the search did"))
+            self._bridge.results.put(RuntimeError("Ray Tune ended before the search did"))
         except BaseException as error:
-            self._bridge.ended.put(error)
+            self._bridge.results.put(error)
 
 
 def _train(config: dict[str, Any], train: Any, seconds: float | None, metric: str) -> None:
-    """What Tune runs in a worker: one candidate. What it raises is reported, not raised.
+    """The function that Ray Tune runs in a worker: trains one candidate, reports its exceptions.
 
-    A training that hangs cannot end itself, so a watchdog outside of Python ends its process.
+    A training that hangs cannot end itself, so a watchdog outside of Python kills its process.
     """
     function: Train = ray.get(train)
     try:
         if seconds is not None:
-            watchdog = seconds + min(seconds, LENIENCE)
-            nowhere = open(os.devnull, "w")  # noqa: SIM115 (the watchdog writes there later)
-            faulthandler.dump_traceback_later(watchdog, exit=True, file=nowhere)
+            watchdog = seconds + min(seconds, GRACE_SECONDS)
+            null = open(os.devnull, "w")  # noqa: SIM115 (the watchdog writes to it later)
+            faulthandler.dump_traceback_later(watchdog, exit=True, file=null)
         function(config["arch"], tune.report)
-    except OutOfTime as late:
-        tune.report(_failure(str(late), metric))
+    except TimeLimitExceeded as error:
+        tune.report(_failure(str(error), metric))
     except Exception as error:
         tune.report(_failure(f"{type(error).__name__}: {error}".splitlines()[0], metric))
     finally:
@@ -165,7 +163,7 @@ def _name(trial: Trial) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Tune without its tables, notes and logs; progress is the reporter's."""
+    """Turn off the tables, notes and logs of Ray Tune; the reporter shows progress."""
     logger = logging.getLogger("ray.tune")
     level = logger.level
     before = {name: os.environ.get(name) for name in QUIET_TUNE}

@@ -1,4 +1,4 @@
-"""Accuracy and mean MACs with exits, on images that chose no threshold."""
+"""Accuracy and mean MACs with exits, on images not used to fit thresholds; time saved."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from evaluators.accuracy.exit_accuracy import (
-    AVERAGE,
     ExitAccuracy,
-    crossed,
+    cross_fitted,
     exit_costs,
     outcomes,
     recalibrate_exits,
@@ -22,8 +21,7 @@ from evaluators.accuracy.thresholds import Outcomes, operate, within_loss
 from evaluators.costs.exit_costs import ExitCosts
 from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageData
-from evaluators.sizes import format_metric
-from nas.run.objectives import is_cost
+from evaluators.metrics import MEAN_MACS, WHOLE_ACCURACY
 from nas.supernet.exit_supernet import ExitSupernet
 from search_spaces.catalogue import load_space
 from search_spaces.exits.heads import exits_of
@@ -43,17 +41,17 @@ def evaluator() -> ExitAccuracy:
 
 
 @torch.no_grad()
-def test_outcomes_are_what_the_network_says_of_each_image() -> None:
+def test_outcomes_are_the_predictions_of_the_network() -> None:
     space = evaluator().supernet.space
     network = evaluator().recalibrated(space.largest)
     shape = space.input_shape(space.largest)
-    said = outcomes(network, data(), "validation", shape)
-    assert said.whole == data().score(network, "validation", shape)["accuracy"]
-    thresholds = (float(np.quantile(said.confidence[:, 0], 0.6)),) * len(network.exits)
+    samples = outcomes(network, data(), "validation", shape)
+    assert samples.whole == data().score(network, "validation", shape)["accuracy"]
+    thresholds = (float(np.quantile(samples.confidence[:, 0], 0.6)),) * len(network.exits)
     network.set_thresholds(thresholds)
     costs = exit_costs(space, space.largest, 2)
-    operation = operate(said, thresholds, costs)
-    # The network that runs as far as it has to, on all images at once.
+    operation = operate(samples, thresholds, costs)
+    # The network itself, with samples leaving early, on all images at once.
     assert operation.accuracy == data().score(network, "validation", shape)["accuracy"]
     assert 0 < operation.rates[0] < 1
     assert sum(operation.rates) == pytest.approx(1)
@@ -67,23 +65,23 @@ def test_scoring_is_deterministic_and_leaves_the_supernet_as_it_was() -> None:
     first, second = score(space.largest), score(space.largest)
     assert first == second
     assert all((before[k] == v).all() for k, v in score.supernet.state_dict().items())
-    assert {"accuracy", AVERAGE, "whole_accuracy", "exit1_rate", "exit2_rate"} == first.keys()
+    assert {"accuracy", MEAN_MACS, WHOLE_ACCURACY, "exit1_rate", "exit2_rate"} == first.keys()
     costs = exit_costs(space, space.largest, 2)
-    assert costs.least <= first[AVERAGE] <= costs.whole + sum(costs.heads)
+    assert costs.least <= first[MEAN_MACS] <= costs.whole + sum(costs.heads)
 
 
-def test_each_half_is_judged_by_the_thresholds_of_the_other() -> None:
+def test_each_half_is_scored_at_the_thresholds_of_the_other() -> None:
     rng = np.random.default_rng(0)
-    said = Outcomes(rng.random((100, 1)).astype(np.float32), rng.random((100, 2)) < 0.8)
+    samples = Outcomes(rng.random((100, 1)).astype(np.float32), rng.random((100, 2)) < 0.8)
     # In one half the exit is always right, in the other always wrong.
-    said.right[::2, 0], said.right[1::2, 0] = True, False
+    samples.right[::2, 0], samples.right[1::2, 0] = True, False
     costs = ExitCosts((10, 10), (1,))
-    operation = crossed(said, costs, 0.0)
-    from_even = within_loss(said[slice(0, None, 2)], costs, 0.0)
-    from_odd = within_loss(said[slice(1, None, 2)], costs, 0.0)
+    operation = cross_fitted(samples, costs, 0.0)
+    from_even = within_loss(samples[slice(0, None, 2)], costs, 0.0)
+    from_odd = within_loss(samples[slice(1, None, 2)], costs, 0.0)
     assert from_even == (0.0,)
     judged = [
-        operate(said[slice(i, None, 2)], t, costs) for i, t in enumerate((from_odd, from_even))
+        operate(samples[slice(i, None, 2)], t, costs) for i, t in enumerate((from_odd, from_even))
     ]
     assert operation.accuracy == pytest.approx(np.mean([o.accuracy for o in judged]))
     assert operation.macs == pytest.approx(np.mean([o.macs for o in judged]))
@@ -118,13 +116,8 @@ def test_time_is_measured_with_exits_and_without() -> None:
     assert saving.whole_ms > 0
     assert saving.exits_ms > 0
     assert saving.quartiles[0] <= saving.ratio <= saving.quartiles[1]
-    # One side of each pair went to the end; pairs that were interrupted were run again.
+    # One run of each pair goes to the end; interrupted pairs are repeated.
     assert WARM_UP + 6 <= len(ran) <= WARM_UP + 6 * TRIES
-
-
-def test_mean_macs_are_a_cost_and_read_as_flops() -> None:
-    assert is_cost(AVERAGE)
-    assert format_metric(AVERAGE, 1_234_000.0) == "1.23M"
 
 
 def test_confidence_is_the_margin_between_the_two_most_probable_classes() -> None:
@@ -132,7 +125,7 @@ def test_confidence_is_the_margin_between_the_two_most_probable_classes() -> Non
     torch.testing.assert_close(confidence(probabilities.log()), torch.tensor([0.1, 0.5, 0.0]))
 
 
-def test_a_part_is_scored_in_evaluation_mode_and_the_mode_is_put_back() -> None:
+def test_a_part_is_scored_in_evaluation_mode_and_the_mode_is_restored() -> None:
     space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
     blocks = space.ops(space.largest)
     network = ExitNetwork(blocks, exits_of(blocks)).train()

@@ -1,23 +1,12 @@
-"""Accuracy and batch-norm statistics, against what can be worked out without them."""
+"""Recalibrated batch-norm statistics, against statistics computed from the batches."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.accuracy.recalibration import recalibrate
-from evaluators.data.augmentation import Normalisation, prepare
-from evaluators.data.images import ImageData, Split, accuracy, calibration_batches
-from evaluators.data.scoring import SCORING_BATCH
-from nas.supernet.shared_weights import Supernet
-from search_spaces.catalogue import load_space
-
-PLAIN = Normalisation((0.0,), (1.0,))
-CPU = torch.device("cpu")
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -26,23 +15,6 @@ def seeded(seed: int) -> torch.Generator:
 
 def image_batches(*sizes: int) -> list[Tensor]:
     return [3 + 2 * torch.randn(n, 2, 4, 4, generator=seeded(i)) for i, n in enumerate(sizes)]
-
-
-class Brightness(nn.Module):
-    """Says of an image of one grey what class that grey is; a dropout that training would show."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes = nn.Parameter(torch.arange(classes).float())
-        self.dropout = nn.Dropout(0.9)
-
-    def forward(self, x: Tensor) -> Tensor:
-        grey = 255 * x.mean(dim=(1, 2, 3))
-        return self.dropout(1 / (1 + (grey[:, None] - self.classes).abs()))
-
-
-def greys(labels: Tensor, size: int = 4) -> Tensor:
-    return labels.to(torch.uint8)[:, None, None, None].expand(-1, 1, size, size).clone()
 
 
 def test_statistics_are_those_of_the_batches_alone() -> None:
@@ -114,82 +86,3 @@ def test_an_error_in_a_batch_leaves_the_network_as_it_was() -> None:
     with pytest.raises(ValueError, match="4D"):
         recalibrate(network, [torch.zeros(2)])
     assert (network[0].momentum, network[0].training) == (0.3, False)
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.integers(1, 3 * SCORING_BATCH), st.integers(0, 2**32 - 1))
-def test_accuracy_is_the_share_of_right_labels_whatever_the_size(n: int, seed: int) -> None:
-    shown = torch.randint(0, 10, (n,), generator=seeded(seed))
-    labels = torch.where(torch.rand(n, generator=seeded(seed + 1)) < 0.6, shown, (shown + 1) % 10)
-    split = Split(greys(shown), labels)
-    share = accuracy(Brightness(10), split, PLAIN, 4)
-    assert share == int((shown == labels).sum()) / n
-
-
-@pytest.mark.parametrize("n", [1, SCORING_BATCH - 1, SCORING_BATCH, SCORING_BATCH + 1])
-def test_a_single_wrong_label_shows_wherever_it_is(n: int) -> None:
-    labels = torch.arange(n) % 10
-    for wrong in {0, n // 2, n - 1}:
-        given_labels = labels.clone()
-        given_labels[wrong] = (labels[wrong] + 1) % 10
-        split = Split(greys(labels), given_labels)
-        assert accuracy(Brightness(10), split, PLAIN, 4) == (n - 1) / n
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_scoring_evaluates_and_leaves_the_mode(training: bool) -> None:
-    network = Brightness(10).train(training)
-    labels = torch.arange(300) % 10
-    assert accuracy(network, Split(greys(labels), labels), PLAIN, 4) == 1.0
-    assert network.training is network.dropout.training is training
-
-
-def test_images_are_normalised_and_resized_for_the_network() -> None:
-    seen = []
-
-    class Sees(Brightness):
-        def forward(self, x: Tensor) -> Tensor:
-            seen.append(x)
-            return super().forward(x)
-
-    labels = torch.arange(30) % 10
-    normalisation = Normalisation((0.25,), (0.5,))
-    images = greys(labels, size=8)
-    accuracy(Sees(10), Split(images, labels), normalisation, 6)
-    torch.testing.assert_close(torch.cat(seen), prepare(images, normalisation, 6))
-    assert seen[0].shape == (30, 1, 6, 6)
-
-
-def test_calibration_batches_are_all_images_in_order() -> None:
-    images = torch.randint(0, 256, (2 * SCORING_BATCH + 3, 1, 8, 8), generator=seeded(0)).byte()
-    batches = list(calibration_batches(images, PLAIN, 6, CPU))
-    assert [len(b) for b in batches] == [SCORING_BATCH, SCORING_BATCH, 3]
-    torch.testing.assert_close(torch.cat(batches), prepare(images, PLAIN, 6))
-
-
-@pytest.mark.parametrize("name", ["mobilenet-tiny", "vit-tiny"])
-def test_inherited_accuracy_is_that_of_the_recalibrated_subnet(name: str) -> None:
-    torch.manual_seed(0)
-    supernet = Supernet(load_space(name, channels=1)).train()
-    space = supernet.space
-    images = torch.randint(0, 256, (100, 1, 8, 8), generator=seeded(0)).byte()
-    split = Split(images[:60], torch.arange(60) % 10)
-    classes = tuple("0123456789")
-    data = ImageData("noise", split, split, split, classes, PLAIN.mean, PLAIN.std, ())
-    score = InheritedAccuracy(supernet, data, images[60:])
-    before = {key: value.clone() for key, value in supernet.state_dict().items()}
-    for arch in space.decode(space.sample(2, 0)):
-        network = supernet.extract(arch)
-        size = space.input_shape(arch)[-1]
-        recalibrate(network, [prepare(images[60:], PLAIN, size)])
-        network.eval()
-        with torch.no_grad():
-            expected = network(prepare(split.images, PLAIN, size))
-            recalibrated = score.recalibrated(arch)
-            assert not any(m.training for m in recalibrated.modules())
-            inside = recalibrated(prepare(split.images, PLAIN, size))
-        torch.testing.assert_close(inside, expected, rtol=1e-4, atol=1e-5)
-        share = int((expected.argmax(1) == split.labels).sum()) / 60
-        assert score(arch) == score(arch) == {"accuracy": pytest.approx(share, abs=1.5 / 60)}
-    assert supernet.training
-    assert all(torch.equal(before[key], v) for key, v in supernet.state_dict().items())

@@ -1,4 +1,4 @@
-"""Zero-cost proxies: laws of each, dead and odd networks, determinism, nothing left behind."""
+"""Zero-cost proxies: laws of each, degenerate networks, determinism, and no side effects."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from evaluators.accuracy.zero_cost import ZeroCost
 from evaluators.accuracy.zero_cost_proxies import (
-    LEAST,
-    MOST,
+    MAX_SYNFLOW,
+    MIN_EIGENVALUE,
+    MIN_SYNFLOW,
     PROXIES,
-    SAME,
     grad_norm,
     jacob_cov,
     naswot,
@@ -66,7 +66,7 @@ def test_synflow_of_a_linear_network_is_the_product_of_its_absolute_weights() ->
     with torch.no_grad():
         network[0].weight.copy_(torch.tensor([[2.0, -3.0]]))
         network[1].weight.fill_(-4.0)
-    # R is (2 + 3) * 4, and each of the two layers holds all of it.
+    # R is (2 + 3) * 4, and the flow through each of the two layers is R.
     assert synflow(network, *batch(2)) == pytest.approx(math.log(2 * 20))
 
 
@@ -93,8 +93,8 @@ def test_synflow_beyond_the_largest_number_is_finite() -> None:
         for layer in layers:
             layer.weight.fill_(1e37)
     wide = nn.Sequential(*layers)
-    assert LEAST < synflow(wide, *batch(8)) < MOST
-    assert synflow(nn.Sequential(*layers * 3), *batch(8)) == MOST
+    assert MIN_SYNFLOW < synflow(wide, *batch(8)) < MAX_SYNFLOW
+    assert synflow(nn.Sequential(*layers * 3), *batch(8)) == MAX_SYNFLOW
 
 
 def test_naswot_counts_units_on_which_two_images_agree() -> None:
@@ -112,9 +112,9 @@ def test_naswot_reads_the_sign_at_any_activation(activation: nn.Module) -> None:
     )
 
 
-def test_naswot_of_what_tells_no_two_images_apart_is_the_worst() -> None:
+def test_naswot_is_worst_if_all_images_have_one_code() -> None:
     inputs, labels = batch()
-    worst = BATCH * math.log(SAME)
+    worst = BATCH * math.log(MIN_EIGENVALUE)
     assert naswot(nn.Identity(), inputs, labels) == worst
     assert naswot(nn.Sequential(nn.Flatten(), nn.Sigmoid()), inputs, labels) == worst
     same = inputs[:1].expand_as(inputs)
@@ -153,7 +153,7 @@ def test_grad_norm_is_the_norm_of_the_gradient() -> None:
 def test_the_order_of_the_images_does_not_matter(name: str) -> None:
     inputs, labels = batch()
     half = BATCH // 2
-    # Within the halves, between which zico tells apart.
+    # Within the halves, which zico compares.
     order = torch.cat([torch.arange(half).flip(0), half + torch.arange(half).flip(0)])
     network = convnet()
     proxy = PROXIES[name]
@@ -162,7 +162,7 @@ def test_the_order_of_the_images_does_not_matter(name: str) -> None:
     )
 
 
-# Odd networks
+# Degenerate networks
 
 
 class _Dead(nn.Module):
@@ -181,8 +181,8 @@ def test_a_network_that_lets_nothing_through_has_the_worst_finite_score() -> Non
     alive = {name: proxy(convnet(), inputs, labels) for name, proxy in PROXIES.items()}
     assert all(math.isfinite(score) for score in scores.values())
     assert all(scores[name] < alive[name] for name in PROXIES)
-    assert scores["synflow"] == LEAST
-    assert scores["naswot"] == BATCH * math.log(SAME)
+    assert scores["synflow"] == MIN_SYNFLOW
+    assert scores["naswot"] == BATCH * math.log(MIN_EIGENVALUE)
     assert scores["zico"] == scores["grad_norm"] == 0
 
 
@@ -273,7 +273,7 @@ def test_on_images_the_batch_is_of_the_training_part() -> None:
     assert set(evaluate(space.smallest)) == {"naswot"}
 
 
-def test_wrong_names_and_spaces_are_told() -> None:
+def test_unknown_names_and_spaces_of_tokens_are_refused() -> None:
     space = load_space("mobilenet-tiny")
     with pytest.raises(UserError, match="did you mean 'synflow'"):
         ZeroCost.on_noise(space, ["sinflow"])
@@ -281,7 +281,7 @@ def test_wrong_names_and_spaces_are_told() -> None:
         ZeroCost.on_noise(load_space("bert"))
 
 
-# What they are for
+# Ranking
 
 
 def test_proxies_rank_the_cells_of_the_published_table() -> None:

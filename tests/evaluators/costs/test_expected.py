@@ -1,4 +1,4 @@
-"""Expected costs: what enumeration, sampling and finite differences say."""
+"""Expected costs against enumeration, sampling and finite differences."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_gradients_are_those_of_finite_differences(tables_of: Tables, name: str)
 
 
 def test_bilinear_widths_are_taken_jointly(tables_of: Tables) -> None:
-    """The product of expected widths is another number, which the tables do not give."""
+    """The product of expected widths differs from the expected product."""
     tables = tables_of("nested")
     uniform = [torch.full((len(c.options),), 1 / len(c.options)) for c in tables.space.choices]
     one = ExpectedCosts(tables, ("macs",))
@@ -120,6 +120,6 @@ def test_bilinear_widths_are_taken_jointly(tables_of: Tables) -> None:
 
 
 @pytest.mark.parametrize(("metric", "said"), [("memory", "a peak is no sum"), ("joules", "joules")])
-def test_what_is_no_sum_is_refused(tables_of: Tables, metric: str, said: str) -> None:
+def test_metrics_that_are_no_sum_are_refused(tables_of: Tables, metric: str, said: str) -> None:
     with pytest.raises(UserError, match=rf"no expectation of .*{said}.*: expected one of macs,"):
         ExpectedCosts(tables_of("nested"), (metric,))

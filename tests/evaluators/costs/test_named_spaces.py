@@ -1,4 +1,4 @@
-"""Named spaces count exactly: as torch counts them, and as their papers say."""
+"""Named spaces against torch's counter and the counts in their papers."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_the_published_autoformers_lie_within_their_spaces(
     tables = tables_of(f"autoformer-{size}")
     low, high = (tables.cost(a) for a in (tables.space.smallest, tables.space.largest))
     assert low["params"] <= params <= high["params"]
-    # The paper counts its relative positions for less: 1.3 G is below all that is computed.
+    # The paper does not count relative positions in full: its 1.3 G is below the computed MACs.
     assert 0.95 * low["macs"] <= macs <= high["macs"]
 
 
@@ -209,7 +209,7 @@ def test_language_models_count_as_transformers_builds_them(name: str) -> None:
 
 
 def published(name: str, arch: Mapping[str, Any]) -> dict[str, Any]:
-    """An architecture in its paper's encoding, switched-off places filled with anything."""
+    """An architecture in the encoding of its paper, with arbitrary values in inactive places."""
     a = dict(arch)
 
     def stages(suffix: str) -> list[Any]:
@@ -295,7 +295,7 @@ def test_published_encodings_are_read_as_what_they_mean(name: str) -> None:
             {"arch": ALL_CONV_CELL.replace("nor_conv_3x3~2", "conv~2")},
             "'arch' has 'conv': expected one of none",
         ),
-        ("darts", {"normal": []}, "'normal' is .*expected \"normal\": 8 pairs"),
+        ("darts", {"normal": []}, "'normal' is .*expected 8 pairs"),
         (
             "darts",
             {"normal": [["sep_conv_3x3", 0], ["sep_conv_3x3", 0], *DARTS_V2["normal"][2:]]},

@@ -1,4 +1,4 @@
-"""The most probable architecture within a budget: what looking at all of them says."""
+"""The most probable architecture within a budget, against enumeration."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_excluding_what_was_found_gives_the_next_most_probable(
 
 
 def test_many_rows_just_above_the_ceiling_do_not_hide_those_below(tables_of: Tables) -> None:
-    """HiGHS admits all 405 cells whose latency is the ceiling but for rounding."""
+    """HiGHS admits all 405 cells whose latency equals the ceiling up to rounding."""
     tables = tables_of("nasbench201")
     latency = tables.score(tables.space.enumerate(), ("latency",))["latency"]
     ceiling = float(np.quantile(latency, 0.15625, method="lower"))
@@ -127,8 +127,8 @@ def test_no_row_is_left_when_all_are_excluded(tables_of: Tables) -> None:
     assert most_probable_row(tables, probabilities, {"macs": 1e9}, {}, excluded=rows) is None
 
 
-def test_choices_that_do_not_exist_do_not_count(tables_of: Tables) -> None:
-    """Without `outer`, the improbable options of what it decides are no reason against it."""
+def test_inactive_choices_do_not_count(tables_of: Tables) -> None:
+    """Improbable options of choices that `outer` deactivates do not count against it."""
     tables = tables_of("nested")
     probabilities = [np.full(len(c.options), 1 / len(c.options)) for c in tables.space.choices]
     probabilities[1] = np.array([0.4, 0.6])

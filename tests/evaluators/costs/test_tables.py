@@ -16,11 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from evaluators.costs.tables import (
     BYTES_PER_ACTIVATION,
     CHUNK,
-    METRICS,
     CostTables,
     block_costs,
     peak_memory,
 )
+from evaluators.metrics import COUNTED
 from search_spaces.architecture import Architecture
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SPACES, load_space
@@ -33,7 +33,7 @@ CELLS = ("darts", "darts-imagenet", "nasbench201")
 CHAINS = [name for name in SPACE_NAMES if name not in CELLS]
 """Spaces whose blocks read only the one before."""
 OURS = [name for name in SPACE_NAMES if name.startswith(("mobilenet", "vit"))]
-"""The rest have their thousand in `test_named_spaces.py`."""
+"""The others have a thousand architectures in `test_named_spaces.py`."""
 
 
 @cache
@@ -42,7 +42,7 @@ def tables_of(name: str) -> CostTables:
 
 
 def counted_by_torch(space: SearchSpace, arch: Architecture) -> tuple[int, int]:
-    """MACs and parameters of the built module; on meta tensors, where no kernel is missed."""
+    """MACs and parameters of the built module, on meta tensors, where torch counts every kernel."""
     with torch.device("meta"):
         network = build(space, arch).eval()
         x = torch.empty(1, *space.input_shape(arch))
@@ -99,7 +99,7 @@ def test_peak_memory_equals_a_simulation_of_the_whole_graph(name: str, seed: int
 @settings(max_examples=20, deadline=None)
 @given(name=st.sampled_from(CELLS), seed=st.integers(0, 2**32 - 1))
 def test_peak_memory_of_cells_is_never_below_a_simulation(name: str, seed: int) -> None:
-    # A tensor is held until the last block that may read it, whether or not this network does.
+    # A tensor is kept until the last block that may read it, whether or not this network does.
     tables = tables_of(name)
     (arch,) = tables.space.decode(tables.space.sample(1, seed))
     simulated = peak_by_simulation(tables.space.graph(arch))
@@ -132,18 +132,18 @@ def test_batched_costs_equal_the_sums_over_ops(name: str) -> None:
             assert scored["memory"][index] == max(block[2] for block in blocks)
 
 
-def test_what_is_switched_off_costs_nothing_canonical_or_not() -> None:
+def test_inactive_choices_cost_nothing_canonical_or_not() -> None:
     tables = tables_of("mobilenet-cifar")
     space = tables.space
     drawn = np.random.default_rng(0).integers(0, space.option_counts, (5000, len(space.choices)))
     rows = drawn.astype(np.uint8)
     canonical = space.canonical(rows)
     assert (rows != canonical).any()
-    for metric in METRICS:
+    for metric in COUNTED:
         assert (tables.score(rows)[metric] == tables.score(canonical)[metric]).all()
 
 
-def test_chunks_do_not_show_in_the_result() -> None:
+def test_results_do_not_depend_on_chunks() -> None:
     tables = tables_of("mobilenet-tiny")
     rows = tables.space.sample(20_001, seed=2)
     whole = tables.score(rows)
@@ -169,7 +169,7 @@ def test_costs_of_a_network_counted_by_hand() -> None:
     assert cost["macs"] == 96 * 27 + 60
     # Weights and biases, then scale and shift.
     assert cost["params"] == (6 * 27 + 6) + 2 * 6 + (6 * 10 + 10)
-    # The fullest moment is the convolution: its input and its output. What follows is in place.
+    # The peak is at the convolution: its input and output. All later ops are in place.
     assert cost["memory"] == 4 * (3 * 64 + 96)
 
 
@@ -188,7 +188,7 @@ def test_memory_counts_what_a_later_op_still_reads() -> None:
     assert peak(residual=True) == (1 + 1 + 4) * image
 
 
-def test_an_op_in_place_of_something_read_later_needs_room_of_its_own() -> None:
+def test_an_in_place_op_on_a_tensor_read_later_needs_memory() -> None:
     build = BlockBuilder(4, 8, 8)
     x = build.activation("relu", build.input, "relu")
     image = 4 * 64 * BYTES_PER_ACTIVATION

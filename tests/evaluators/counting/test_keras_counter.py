@@ -1,4 +1,4 @@
-"""Counting Keras and TensorFlow models: the same figures as PyTorch's and ONNX's.
+"""Counting Keras and TensorFlow models: the same counts as of PyTorch and ONNX.
 
 Runs on the backend that is installed: TensorFlow's traced graph, or Keras on PyTorch.
 """
@@ -135,9 +135,9 @@ def test_a_saved_model_counts_as_the_model(keras: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"tokens": (9, 16)}, r"input 'tokens' has rank 3 \(\?x9x16\), 2 given"),
+        ({"tokens": (9, 16)}, r"input 'tokens' has rank 3 \(\?x9x16\), 2 sizes given"),
         ({"token": (1, 9, 16)}, "did you mean 'tokens'"),
-        ([(1, 8, 16)], "axis 1 of input 'tokens' is fixed at 9, 8 given"),
+        ([(1, 8, 16)], "axis 1 of input 'tokens' is fixed at 9, given 8"),
         ([(1, 9, 16), (1,)], "2 inputs given, the model has 1: tokens"),
     ],
 )
@@ -147,7 +147,7 @@ def test_wrong_inputs_are_one_line(keras: Any, tmp_path: Path, inputs: Any, mess
         count_keras(path, inputs)
 
 
-def test_what_is_no_model_is_refused(keras: Any, tmp_path: Path) -> None:
+def test_files_that_are_no_models_are_refused(keras: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no file"):
         count_keras(tmp_path / "none.keras")
     broken = tmp_path / "broken.keras"
@@ -158,7 +158,9 @@ def test_what_is_no_model_is_refused(keras: Any, tmp_path: Path) -> None:
         count_keras(tmp_path)
 
 
-def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "model.keras"
     path.write_bytes(b"")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -1,4 +1,4 @@
-"""Following a running network: exact totals, times by module, and a network left as it was."""
+"""Monitoring a running network: exact totals, times by module, and no side effects."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_nothing_stays_on_the_network_even_after_an_error() -> None:
     assert not torch.nn.modules.module._global_forward_pre_hooks
 
 
-def test_what_cannot_be_counted_runs_all_the_same() -> None:
+def test_networks_that_cannot_be_counted_still_run() -> None:
     class Depends(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x[x > 0]

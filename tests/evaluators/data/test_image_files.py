@@ -1,4 +1,4 @@
-"""Images by name and from files: what is read, how it is divided, what is refused."""
+"""Images by name and from files: reading, splitting, and errors."""
 
 from __future__ import annotations
 
@@ -14,19 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from evaluators.data.held_out import stratified
 from evaluators.data.image_files import load_data
-from evaluators.data.images import ImageData, Split, subset
+from evaluators.data.images import ImageData, Split
 from search_spaces.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 CIFAR10 = ROOT.parent / "shared" / "data" / "cifar10"
-# Machines are shared: how long an example takes says nothing.
-LAW = settings(deadline=None)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +32,7 @@ def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def picture(value: int = 0, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> bytes:
-    """A PNG of one grey, so that an image tells which row it was."""
+    """A PNG of one grey, which identifies its row."""
     buffer = io.BytesIO()
     Image.new("RGB", size, (value, value, value)).convert(mode).save(buffer, "PNG")
     return buffer.getvalue()
@@ -82,64 +77,13 @@ def greys(split: Split) -> list[int]:
     return [int(v) for v in split.images[:, 0, 0, 0]]
 
 
-# --- dividing ---------------------------------------------------------------------------------
-
-
-@st.composite
-def labels_of_classes(draw: st.DrawFn) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    counts = draw(st.lists(st.integers(3, 60), min_size=1, max_size=6))
-    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    return np.random.default_rng(draw(st.integers(0, 99))).permutation(labels)
-
-
-@LAW
-@given(labels_of_classes(), st.floats(0.05, 0.5), st.integers(0, 2**32))
-def test_stratified_parts_are_disjoint_and_cover_everything(
-    labels: np.ndarray[tuple[int], np.dtype[np.int64]], share: float, seed: int
-) -> None:
-    rest, held = stratified(labels, share, seed)
-    assert sorted([*rest, *held]) == list(range(len(labels)))
-
-
-@LAW
-@given(labels_of_classes(), st.floats(0.05, 0.5), st.integers(0, 2**32))
-def test_stratified_holds_out_the_share_of_each_class(
-    labels: np.ndarray[tuple[int], np.dtype[np.int64]], share: float, seed: int
-) -> None:
-    _, held = stratified(labels, share, seed)
-    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-        here = int((labels[held] == label).sum())
-        assert here == max(1, round(share * count))
-
-
-@LAW
-@given(labels_of_classes(), st.integers(0, 2**32))
-def test_the_same_seed_divides_alike(
-    labels: np.ndarray[tuple[int], np.dtype[np.int64]], seed: int
-) -> None:
-    first, again = stratified(labels, 0.2, seed), stratified(labels, 0.2, seed)
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-
-
-def test_another_seed_divides_otherwise() -> None:
-    labels = np.repeat(np.arange(5, dtype=np.int64), 40)
-    assert not np.array_equal(stratified(labels, 0.2, 0)[1], stratified(labels, 0.2, 1)[1])
-
-
-@LAW
-@given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 99))
-def test_a_subset_has_no_image_twice_and_follows_from_its_seed(n: int, count: int, s: int) -> None:
-    split = Split(torch.arange(n).view(n, 1, 1, 1), torch.arange(n))
-    chosen = subset(split, count, s)
-    assert len(chosen) == min(n, count) == len(set(chosen.labels.tolist()))
-    assert torch.equal(chosen.labels, subset(split, count, s).labels)
-    assert torch.equal(chosen.images.flatten(), chosen.labels)
+# --- splitting --------------------------------------------------------------------------------
 
 
 # --- digits -----------------------------------------------------------------------------------
 
 
-def test_digits_are_divided_60_20_20_by_class() -> None:
+def test_digits_are_split_60_20_20_by_class() -> None:
     data = load_data("digits")
     sizes = [len(part) for part in parts(data)]
     assert sum(sizes) == 1797
@@ -174,7 +118,7 @@ def test_the_split_seed_decides_the_parts() -> None:
 # --- parquet ----------------------------------------------------------------------------------
 
 
-def test_parquet_without_parts_is_divided_80_10_10(tmp_path: Path) -> None:
+def test_parquet_without_parts_is_split_80_10_10(tmp_path: Path) -> None:
     folder = write_parquet(tmp_path / "d" / "train.parquet", pictures(200), [0, 1] * 100)
     data = load_data(str(folder))
     assert [len(part) for part in parts(data)] == [160, 20, 20]
@@ -197,7 +141,7 @@ def test_one_parquet_file_reads_like_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("validation", ["val.parquet", "valid-0.parquet", "validation-0.parquet"])
-def test_file_names_say_the_part(tmp_path: Path, validation: str) -> None:
+def test_file_names_determine_the_part(tmp_path: Path, validation: str) -> None:
     folder = write_parquet(tmp_path / "d" / "train-0.parquet", pictures(12), [0, 1] * 6)
     write_parquet(folder / "train-1.parquet", pictures(12), [0, 1] * 6)
     write_parquet(folder / validation, [picture(100)] * 4, [0, 1] * 2)
@@ -244,7 +188,7 @@ def test_grey_images_have_one_channel_and_others_three(
     assert data.channels == channels == len(data.mean) == len(data.std)
 
 
-def test_a_rewritten_file_is_read_anew(tmp_path: Path) -> None:
+def test_a_rewritten_file_is_read_again(tmp_path: Path) -> None:
     folder = write_parquet(tmp_path / "d" / "train.parquet", pictures(20), [0, 1] * 10)
     assert len(load_data(str(folder)).classes) == 2
     write_parquet(folder / "train.parquet", pictures(30), [0, 1, 2] * 10)
@@ -266,7 +210,7 @@ def test_images_of_16_bits_keep_their_upper_8(tmp_path: Path) -> None:
     assert set(greys(data.train)) == {0x43}
 
 
-def test_a_folder_may_say_the_part_too(tmp_path: Path) -> None:
+def test_folder_names_determine_the_part(tmp_path: Path) -> None:
     write_parquet(tmp_path / "d" / "train" / "0.parquet", pictures(20), [0, 1] * 10)
     write_parquet(tmp_path / "d" / "test" / "0.parquet", [picture(200)] * 6, [0, 1] * 3)
     data = load_data(str(tmp_path / "d"))
@@ -305,7 +249,7 @@ def test_the_centre_is_kept(tmp_path: Path, shape: tuple[int, int]) -> None:
 # --- image folders ----------------------------------------------------------------------------
 
 
-def test_an_image_folder_has_a_class_a_subfolder(tmp_path: Path) -> None:
+def test_each_subfolder_of_an_image_folder_is_a_class(tmp_path: Path) -> None:
     write_folders(tmp_path / "d", ["cat", "dog"], 20)
     data = load_data(str(tmp_path / "d"))
     assert data.classes == ("cat", "dog")
@@ -315,7 +259,7 @@ def test_an_image_folder_has_a_class_a_subfolder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "validation"])
-def test_an_image_folder_may_bring_its_parts(tmp_path: Path, validation: str) -> None:
+def test_an_image_folder_may_have_parts(tmp_path: Path, validation: str) -> None:
     for part, n in (("train", 6), (validation, 2), ("test", 3)):
         write_folders(tmp_path / "d" / part, ["cat", "dog"], n)
     data = load_data(str(tmp_path / "d"))
@@ -323,11 +267,11 @@ def test_an_image_folder_may_bring_its_parts(tmp_path: Path, validation: str) ->
     assert data.classes == ("cat", "dog")
 
 
-# --- what is refused --------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------
 
 
 def refusal(name: str | Path) -> str:
-    """The one line that `load_data` ends with."""
+    """Message of the error that `load_data` raises."""
     with pytest.raises(UserError) as caught:
         load_data(str(name))
     message = str(caught.value)
@@ -335,7 +279,7 @@ def refusal(name: str | Path) -> str:
     return message
 
 
-def test_an_unknown_name_gets_the_nearest() -> None:
+def test_an_unknown_name_suggests_the_nearest() -> None:
     assert "unknown data 'cifr10': did you mean 'cifar10'?" in refusal("cifr10")
 
 
@@ -347,7 +291,7 @@ def test_a_missing_path_is_not_taken_for_a_hub_name(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none here")
-    assert "neither parquet files nor images" in refusal(tmp_path)
+    assert "neither Parquet files nor images" in refusal(tmp_path)
 
 
 def test_parquet_without_images_is_refused_with_its_columns(tmp_path: Path) -> None:
@@ -421,9 +365,9 @@ def test_a_test_part_alone_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_hub_out_of_reach_is_one_line_that_names_the_alternative(tmp_path: Path) -> None:
-    # A process of its own: the hub's client reads its offline switch when it is imported.
+    # In a new process, since the client of the hub reads its offline switch on import.
     program = (
-        "from evaluators.data import load_data\n"
+        "from evaluators.data.image_files import load_data\n"
         "from search_spaces.errors import UserError\n"
         "try:\n    load_data('cifar10')\nexcept UserError as error:\n    print(error)\n"
     )
@@ -437,15 +381,15 @@ def test_the_hub_out_of_reach_is_one_line_that_names_the_alternative(tmp_path: P
     )
     assert len(ended.stdout.splitlines()) == 1
     assert "uoft-cs/cifar10" in ended.stdout
-    assert "folder of parquet files" in ended.stdout
+    assert "folder of Parquet files" in ended.stdout
 
 
 # --- a real data set --------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not CIFAR10.is_dir(), reason="needs ../shared/data/cifar10 beside the checkout")
-def test_cifar10_is_read_and_divided(tmp_path: Path) -> None:
-    # A fifth of it: rows are shuffled, and all of them would take most of this suite's time.
+def test_cifar10_is_read_and_split(tmp_path: Path) -> None:
+    # A fifth of the rows, which are shuffled: all of them take too long.
     table = pq.ParquetFile(CIFAR10 / "train.parquet").read_row_groups(list(range(10)))
     pq.write_table(table, tmp_path / "train.parquet")
     data = load_data(str(tmp_path))
@@ -454,5 +398,5 @@ def test_cifar10_is_read_and_divided(tmp_path: Path) -> None:
     assert int(every.sum()) == 10_000
     for part, share in zip(parts(data), (0.8, 0.1, 0.1), strict=True):
         assert (part.labels.bincount() - share * every).abs().max() <= 1.5
-    # The published means of CIFAR-10's training images, which this lossy copy keeps nearly.
+    # The published means of CIFAR-10's training images, which this lossy copy nearly has.
     assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=6e-3)

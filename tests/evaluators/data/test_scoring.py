@@ -1,4 +1,4 @@
-"""Batches fitted to networks of other input shapes, and the loss of what those give."""
+"""Batches adapted to other input shapes, and the loss of logits."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch
 from torch.nn import functional as F
 
 from evaluators.data.augmentation import resize
-from evaluators.data.scoring import cross_entropy, fitted
+from evaluators.data.scoring import cross_entropy, fit_to_shape
 
 
 def test_images_are_resized_and_token_sequences_cut() -> None:
     images = torch.randn(2, 3, 8, 8)
-    torch.testing.assert_close(fitted(images, (3, 6, 6)), resize(images, 6))
+    torch.testing.assert_close(fit_to_shape(images, (3, 6, 6)), resize(images, 6))
     tokens = torch.arange(20).view(2, 10)
-    assert fitted(tokens, (4,)).tolist() == [[0, 1, 2, 3], [10, 11, 12, 13]]
-    assert fitted(tokens, (10,)).equal(tokens)
+    assert fit_to_shape(tokens, (4,)).tolist() == [[0, 1, 2, 3], [10, 11, 12, 13]]
+    assert fit_to_shape(tokens, (10,)).equal(tokens)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -1,4 +1,4 @@
-"""Labelled sentences as data: padding, scores, parts, what is refused."""
+"""Labelled sentences as data: padding, scores, parts and errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def data_of(*sizes: int) -> SentenceData:
 
 
 class Knows(nn.Module):
-    """Labels as `sentences` does; a dropout that training would show."""
+    """Predicts the labels of `sentences`; a dropout reveals training mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def test_a_shorter_network_is_given_the_first_tokens() -> None:
     assert network.lengths == [4]
 
 
-def test_parts_are_what_they_say() -> None:
+def test_parts_and_their_extents() -> None:
     data = data_of(30, 20, 10)
     assert [data.extent(p) for p in ("train", "validation", "test", "searched")] == [30, 20, 10, 50]
     assert data.part("searched").ids.equal(torch.cat([data.train.ids, data.validation.ids]))
@@ -95,16 +95,16 @@ def test_calibration_is_of_training_sentences() -> None:
     assert inputs.dtype == torch.int64
 
 
-def test_spaces_that_do_not_label_these_sentences_are_refused() -> None:
+def test_spaces_that_do_not_classify_these_sentences_are_refused() -> None:
     data = data_of(30, 20, 10)
     space = load_space("bert-mini", **data.space_options)
     assert data.for_space(space) is data
     for other, message in (
-        (load_space("gpt-char"), "gpt-char does not label sentences with one of 3 classes"),
-        (load_space("vit-tiny"), "vit-tiny does not label sentences"),
-        (bert("mini", sequence=8, classes=2), "with one of 3 classes, as three has"),
-        (bert("mini", sequence=9, classes=3), "takes 9 tokens, the sentences of three have 8"),
-        (bert("mini", sequence=8, classes=3, vocabulary=9), "has 20 different tokens, and space"),
+        (load_space("gpt-char"), "gpt-char does not classify sentences into the 3 classes"),
+        (load_space("vit-tiny"), "vit-tiny does not classify sentences"),
+        (bert("mini", sequence=8, classes=2), "into the 3 classes of three"),
+        (bert("mini", sequence=9, classes=3), "takes 9 tokens, but the sentences of three have 8"),
+        (bert("mini", sequence=8, classes=3, vocabulary=9), "has 20 different tokens, but space"),
     ):
         with pytest.raises(UserError, match=message):
             data.for_space(other)

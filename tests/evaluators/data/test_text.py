@@ -1,4 +1,4 @@
-"""Texts as data: windows, what they are scored by, and what is refused."""
+"""Texts as data: windows, scores, parts and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def text(*sizes: int, context: int = 8, words: int = 50) -> TextData:
-    """Parts whose ids count up, so that a token tells where it stood."""
+    """Parts whose ids count up, so that a token identifies its position."""
     train, validation, test = (
         (torch.arange(n) % words).int() for n in (sizes if len(sizes) == 3 else sizes * 3)
     )
@@ -31,7 +31,7 @@ def text(*sizes: int, context: int = 8, words: int = 50) -> TextData:
 
 
 class Successor(nn.Module):
-    """Gives the right next token of a counting text the probability `sure`, the others the rest."""
+    """Predicts the next token of a counting text with probability `sure`."""
 
     def __init__(self, words: int, sure: float) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def test_an_epoch_has_as_many_windows_as_fit_side_by_side(n: int, context: int) 
     assert len(windows) * context < n <= (len(windows) + 1) * context
 
 
-def test_in_the_course_of_a_training_every_token_is_at_every_place_of_a_window() -> None:
+def test_over_a_training_every_token_occurs_at_every_position() -> None:
     windows = Windows("", torch.arange(41), 4)
     generator = torch.Generator().manual_seed(0)
     seen = {
@@ -152,7 +152,7 @@ def test_the_validation_part_is_scored_in_part_and_the_test_part_whole() -> None
 # Parts and spaces
 
 
-def test_parts_are_what_they_say() -> None:
+def test_parts_and_their_extents() -> None:
     data = text(60, 50, 40)
     assert [data.extent(p) for p in ("train", "validation", "test", "searched")] == [
         60,
@@ -193,20 +193,20 @@ def test_windows_are_as_long_as_the_longest_context_of_the_space() -> None:
 def test_a_part_shorter_than_the_longest_context_is_one_line(
     sizes: tuple[int, int, int], part: str
 ) -> None:
-    message = f"counting: the {part} part has 16 tokens, expected more than the longest context"
+    message = f"counting: the {part} part has 16 tokens, expected more than 16, the longest context"
     with pytest.raises(UserError, match=message):
         text(*sizes).for_space(tiny())
     text(17).for_space(tiny())
 
 
 def test_a_space_of_images_or_of_fewer_tokens_is_refused() -> None:
-    with pytest.raises(UserError, match="vit-tiny is no language model, and counting is text"):
+    with pytest.raises(UserError, match="vit-tiny has no language models, but counting is text"):
         text(100).for_space(load_space("vit-tiny"))
-    with pytest.raises(UserError, match="has 50 different tokens, and space tiny 20"):
+    with pytest.raises(UserError, match="has 50 different tokens, but space tiny 20"):
         text(100).for_space(tiny(20))
 
 
-def test_a_space_knows_the_texts_vocabulary() -> None:
+def test_a_space_has_the_vocabulary_of_the_text() -> None:
     for name in ("gpt-char", "gpt", "gpt-llama"):
         space = load_space(name, **text(100).space_options)
         assert space.ops(space.largest)[-1][1][-1].out_shape[-1] == 50

@@ -1,4 +1,4 @@
-"""Reading texts: where they are cut, what their tokens are, what is refused."""
+"""Reading texts: parts, tokens and errors."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_tinyshakespeare_is_fetched_once(tmp_path: Path, monkeypatch: pytest.Mon
         load_text("tinyshakespeare")
 
 
-def test_what_is_no_text_is_one_line(tmp_path: Path) -> None:
+def test_errors_of_text_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00\xd8")
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "none").mkdir()
@@ -121,8 +121,8 @@ def test_what_is_no_text_is_one_line(tmp_path: Path) -> None:
     for name, message in (
         ("bytes.txt", "is not a text file in UTF-8"),
         ("empty.txt", "the train part is empty, expected text"),
-        ("none", r"holds no text files \(\*\.txt\)"),
-        ("broken", "tokenizer.json is no tokenizer"),
+        ("none", r"has no text files \(\*\.txt\)"),
+        ("broken", "tokenizer.json is not a tokenizer"),
         ("numbers.parquet", r"has no text column \(its columns are a; expected one of"),
         ("gone.txt", "no data at .*gone.txt': expected a text file"),
     ):

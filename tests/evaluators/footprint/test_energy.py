@@ -1,4 +1,4 @@
-"""Energy and carbon: arithmetic, units, and ranges that hold what they are of."""
+"""Energy and carbon: arithmetic, units, and ranges that contain all combinations of factors."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_the_usual_precision_is_one_the_device_has() -> None:
         (lambda: given_intensity(-1), "intensity -1 g/kWh"),
     ],
 )
-def test_what_cannot_be_is_one_line(call: object, message: str) -> None:
+def test_invalid_inputs_raise_one_line(call: object, message: str) -> None:
     assert callable(call)
     with pytest.raises(UserError, match=message) as raised:
         call()
@@ -246,7 +246,7 @@ def test_what_cannot_be_is_one_line(call: object, message: str) -> None:
 
 
 class Fixed:
-    """A latency of so many milliseconds for every block."""
+    """A latency of the same number of milliseconds for every block."""
 
     device, origin, summary = "round", "measured", "fixed"
 

@@ -1,4 +1,4 @@
-"""GreenScore: the formula, its limits, and what it refuses."""
+"""GreenScore: the formula, its limits, and invalid inputs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_less_of_either_never_scores_less(
     assert REFERENCE.score(accuracy, macs, co2 / factor) > score
 
 
-def test_without_carbon_its_exponent_is_zero_and_that_is_said() -> None:
+def test_without_carbon_beta_is_zero_and_the_text_says_so() -> None:
     with pytest.raises(UserError, match="no CO2 is known: expected beta = 0"):
         GreenScore("r", 1e9)
     compute = GreenScore("r", 1e9, alpha=0.07, beta=0)
@@ -66,14 +66,14 @@ def test_without_carbon_its_exponent_is_zero_and_that_is_said() -> None:
     assert "no CO2" in str(compute)
 
 
-def test_what_stands_beside_a_score_names_exponents_and_reference() -> None:
+def test_the_text_of_a_score_names_exponents_and_reference() -> None:
     assert str(REFERENCE) == (
         "accuracy × (1e+09 / FLOPs)^0.035 × (2 / CO2)^0.035, relative to three networks"
     )
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
-def test_what_is_not_above_zero_is_refused(value: float) -> None:
+def test_values_not_above_zero_are_refused(value: float) -> None:
     with pytest.raises(UserError, match="macs_max"):
         GreenScore("r", value, 1.0)
     with pytest.raises(UserError, match="co2_max"):

@@ -1,4 +1,4 @@
-"""The predictor: features read off the space, models that know what they do not know."""
+"""The predictor: features derived from the space, and models with calibrated uncertainty."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from evaluators.costs.tables import CostTables
 from evaluators.prediction.features import Features
-from evaluators.prediction.predictor import LEAST, Predictor
+from evaluators.prediction.predictor import MIN_EVALUATIONS, Predictor
 from evaluators.prediction.surrogates import GaussianProcess, Surrogate, Trees
 from search_spaces.catalogue import load_space
 
@@ -23,7 +23,7 @@ def tables_of(name: str) -> CostTables:
 
 
 def worth(name: str, rows: np.ndarray, seed: int = 0) -> np.ndarray:
-    """A made-up accuracy: every active option adds something, two of them more together."""
+    """A made-up accuracy: active options add up, and two of them interact."""
     space = tables_of(name).space
     rng = np.random.default_rng(seed)
     active = space.active(rows)
@@ -57,7 +57,7 @@ def test_an_inactive_choice_leaves_no_trace_in_the_features() -> None:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_it_orders_what_it_has_not_seen_and_knows_how_well(name: str) -> None:
+def test_unseen_rows_are_ranked_with_a_known_quality(name: str) -> None:
     tables = tables_of(name)
     rows = np.unique(tables.space.sample(600, 1), axis=0)
     rng = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def test_it_orders_what_it_has_not_seen_and_knows_how_well(name: str) -> None:
     assert quality.tau == pytest.approx(tau, abs=0.15)
     error = np.abs(mean - values[150:])
     assert quality.error == pytest.approx(error.mean(), rel=0.6)
-    # Errors of more than three deviations are rare: the uncertainty means something.
+    # Errors above three standard deviations are rare: the uncertainty is calibrated.
     assert (error < 3 * deviation + 1e-9).mean() > 0.85
 
 
@@ -87,7 +87,7 @@ def test_the_mean_of_many_is_the_mean() -> None:
 
 
 @pytest.mark.parametrize("model", [GaussianProcess(), GaussianProcess(smooth=False), Trees()])
-def test_models_are_surer_near_what_they_saw(model: Surrogate) -> None:
+def test_uncertainty_is_smaller_near_fitted_rows(model: Surrogate) -> None:
     rng = np.random.default_rng(0)
     positions = rng.normal(size=(80, 6)).astype(np.float32)
     totals = rng.normal(size=(80, 3)).astype(np.float32)
@@ -101,7 +101,7 @@ def test_models_are_surer_near_what_they_saw(model: Surrogate) -> None:
 
 
 def test_left_out_predictions_are_those_without_the_row() -> None:
-    """The closed form against fitting anew without each row."""
+    """The closed form against fits without each row."""
     rng = np.random.default_rng(1)
     positions = rng.normal(size=(30, 5)).astype(np.float32)
     totals = rng.normal(size=(30, 2)).astype(np.float32)
@@ -140,7 +140,7 @@ def test_the_same_evaluations_give_the_same_predictions() -> None:
     assert (first.predict(rows)[0] == second.predict(rows)[0]).all()
 
 
-def test_constant_values_and_too_few_are_no_accident() -> None:
+def test_constant_values_and_too_few_evaluations() -> None:
     tables = tables_of("macro")
     rows = tables.space.sample(20, 5)
     predictor = Predictor(tables)
@@ -149,4 +149,4 @@ def test_constant_values_and_too_few_are_no_accident() -> None:
     assert mean == pytest.approx(np.full(20, 0.5), abs=1e-6)
     assert np.isfinite(deviation).all()
     with pytest.raises(ValueError, match="too few"):
-        predictor.fit(rows[: LEAST - 1], np.zeros(LEAST - 1))
+        predictor.fit(rows[: MIN_EVALUATIONS - 1], np.zeros(MIN_EVALUATIONS - 1))

@@ -1,4 +1,4 @@
-"""Proxies as features: their own where known, a model's elsewhere, each computed once."""
+"""Proxies as features: exact where computed, predicted elsewhere, each computed once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evaluators.accuracy.zero_cost import ZeroCost
 from evaluators.costs.tables import CostTables
 from evaluators.prediction.features import Features
 from evaluators.prediction.predictor import Predictor
-from evaluators.prediction.proxy_features import FARTHEST, ProxyFeatures
+from evaluators.prediction.proxy_features import MAX_DEVIATIONS, ProxyFeatures
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.space import SearchSpace
@@ -56,7 +56,7 @@ def test_models_order_unseen_rows_as_the_proxies_do(
         assert spearmanr(modelled[:, column], own[:, column]).statistic > 0.6
 
 
-def test_rows_whose_proxies_are_known_have_their_own(
+def test_rows_with_computed_proxies_have_exact_values(
     space: SearchSpace, extra: ProxyFeatures
 ) -> None:
     rows = space.sample(40, seed=2)
@@ -67,7 +67,7 @@ def test_rows_whose_proxies_are_known_have_their_own(
     assert not np.allclose(after[:20], before[:20])
     order = np.argsort(extra.exact(rows[:20])[:, 0], kind="stable")
     assert (np.diff(after[:20][order, 0]) >= 0).all()
-    assert np.abs(after[:20]).max() <= FARTHEST
+    assert np.abs(after[:20]).max() <= MAX_DEVIATIONS
 
 
 def test_no_proxy_is_computed_twice(
@@ -80,7 +80,7 @@ def test_no_proxy_is_computed_twice(
     assert max(evaluator.asked.values()) == 1
 
 
-def test_a_predictor_takes_them_as_features(space: SearchSpace, extra: ProxyFeatures) -> None:
+def test_a_predictor_uses_proxies_as_features(space: SearchSpace, extra: ProxyFeatures) -> None:
     tables = CostTables(space)
     rows = np.unique(space.sample(60, seed=4), axis=0)
     _, totals = Features(tables, extra)(rows)

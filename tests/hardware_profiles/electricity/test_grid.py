@@ -150,7 +150,7 @@ def test_an_unknown_or_ambiguous_place_is_one_short_line(reference: str, message
 def test_the_data_is_read_without_importing_codecarbon() -> None:
     code = (
         "import sys\n"
-        "from hardware_profiles.grid import load_region\n"
+        "from hardware_profiles.electricity.grid import load_region\n"
         "load_region('fr')\n"
         "assert not {'codecarbon', 'pandas'} & set(sys.modules)"
     )

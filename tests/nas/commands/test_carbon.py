@@ -154,7 +154,7 @@ def test_the_factor_that_moves_most_is_named(capsys: pytest.CaptureFixture[str])
         (("--hours", "nan"), "hours = nan: expected above zero"),
         (("--hours", "1", "--train-macs", "1e18"), "--train-macs and --hours contradict each"),
         (("--train-flops", "1e18", "--train-macs", "1e18"), "--train-macs and --train-flops cont"),
-        (("--hours", "1", "--utilisation", "0.5"), "--utilisation changes nothing beside --hours"),
+        (("--hours", "1", "--utilisation", "0.5"), "--utilisation has no effect with --hours"),
         (("--hours", "1", "--region", "frnace"), "unknown region 'frnace': did you mean 'france'"),
         (("--hours", "1", "--region", "us", "--intensity", "3"), "--region and --intensity contra"),
         (("--hours", "1", "--intensity", "-1"), "intensity -1 g/kWh: expected at least 0"),

@@ -19,10 +19,10 @@ from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageData
 from nas.dynamic.adaptive_resolution import (
     AdaptiveResolution,
-    Seen,
+    Predictions,
     at_resolutions,
     calibrate,
-    look,
+    predict,
     score,
 )
 from nas.dynamic.network import DynamicNetwork
@@ -57,13 +57,13 @@ def split_rule(network: DynamicNetwork, images: torch.Tensor) -> Rule:
     """A rule that sends about a third of these images to each of three resolutions."""
     smallest = network.subnets[0]
     chosen = [smallest, *(s for s in network.subnets if s.macs > 500_000)][:3]
-    seen = features(network.network(smallest)(network.fitted(images, smallest)))
-    low, high = seen[:, -1].quantile(torch.tensor([1 / 3, 2 / 3])).tolist()
+    inputs = features(network.network(smallest)(network.preprocess(images, smallest)))
+    low, high = inputs[:, -1].quantile(torch.tensor([1 / 3, 2 / 3])).tolist()
     # Level k wins where entropy is beyond the k-th third: lines that cross at the quantiles.
     scale = 40.0
     slopes = (0.0, scale, 2 * scale)
     bias = (0.0, -scale * low, -scale * (low + high))
-    weights = tuple((0.0,) * (seen.shape[1] - 1) + (slope,) for slope in slopes)
+    weights = tuple((0.0,) * (inputs.shape[1] - 1) + (slope,) for slope in slopes)
     return Rule(
         tuple(s.id for s in chosen), tuple(s.macs for s in chosen), weights, bias, price=0.0
     )
@@ -86,7 +86,7 @@ def test_every_image_gets_the_answer_of_the_network_that_was_chosen_for_it(
     network = adaptive.dynamic
     assert np.bincount(given.levels.numpy()).tolist() == pytest.approx([20, 20, 20], abs=2)
     for level, subnet in enumerate(adaptive.subnets):
-        alone = network.network(subnet)(network.fitted(images, subnet))
+        alone = network.network(subnet)(network.preprocess(images, subnet))
         rows = given.levels == level
         torch.testing.assert_close(given.logits[rows], alone[rows], rtol=1e-5, atol=1e-5)
     assert (adaptive(images) == given.logits).all()
@@ -133,7 +133,7 @@ def test_switching_the_network_changes_nothing_for_adaptive_images(
 
 
 def test_a_rule_is_kept_beside_its_network(adaptive: AdaptiveResolution, folder: Path) -> None:
-    with pytest.raises(UserError, match="calibrate one first"):
+    with pytest.raises(UserError, match="calibrate a rule first"):
         AdaptiveResolution.load(folder)
     adaptive.save(folder)
     again = AdaptiveResolution.load(folder)
@@ -190,7 +190,7 @@ def test_nothing_is_within_a_budget_below_the_cheap_pass() -> None:
 
 def test_a_rule_beats_fixed_networks_on_images_it_never_saw() -> None:
     ladder, unseen = made(2000, 1), made(2000, 2)
-    fixed = unseen.right.mean(axis=0)
+    fixed = unseen.correct.mean(axis=0)
     rule = within(600)(ladder, ladder.fitted())
     assert rule is not None
     accuracy, macs = unseen.score(rule)
@@ -202,7 +202,7 @@ def test_a_rule_beats_fixed_networks_on_images_it_never_saw() -> None:
 
 def test_an_accuracy_is_reached_at_less_compute_than_the_best_network() -> None:
     ladder = made(1000, 3)
-    best = float(ladder.right.mean(axis=0).max())
+    best = float(ladder.correct.mean(axis=0).max())
     rule = reaching(best - 0.01)(ladder, ladder.fitted())
     assert rule is not None
     accuracy, macs = ladder.score(rule)
@@ -226,12 +226,12 @@ def test_rules_survive_json() -> None:
 
 def test_a_level_that_is_always_right_or_never_needs_no_fit() -> None:
     ladder = made(100, 0)
-    right = ladder.right.copy()
+    right = ladder.correct.copy()
     right[:, 0], right[:, 2] = False, True
-    rule = Ladder(ladder.levels, ladder.macs, ladder.seen, right).fitted()
-    worth = rule.worth(ladder.seen)
-    assert (worth[:, 0] < 0.01).all()
-    assert (worth[:, 2] > 0.99).all()
+    rule = Ladder(ladder.levels, ladder.macs, ladder.features, right).fitted()
+    utility = rule.utility(ladder.features)
+    assert (utility[:, 0] < 0.01).all()
+    assert (utility[:, 2] > 0.99).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -258,28 +258,30 @@ def test_ladders_rise_in_cost_and_accuracy_and_have_one_network_a_resolution(
 # Calibration
 
 
-def seen_of(network: DynamicNetwork, ladder: Ladder) -> Seen:
-    """As if these subnets had said what the ladder's levels say."""
+def predictions_of(network: DynamicNetwork, ladder: Ladder) -> Predictions:
+    """Predictions of the first subnets with the content of a ladder."""
     subnets = network.subnets[:3]
-    return Seen(subnets, (ladder.seen,) * 3, ladder.right)
+    return Predictions(subnets, (ladder.features,) * 3, ladder.correct)
 
 
 def test_calibration_keeps_the_budget_and_the_loss_of_accuracy(folder: Path) -> None:
     network = DynamicNetwork.load(folder)
     macs = tuple(s.macs for s in network.subnets[:3])
-    seen = seen_of(network, made(1500, 4, macs))
-    best = seen.right.mean(axis=0).max()
+    predictions = predictions_of(network, made(1500, 4, macs))
+    best = predictions.correct.mean(axis=0).max()
     budget = macs[0] + macs[1]
-    rule = calibrate(seen, max_flops=budget)
-    ladder = seen.ladder([macs.index(m) for m in rule.macs])
+    rule = calibrate(predictions, max_flops=budget)
+    ladder = predictions.ladder([macs.index(m) for m in rule.macs])
     accuracy, cost = ladder.score(rule)
     assert cost <= budget
     within_alone = max(
-        share for share, m in zip(seen.right.mean(axis=0), macs, strict=True) if m <= budget
+        share
+        for share, m in zip(predictions.correct.mean(axis=0), macs, strict=True)
+        if m <= budget
     )
     assert accuracy > within_alone
-    rule = calibrate(seen, max_loss=0.01)
-    ladder = seen.ladder([macs.index(m) for m in rule.macs])
+    rule = calibrate(predictions, max_loss=0.01)
+    ladder = predictions.ladder([macs.index(m) for m in rule.macs])
     accuracy, cost = ladder.score(rule)
     assert accuracy >= best - 0.01
     assert cost < macs[2]
@@ -288,10 +290,10 @@ def test_calibration_keeps_the_budget_and_the_loss_of_accuracy(folder: Path) -> 
 def test_one_network_alone_is_chosen_where_deciding_gains_nothing(folder: Path) -> None:
     network = DynamicNetwork.load(folder)
     ladder = made(300, 5)
-    right = np.zeros_like(ladder.right)
+    right = np.zeros_like(ladder.correct)
     right[:, 0] = True
-    seen = Seen(network.subnets[:3], (ladder.seen,) * 3, right)
-    rule = calibrate(seen, max_flops=10**9)
+    predictions = Predictions(network.subnets[:3], (ladder.features,) * 3, right)
+    rule = calibrate(predictions, max_flops=10**9)
     assert rule.levels == (network.subnets[0].id,)
     assert rule.costs == (network.subnets[0].macs,)
     given = AdaptiveResolution(network, rule).run(digits().validation.images[:4])
@@ -300,24 +302,24 @@ def test_one_network_alone_is_chosen_where_deciding_gains_nothing(folder: Path) 
 
 def test_impossible_calibrations_are_one_line_errors(folder: Path) -> None:
     network = DynamicNetwork.load(folder)
-    seen = seen_of(network, made(60, 0))
+    predictions = predictions_of(network, made(60, 0))
     with pytest.raises(UserError, match="either"):
-        calibrate(seen)
+        calibrate(predictions)
     with pytest.raises(UserError, match="either"):
-        calibrate(seen, max_flops=1e6, max_loss=0.1)
+        calibrate(predictions, max_flops=1e6, max_loss=0.1)
     with pytest.raises(UserError, match="the cheapest takes"):
-        calibrate(seen, max_flops=10)
+        calibrate(predictions, max_flops=10)
 
 
-def test_looking_says_where_each_subnet_is_right(folder: Path) -> None:
+def test_predictions_record_where_each_subnet_is_correct(folder: Path) -> None:
     network, split = DynamicNetwork.load(folder), digits().validation[:50]
-    seen = look(network, split)
-    assert seen.subnets == network.subnets
+    predictions = predict(network, split)
+    assert predictions.subnets == network.subnets
     for index, subnet in enumerate(network.subnets):
         network.use(subnet)
         logits = network(split.images)
-        assert (seen.right[:, index] == (logits.argmax(1) == split.labels).numpy()).all()
-        torch.testing.assert_close(seen.features[index], features(logits))
+        assert (predictions.correct[:, index] == (logits.argmax(1) == split.labels).numpy()).all()
+        torch.testing.assert_close(predictions.features[index], features(logits))
 
 
 def test_a_space_without_resolutions_has_the_architecture_alone() -> None:

@@ -22,7 +22,7 @@ from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.costs.tables import CostTables
 from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageData
-from nas.dynamic import saving as dynamic_export
+from nas.dynamic import saving
 from nas.dynamic.files import CONFIG, WEIGHTS
 from nas.dynamic.network import DynamicNetwork
 from nas.dynamic.saving import save_dynamic
@@ -228,7 +228,7 @@ def test_the_smallest_and_largest_subnets_are_a_factor_of_twenty_apart(name: str
     assert many > 20 * few
 
 
-def test_the_range_of_what_was_saved_is_told(saved: Saved) -> None:
+def test_the_smallest_and_largest_subnets_are_saved(saved: Saved) -> None:
     network = DynamicNetwork.load(saved("vit-tiny"))
     space = evaluator_of("vit-tiny").supernet.space
     ends = (network.subnets[0], network.subnets[-1])
@@ -362,7 +362,7 @@ def test_loaded_state_is_that_of_the_active_subnet(saved: Saved) -> None:
 def test_saving_leaves_nothing_behind_when_its_check_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dynamic_export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(saving, "TOLERANCE", -1.0)
     with pytest.raises(UserError, match=r"outputs of subnet \w+ differ"):
         save_dynamic(evaluator_of("vit-tiny"), [], tables_of("vit-tiny"), tmp_path / "d")
     assert list(tmp_path.iterdir()) == []

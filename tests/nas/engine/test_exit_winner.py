@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import nas
-from evaluators.accuracy.exit_accuracy import AVERAGE, ExitAccuracy, exit_costs
+from evaluators.accuracy.exit_accuracy import ExitAccuracy, exit_costs
 from evaluators.accuracy.thresholds import Outcomes, operate
 from evaluators.costs.exit_costs import ExitCosts
 from evaluators.data.augmentation import prepare
 from evaluators.data.images import ImageData, accuracy
 from nas.commands.show.training import print_exits, train_exits_and_print
-from nas.engine.exit_winner import check, raced_exits, thresholds_for, train_exits
+from nas.engine.exit_winner import ExitFinisher, check, thresholds_for
+from nas.engine.fine_tuning import FineTuning
 from nas.engine.search import Outcome
 from nas.engine.task import Task
 from nas.progress import Quiet
@@ -37,7 +38,8 @@ def trained(finished: Outcome, tmp_path_factory: pytest.TempPathFactory) -> tupl
     folder = tmp_path_factory.mktemp("exits") / "network"
     specification = replace_field(task.specification, train_epochs=6.0)
     evaluator = evaluator_of(task)
-    report = train_exits(Task(specification), run, evaluator, arch, 5.0, folder, Quiet())
+    finisher = ExitFinisher(FineTuning(Task(specification), run, evaluator, Quiet()), 5.0)
+    report = finisher.finish(arch, folder)
     return folder, report, arch.id
 
 
@@ -59,21 +61,21 @@ def test_the_report_is_what_the_exported_network_does(
     assert network.config["architecture"]["id"] == name
     assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors"}
     size = network.config["input_shape"][-1]
-    assert accuracy(network, data.test, data.normalisation, size) == report["test_accuracy"]
+    assert accuracy(network, data.test, data.normalisation, size) == report.score.value
     with torch.no_grad():
         inputs = prepare(data.test.images, data.normalisation, size)
         left = network.predict(inputs).exit.bincount(minlength=len(network.exits) + 1)
-        whole = network.whole(inputs).argmax(dim=1) == data.test.labels
-    assert float(whole.float().mean()) == pytest.approx(report["whole_test_accuracy"])
-    rates = [*(e["rate"] for e in report["exits"]), report["end"]["rate"]]
+        whole = network.final_logits(inputs).argmax(dim=1) == data.test.labels
+    assert float(whole.float().mean()) == pytest.approx(report.whole_test_accuracy)
+    rates = [place.rate for place in report.places]
     assert rates == pytest.approx((left / left.sum()).tolist())
     costs = exit_costs(task.space, task.space.largest, 2)
-    macs = [*(e["macs"] for e in report["exits"]), report["end"]["macs"]]
-    assert report[AVERAGE] == pytest.approx(np.dot(rates, macs))
-    assert report["macs"] == costs.whole == task.tables.cost(task.space.largest)["macs"]
-    assert report["mac_saving"] > 0
-    validation = report["validation"]
-    assert validation["whole_accuracy"] - validation["accuracy"] <= 0.05 + 1e-9
+    macs = [place.macs for place in report.places]
+    assert report.avg_flops == pytest.approx(np.dot(rates, macs))
+    assert report.macs == costs.whole == task.tables.cost(task.space.largest)["macs"]
+    assert report.mac_saving > 0
+    validation = report.validation
+    assert validation.whole_accuracy - validation.accuracy <= 0.05 + 1e-9
 
 
 def test_a_network_with_exits_is_not_written_as_onnx(
@@ -136,12 +138,12 @@ def test_the_report_reads_as_a_table(
     finished: Outcome, trained: tuple[Path, Any, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, report, name = trained
-    print_exits(name, report, folder, finished.task.data, as_json=False)
+    print_exits(name, report, folder, finished.task.data.unit, as_json=False)
     out = capsys.readouterr().out
     assert name in out
-    assert f"{report['test_accuracy']:.2%}" in out
-    assert f"{report['mac_saving']:.1%} fewer" in out
-    assert all(place["after"] in out for place in report["exits"])
+    assert f"{report.score.value:.2%}" in out
+    assert f"{report.mac_saving:.1%} fewer" in out
+    assert all(str(place.after) in out for place in report.exits)
 
 
 def test_finalists_race_with_their_exits(finished: Outcome, copied: Path) -> None:
@@ -149,9 +151,11 @@ def test_finalists_race_with_their_exits(finished: Outcome, copied: Path) -> Non
     arch = task.space.smallest
     specification = replace_field(task.specification, train_epochs=0.5 * 16)
     short = Task(specification)
-    assert short.race_epochs == 0.5
-    score = raced_exits(short, Run(copied), evaluator_of(task), arch, "finalist", Quiet(), 5.0)
-    assert 0 <= score <= 1
+    assert short.schedule.race_epochs == 0.5
+    finisher = ExitFinisher(FineTuning(short, Run(copied), evaluator_of(task)), 5.0)
+    score = finisher.race_score(arch, "finalist")
+    assert score == finisher.race_score(arch, "again")  # its checkpoint holds the training
+    assert score > 0.1 + 0.05  # above chance on ten classes
 
 
 def test_a_ceiling_on_the_mean_is_kept_where_the_loss_does_not_lead_below_it() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,8 @@ from scipy.stats import kendalltau
 
 from nas.cli import main
 from nas.commands.show.fidelity import print_fidelity
-from nas.engine.fidelity import FILE, StandAlone, report, representatives, verdict
+from nas.engine.fidelity import TRAININGS_FILE, StandAlone, representatives
+from nas.engine.fidelity_result import Fidelity, ScoredTwice, compare
 from nas.engine.search import Outcome
 from nas.engine.task import Task
 from nas.run.specification import make
@@ -27,9 +27,9 @@ def run(*arguments: str) -> int:
     return int(end.value.code or 0)
 
 
-def rows(inherited: list[float], alone: list[float]) -> list[dict[str, Any]]:
+def rows(inherited: list[float], alone: list[float]) -> list[ScoredTwice]:
     return [
-        {"id": str(i), "macs": 1000 * (i + 1), "epochs": 2.0, "inherited": a, "alone": b}
+        ScoredTwice(str(i), 1000 * (i + 1), a, b, epochs=2.0, seconds=1.0)
         for i, (a, b) in enumerate(zip(inherited, alone, strict=True))
     ]
 
@@ -38,25 +38,25 @@ def test_the_report_says_what_the_two_scores_say() -> None:
     rng = np.random.default_rng(0)
     alone = np.linspace(0.5, 0.8, 24)
     inherited = alone - 0.1 + rng.normal(0, 0.05, 24)
-    result = report(rows(inherited.tolist(), alone.tolist()), "accuracy")
-    assert result["tau"] == pytest.approx(kendalltau(inherited, alone).statistic)
-    low, high = result["interval"]
-    assert low < result["tau"] < high
-    assert result["tau_of_flops"] == pytest.approx(1.0)
-    assert [part["architectures"] for part in result["bins"]] == [8, 8, 8]
-    for part in result["bins"]:
-        assert part["alone"] - part["inherited"] == pytest.approx(0.1, abs=0.06)
+    result = compare(rows(inherited.tolist(), alone.tolist()), "accuracy")
+    assert result.tau == pytest.approx(kendalltau(inherited, alone).statistic)
+    low, high = result.interval
+    assert low < result.tau < high
+    assert result.tau_of_flops == pytest.approx(1.0)
+    assert [part.architectures for part in result.ranges] == [8, 8, 8]
+    for part in result.ranges:
+        assert part.alone - part.inherited == pytest.approx(0.1, abs=0.06)
     best_five = np.argsort(-inherited)[:5]
-    assert result["regret"] == pytest.approx(alone.max() - alone[best_five].max())
+    assert result.regret == pytest.approx(alone.max() - alone[best_five].max())
 
 
 def test_of_a_loss_less_is_better() -> None:
     alone = np.linspace(2.0, 1.0, 12)
-    result = report(rows((alone + 0.3).tolist(), alone.tolist()), "loss")
-    assert result["tau"] == pytest.approx(1.0)
-    assert result["tau_of_flops"] == pytest.approx(1.0)
-    assert result["regret"] == pytest.approx(0.0)
-    assert result["bins"][0]["alone"] > result["bins"][-1]["alone"]
+    result = compare(rows((alone + 0.3).tolist(), alone.tolist()), "loss")
+    assert result.tau == pytest.approx(1.0)
+    assert result.tau_of_flops == pytest.approx(1.0)
+    assert result.regret == pytest.approx(0.0)
+    assert result.ranges[0].alone > result.ranges[-1].alone
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_of_a_loss_less_is_better() -> None:
 def test_the_verdict_follows_from_the_interval(noise: float, expected: str) -> None:
     rng = np.random.default_rng(2)
     alone = np.linspace(0.5, 0.8, 24)
-    result = report(rows((alone + rng.normal(0, noise, 24)).tolist(), alone.tolist()), "accuracy")
-    assert expected in verdict(result)
+    result = compare(rows((alone + rng.normal(0, noise, 24)).tolist(), alone.tolist()), "accuracy")
+    assert expected in result.verdict()
 
 
 def test_architectures_are_different_within_the_budget_and_of_every_size() -> None:
@@ -99,7 +99,7 @@ def test_a_measurement_goes_on_where_it_was_interrupted(
     monkeypatch.setattr(StandAlone, "__call__", spied)
     command = ("fidelity", str(copied), "--architectures", "5", "--epochs", "0.2", "--quiet")
     assert run(*command) != 0
-    assert len((copied / FILE).read_text().splitlines()) == 3
+    assert len((copied / TRAININGS_FILE).read_text().splitlines()) == 3
     trained.clear()
     capsys.readouterr()
     assert run(*command, "--json") == 0
@@ -120,8 +120,9 @@ def test_too_few_architectures_are_one_line(
 
 
 def test_where_nothing_was_learnt_the_order_is_unknown_and_json_stays_json() -> None:
-    result = report(rows([0.3, 0.2, 0.4, 0.25, 0.5], [0.1] * 5), "accuracy")
-    assert result["tau"] is None
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert "its order is unknown" in verdict(result)
+    result = compare(rows([0.3, 0.2, 0.4, 0.25, 0.5], [0.1] * 5), "accuracy")
+    assert result.tau is None
+    content = json.dumps(result.to_json(), allow_nan=False)
+    assert Fidelity.from_json(json.loads(content)) == result
+    assert "its order is unknown" in result.verdict()
     print_fidelity(result, Path("run"))

@@ -37,7 +37,7 @@ def test_no_architecture_is_evaluated_twice(finished: Outcome) -> None:
 
 
 def test_the_winner_won_the_race_of_the_most_accurate_of_the_frontier(finished: Outcome) -> None:
-    raced = {e["id"]: e["accuracy_after_race"] for e in finished.summary["finalists"]}
+    raced = {e.id: e.after_race for e in finished.summary.finalists}
     front = sorted(finished.frontier, key=lambda e: -e.metrics["accuracy"])
     assert list(raced) == [e.arch.id for e in front[: finished.task.specification.finalists]]
     if len(raced) > 1:
@@ -76,7 +76,7 @@ def test_the_winner_loaded_back_scores_what_the_summary_says(finished: Outcome) 
     data = finished.task.data
     size = network.config["input_shape"][-1]
     scored = accuracy(network, data.test, data.normalisation, size)
-    assert scored == finished.summary["winner"]["test_accuracy"]
+    assert scored == finished.summary.winner.score.value
 
 
 def test_test_images_are_in_no_other_part(finished: Outcome) -> None:
@@ -96,7 +96,7 @@ def test_same_seed_gives_the_same_frontier(
     again = search(quick, folder)
     assert [e.metrics for e in again.frontier] == [e.metrics for e in finished.frontier]
     assert [e.arch for e in again.run.evaluations()] == [e.arch for e in finished.run.evaluations()]
-    assert again.summary["winner"] == finished.summary["winner"]
+    assert again.summary.winner == finished.summary.winner
 
 
 def test_resuming_a_finished_run_changes_nothing(quick: Specification, folder: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_transformer_is_searched_trained_and_exported(quick: Specification, fo
         }
     )
     outcome = search(specification, folder)
-    assert outcome.summary["winner"]["macs"] <= 1_000_000
+    assert outcome.summary.winner.costs["macs"] <= 1_000_000
     assert (folder / "winner" / "model.onnx").exists()
 
 
@@ -239,12 +239,12 @@ def test_darts_ends_with_what_uses_the_whole_budget_and_shows_its_prices(
     outcome = search(relaxed, folder)
     assert 190_000 <= outcome.winner.metrics["macs"] <= 200_000
     assert all(e.metrics["macs"] <= 200_000 for e in outcome.run.evaluations())
-    assert set(outcome.summary["relaxation"]["multipliers"]) == {"macs"}
+    assert set(outcome.summary.relaxation["multipliers"]) == {"macs"}
     points = outcome.run.trajectory.read_text().splitlines()
     # A killed search takes its relaxation up where it was: nothing is trained again.
     more = make({**relaxed.model_dump(), "trials": 9})
     again = search(more, folder, resume=True)
     assert len(again.run.evaluations()) == 9
     assert again.run.trajectory.read_text().splitlines() == points
-    with pytest.raises(UserError, match="started with strategy darts, whose supernet is another"):
+    with pytest.raises(UserError, match="started with strategy darts, which trains another supernet"):
         search(make({**more.model_dump(), "strategy": "evolution"}), folder, resume=True)

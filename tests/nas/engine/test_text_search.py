@@ -26,13 +26,13 @@ from nas.engine.task import Task
 from nas.run import specification as spec
 from nas.run.folder import Run
 from nas.run.objectives import Objective
-from nas.workers.pool import SharedEvaluator
+from nas.workers.actors import shared_evaluator
 from nas.workers.tune.frontier_asha import FrontierASHA
 from search_spaces.catalogue import samples_of
 from search_spaces.errors import UserError
 
 OWN_SPACE = """
-from search_spaces.gpt import Preset, decoder
+from search_spaces.spaces.gpt import Preset, decoder
 
 def small(vocabulary):
     contexts, widths, heads = (8, 16), (16, 32), (1, 2)
@@ -89,7 +89,7 @@ def test_a_text_is_searched_by_its_loss_within_the_budget(finished: Outcome) -> 
     assert all(e.metrics["macs"] <= BUDGET for e in evaluations)
     guess = math.log(finished.task.data.space_options["vocabulary"])
     assert min(e.metrics["loss"] for e in evaluations) < guess
-    assert 0 < finished.summary["hypervolume"] < 1
+    assert 0 < finished.summary.hypervolume < 1
     for cheap, dear in pairwise(finished.frontier):
         assert cheap.metrics["macs"] < dear.metrics["macs"]
         assert cheap.metrics["loss"] > dear.metrics["loss"]
@@ -113,7 +113,7 @@ def test_scores_are_those_of_the_subnets_at_their_own_context(finished: Outcome)
 
 
 def test_the_winner_of_the_race_is_the_one_with_the_least_loss(finished: Outcome) -> None:
-    raced = {e["id"]: e["loss_after_race"] for e in finished.summary["finalists"]}
+    raced = {e.id: e.after_race for e in finished.summary.finalists}
     front = sorted(finished.frontier, key=lambda e: e.metrics["loss"])
     assert list(raced) == [e.arch.id for e in front[:4]]
     if len(raced) > 1:
@@ -123,7 +123,7 @@ def test_the_winner_of_the_race_is_the_one_with_the_least_loss(finished: Outcome
 
 def test_the_winner_loaded_back_has_the_test_loss_of_the_summary(finished: Outcome) -> None:
     network = nas.load(finished.run.folder / "winner")
-    data, told = finished.task.data, finished.summary["winner"]
+    data, told = finished.task.data, finished.summary.to_json()["winner"]
     shape = tuple(network.config["input_shape"])
     score = data.score(network, "test", shape)
     assert score["loss"] == pytest.approx(told["test_loss"], rel=1e-4)
@@ -245,7 +245,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 
 def test_labelled_sentences_are_searched_by_accuracy_and_learnt(labelled: Outcome) -> None:
-    told = labelled.summary["winner"]
+    told = labelled.summary.to_json()["winner"]
     assert isinstance(labelled.task.data, SentenceData)
     assert all(0 <= e.metrics["accuracy"] <= 1 for e in labelled.run.evaluations())
     assert told["macs"] <= 3_000_000
@@ -282,15 +282,15 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     for arguments, message in (
         (["--space", "gpt-char"], "space gpt-char needs --data: tinyshakespeare or a text file"),
         (["--space", "bert"], "space bert needs --data: a parquet, CSV or JSON-lines file with a"),
-        (["--data", words], "is not a parquet file or a folder"),
+        (["--data", words], "is not a Parquet file or a folder"),
         (["--space", "gpt-char", "--data", "digits"], "unknown text 'digits'"),
         (
             ["--space", "gpt-char", "--data", str(tmp_path / "short.txt")],
-            "train part has 123 tokens, expected more than the longest context of gpt-char, 256",
+            "train part has 123 tokens, expected more than 256, the longest context of gpt-char",
         ),
         (
             ["--space", small, "--data", str(tmp_path / "short.txt")],
-            "validation part has 15 tokens, expected more than the longest context of small, 16",
+            "validation part has 15 tokens, expected more than 16, the longest context of small",
         ),
         (
             ["--space", "gpt-char", "--data", words],
@@ -348,6 +348,6 @@ def test_workers_score_as_this_process_does_and_see_the_validation_part_alone(
 ) -> None:
     task = finished.task
     evaluator = inherited_from(fresh_supernet(task), task)
-    sent = SharedEvaluator.of(evaluator).evaluator()
+    sent = shared_evaluator(evaluator).rebuild()
     assert sent(task.space.smallest) == evaluator(task.space.smallest)
     assert [sent.data.extent(part) for part in ("train", "test")] == [0, 0]

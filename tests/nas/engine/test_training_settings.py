@@ -42,7 +42,7 @@ def test_a_search_with_early_exits_is_of_mean_flops(tmp_path: Path) -> None:
         metrics = evaluation.metrics
         assert 0 < metrics["avg_flops"] <= 1.1 * metrics["macs"]
         assert metrics["accuracy"] <= metrics["whole_accuracy"] + 0.05
-    winner = outcome.summary["winner"]
+    winner = outcome.summary.to_json()["winner"]
     low, high = winner["test_accuracy_interval"]
     assert low <= winner["test_accuracy"] <= high
     assert winner["avg_flops"] > 0
@@ -89,7 +89,7 @@ def test_several_architectures_are_trained_with_a_teacher_and_keep_their_curves(
 
 def test_a_runs_settings_of_training_reach_the_recipe() -> None:
     task = Task(make({**QUICK, "ema": 0.9, "learning_rate": 0.02, "precision": "bf16"}))
-    recipe = task.recipe(2.0)
+    recipe = task.schedule.recipe(2.0)
     assert (recipe.ema, recipe.learning_rate, recipe.precision) == (0.9, 0.02, "bf16")
     plain = Task(make(QUICK)).recipe(2.0)
     assert (plain.ema, plain.precision) == (0.0, "fp32")

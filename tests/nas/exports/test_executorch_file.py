@@ -27,9 +27,9 @@ def space_of(kind: str) -> SearchSpace:
 def test_a_program_gives_the_same_in_a_fresh_process(kind: str, tmp_path: Path) -> None:
     space = space_of(kind)
     network, blocks = build(space, space.smallest).eval(), space.ops(space.smallest)
-    executorch_file.write(network, blocks, tmp_path / executorch_file.FILE)
+    executorch_file.write(network, blocks, tmp_path / executorch_file.EXECUTORCH_FILE)
     done = checks.in_a_fresh_process(network, blocks, tmp_path, ("executorch",), costs=None)
-    assert done["checked"]["executorch"] <= checks.TOLERANCE
+    assert done.differences["executorch"] <= checks.TOLERANCE
 
 
 def test_without_its_package_the_command_that_installs_it_is_told(

@@ -1,4 +1,4 @@
-"""FLOPs-aware training of one network: it ends within the target, resumes, is exported."""
+"""FLOPs-aware training of one network: targets, resuming, export."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from evaluators.data.images import ImageData, accuracy, subset
 from nas.cli import main
 from nas.commands.show.training import print_cut
 from nas.engine.search import Outcome
-from nas.pruning.flops_aware import Aim, Shrunk, shrink
-from nas.training.checkpoint import read_checkpoint, write
+from nas.pruning.flops_aware import PruningResult, PruningTarget, prune
+from nas.pruning.summary import PruningReport
+from nas.training.checkpoint import read_checkpoint, write_checkpoint
 from nas.training.loop import recipe_for
 from search_spaces.catalogue import load_space
-from search_spaces.cutting.tied_features import analyse
+from search_spaces.cutting.tied_features import tie_features
 from search_spaces.errors import UserError
 from search_spaces.networks.modules import build
 from search_spaces.serial import Blocks
@@ -37,19 +38,23 @@ def blocks_of(name: str) -> tuple[Blocks, int]:
     return space.ops(arch), space.input_shape(arch)[-1]
 
 
-def shrunk(
-    data: ImageData, name: str, aim: Aim, checkpoint: Path | None = None, epochs: float = 2.0
-) -> Shrunk:
+def pruned(
+    data: ImageData,
+    name: str,
+    target: PruningTarget,
+    checkpoint: Path | None = None,
+    epochs: float = 2.0,
+) -> PruningResult:
     space = load_space(name, image_size=8, channels=1)
     (arch,) = space.decode(space.sample(1, 5))
     torch.manual_seed(0)
     network = build(space, arch)
     recipe = recipe_for(space, epochs)
-    return shrink(
+    return prune(
         network,
         space.ops(arch),
         data,
-        aim,
+        target,
         recipe,
         size=space.input_shape(arch)[-1],
         seed=1,
@@ -64,41 +69,44 @@ def test_training_to_a_target_ends_at_95_to_100_percent_of_it(
     data: ImageData, name: str, share: float
 ) -> None:
     blocks, size = blocks_of(name)
-    target = round(share * GatedMacs(analyse(blocks)).whole)
-    result = shrunk(data, name, Aim(target=target))
+    target = round(share * GatedMacs(tie_features(blocks)).whole)
+    result = pruned(data, name, PruningTarget(macs=target))
     counted = count_module(result.network, [torch.zeros(1, 1, size, size)]).macs
     assert counted == sum(op.macs for _, ops in result.blocks for op in ops)
-    assert counted == result.report["macs"]["after"]
+    assert counted == result.report.macs.after
     assert 0.95 * target <= counted <= target
-    assert result.report["share_of_target"] == counted / target
-    assert result.report["params"]["after"] == sum(p.numel() for p in result.network.parameters())
-    assert all(point["lambda"] >= 0 for point in result.report["trajectory"])
+    assert result.report.share_of_target == counted / target
+    assert result.report.params.after == sum(p.numel() for p in result.network.parameters())
+    assert all(point.multiplier >= 0 for point in result.report.trajectory)
     assert not result.network.training
     assert all(module.training is False for module in result.network.modules())
 
 
 def test_a_target_of_the_whole_network_cuts_nothing(data: ImageData) -> None:
     blocks, _ = blocks_of("mobilenet-tiny")
-    whole = GatedMacs(analyse(blocks)).whole
-    report = shrunk(data, "mobilenet-tiny", Aim(target=whole), epochs=0.5).report
-    assert 0.95 * whole <= report["macs"]["after"] <= whole
+    whole = GatedMacs(tie_features(blocks)).whole
+    report = pruned(data, "mobilenet-tiny", PruningTarget(macs=whole), epochs=0.5).report
+    assert 0.95 * whole <= report.macs.after <= whole
 
 
-def test_a_larger_penalty_leaves_less(data: ImageData) -> None:
+def test_a_larger_penalty_keeps_fewer_macs(data: ImageData) -> None:
     small, large = (
-        shrunk(data, "mobilenet-tiny", Aim(penalty=penalty)).report for penalty in (0.0, 30.0)
+        pruned(data, "mobilenet-tiny", PruningTarget(penalty=penalty)).report
+        for penalty in (0.0, 30.0)
     )
-    assert large["macs"]["after"] < 0.7 * small["macs"]["after"]
-    assert large["target"] is None
-    assert {point["lambda"] for point in large["trajectory"]} == {30.0}
+    assert large.macs.after < 0.7 * small.macs.after
+    assert large.target is None
+    assert {point.multiplier for point in large.trajectory} == {30.0}
 
 
 @pytest.mark.parametrize("part", ["gates", "tuning"])
 def test_a_killed_training_resumes_to_the_same_network(
     data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    aim = Aim(target=round(0.6 * GatedMacs(analyse(blocks_of("mobilenet-tiny")[0])).whole))
-    whole = shrunk(data, "mobilenet-tiny", aim)
+    target = PruningTarget(
+        macs=round(0.6 * GatedMacs(tie_features(blocks_of("mobilenet-tiny")[0])).whole)
+    )
+    whole = pruned(data, "mobilenet-tiny", target)
 
     class Killed(Exception):
         pass
@@ -106,17 +114,17 @@ def test_a_killed_training_resumes_to_the_same_network(
     written: list[str] = []
 
     def save_and_die(path: Path, packed: bytes) -> None:
-        write(path, packed)
+        write_checkpoint(path, packed)
         written.append(path.name)
         if part in path.name and written.count(path.name) == 3:
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("nas.training.loop.write", save_and_die)
+        patched.setattr("nas.training.checkpoint.write_checkpoint", save_and_die)
         patched.setattr("nas.training.loop.time.monotonic", iter(range(0, 10**9, 1000)).__next__)
         with pytest.raises(Killed):
-            shrunk(data, "mobilenet-tiny", aim, tmp_path / "run")
-    resumed = shrunk(data, "mobilenet-tiny", aim, tmp_path / "run")
+            pruned(data, "mobilenet-tiny", target, tmp_path / "run")
+    resumed = pruned(data, "mobilenet-tiny", target, tmp_path / "run")
     assert resumed.report == whole.report
     expected = whole.network.state_dict()
     for key, value in resumed.network.state_dict().items():
@@ -124,17 +132,17 @@ def test_a_killed_training_resumes_to_the_same_network(
 
 
 def test_both_parts_train_at_the_rate_of_a_first_training(data: ImageData, tmp_path: Path) -> None:
-    shrunk(data, "mobilenet-tiny", Aim(penalty=1.0), tmp_path / "run", epochs=0.5)
+    pruned(data, "mobilenet-tiny", PruningTarget(penalty=1.0), tmp_path / "run", epochs=0.5)
     given = recipe_for(load_space("mobilenet-tiny", image_size=8, channels=1), 0.5)
     for part in ("gates", "tuning"):
         recipe = read_checkpoint(tmp_path / f"run-{part}.pt")["identity"]["recipe"]
         assert recipe["learning_rate"] == given.learning_rate
 
 
-def test_a_checkpoint_of_another_aim_is_refused(data: ImageData, tmp_path: Path) -> None:
-    shrunk(data, "mobilenet-tiny", Aim(penalty=1.0), tmp_path / "run", epochs=0.5)
+def test_a_checkpoint_of_another_target_is_refused(data: ImageData, tmp_path: Path) -> None:
+    pruned(data, "mobilenet-tiny", PruningTarget(penalty=1.0), tmp_path / "run", epochs=0.5)
     with pytest.raises(UserError, match="penalty-1, not penalty-2"):
-        shrunk(data, "mobilenet-tiny", Aim(penalty=2.0), tmp_path / "run", epochs=0.5)
+        pruned(data, "mobilenet-tiny", PruningTarget(penalty=2.0), tmp_path / "run", epochs=0.5)
 
 
 def run(*arguments: str) -> int:
@@ -155,7 +163,7 @@ def run(*arguments: str) -> int:
         (["--flops-penalty", "1", "--epochs", "0"], "--epochs is 0"),
     ],
 )
-def test_a_wrong_aim_is_one_line_and_writes_nothing(
+def test_a_wrong_target_is_one_line_and_writes_nothing(
     copied: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = set(copied.rglob("*"))
@@ -192,7 +200,9 @@ def test_a_cut_network_is_scored_exported_and_loaded_back(
     )
     assert "cut" not in nas.load(copied / "taken").config
     assert run(*command) == 2  # the folder is not empty
-    print_cut(arch.id, result["cut"], folder, result["test_images"], as_json=False)
+    report = PruningReport.from_json(result["cut"])
+    assert report.to_json() == result["cut"]
+    print_cut(arch.id, report, folder, result["test_images"], as_json=False)
     printed = capsys.readouterr().out
     assert "of the target of" in printed
     assert "not cut: head/classifier, the network's output" in printed

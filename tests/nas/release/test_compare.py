@@ -96,7 +96,7 @@ def test_ratios_are_of_the_second_over_the_first(tmp_path: Path, capsys: Any) ->
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [
-        ({"counts__convention": {"flops_per_mac": 2, "text": "MACs"}}, "(1 and 2 FLOPs a multi"),
+        ({"counts__convention": {"flops_per_mac": 2, "text": "MACs"}}, "(1 and 2 FLOPs per multi"),
         ({"counts__convention": {"flops_per_mac": 1, "text": "all"}}, "different conventions"),
         ({"counts__input_shape": [3, 9, 9]}, "different sizes: 3x8x8 and 3x9x9"),
         ({"results__0__data": "e"}, "different data: d and e"),
@@ -118,8 +118,8 @@ def test_what_differs_is_told(
     ("content", "message"),
     [
         ("{", "cannot read"),
-        ("{}", "is no efficiency record"),
-        (json.dumps(record(version=7)), "of version 7, not 1"),
+        ("{}", "is not an efficiency record"),
+        (json.dumps(record(version=7)), "of version 7, expected 1"),
         (json.dumps(record(counts__macs=-1)), "counts.macs: Input should be greater"),
         (json.dumps(record(counts__macs="many")), "counts.macs"),
     ],

@@ -1,4 +1,4 @@
-"""What a report contains: that it says of a run what the run and its space say."""
+"""Contents of a report: they agree with the run and its space."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import pytest
 
 from evaluators.costs.tables import CostTables, block_costs
 from nas.cli import main
+from nas.engine.fidelity_result import ScoredTwice, compare
 from nas.engine.search import Outcome
-from nas.report.choices import ABSENT, Chosen, axes, frequencies, importance
+from nas.report.choices import ABSENT, ChosenOptions, OptionShares, axes, frequencies, importance
 from nas.report.command import report_and_print
-from nas.report.contents import Source
+from nas.report.contents import ReportSource
 from nas.report.networks import INPUT, OFF, Networks, template
 from nas.report.page import embedded, page
 from nas.report.published import published
@@ -44,7 +45,7 @@ def unpack(packed: dict[str, str]) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def contents(scored: Outcome) -> dict[str, Any]:
-    return Source.of(Run(scored.run.folder)).contents()
+    return ReportSource.of(Run(scored.run.folder)).contents()
 
 
 def test_the_points_are_the_evaluations_that_did_not_fail(
@@ -82,13 +83,13 @@ def test_the_frontier_the_knee_and_the_winner_are_the_runs(
 def test_any_network_can_be_put_together_from_its_codes(name: str) -> None:
     space = load_space(name)
     rows = np.unique(space.sample(20, 3), axis=0)
-    told = json.loads(json.dumps(Networks(space, {"ops": len}).told(rows)))
-    forms = {k: unpack(v) for k, v in told["forms"].items() if k != "costs"}
-    costs = {name: unpack(column) for name, column in told["forms"]["costs"].items()}
+    content = json.loads(json.dumps(Networks(space, {"ops": len}).to_json(rows)))
+    forms = {k: unpack(v) for k, v in content["forms"].items() if k != "costs"}
+    costs = {name: unpack(column) for name, column in content["forms"]["costs"].items()}
     total = CostTables(space).score(rows)["macs"]
     for row, arch, macs in zip(rows, space.decode(rows), total, strict=True):
         found = []
-        for block in told["blocks"]:
+        for block in content["blocks"]:
             key = sum(
                 int(row[c]) * w for c, w in zip(block["columns"], block["weights"], strict=True)
             )
@@ -99,12 +100,12 @@ def test_any_network_can_be_put_together_from_its_codes(name: str) -> None:
         assert [block for block, _ in found] == [block for block, _ in expected]
         for (_, form), (_, ops) in zip(found, expected, strict=True):
             members = forms["ops"][forms["start"][form] : forms["start"][form + 1]]
-            drawn = [told["ops"][index] for index in members]
+            drawn = [content["ops"][index] for index in members]
             assert [op["name"] for op in drawn] == [op.name for op in ops]
             assert [tuple(op["out"]) for op in drawn] == [op.out_shape for op in ops]
             assert [costs[m][form] for m in ("macs", "params", "memory")] == list(block_costs(ops))
             assert costs["ops"][form] == len(ops)
-            edges = told["templates"][forms["template"][form]]["edges"]
+            edges = content["templates"][forms["template"][form]]["edges"]
             assert len(edges) == sum(len(op.inputs) for op in ops)
         assert sum(costs["macs"][form] for _, form in found) == macs
 
@@ -122,11 +123,13 @@ def test_ops_are_laid_out_below_what_they_read_and_never_upon_each_other() -> No
 def test_the_hypervolume_ends_where_all_evaluations_end_and_never_falls(scored: Outcome) -> None:
     evaluations = scored.run.evaluations()
     worst = scored.task.worst
-    told = progress(evaluations, scored.run.objectives, worst)
-    assert told.evaluations[-1] == len(evaluations)
-    assert told.hypervolumes[-1] == ranking.hypervolume(evaluations, scored.run.objectives, worst)
-    assert told.hypervolumes == sorted(told.hypervolumes)
-    assert all(h is not None and h >= 0 for h in told.hours)
+    content = progress(evaluations, scored.run.objectives, worst)
+    assert content.evaluations[-1] == len(evaluations)
+    assert content.hypervolumes[-1] == ranking.hypervolume(
+        evaluations, scored.run.objectives, worst
+    )
+    assert content.hypervolumes == sorted(content.hypervolumes)
+    assert all(h is not None and h >= 0 for h in content.hours)
 
 
 def test_what_decides_an_objective_is_the_most_important_choice() -> None:
@@ -138,26 +141,28 @@ def test_what_decides_an_objective_is_the_most_important_choice() -> None:
     rng = np.random.default_rng(0)
     codes = rng.integers(0, [3, 3, 2], size=(400, 3)).astype(np.uint8)
     codes[codes[:, 1] != 2, 2] = ABSENT
-    chosen = Chosen(choices, codes)
+    chosen = ChosenOptions(choices, codes)
     values = codes[:, :1] + 0.01 * rng.random((400, 1))
     for word in ("accuracy", "loss"):
         found = importance(chosen, values, [objective(word)], seed=0)[word]
         assert max(found, key=found.__getitem__) == "decides"
         assert found["decides"] > 0.9
         assert sum(found.values()) == pytest.approx(1)
-    assert importance(Chosen(choices, codes[:5]), values[:5], [objective("accuracy")], 0) == {}
+    assert (
+        importance(ChosenOptions(choices, codes[:5]), values[:5], [objective("accuracy")], 0) == {}
+    )
 
 
 def test_frequencies_count_those_that_have_the_choice() -> None:
     choice = Choice("kernel", (3, 5))
     codes = np.array([[0], [1], [1], [ABSENT]], dtype=np.uint8)
-    (share,) = frequencies(Chosen((choice,), codes), np.array([False, True, False, True]))
-    assert share == {"all": [0.3333, 0.6667], "front": [0.0, 1.0], "on": [3, 1]}
+    (share,) = frequencies(ChosenOptions((choice,), codes), np.array([False, True, False, True]))
+    assert share == OptionShares((0.3333, 0.6667), (0.0, 1.0), (3, 1))
 
 
-def test_choices_are_told_without_the_space_too(scored: Outcome) -> None:
+def test_choices_are_read_without_the_space_too(scored: Outcome) -> None:
     done = [e for e in scored.run.evaluations() if e.error is None]
-    known, guessed = (Chosen.of(done, space) for space in (scored.task.space, None))
+    known, guessed = (ChosenOptions.of(done, space) for space in (scored.task.space, None))
     for evaluation, row in zip(done, guessed.codes.tolist(), strict=True):
         named = zip(guessed.choices, row, strict=True)
         assert dict(evaluation.arch) == {c.name: c.options[i] for c, i in named if i != ABSENT}
@@ -165,11 +170,11 @@ def test_choices_are_told_without_the_space_too(scored: Outcome) -> None:
     assert 3 < len(axes(known)) <= 10
 
 
-def test_failures_are_told_with_reasons_and_a_predictor_with_its_error(scored: Outcome) -> None:
+def test_failures_have_reasons_and_a_predictor_with_its_error(scored: Outcome) -> None:
     evaluations = scored.run.evaluations()
-    told = failures(evaluations)
-    assert told["failed"] == sum(e.error is not None for e in evaluations) > 0
-    assert "no </script>" in told["reasons"][0]["reason"]
+    content = failures(evaluations)
+    assert content["failed"] == sum(e.error is not None for e in evaluations) > 0
+    assert "no </script>" in content["reasons"][0]["reason"]
     fits = predictor(evaluations)
     assert len(fits) > 1
     assert fits[0]["after"] < fits[-1]["after"]
@@ -196,42 +201,37 @@ def test_what_is_not_known_is_said_with_the_command_that_tells(contents: dict[st
 def test_a_supernets_fidelity_and_a_winners_curve_are_in_the_report(copied: Path) -> None:
     panels = {
         p["key"]: p
-        for section in Source.of(Run(copied)).contents()["panels"].values()
+        for section in ReportSource.of(Run(copied)).contents()["panels"].values()
         for p in section
     }
     assert f"nas fidelity {copied}" in panels["fidelity"]["text"]
     assert panels["curves"]["figure"] is not None
-    rows = [
-        {"id": f"{n:012x}", "macs": n, "inherited": n / 10, "alone": n / 9} for n in range(1, 7)
-    ]
-    result = {
-        "metric": "accuracy", "architectures": rows, "tau": 1.0, "interval": [0.9, 1.0],
-        "tau_of_flops": 1.0, "regret": 0.0,
-    }  # fmt: skip
-    (copied / "fidelity.json").write_text(json.dumps(result), encoding="utf-8")
-    (first, *_) = Source.of(Run(copied)).contents()["panels"]["trust"]
+    rows = [ScoredTwice(f"{n:012x}", n, n / 10, n / 9, 1.0, 2.0) for n in range(1, 7)]
+    content = compare(rows, "accuracy").to_json()
+    (copied / "fidelity.json").write_text(json.dumps(content), encoding="utf-8")
+    (first, *_) = ReportSource.of(Run(copied)).contents()["panels"]["trust"]
     assert "Kendall's τ 1.00" in first["text"]
     assert len(first["rows"]) == 6
 
 
 def test_published_networks_stand_beside_imagenet_alone() -> None:
     for name in ("imagenet-1k", "ILSVRC/imagenet-1k", "data/imagenet", "/mnt/ImageNet/"):
-        told = published(make({"data": name}))
-        assert {"MobileNetV2", "AlphaNet-A6"} <= {n["name"] for n in told}
-        assert all(n["source"] and 0.5 < n["accuracy"] < 1 and n["macs"] > 1e8 for n in told)
+        content = published(make({"data": name}))
+        assert {"MobileNetV2", "AlphaNet-A6"} <= {n["name"] for n in content}
+        assert all(n["source"] and 0.5 < n["accuracy"] < 1 and n["macs"] > 1e8 for n in content)
     for name in (None, "digits", "cifar10", "zh-plus/tiny-imagenet", "imagenet-100", "imagenet22k"):
         assert published(make({"data": name})) == []
 
 
 def test_a_run_without_evaluations_is_one_line(scored: Outcome, tmp_path: Path) -> None:
     shutil.copy(scored.run.folder / "specification.json", tmp_path)
-    with pytest.raises(UserError, match="holds no evaluated architecture yet"):
+    with pytest.raises(UserError, match="has no evaluated architecture yet"):
         report_and_print(tmp_path)
     Study(tmp_path / "study.db", scored.task.space, scored.run.objectives)
-    with pytest.raises(UserError, match=r"holds no evaluated architecture yet: .*--serve waits"):
+    with pytest.raises(UserError, match=r"has no evaluated architecture yet: .*--serve waits"):
         report_and_print(tmp_path)
     assert not (tmp_path / "report.html").exists()
-    assert Source.of(Run(tmp_path)).contents()["points"]["count"] == 0
+    assert ReportSource.of(Run(tmp_path)).contents()["points"]["count"] == 0
 
 
 def test_a_run_whose_data_are_gone_is_reported_without_layers(
@@ -241,11 +241,11 @@ def test_a_run_whose_data_are_gone_is_reported_without_layers(
     content = json.loads((folder / "specification.json").read_text(encoding="utf-8"))
     content |= {"data": str(tmp_path / "gone"), "devices": []}
     (folder / "specification.json").write_text(json.dumps(content), encoding="utf-8")
-    told = Source.of(Run(folder)).contents()
-    assert told["networks"] is None
-    assert "gone" in told["missing"]
-    assert told["points"]["count"] > 0
-    assert told["panels"]["progress"][0]["rows"]
+    content = ReportSource.of(Run(folder)).contents()
+    assert content["networks"] is None
+    assert "gone" in content["missing"]
+    assert content["points"]["count"] > 0
+    assert content["panels"]["progress"][0]["rows"]
     done = [e for e in Run(folder).evaluations() if e.error is None]
     assert largest_costs(done, Run(folder).objectives)["macs"] > 0
 
@@ -255,7 +255,7 @@ def test_a_run_of_a_later_version_says_which_program_can(scored: Outcome, tmp_pa
     (tmp_path / "specification.json").write_text(
         json.dumps(content | {"version": 7, "novelty": 1}), encoding="utf-8"
     )
-    with pytest.raises(UserError, match="version 7, and this program reads up to 1"):
+    with pytest.raises(UserError, match="has format 7, expected at most 1"):
         Run(tmp_path)
 
 
@@ -268,7 +268,7 @@ def test_a_run_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     study = Study(tmp_path / "study.db", space, [objective("accuracy"), objective("macs")])
     costs = CostTables(space).cost(space.smallest)
     study.add(Evaluation(space.smallest, {"accuracy": 0.5, **costs}))
-    assert Source.of(Run(tmp_path)).contents()["points"]["count"] == 1
+    assert ReportSource.of(Run(tmp_path)).contents()["points"]["count"] == 1
 
 
 def test_the_command_writes_where_it_is_asked_and_prints_the_place(

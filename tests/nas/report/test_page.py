@@ -1,4 +1,4 @@
-"""The report's page in a real browser: looked at, clicked, steered by keys, with no network."""
+"""The report's page in a real browser: displayed, clicked, used by keyboard, without a network."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from evaluators.costs.tables import CostTables
 from nas.cli import main
 from nas.engine.search import Outcome
-from nas.report.contents import Source
+from nas.report.contents import ReportSource
 from nas.report.page import page as whole_page
-from nas.report.server import Contents, open_server
+from nas.report.server import CachedContents, open_server
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -50,7 +50,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def contents(scored: Outcome) -> dict[str, Any]:
-    return Source.of(Run(scored.run.folder)).contents()
+    return ReportSource.of(Run(scored.run.folder)).contents()
 
 
 @pytest.fixture(scope="module")
@@ -61,21 +61,21 @@ def report(contents: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
 
 
 class Watched:
-    """A page whose requests, errors and complaints are noted."""
+    """A page whose requests, errors and warnings are recorded."""
 
     def __init__(self, browser: Browser, **options: Any) -> None:
         self.context = browser.new_context(viewport={"width": 1300, "height": 950}, **options)
         self.context.set_default_timeout(PATIENCE)
         self.page: Page = self.context.new_page()
-        self.complaints: list[str] = []
+        self.problems: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", self._console)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
 
     def _console(self, message: Any) -> None:
         if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
+            self.problems.append(message.text)
 
     def open(self, path: Path) -> Page:
         self.context.set_offline(True)
@@ -89,7 +89,7 @@ def watched(browser: Browser) -> Iterator[Watched]:
     opened = Watched(browser)
     yield opened
     opened.context.close()
-    assert opened.complaints == []
+    assert opened.problems == []
     remote = [url for url in opened.requests if not re.match(r"(file|data|blob):", url)]
     assert [url for url in remote if not url.startswith("http://127.0.0.1:")] == []
 
@@ -102,7 +102,7 @@ def opened(watched: Watched, report: Path) -> Page:
 
 
 def selected(page: Page) -> str:
-    """The id of the architecture that is shown."""
+    """Id of the architecture that is shown."""
     return page.locator("#architecture-body h3").first.inner_text()
 
 
@@ -119,7 +119,7 @@ def until(page: Page, condition: str) -> None:
 
 
 def click_point(page: Page, index: int) -> None:
-    """Click where a point is drawn, as a hand would."""
+    """Click at the position of a point."""
     x, y = page.evaluate("index => frontier.pixel(index)", index)
     page.locator("#plot").click(position={"x": x, "y": y})
 
@@ -128,8 +128,8 @@ def test_the_page_opens_with_the_winner_and_every_section(opened: Page, scored: 
     assert selected(opened) == scored.run.find("best").arch.id
     assert opened.title() == f"{scored.run.folder.name}: search report"
     assert opened.locator("h1").inner_text() == scored.run.folder.name
-    for heading in ("Frontier", "Architecture", "Comparison", "What matters",
-                    "How the search went", "How far to trust it"):  # fmt: skip
+    for heading in ("Frontier", "Architecture", "Comparison", "Choices",
+                    "Search progress", "Reliability"):  # fmt: skip
         expect(opened.get_by_role("heading", name=heading, exact=True)).to_be_visible()
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
     shown = opened.locator("#architecture-body").inner_text()
@@ -151,7 +151,7 @@ def test_a_click_on_any_point_shows_its_network(opened: Page, scored: Outcome) -
         click_point(opened, index)
         arch = opened.evaluate("i => report.ids[i]", index)
         expect(opened.locator("#architecture-body h3").first).to_have_text(arch)
-        expect(opened.locator("#said")).to_contain_text(arch)
+        expect(opened.locator("#announcement")).to_contain_text(arch)
         command = opened.locator("#architecture-body .command code").first.inner_text()
         assert f"--arch {arch} --out" in command
         ops = [op for _, ops in space.ops(known[arch].arch) for op in ops]
@@ -260,7 +260,7 @@ def test_the_keyboard_alone_is_enough(opened: Page) -> None:
     for arch in members[1:]:
         opened.keyboard.press("ArrowRight")
         assert selected(opened) == arch
-        expect(opened.locator("#said")).to_contain_text(f"Selected {arch}")
+        expect(opened.locator("#announcement")).to_contain_text(f"Selected {arch}")
     while opened.evaluate("document.activeElement.closest('#list') === null"):
         opened.keyboard.press("Tab")
     opened.keyboard.press("ArrowUp")
@@ -273,7 +273,7 @@ def test_the_keyboard_alone_is_enough(opened: Page) -> None:
     opened.keyboard.press("Enter")
     assert opened.evaluate("document.activeElement.id") == "pin"
     expect(opened.locator("#pin")).to_have_attribute("aria-pressed", "true")
-    expect(opened.locator("#said")).to_contain_text("Pinned")
+    expect(opened.locator("#announcement")).to_contain_text("Pinned")
 
 
 def test_everything_that_can_be_used_has_a_name_and_charts_have_tables(opened: Page) -> None:
@@ -312,7 +312,7 @@ def test_every_panel_is_drawn_when_it_is_seen(opened: Page) -> None:
 def test_a_relaxation_a_fidelity_and_a_checked_table_are_drawn(
     watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a run that had them, from the commands that make them; nothing is made up."""
+    """From a run of the commands that produce them."""
     monkeypatch.chdir(tmp_path)
     quick = ("--supernet-epochs", "1", "--train-epochs", "0.5", "--finalists", "1", "--quiet")
     tiny = ("--space", "mobilenet-tiny")
@@ -396,7 +396,7 @@ def test_ink_can_be_read_on_its_ground(browser: Browser, report: Path, scheme: A
     until(page, f"theme('--ink') !== '{before}'")
     until(page, "frontier.chart.layout.font.color === theme('--ink')")
     watched.context.close()
-    assert watched.complaints == []
+    assert watched.problems == []
 
 
 def test_a_narrow_screen_scrolls_one_way(browser: Browser, report: Path) -> None:
@@ -408,19 +408,19 @@ def test_a_narrow_screen_scrolls_one_way(browser: Browser, report: Path) -> None
     click_point(page, members[0])
     assert index_of(page, selected(page)) == members[0]
     watched.context.close()
-    assert watched.complaints == []
+    assert watched.problems == []
 
 
 @pytest.fixture
 def live(scored: Outcome, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A server of a run in which nothing was evaluated yet."""
+    """A server of a run without evaluations."""
     folder = tmp_path / "live"
     folder.mkdir()
     content = json.loads((scored.run.folder / "specification.json").read_text(encoding="utf-8"))
     content |= {"devices": [], "high": {}}
     (folder / "specification.json").write_text(json.dumps(content), encoding="utf-8")
     Study(folder / "study.db", scored.task.space, scored.run.objectives)
-    contents = Contents(folder, Source.of(Run(folder)).contents, rest=0)
+    contents = CachedContents(folder, ReportSource.of(Run(folder)).contents, rest=0)
     server = open_server(contents, "live", 0)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -483,7 +483,7 @@ def test_a_port_in_use_is_one_line(
     address, folder = live
     port = int(address.rstrip("/").rpartition(":")[2])
     with pytest.raises(UserError, match=f"port {port} is in use"):
-        open_server(Contents(folder, dict), "live", port)
+        open_server(CachedContents(folder, dict), "live", port)
     command = [sys.executable, "-m", "nas.cli", "report", str(folder), "--serve"]
     done = subprocess.run(
         [*command, "--port", str(port)],
@@ -510,11 +510,11 @@ def test_ctrl_c_ends_the_server_cleanly(live: tuple[str, Path]) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
-        told = process.stderr.readline()
-        address = re.search(r"http://127\.0\.0\.1:\d+/", told)
-        assert address, told
+        line = process.stderr.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+/", line)
+        assert address, line
         with urllib.request.urlopen(address[0]) as answer:
             assert "search report" in answer.read().decode()
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
-        assert process.stderr.read() == "ended\n"
+        assert process.stderr.read() == "stopped\n"

@@ -1,4 +1,4 @@
-"""A search's own footprint: units, sessions that add up, and that measuring stops nothing."""
+"""The footprint of a search: units, sums over sessions, and failures that do not stop it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ import pytest
 
 from hardware_profiles.electricity.grid import load_region
 from nas.run import footprint, footprint_process
-from nas.run.footprint import measured, summary
-from nas.run.footprint_process import FILE, Recorder
+from nas.run.footprint import measure, summary
+from nas.run.footprint_process import FOOTPRINT_FILE, Recorder
 from search_spaces.errors import UserError
 
 PATIENCE = 60.0
 
 
 def content(run: Path) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((run / FILE).read_text())
+    read: dict[str, Any] = json.loads((run / FOOTPRINT_FILE).read_text())
     return read
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Until it holds; a busy machine takes its time."""
+    """Wait until the condition holds; a busy machine may take long."""
     end = time.monotonic() + PATIENCE
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
@@ -39,11 +39,11 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def wrote(run: Path, sessions: int = 1) -> bool:
-    return (run / FILE).exists() and len(content(run)["sessions"]) == sessions
+    return (run / FOOTPRINT_FILE).exists() and len(content(run)["sessions"]) == sessions
 
 
 def reading(kwh: float, seconds: float = 10.0) -> SimpleNamespace:
-    """What codecarbon hands over."""
+    """A reading as codecarbon passes it."""
     return SimpleNamespace(
         energy_consumed=kwh, duration=seconds, cpu_energy=kwh, gpu_energy=0.0, ram_energy=0.0
     )
@@ -71,7 +71,7 @@ def test_later_readings_of_a_session_replace_earlier_ones(tmp_path: Path) -> Non
     assert content(tmp_path)["totals"]["seconds"] == 30
 
 
-def test_a_resumed_run_adds_to_what_it_took_before(tmp_path: Path) -> None:
+def test_a_resumed_run_adds_a_session_to_the_totals(tmp_path: Path) -> None:
     for kwh, region in ((0.1, "fr"), (0.2, "us"), (0.3, "us")):
         Recorder(tmp_path, load_region(region)).record(reading(kwh), "counters")
     read = content(tmp_path)
@@ -87,27 +87,27 @@ def test_a_resumed_run_adds_to_what_it_took_before(tmp_path: Path) -> None:
     assert "FR, US" in line
 
 
-def test_nothing_is_known_of_a_run_that_was_not_measured(tmp_path: Path) -> None:
+def test_a_run_that_was_not_measured_has_no_summary(tmp_path: Path) -> None:
     assert summary(tmp_path) is None
 
 
-def test_codecarbon_measures_into_the_run_and_nowhere_else(
+def test_codecarbon_writes_into_the_run_folder_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run, here = tmp_path / "run", tmp_path / "here"
     run.mkdir()
     here.mkdir()
     monkeypatch.chdir(here)
-    # A user's own settings must not turn into files or requests.
+    # A user's configuration must not enable files or requests.
     (here / ".codecarbon.config").write_text(
         "[codecarbon]\nsave_to_file = true\nsave_to_api = true\noutput_methods = csv,api\n"
         "emissions_endpoint = http://localhost:9\nlog_level = debug\npue = 2\n"
     )
     for session in (1, 2):
-        with measured(run, "fr", every=0.2) as found:
+        with measure(run, "fr", every=0.2) as found:
             wait_for(lambda count=session: wrote(run, count))  # type: ignore[misc]
         assert found.remark is None
-    assert [path.name for path in run.iterdir()] == [FILE]
+    assert [path.name for path in run.iterdir()] == [FOOTPRINT_FILE]
     assert [path.name for path in here.iterdir()] == [".codecarbon.config"]
     assert capfd.readouterr() == ("", "")
     first, second = content(run)["sessions"]
@@ -121,10 +121,10 @@ def test_codecarbon_measures_into_the_run_and_nowhere_else(
     assert content(run)["totals"]["kwh"] == pytest.approx(first["kwh"] + second["kwh"])
 
 
-def test_a_killed_run_keeps_what_was_written(tmp_path: Path) -> None:
+def test_a_killed_run_keeps_its_last_readings(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom nas.footprint import measured\n"
-        "with measured(Path(sys.argv[1]), every=0.2): time.sleep(120)"
+        "import sys, time\nfrom pathlib import Path\nfrom nas.run.footprint import measure\n"
+        "with measure(Path(sys.argv[1]), every=0.2): time.sleep(120)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     try:
@@ -140,9 +140,9 @@ def test_a_killed_run_keeps_what_was_written(tmp_path: Path) -> None:
     assert content(tmp_path)["totals"]["kwh"] > 1.0
 
 
-def test_an_exception_of_the_search_is_its_own_and_is_measured(tmp_path: Path) -> None:
+def test_an_exception_of_the_search_is_raised_and_its_session_measured(tmp_path: Path) -> None:
     def search() -> None:
-        with measured(tmp_path, every=0.2):
+        with measure(tmp_path, every=0.2):
             wait_for(lambda: wrote(tmp_path))
             raise RuntimeError("search")
 
@@ -152,7 +152,7 @@ def test_an_exception_of_the_search_is_its_own_and_is_measured(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("failing", ["start", "reading", "writing"])
-def test_a_failure_of_measuring_is_one_remark(
+def test_a_failed_measurement_is_one_remark(
     failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object) -> None:
@@ -179,7 +179,7 @@ def test_a_failure_of_measuring_is_one_remark(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_tracker_that_gives_nothing_is_one_remark(
+def test_a_tracker_without_readings_is_one_remark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = SimpleNamespace(start=lambda: None, stop=lambda: None, flush=lambda: None)
@@ -193,17 +193,17 @@ def test_a_process_that_fails_is_one_remark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(footprint.sys, "executable", str(tmp_path / "nowhere"))
-    with measured(tmp_path) as found:
+    with measure(tmp_path) as found:
         pass
     assert found.remark is not None
     assert found.remark.startswith("energy is not measured: ")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_gone_is_one_remark(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_remark(tmp_path: Path) -> None:
     run = tmp_path / "file"
     run.write_text("")
-    with measured(run, every=0.1) as found:
+    with measure(run, every=0.1) as found:
         time.sleep(0.1)
         wait_for_the_process_to_end()
     assert found.remark is not None
@@ -213,7 +213,7 @@ def test_a_folder_that_is_gone_is_one_remark(tmp_path: Path) -> None:
 
 
 def wait_for_the_process_to_end() -> None:
-    """All children of this process that measure; a browser's driver may be another child."""
+    """Wait for the measuring children of this process; a browser's driver may be another child."""
     me = psutil.Process()
 
     def measures(child: psutil.Process) -> bool:
@@ -226,14 +226,14 @@ def wait_for_the_process_to_end() -> None:
 
 
 def test_a_search_quicker_than_the_tracker_does_not_wait_for_it(tmp_path: Path) -> None:
-    with measured(tmp_path) as found:
+    with measure(tmp_path) as found:
         pass
     assert found.remark == "over before codecarbon was ready: this session is not measured"
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_cannot_be_read_is_kept_aside(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text("{")
+    (tmp_path / FOOTPRINT_FILE).write_text("{")
     found = Recorder(tmp_path, load_region("world"))
     assert found.remark is not None
     assert "could not be read" in found.remark
@@ -242,15 +242,15 @@ def test_a_file_that_cannot_be_read_is_kept_aside(tmp_path: Path) -> None:
     assert (tmp_path / "footprint.unreadable.json").read_text() == "{"
 
 
-def test_an_unknown_region_is_said_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown region 'frnace'"), measured(tmp_path, "frnace"):
+def test_an_unknown_region_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown region 'frnace'"), measure(tmp_path, "frnace"):
         raise AssertionError("it ran")
     assert not list(tmp_path.iterdir())
 
 
 def test_codecarbon_is_imported_only_to_measure() -> None:
     code = (
-        "import sys, nas.footprint\n"
+        "import sys, nas.run.footprint\n"
         "assert not {'codecarbon', 'pandas', 'torch', 'numpy'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

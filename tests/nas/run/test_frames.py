@@ -20,7 +20,9 @@ from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 
 
-def test_reading_the_file_says_what_optuna_says(scored: Outcome, finished: Outcome) -> None:
+def test_reading_the_file_gives_the_evaluations_that_optuna_reads(
+    scored: Outcome, finished: Outcome
+) -> None:
     for outcome in (scored, finished):
         path = outcome.run.study_path
         mine, theirs = read_evaluations(path), read_with_optuna(path)
@@ -35,7 +37,7 @@ def test_a_study_that_another_program_holds_is_read_by_optuna(
     scored: Outcome, tmp_path: Path
 ) -> None:
     broken = tmp_path / "study.db"
-    broken.write_bytes(b"no database at all, and long enough to be looked at" * 40)
+    broken.write_bytes(b"no database at all, and long enough to be inspected" * 40)
     with pytest.raises(UserError, match="cannot read the study"):
         read_evaluations(broken)
 
@@ -72,7 +74,7 @@ def test_a_parquet_file_has_the_frontier(
     assert list(read["macs"]) == [row["macs"] for row in told]
 
 
-def test_every_figure_is_plotlys_and_has_something_drawn(scored: Outcome) -> None:
+def test_every_figure_is_a_plotly_figure_with_data(scored: Outcome) -> None:
     run = scored.run
     drawn = [
         figures.frontier(run),
@@ -92,7 +94,7 @@ def test_every_figure_is_plotlys_and_has_something_drawn(scored: Outcome) -> Non
 
 
 @pytest.mark.parametrize("name", ["mobilenet-cifar", "vit-tiny", "nasbench201"])
-def test_what_differs_adds_up_to_the_whole_difference(name: str) -> None:
+def test_differences_of_blocks_add_up_to_the_total_difference(name: str) -> None:
     space = load_space(name)
     tables = CostTables(space)
     archs = space.decode(space.sample(6, 1))
@@ -113,7 +115,7 @@ def test_what_differs_adds_up_to_the_whole_difference(name: str) -> None:
     assert (same.choices, same.blocks) == ({}, ())
 
 
-def test_the_command_tells_the_difference_in_tables_and_json(
+def test_the_command_prints_the_difference_as_tables_and_json(
     scored: Outcome, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, front = str(scored.run.folder), scored.run.front()

@@ -1,4 +1,4 @@
-"""Frontiers against brute force and by hand."""
+"""Frontiers, hypervolumes and knees against brute force and worked examples."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_hypervolume_equals_the_share_of_cells_that_are_dominated(
 ) -> None:
     width = len(values[0]) if values else 2
     objectives = [objective(name) for name in ("macs", "accuracy", "params")[:width]]
-    # Six cells to a side; accuracy is the second objective, so its box is upside down.
+    # Six cells per side; accuracy is the second objective, so its axis is inverted.
     ideal, worst = [0, 6, 0][:width], [6, 0, 6][:width]
     cells = np.stack(np.meshgrid(*[np.arange(6) + 0.5] * width), axis=-1).reshape(-1, width)
     dominated = np.zeros(len(cells), dtype=bool)
@@ -103,7 +103,7 @@ def test_a_knee_of_three_objectives() -> None:
     assert knee(front, objectives) == 3
 
 
-def test_a_cost_that_is_told_twice_does_not_move_the_knee() -> None:
+def test_a_duplicated_cost_does_not_move_the_knee() -> None:
     front = [[0.2, 1.0], [0.75, 4.0], [0.8, 6.0], [0.82, 10.0]]
     twice = [[accuracy, macs, macs / 30] for accuracy, macs in front]
     objectives = (*PAIR, objective("latency_ms_here"))

@@ -1,4 +1,4 @@
-"""The study while it is made: whoever reads it early neither breaks it nor sees half of it."""
+"""Reading a study while it is created: it is never damaged or read incompletely."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from search_spaces.errors import UserError
 OBJECTIVES = (objective("accuracy"), objective("macs"))
 
 
-def test_reading_a_study_that_is_just_being_made_breaks_nothing(tmp_path: Path) -> None:
+def test_reading_a_study_during_its_creation_breaks_nothing(tmp_path: Path) -> None:
     space = load_space("macro")
     arch = space.smallest
     paths = [tmp_path / f"{number}.db" for number in range(12)]

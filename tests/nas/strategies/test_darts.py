@@ -1,4 +1,4 @@
-"""Strategy `darts`: the exact decode first, then a frontier of what is probable."""
+"""Strategy `darts`: exact decoding first, then a frontier of probable rows."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_proposals_cover_the_budget_and_are_more_probable_than_chance() -> None:
     assert found > log_probabilities(tables.space, given, drawn).mean() + 5
 
 
-def test_a_small_space_is_proposed_whole_and_then_nothing() -> None:
+def test_a_small_space_is_proposed_completely() -> None:
     tables = tables_of("nasbench201")
     everything = tables.space.enumerate()
     ceiling = int(np.sort(tables.score(everything)["macs"])[40])
@@ -120,7 +120,7 @@ def test_a_resumed_strategy_proposes_nothing_twice() -> None:
     assert len(np.unique(both, axis=0)) == 32
 
 
-def test_draws_come_from_around_what_did_best() -> None:
+def test_samples_are_near_the_best_evaluated_rows() -> None:
     tables = tables_of("vit-tiny")
     strategy, candidates = strategy_of("vit-tiny", {"macs": 3_000_000})
     proposals(strategy, 12)  # past the exact decodes
@@ -134,7 +134,7 @@ def test_draws_come_from_around_what_did_best() -> None:
     assert distances[0] < distances[1]
 
 
-def test_a_failed_evaluation_is_taken() -> None:
+def test_a_failed_evaluation_is_accepted() -> None:
     tables = tables_of("vit-tiny")
     strategy, _ = strategy_of("vit-tiny", {"macs": 3_000_000})
     row = strategy.propose()

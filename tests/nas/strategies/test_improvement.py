@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from nas.run.objectives import hypervolume, objective
-from nas.strategies.improvement import Stairs, log_improvement
+from nas.strategies.improvement import ParetoStaircase, log_improvement
 
 
-def test_the_improvement_is_the_mean_of_what_draws_exceed_the_best_by() -> None:
+def test_the_improvement_is_the_mean_excess_of_samples_over_the_best() -> None:
     rng = np.random.default_rng(0)
     mean, deviation, best = np.array([-0.2, 0.0, 0.5]), np.array([0.5, 1.0, 0.2]), 0.3
     drawn = mean + deviation * rng.normal(size=(400_000, 3))
@@ -25,12 +25,12 @@ def test_candidates_far_below_the_best_still_differ() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_sure_gain_below_the_stairs_is_the_hypervolume_that_is_added(seed: int) -> None:
+def test_a_certain_gain_is_the_hypervolume_that_is_added(seed: int) -> None:
     rng = np.random.default_rng(seed)
     costs, values = rng.uniform(1, 9, size=12), rng.uniform(0.2, 1.0, size=12)
     values[0] = 0.2  # the reference of the values
     end = 10.0
-    stairs = Stairs(costs, values, end)
+    stairs = ParetoStaircase(costs, values, end)
     new_costs, new_values = rng.uniform(0.5, 10, size=30), rng.uniform(0.2, 1.2, size=30)
     gains = np.exp(stairs.log_gain(new_costs, new_values, np.full(30, 1e-9)))
 
@@ -45,9 +45,9 @@ def test_a_sure_gain_below_the_stairs_is_the_hypervolume_that_is_added(seed: int
         assert gain == pytest.approx(added, abs=1e-6)
 
 
-def test_an_uncertain_gain_is_the_mean_of_sure_ones() -> None:
+def test_an_uncertain_gain_is_the_mean_of_certain_ones() -> None:
     rng = np.random.default_rng(3)
-    stairs = Stairs(rng.uniform(1, 9, size=8), rng.uniform(0.2, 1.0, size=8), 10.0)
+    stairs = ParetoStaircase(rng.uniform(1, 9, size=8), rng.uniform(0.2, 1.0, size=8), 10.0)
     cost, mean, deviation = np.array([4.0]), np.array([0.7]), np.array([0.2])
     drawn = mean + deviation * rng.normal(size=200_000)
     sure = np.exp(stairs.log_gain(np.full(len(drawn), 4.0), drawn, np.full(len(drawn), 1e-9)))

@@ -1,4 +1,4 @@
-"""Populations: new rows within the budget, each once, better from generation to generation."""
+"""Populations: new, distinct rows within the budget that improve over generations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sevens(rows: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "bound"), [("mobilenet-cifar", 3_000_000), ("ofa-mbv3", 10**8)])
-def test_what_grows_is_new_within_the_budget_and_each_once(name: str, bound: int) -> None:
+def test_populations_have_new_distinct_rows_within_the_budget(name: str, bound: int) -> None:
     population, candidates = made(name, bound)
     first = candidates.budgeted.sample(50, np.random.default_rng(1))
     for row in first:
@@ -36,14 +36,14 @@ def test_what_grows_is_new_within_the_budget_and_each_once(name: str, bound: int
     assert (candidates.space.canonical(grown) == grown).all()
 
 
-def test_selection_leads_somewhere() -> None:
+def test_selection_improves_the_population() -> None:
     population, candidates = made("mobilenet-cifar", 3_000_000)
     first = candidates.budgeted.sample(100, np.random.default_rng(1))
     grown = population.grow(first, sevens(first), sevens)
     assert np.sort(sevens(grown))[-20:].mean() > np.sort(sevens(first))[-20:].mean() + 1
 
 
-def test_a_small_space_is_looked_at_whole() -> None:
+def test_a_small_space_is_enumerated() -> None:
     population, candidates = made("nasbench201", 40_000_000)
     grown = population.grow(np.zeros((1, 6), np.uint8), np.zeros(1), sevens)
     tables = candidates.budgeted.tables

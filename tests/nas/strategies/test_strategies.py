@@ -56,7 +56,7 @@ def strategy_of(
 
 
 def evaluate(row: np.ndarray) -> Evaluation:
-    """A stand-in for accuracy that is easy to climb: wide late stages and 7x7 kernels."""
+    """A substitute for accuracy that is easy to optimise: wide late stages and 7x7 kernels."""
     space = tables().space
     (arch,) = space.decode(row[None])
     costs = tables().cost(arch)
@@ -86,7 +86,7 @@ def test_every_sampler_keeps_the_budget_and_repeats_nothing(sampler: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["random", "evolution", "regularized-evolution"])
-def test_strategies_of_ours_keep_the_budget_and_repeat_nothing(name: str) -> None:
+def test_other_strategies_keep_the_budget_and_repeat_nothing(name: str) -> None:
     done = search(strategy_of(name)[0], 200)
     assert all(e.metrics["macs"] <= BUDGET for e in done)
     assert len({e.arch for e in done}) == 200
@@ -94,7 +94,7 @@ def test_strategies_of_ours_keep_the_budget_and_repeat_nothing(name: str) -> Non
 
 @pytest.mark.parametrize(("name", "sampler"), LEARNING)
 def test_strategies_learn(name: str, sampler: str) -> None:
-    """The last third of what they propose beats what random search proposes."""
+    """The last third of the proposals is better than those of random search."""
     trials = 120
     alone = (objective("accuracy"),)
     learnt = search(strategy_of(name, sampler, objectives=alone)[0], trials)[-40:]
@@ -111,7 +111,7 @@ def test_a_seed_gives_the_same_proposals(name: str, sampler: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "sampler"), ALL)
-def test_a_resumed_strategy_repeats_nothing_and_has_not_forgotten(name: str, sampler: str) -> None:
+def test_a_resumed_strategy_repeats_nothing_and_keeps_its_state(name: str, sampler: str) -> None:
     alone = (objective("accuracy"),)
     before, _ = strategy_of(name, sampler, objectives=alone)
     done = []
@@ -135,7 +135,7 @@ def test_a_resumed_strategy_repeats_nothing_and_has_not_forgotten(name: str, sam
 
 
 @pytest.mark.parametrize(("name", "sampler"), ALL)
-def test_a_small_space_is_searched_to_its_end(name: str, sampler: str) -> None:
+def test_a_small_space_is_searched_completely(name: str, sampler: str) -> None:
     def ops(a: int, b: int) -> tuple[Op, ...]:
         build = BlockBuilder(3, 8, 8)
         build.conv("conv", build.input, 4 * a * b, 3)
@@ -169,7 +169,7 @@ def test_failed_evaluations_are_not_proposed_again() -> None:
         strategy.tell(row, Evaluation(evaluation.arch, {}, error="no such luck"))
 
 
-def test_a_grid_walks_a_small_space_and_refuses_a_large_one() -> None:
+def test_a_grid_covers_a_small_space_and_refuses_a_large_one() -> None:
     small = CostTables(load_space("nasbench201"))
     candidates = Candidates(BudgetedSpace(small, Budget({"macs": 40_000_000}, {})), seed=0)
     strategy = make_strategy("optuna", candidates, OBJECTIVES, sampler="grid", seed=0)
@@ -179,10 +179,10 @@ def test_a_grid_walks_a_small_space_and_refuses_a_large_one() -> None:
         strategy_of("optuna", "grid")
 
 
-def test_a_samplers_own_options_are_used_and_checked() -> None:
+def test_options_of_a_sampler_are_used_and_checked() -> None:
     fixed, _ = strategy_of("optuna", "partialfixed", options=OPTIONS["partialfixed"])
     archs = [e.arch for e in search(fixed, 40)]
-    assert sum(a["stage4_width"] == 64 for a in archs[16:]) > 12  # the others were mended
+    assert sum(a["stage4_width"] == 64 for a in archs[16:]) > 12  # the others were repaired
     with pytest.raises(UserError, match="unknown option of sampler tpe 'gama': did you mean 'gamm"):
         strategy_of("optuna", "tpe", options={"gama": 1})
     with pytest.raises(UserError, match="sampler nsga2: "):
@@ -208,8 +208,8 @@ def test_a_block_that_is_off_has_no_choices_in_a_conditional_samplers_trials() -
 
 
 @pytest.mark.parametrize(("name", "sampler"), [("evolution", ""), ("nsga2", ""), ("optuna", "tpe")])
-def test_bounds_that_only_an_evaluation_tells_are_learnt(name: str, sampler: str) -> None:
-    """A metric that rises with accuracy: most of the later proposals keep its bound."""
+def test_bounds_on_measured_metrics_are_learnt(name: str, sampler: str) -> None:
+    """A metric that rises with accuracy: most of the later proposals are within its bound."""
     bound = Budget({"latency": 0.55}, {})
     alone = (objective("accuracy"),)
     strategy, _ = strategy_of(name, sampler, objectives=alone, measured=bound)
@@ -231,7 +231,7 @@ def test_bounds_that_only_an_evaluation_tells_are_learnt(name: str, sampler: str
     assert most >= max(e.metrics["accuracy"] for e in random if e.metrics["accuracy"] <= 0.55)
 
 
-def test_proxies_are_computed_of_what_is_evaluated_and_of_a_shortlist() -> None:
+def test_proxies_are_computed_for_evaluated_rows_and_a_shortlist() -> None:
     tiny = CostTables(load_space("mobilenet-tiny"))
     budgeted = BudgetedSpace(tiny, Budget({"macs": 300_000}, {}))
     scored = []
@@ -256,12 +256,12 @@ def test_proxies_are_computed_of_what_is_evaluated_and_of_a_shortlist() -> None:
         told.add(arch)
     known = set(scored)
     assert len(known) == len(scored)  # each once
-    assert len(told - known) <= 1  # the last one is not learnt from yet
+    assert len(told - known) <= 1  # no predictor has been fitted to the last one
     shortlisted = known - told - set(tiny.space.decode(rows))
     assert 0 < len(shortlisted) <= 32 * 12
 
 
-def test_samplers_go_by_optunas_names_too() -> None:
+def test_samplers_have_optunas_class_names_too() -> None:
     assert sampler_name("NSGAIIISampler") == "nsga3"
     assert sampler_name("TPESampler") == "tpe"
     with pytest.raises(UserError, match="unknown sampler 'tpee': did you mean 'tpe'"):

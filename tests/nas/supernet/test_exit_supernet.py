@@ -1,4 +1,4 @@
-"""The supernet with exits: heads share weights, and what is extracted says the same."""
+"""The supernet with exits: shared heads, and extracted networks with equal outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageBatches, subset
-from evaluators.data.scoring import fitted
+from evaluators.data.scoring import fit_to_shape
 from nas.supernet.exit_supernet import ExitSupernet, exit_sandwich
 from nas.supernet.shared_weights import Supernet
 from nas.training.loop import Recipe, fit, recipe_for
@@ -25,7 +25,7 @@ SPACES = ["mobilenet-tiny", "vit-tiny"]
 
 @cache
 def supernet_of(name: str) -> ExitSupernet:
-    """With weights and statistics away from their initial values, where errors would hide."""
+    """A supernet whose weights and statistics differ from their initial values."""
     torch.manual_seed(0)
     supernet = ExitSupernet(load_space(name, image_size=8, channels=1, classes=10))
     for tensor in (*supernet.parameters(), *supernet.buffers()):
@@ -37,7 +37,7 @@ def supernet_of(name: str) -> ExitSupernet:
 @settings(max_examples=20)
 @given(name=st.sampled_from(SPACES), seed=st.integers(0, 2**32 - 1), training=st.booleans())
 @torch.no_grad()
-def test_extracted_networks_say_at_every_exit_what_the_subnet_says(
+def test_extracted_networks_have_the_logits_of_the_subnet_at_every_exit(
     name: str, seed: int, training: bool
 ) -> None:
     supernet = supernet_of(name).train(training)
@@ -106,7 +106,7 @@ def test_the_trunk_is_the_supernet_of_the_space() -> None:
     headed = ExitSupernet(space)
     names = {name for name, _ in plain.named_parameters()}
     assert names < {name for name, _ in headed.named_parameters()}
-    # No head where an output is no image, and none at the end.
+    # No head where an output is not an image, and none at the end.
     assert exit_name("head") not in headed.blocks
 
 
@@ -116,7 +116,7 @@ def test_a_space_without_classes_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_the_sandwich_teaches_every_exit_it_runs(name: str) -> None:
+def test_the_sandwich_trains_every_exit_it_runs(name: str) -> None:
     data = load_data("digits")
     space = load_space(name, image_size=8, channels=1, classes=10)
     torch.manual_seed(0)
@@ -134,7 +134,7 @@ def test_the_sandwich_teaches_every_exit_it_runs(name: str) -> None:
 
 
 def test_sandwich_gradients_are_those_of_the_stated_losses() -> None:
-    """The largest learns from labels and its exits from both; all else from the largest's end."""
+    """Labels for the largest network, both for its exits, its last exit for all other networks."""
     data = load_data("digits")
     space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
     torch.manual_seed(0)
@@ -146,7 +146,7 @@ def test_sandwich_gradients_are_those_of_the_stated_losses() -> None:
 
     supernet.zero_grad(set_to_none=True)
     *early, last = supernet.all_logits(
-        fitted(images, space.input_shape(space.largest)), space.largest
+        fit_to_shape(images, space.input_shape(space.largest)), space.largest
     )
     soft = last.detach().softmax(1)
     loss = F.cross_entropy(last, targets, label_smoothing=0.1)
@@ -154,7 +154,7 @@ def test_sandwich_gradients_are_those_of_the_stated_losses() -> None:
         hard = F.cross_entropy(logits, targets, label_smoothing=0.1)
         loss = loss + 0.5 * (0.5 * hard + 0.5 * F.cross_entropy(logits, soft))
     *early, last = supernet.all_logits(
-        fitted(images, space.input_shape(space.smallest)), space.smallest
+        fit_to_shape(images, space.input_shape(space.smallest)), space.smallest
     )
     loss = loss + F.cross_entropy(last, soft)
     for logits in early:

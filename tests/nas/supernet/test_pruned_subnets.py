@@ -1,4 +1,4 @@
-"""Pruned subnets: trained in the sandwich, extracted, relaxed, gated, cut and exported."""
+"""Subnets that prune tokens: trained, extracted, relaxed, gated, cut and exported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from nas.training.loop import Recipe
 from search_spaces.architecture import Architecture
 from search_spaces.cutting.cut_ops import Kept, cut_ops
 from search_spaces.cutting.cut_weights import cut
-from search_spaces.cutting.tied_features import analyse
+from search_spaces.cutting.tied_features import tie_features
 from search_spaces.networks.modules import Network
 from search_spaces.space import SearchSpace
 from search_spaces.spaces.bert import bert
@@ -53,7 +53,7 @@ def space_of(name: str) -> SearchSpace:
 
 @cache
 def supernet_of(name: str, dtype: torch.dtype = torch.float32) -> Supernet:
-    """With weights away from where they start, so that attention is not nearly uniform."""
+    """A supernet with changed weights, so that attention is not nearly uniform."""
     torch.manual_seed(0)
     supernet = Supernet(space_of(name)).to(dtype).eval()
     for key, parameter in supernet.named_parameters():
@@ -63,7 +63,7 @@ def supernet_of(name: str, dtype: torch.dtype = torch.float32) -> Supernet:
 
 
 def most_pruned(space: SearchSpace) -> Architecture:
-    """The largest network but for its tokens."""
+    """The largest network except for its tokens."""
     lowest = {c.name: c.options[0] for c in space.choices if c.name.endswith("_keep")}
     return space.architecture({**space.largest, **lowest})
 
@@ -80,7 +80,7 @@ def inputs(space: SearchSpace, arch: Any, seed: int = 0, batch: int = 4) -> Tens
 
 @settings(max_examples=20, deadline=None)
 @given(name=st.sampled_from(NAMES), seed=SEEDS, training=st.booleans())
-def test_extracted_networks_compute_what_pruned_subnets_do(
+def test_extracted_networks_have_the_outputs_of_pruned_subnets(
     name: str, seed: int, training: bool
 ) -> None:
     supernet = supernet_of(name).train(training)
@@ -93,7 +93,7 @@ def test_extracted_networks_compute_what_pruned_subnets_do(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_supernet_has_no_weights_more_for_pruning(name: str) -> None:
+def test_pruning_adds_no_weights_to_the_supernet(name: str) -> None:
     supernet = supernet_of(name)
     tables = CostTables(supernet.space)
     params = sum(p.numel() for p in supernet.parameters())
@@ -101,7 +101,7 @@ def test_the_supernet_has_no_weights_more_for_pruning(name: str) -> None:
 
 
 def test_the_sandwich_trains_pruned_subnets() -> None:
-    """The smallest drops half of the tokens at each place; bright or dark is soon told."""
+    """The smallest drops half of the tokens at each place; the task is to tell bright from dark."""
     torch.manual_seed(0)
     supernet = Supernet(space_of("vit"))
     space = supernet.space
@@ -159,12 +159,12 @@ def test_decided_probabilities_give_the_pruned_subnet(name: str, seed: int) -> N
 
 
 @pytest.mark.parametrize("name", ["vit", "bert"])
-def test_rates_are_learnt_by_gradients_too(name: str) -> None:
+def test_keep_rates_get_gradients_too(name: str) -> None:
     supernet = supernet_of(name)
     relaxed, space = RelaxedSupernet(supernet), supernet.space
     keeps = [i for i, choice in enumerate(space.choices) if choice.name.endswith("_keep")]
     assert set(keeps) <= set(relaxed.sampled)
-    # Heads of one width, MLPs and the stream stay masks, in blocks that drop tokens as in others.
+    # Heads of one width, MLPs and the residual stream are masks also where tokens are dropped.
     free = {space.choices[c].name for c in range(len(space.choices)) if c not in relaxed.sampled}
     expected = {"width", "block1_mlp_ratio"} if name == "vit" else {"width", "block1_heads"}
     assert expected <= free
@@ -180,7 +180,7 @@ def test_rates_are_learnt_by_gradients_too(name: str) -> None:
 
 
 def any_kept(space: SearchSpace, arch: Architecture, rng: np.random.Generator) -> tuple[Any, Kept]:
-    features = analyse(space.ops(arch))
+    features = tie_features(space.ops(arch))
     units = rng.random(features.count) < rng.random()
     for group in features.groups:
         units[rng.choice(group.units)] = True
@@ -189,10 +189,8 @@ def any_kept(space: SearchSpace, arch: Architecture, rng: np.random.Generator) -
 
 @settings(max_examples=20, deadline=None)
 @given(name=st.sampled_from(NAMES), seed=SEEDS, soft=st.booleans())
-def test_cut_networks_keep_the_tokens_that_the_gated_ones_kept(
-    name: str, seed: int, soft: bool
-) -> None:
-    """A head that is cut out judges no more, and its judgement costs no more."""
+def test_cut_networks_keep_the_tokens_of_the_gated_ones(name: str, seed: int, soft: bool) -> None:
+    """A head that is cut out neither scores tokens nor costs MACs for it."""
     supernet = supernet_of(name)
     space = supernet.space
     (arch,) = space.decode(space.sample(1, seed))
@@ -218,7 +216,7 @@ def test_cut_networks_keep_the_tokens_that_the_gated_ones_kept(
     assert costs.whole == sum(op.macs for _, block in space.ops(arch) for op in block)
 
 
-def test_an_export_of_a_pruned_network_gives_the_same_at_any_batch_size(tmp_path: Path) -> None:
+def test_an_exported_pruned_network_has_equal_outputs_at_any_batch_size(tmp_path: Path) -> None:
     supernet = supernet_of("vit")
     tables = CostTables(supernet.space)
     arch = most_pruned(supernet.space)

@@ -1,4 +1,4 @@
-"""Training probabilities with the weights: budgets met, resumed exactly, other images."""
+"""Training probabilities with the weights: budgets, exact resuming, separate images."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from evaluators.costs.tables import CostTables
 from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageData, Split, subset
 from nas.engine.preparation import relaxed_evaluator
-from nas.supernet.alternation import Point, Relaxation, entropy
-from nas.supernet.lagrangian import DualPrice, FixedPrice
-from nas.supernet.relaxation import halves, relax
+from nas.supernet.alternation import Relaxation, TrajectoryPoint, entropy
+from nas.supernet.lagrangian import DualPenalty, FixedPenalty
+from nas.supernet.relaxation import relax, split_halves
 from nas.supernet.sandwich import uniform_draw
 from nas.supernet.shared_weights import Supernet
 from nas.training.loop import recipe_for
@@ -33,12 +33,12 @@ CEILING = 1_000_000
 
 
 class Killed(Exception):
-    """Stands for the end of the process."""
+    """Stands for a killed process."""
 
 
 @pytest.fixture(scope="module")
 def data() -> ImageData:
-    """Digits, fewer of them, and without any other part: nothing else may be touched."""
+    """A part of the digits' training images; all other parts are missing and must not be used."""
     digits = load_data("digits")
     empty = Split(digits.train.images[:0], digits.train.labels[:0])
     return ImageData(
@@ -69,11 +69,11 @@ def run(
     checkpoint: Path | None = None,
     trajectory: Path | None = None,
     stop_at: int | None = None,
-) -> tuple[Supernet, list[npt.NDArray[np.float64]], list[Point]]:
+) -> tuple[Supernet, list[npt.NDArray[np.float64]], list[TrajectoryPoint]]:
     torch.manual_seed(0)
     supernet = Supernet(tables.space)
     budget = budget or Budget({"macs": CEILING}, {})
-    points: list[Point] = []
+    points: list[TrajectoryPoint] = []
 
     def on_step(done: int, steps: int, loss: float) -> None:
         if done == stop_at:
@@ -98,7 +98,7 @@ def run(
 
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint after each step, as if each took a minute."""
+    """Write a checkpoint after each step."""
     monkeypatch.setattr("nas.supernet.relaxation.CHECKPOINT_SECONDS", 0.0)
 
 
@@ -147,15 +147,15 @@ def test_a_checkpoint_of_other_settings_is_refused(data: ImageData, tmp_path: Pa
     assert (again[0] == run(data, tables, options)[1][0]).all()
 
 
-def test_the_halves_share_no_image_and_leave_none_out(data: ImageData) -> None:
+def test_the_halves_are_disjoint_and_complete(data: ImageData) -> None:
     numbered = Split(torch.arange(101)[:, None, None, None], torch.arange(101))
-    one, other = halves(numbered)
+    one, other = split_halves(numbered)
     assert sorted([*one.labels.tolist(), *other.labels.tolist()]) == list(range(101))
     assert (one.images.flatten() == one.labels).all()
-    assert halves(numbered)[0].labels.equal(one.labels)
+    assert split_halves(numbered)[0].labels.equal(one.labels)
 
 
-def test_the_weights_steps_are_those_of_the_whole_training_part(data: ImageData) -> None:
+def test_the_number_of_steps_is_that_of_the_whole_training_part(data: ImageData) -> None:
     points = run(data, tables_of("vit-tiny"), Relaxation(warmup=0.0), epochs=1.5)[2]
     assert len(points) == round(1.5 * (512 // 64))
 
@@ -180,7 +180,7 @@ def test_the_expected_cost_ends_at_the_budget_and_decoding_below_it(
 
 
 def gated() -> SearchSpace:
-    """A path that is blocked or not, a resolution that shows the image or nearly nothing of it."""
+    """A path that is blocked or not, and a resolution that keeps or loses the image."""
 
     def trunk(size: int, path: str) -> tuple[Op, ...]:
         build = BlockBuilder(1, size, size)
@@ -202,7 +202,7 @@ def gated() -> SearchSpace:
 
 
 @pytest.mark.parametrize("estimator", ["softmax", "gumbel"])
-def test_drawn_options_that_classify_better_become_more_probable(
+def test_sampled_options_that_classify_better_become_more_probable(
     data: ImageData, estimator: str
 ) -> None:
     options = Relaxation(estimator=estimator, penalty=0.0)  # type: ignore[arg-type]
@@ -211,7 +211,7 @@ def test_drawn_options_that_classify_better_become_more_probable(
     assert path[1] > 0.7
 
 
-def test_a_fixed_price_makes_cheap_options_probable(data: ImageData) -> None:
+def test_a_fixed_penalty_makes_cheap_options_probable(data: ImageData) -> None:
     tables = tables_of("vit-tiny")
     free, dear = (
         run(data, tables, Relaxation(penalty=price, warmup=0.0, learning_rate=0.2))[2]
@@ -221,20 +221,20 @@ def test_a_fixed_price_makes_cheap_options_probable(data: ImageData) -> None:
     assert dear[-1].multipliers == {"macs": 10.0}
 
 
-# Prices
+# Penalties
 
 
 def uniform(tables: CostTables) -> list[torch.Tensor]:
     return [torch.full((len(c.options),), 1 / len(c.options)) for c in tables.space.choices]
 
 
-def test_a_bound_that_is_met_pulls_at_nothing() -> None:
+def test_a_bound_that_is_met_has_no_gradient() -> None:
     tables = tables_of("vit-tiny")
     start = uniform(tables)
     largest = tables.cost(tables.space.largest)["macs"]
-    dual = DualPrice(tables, Budget({"macs": 2 * largest}, {"params": 1}), "macs", start)
+    dual = DualPenalty(tables, Budget({"macs": 2 * largest}, {"params": 1}), "macs", start)
     costs = dual.expected([p.requires_grad_() for p in start])
-    price = dual.price(costs, 1.0)
+    price = dual.penalty(costs, 1.0)
     assert price.item() == 0.0
     price.backward()
     assert all(p.grad is None or not p.grad.any() for p in start)
@@ -242,12 +242,12 @@ def test_a_bound_that_is_met_pulls_at_nothing() -> None:
     assert dual.multipliers == {"macs": 0.0, "min params": 0.0}
 
 
-def test_dual_variables_rise_while_a_bound_is_broken_and_fall_after() -> None:
+def test_dual_variables_rise_while_a_bound_is_exceeded_and_fall_after() -> None:
     tables = tables_of("vit-tiny")
     start = uniform(tables)
-    mean = float(DualPrice(tables, Budget({}, {}), "macs", start).expected(start)["macs"])
+    mean = float(DualPenalty(tables, Budget({}, {}), "macs", start).expected(start)["macs"])
     budget = Budget({"macs": 0.7 * mean}, {"params": 10})
-    dual = DualPrice(tables, budget, "macs", start)
+    dual = DualPenalty(tables, budget, "macs", start)
     over = {"macs": torch.tensor(mean), "params": torch.tensor(1e3)}
     under = {"macs": torch.tensor(0.6 * mean), "params": torch.tensor(1e3)}
     values = []
@@ -259,24 +259,24 @@ def test_dual_variables_rise_while_a_bound_is_broken_and_fall_after() -> None:
     assert dual.multipliers["min params"] == 0
 
 
-def test_a_bound_closes_in_from_where_the_probabilities_begin() -> None:
+def test_a_bound_tightens_from_the_cost_of_the_initial_probabilities() -> None:
     tables = tables_of("vit-tiny")
     start = uniform(tables)
-    expected = DualPrice(tables, Budget({}, {}), "macs", start).expected(start)
-    dual = DualPrice(tables, Budget({"macs": 0.5 * float(expected["macs"])}, {}), "macs", start)
-    prices = [float(dual.price(expected, progress)) for progress in (0.0, 0.3, 0.6, 1.0)]
+    expected = DualPenalty(tables, Budget({}, {}), "macs", start).expected(start)
+    dual = DualPenalty(tables, Budget({"macs": 0.5 * float(expected["macs"])}, {}), "macs", start)
+    prices = [float(dual.penalty(expected, progress)) for progress in (0.0, 0.3, 0.6, 1.0)]
     assert prices[0] == pytest.approx(0.0, abs=1e-9)
     assert prices[0] < prices[1] < prices[2] == prices[3]
 
 
-def test_a_fixed_price_is_the_logarithm_of_the_share_of_the_reference() -> None:
+def test_a_fixed_penalty_is_the_logarithm_of_the_share_of_the_reference() -> None:
     tables = tables_of("vit-tiny")
     cost = {"macs": torch.tensor(300.0, dtype=torch.float64)}
-    price = FixedPrice(tables, Budget({"macs": 100}, {}), "macs", 0.5, ramp=0.0)
-    assert float(price.price(cost, 0.1)) == pytest.approx(0.5 * np.log(3))
-    rising = FixedPrice(tables, Budget({"macs": 100}, {}), "macs", 0.5, ramp=0.5)
-    assert float(rising.price(cost, 0.25)) == pytest.approx(0.25 * np.log(3))
-    assert float(rising.price(cost, 1.0)) == pytest.approx(0.5 * np.log(3))
+    price = FixedPenalty(tables, Budget({"macs": 100}, {}), "macs", 0.5, ramp=0.0)
+    assert float(price.penalty(cost, 0.1)) == pytest.approx(0.5 * np.log(3))
+    rising = FixedPenalty(tables, Budget({"macs": 100}, {}), "macs", 0.5, ramp=0.5)
+    assert float(rising.penalty(cost, 0.25)) == pytest.approx(0.25 * np.log(3))
+    assert float(rising.penalty(cost, 1.0)) == pytest.approx(0.5 * np.log(3))
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_entropy_is_a_share() -> None:
     assert entropy([torch.tensor([1.0, 0.0]), torch.tensor([1.0])]) == pytest.approx(0.0)
 
 
-def test_a_run_keeps_its_relaxation_and_takes_it_up_again(tmp_path: Path) -> None:
+def test_a_run_resumes_its_relaxation(tmp_path: Path) -> None:
     from nas.engine.task import Task
     from nas.progress import Quiet
     from nas.run import specification as spec
@@ -327,7 +327,7 @@ def test_a_run_keeps_its_relaxation_and_takes_it_up_again(tmp_path: Path) -> Non
     accuracy = evaluator(task.space.smallest)
     assert 0 <= accuracy["accuracy"] <= 1
     assert (tmp_path / "relaxation.jsonl").exists()
-    points: list[Point] = []
+    points: list[TrajectoryPoint] = []
     again, same = relaxed_evaluator(task, folder, Quiet(), on_point=points.append)
     assert points == []
     assert all((p == q).all() for p, q in zip(probabilities, same, strict=True))

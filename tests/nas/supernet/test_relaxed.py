@@ -1,4 +1,4 @@
-"""The relaxed supernet: masks and paths that are, at probabilities of 0 and 1, the subnet."""
+"""The relaxed supernet: equal to the subnet at probabilities of 0 and 1."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas.supernet.masks import analysed
+from nas.supernet.masks import analyse_forms
 from nas.supernet.relaxed import RelaxedSupernet
 from nas.supernet.shared_weights import Supernet
 from search_spaces.builder import BlockBuilder
@@ -39,7 +39,7 @@ SIZES = {
 
 @cache
 def relaxed_of(name: str) -> RelaxedSupernet:
-    """In float64, with weights and statistics away from where they start."""
+    """A supernet in float64 whose weights and statistics differ from their initial values."""
     torch.manual_seed(0)
     channels = 1 if SIZES.get(name) == 8 else 3
     supernet = Supernet(load_space(name, image_size=SIZES.get(name), channels=channels)).double()
@@ -105,7 +105,7 @@ def test_decided_probabilities_give_the_subnet_in_large_spaces(name: str) -> Non
 
 
 def two_layers(depths: tuple[int, ...] = (1, 2)) -> SearchSpace:
-    """A convolution and another one that may be left out, without normalisation."""
+    """A convolution and another one that may be skipped, without normalisation."""
 
     def layer(index: int, depth: int, width: int) -> tuple[Op, ...]:
         if index >= depth:
@@ -166,7 +166,7 @@ def test_gradients_reach_every_choice_and_no_weight(name: str) -> None:
     output = relaxed.forward(x, [z.softmax(0) for z in logits], row, frozen=True)
     F.cross_entropy(output, torch.arange(len(x)) % 10).backward()
     for choice, z in zip(space.choices, logits, strict=True):
-        # Another resolution makes no block another one: draws alone say what it is worth.
+        # A resolution changes no block: it gets gradients from samples only.
         if len(choice.options) > 1 and choice.name != "resolution":
             assert z.grad is not None, choice.name
             assert z.grad.abs().max() > 0, choice.name
@@ -182,7 +182,7 @@ def test_gradients_reach_the_weights_where_they_are_not_frozen() -> None:
     assert all(p.grad is not None for p in relaxed.supernet.parameters())
 
 
-def test_a_relaxed_pass_leaves_the_supernet_as_it_was() -> None:
+def test_a_relaxed_pass_does_not_change_the_supernet() -> None:
     relaxed = relaxed_of("mobilenet-tiny")
     relaxed.supernet.train()
     before = {key: value.clone() for key, value in relaxed.supernet.state_dict().items()}
@@ -192,7 +192,7 @@ def test_a_relaxed_pass_leaves_the_supernet_as_it_was() -> None:
 
 
 def chain(widths: tuple[int, ...], kernels: tuple[int, ...]) -> SearchSpace:
-    """Four convolutions with normalisation, of the same largest form whatever the options."""
+    """Four convolutions with normalisation whose largest form is independent of the options."""
 
     def layer(index: int, width: int, kernel: int) -> tuple[Op, ...]:
         build = BlockBuilder(3 if index == 0 else width, 16, 16)
@@ -233,7 +233,7 @@ def test_memory_does_not_grow_with_the_number_of_options() -> None:
 
 
 def names_of_sampled(space: SearchSpace) -> set[str]:
-    _, sampled = analysed(space)
+    _, sampled = analyse_forms(space)
     return {space.choices[column].name for column in sampled}
 
 
@@ -242,7 +242,7 @@ def test_what_is_a_mask_follows_from_the_ops() -> None:
     kinds = {name.split("_")[-1] for name in tiny}
     assert kinds == {"resolution", "se", "activation"}
     assert names_of_sampled(load_space("ofa-mbv3")) == {"resolution"}
-    # Heads are all 64 wide there, so that fewer heads are the first ones; here they are not.
+    # Heads are all 64 wide there, so that fewer heads are the first ones; here they differ.
     assert names_of_sampled(load_space("autoformer-tiny")) == set()
     vit = {name.split("_")[-1] for name in names_of_sampled(load_space("vit-tiny"))}
     assert vit == {"resolution", "heads", "width"}
@@ -252,16 +252,16 @@ def test_what_is_a_mask_follows_from_the_ops() -> None:
 
 
 @pytest.mark.parametrize("kind", ["concat", "pool", "patch", "group", "stride"])
-def test_options_that_are_no_part_of_one_form_are_sampled(kind: str) -> None:
+def test_options_that_are_not_part_of_one_form_are_sampled(kind: str) -> None:
     def ops(option: int) -> tuple[Op, ...]:
         build = BlockBuilder(8, 8, 8)
         x = build.input
-        if kind == "concat":  # the second part begins elsewhere
+        if kind == "concat":  # the second part starts at another feature
             parts = [build.conv(f"conv{i}", x, 4 * option, 1) for i in range(2)]
             build.conv("out", build.concat("concat", parts), 8, 1)
         elif kind == "pool":
             build.pool("pool", x, AvgPool2d, 1 + 2 * option, 1, padding=option)
-        elif kind == "patch":  # windows that are not centred on the same places
+        elif kind == "patch":  # windows that are not centred on the same pixels
             build.conv("conv", x, 8, 2 * option, stride=2, padded=False)
         elif kind == "group":
             build.conv("conv", x, 8, 3, groups=2 * option)
@@ -274,7 +274,7 @@ def test_options_that_are_no_part_of_one_form_are_sampled(kind: str) -> None:
     assert names_of_sampled(space) == {"option"}
 
 
-def test_forms_of_which_none_holds_the_others_are_sampled() -> None:
+def test_forms_of_which_none_contains_the_others_are_sampled() -> None:
     def ops(wide: bool) -> tuple[Op, ...]:
         build = BlockBuilder(4, 8, 8)
         x = build.conv("first", build.input, 8 if wide else 4, 1)

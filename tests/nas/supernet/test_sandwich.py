@@ -1,4 +1,4 @@
-"""What a supernet trains on: divergences, widening ranges, attention to the best and the worst."""
+"""The training of a supernet: divergences, progressive widening, attentive sampling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import CostTables
 from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageBatches
-from nas.supernet.attentive import POOL, REFIT, Attentive
+from nas.supernet.attentive import POOL, REFIT, AttentiveSampler
 from nas.supernet.sandwich import sandwich
 from nas.supernet.shared_weights import Supernet
 from nas.supernet.widening import Widening
@@ -29,8 +29,8 @@ def gradient(loss: str, student: torch.Tensor, teacher: torch.Tensor) -> torch.T
     return student.grad
 
 
-def test_the_gradient_is_that_of_the_greater_divergence() -> None:
-    """Where nothing is clipped, against automatic differentiation of the divergences themselves."""
+def test_the_gradient_is_that_of_the_larger_divergence() -> None:
+    """Without clipping, against automatic differentiation of the divergences."""
     torch.manual_seed(0)
     teacher, student = torch.randn(64, 5, dtype=torch.double), torch.randn(64, 5).double()
     q = student.detach().requires_grad_()
@@ -46,8 +46,8 @@ def test_the_gradient_is_that_of_the_greater_divergence() -> None:
     torch.testing.assert_close(found[unclipped], q.grad[unclipped])
 
 
-def test_a_certain_student_that_is_wrong_is_not_pushed_without_bound() -> None:
-    """Unclipped, an overconfident student's weights grow with its error; clipped they do not."""
+def test_the_gradient_of_a_wrong_overconfident_student_is_bounded() -> None:
+    """Without clipping the weights of an overconfident student grow with its error."""
     teacher = torch.tensor([[0.0, 9.0, 0.0]])
     for confidence in (5.0, 20.0, 60.0):
         found = gradient("alpha", torch.tensor([[confidence, 0.0, 0.0]]), teacher)
@@ -61,7 +61,7 @@ def test_a_student_that_agrees_has_no_gradient(loss: str) -> None:
     assert gradient(loss, logits, logits + 3.0).abs().max() < 1e-6
 
 
-def test_logits_of_fewer_tokens_are_held_against_the_teachers_first() -> None:
+def test_logits_of_fewer_tokens_are_compared_with_the_teachers_first() -> None:
     teacher = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(1))
     for loss in ("alpha", "soft"):
         assert gradient(loss, teacher[:, :4], teacher).abs().max() < 1e-6
@@ -88,7 +88,7 @@ def test_widening_opens_kernels_then_depths_then_widths(name: str) -> None:
         assert opened["resolution"] == 0
 
 
-def test_subnets_stay_within_what_is_open() -> None:
+def test_subnets_have_open_options_only() -> None:
     space = load_space("mobilenet-cifar")
     widening = Widening(space, 1000)
     archs = space.decode(space.sample(50, 0))
@@ -105,13 +105,13 @@ def test_subnets_stay_within_what_is_open() -> None:
         assert value == (space.largest if raised else space.smallest)[name], name
 
 
-def attentive(space_name: str = "mobilenet-tiny") -> Attentive:
+def attentive(space_name: str = "mobilenet-tiny") -> AttentiveSampler:
     space = load_space(space_name, image_size=8, channels=1)
-    return Attentive(BudgetedSpace(CostTables(space), Budget({}, {})), seed=0)
+    return AttentiveSampler(BudgetedSpace(CostTables(space), Budget({}, {})), seed=0)
 
 
-def test_what_is_drawn_is_better_and_worse_in_turn_than_what_is_usual() -> None:
-    """The worth of a subnet here is known: kernels, whatever they cost."""
+def test_draws_are_better_and_worse_than_average_in_turn() -> None:
+    """The loss of a subnet depends on its kernels only."""
     sampler = attentive()
     space = sampler._space
 
@@ -155,14 +155,14 @@ def test_a_resumed_sampler_draws_the_same() -> None:
 
 
 @pytest.mark.slow
-def test_a_training_with_everything_on_learns() -> None:
+def test_a_training_with_all_settings_learns() -> None:
     data = load_data("digits")
     torch.manual_seed(0)
     supernet = Supernet(load_space("mobilenet-tiny", image_size=8, channels=1))
     space = supernet.space
     recipe = recipe_for(space, 3.0)
     recipe = Recipe(**{**vars(recipe), "ema": 0.9, "precision": "bf16"})
-    sampler = Attentive(BudgetedSpace(CostTables(space), Budget({}, {})), seed=0)
+    sampler = AttentiveSampler(BudgetedSpace(CostTables(space), Budget({}, {})), seed=0)
     batches = ImageBatches.of(data)
     backward = sandwich(
         supernet,

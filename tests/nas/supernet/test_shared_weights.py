@@ -25,7 +25,7 @@ def seeded(seed: int) -> torch.Generator:
 
 @cache
 def supernet_of(name: str) -> Supernet:
-    """With weights and statistics away from their initial values, where errors would hide."""
+    """A supernet whose weights and statistics differ from their initial values."""
     torch.manual_seed(0)
     supernet = Supernet(load_space(name, channels=1))
     for tensor in (*supernet.parameters(), *supernet.buffers()):
@@ -41,7 +41,7 @@ def supernet_of(name: str) -> Supernet:
     training=st.booleans(),
     batch=st.integers(2, 5),
 )
-def test_extracted_networks_compute_what_the_subnet_computes(
+def test_extracted_networks_have_the_outputs_of_the_subnet(
     name: str, seed: int, training: bool, batch: int
 ) -> None:
     supernet = supernet_of(name).train(training)
@@ -146,7 +146,7 @@ def test_only_the_largest_network_updates_running_statistics() -> None:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_scoring_leaves_the_supernet_as_it_was(name: str) -> None:
+def test_scoring_does_not_change_the_supernet(name: str) -> None:
     supernet = supernet_of(name).eval()
     space = supernet.space
     before = {key: value.clone() for key, value in supernet.state_dict().items()}
@@ -227,7 +227,7 @@ def test_kernels_share_their_centre() -> None:
     assert (part == whole[:, :, 2:5, 2:5]).all()
 
 
-def test_query_key_and_value_are_each_used_from_their_own_start() -> None:
+def test_query_key_and_value_each_use_their_first_features() -> None:
     supernet = supernet_of("vit-tiny").eval()
     space = supernet.space
     width, largest = 32, 64
@@ -251,7 +251,7 @@ def test_a_block_whose_options_do_not_nest_is_refused() -> None:
         Supernet(space)
 
 
-def test_the_widest_input_and_output_may_be_of_different_forms() -> None:
+def test_the_largest_input_and_output_may_belong_to_different_forms() -> None:
     def ops(wide: bool) -> tuple[Op, ...]:
         build = BlockBuilder(4 if wide else 16, 8, 8)
         build.conv("conv", build.input, 32 if wide else 4, 1)

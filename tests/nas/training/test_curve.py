@@ -1,4 +1,4 @@
-"""Learning curves: about a hundred points, whole after a kill and a rollback."""
+"""Learning curves: about a hundred points, complete after a kill and a rollback."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ RECIPE = Recipe(epochs=1)
 
 
 @pytest.mark.parametrize("steps", [7, 100, 1234])
-def test_a_curve_has_about_a_hundred_points_that_fall_with_the_loss(
-    tmp_path: Path, steps: int
-) -> None:
+def test_a_curve_has_about_a_hundred_points_of_the_mean_loss(tmp_path: Path, steps: int) -> None:
     path = tmp_path / "curves" / "winner.jsonl"
     curve = Curve(path, RECIPE)
     for step in range(1, steps + 1):
@@ -29,13 +27,13 @@ def test_a_curve_has_about_a_hundred_points_that_fall_with_the_loss(
     assert points[-1]["learning_rate"] < points[len(points) // 2]["learning_rate"]
 
 
-def test_a_curve_goes_on_after_a_kill_without_a_step_twice(tmp_path: Path) -> None:
+def test_a_resumed_curve_contains_no_step_twice(tmp_path: Path) -> None:
     path = tmp_path / "winner.jsonl"
     beside: list[int] = []
     first = Curve(path, RECIPE)
     for step in range(1, 61):
         first(step, 100, 2.0)
-    resumed = Curve(path, RECIPE, beside=lambda done, steps, loss: beside.append(done))
+    resumed = Curve(path, RECIPE, on_step=lambda done, steps, loss: beside.append(done))
     for step in range(51, 101):  # the last checkpoint was after 50
         resumed(step, 100, 1.0)
     points = read_curve(path)

@@ -14,7 +14,7 @@ from evaluators.costs.exit_costs import ExitCosts
 from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageBatches, ImageData, subset
 from nas.training.checkpoint import read_checkpoint
-from nas.training.exits import Joint, joint_loss, train_jointly
+from nas.training.exits import JointLossWeights, joint_loss, train_with_exits
 from nas.training.loop import recipe_for
 from search_spaces.catalogue import load_space
 from search_spaces.exits.heads import exits_of
@@ -46,18 +46,20 @@ def test_the_loss_is_a_weighted_sum_over_exits(hard: bool) -> None:
     torch.manual_seed(0)
     early, last = torch.randn(6, 4), torch.randn(6, 4)
     targets = torch.randint(0, 4, (6,)) if hard else torch.rand(6, 4).softmax(dim=1)
-    total, end = joint_loss([early, last], targets, Joint(0.5, 0.25), label_smoothing=0.1)
+    total, end = joint_loss(
+        [early, last], targets, JointLossWeights(0.5, 0.25), label_smoothing=0.1
+    )
     on_targets = F.cross_entropy(early, targets, label_smoothing=0.1)
     on_end = -(last.softmax(1) * early.log_softmax(1)).sum(1).mean()
     assert end == F.cross_entropy(last, targets, label_smoothing=0.1)
     torch.testing.assert_close(total, end + 0.5 * (0.75 * on_targets + 0.25 * on_end))
 
 
-def test_the_end_is_not_taught_by_its_exits() -> None:
+def test_the_last_exit_gets_no_gradient_from_early_exits() -> None:
     early = torch.randn(6, 4, requires_grad=True)
     last = torch.randn(6, 4, requires_grad=True)
     targets = torch.randint(0, 4, (6,))
-    joint_loss([early, last], targets, Joint(1.0, 1.0))[0].backward()
+    joint_loss([early, last], targets, JointLossWeights(1.0, 1.0))[0].backward()
     alone = last.detach().requires_grad_()
     F.cross_entropy(alone, targets).backward()
     torch.testing.assert_close(last.grad, alone.grad)
@@ -65,11 +67,11 @@ def test_the_end_is_not_taught_by_its_exits() -> None:
     assert early.grad.any()
 
 
-def test_all_exits_learn_and_leaving_early_saves(data: ImageData) -> None:
+def test_all_exits_learn_and_early_exits_save_macs(data: ImageData) -> None:
     name = "mobilenet-tiny"
     network, blocks, exits, shape = fresh(name)
     space = load_space(name, image_size=8, channels=1, classes=10)
-    train_jointly(network, data.batches(), recipe_for(space, 10.0), shape, seed=1)
+    train_with_exits(network, data.batches(), recipe_for(space, 10.0), shape, seed=1)
     images = data.inputs(data.train.images[:256], shape, torch.device("cpu"))
     recalibrate_exits(network, images)
     said = outcomes(network, data, "validation", shape)
@@ -86,19 +88,21 @@ def test_all_exits_learn_and_leaving_early_saves(data: ImageData) -> None:
     assert operate(said, budget, costs).macs <= (costs.least + costs.whole) / 2
 
 
-def test_a_finished_training_is_taken_from_its_checkpoint(data: ImageData, tmp_path: Path) -> None:
+def test_a_completed_training_is_restored_from_its_checkpoint(
+    data: ImageData, tmp_path: Path
+) -> None:
     batches = ImageBatches.of(data, subset(data.train, 320, seed=0))
     space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
     recipe = recipe_for(space, 2.0)
 
     network, _, _, shape = fresh("mobilenet-tiny")
-    train_jointly(network, batches, recipe, shape, seed=1)
+    train_with_exits(network, batches, recipe, shape, seed=1)
     again = fresh("mobilenet-tiny")[0]
     path = tmp_path / "training.pt"
-    train_jointly(again, batches, recipe, shape, seed=1, checkpoint=path)
+    train_with_exits(again, batches, recipe, shape, seed=1, checkpoint=path)
     assert read_checkpoint(path)["step"] == recipe.steps(len(batches))
     other = fresh("mobilenet-tiny", seed=3)[0]
-    train_jointly(other, batches, recipe, shape, seed=1, checkpoint=path)
+    train_with_exits(other, batches, recipe, shape, seed=1, checkpoint=path)
     for key, value in network.state_dict().items():
         assert torch.equal(value, again.state_dict()[key])
         assert torch.equal(value, other.state_dict()[key])

@@ -15,7 +15,7 @@ from evaluators.data.images import ImageBatches, ImageData, subset
 from nas.supernet.sandwich import sandwich
 from nas.supernet.shared_weights import Supernet
 from nas.training.checkpoint import read_checkpoint
-from nas.training.divergence import ROLLBACKS
+from nas.training.divergence import MAX_ROLLBACKS
 from nas.training.loop import Recipe, fit, recipe_for
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
@@ -25,7 +25,7 @@ RECIPE = Recipe(epochs=1, batch_size=64)
 
 
 class Killed(Exception):
-    """Stands for the end of the process."""
+    """Stands for a killed process."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_resumed_training_ends_with_the_same_weights(
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
-def test_another_seed_or_recipe_does_not_take_a_checkpoint(data: ImageData, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_seed_is_refused(data: ImageData, tmp_path: Path) -> None:
     checkpoint = tmp_path / "supernet.pt"
     train(data, "vit-tiny", checkpoint)
     with pytest.raises(UserError, match=r"was made with seed 3, this training has 4"):
@@ -79,7 +79,7 @@ def test_another_seed_or_recipe_does_not_take_a_checkpoint(data: ImageData, tmp_
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04" + b"\0" * 100])
-def test_a_corrupt_checkpoint_is_named_and_kept(
+def test_a_corrupt_checkpoint_is_reported_and_kept(
     data: ImageData, tmp_path: Path, content: bytes
 ) -> None:
     checkpoint = tmp_path / "supernet.pt"
@@ -89,27 +89,34 @@ def test_a_corrupt_checkpoint_is_named_and_kept(
     assert checkpoint.read_bytes() == content
 
 
-def test_a_checkpoint_of_something_else_is_named(data: ImageData, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_reported(data: ImageData, tmp_path: Path) -> None:
     checkpoint = tmp_path / "supernet.pt"
     torch.save({"weights": torch.ones(3)}, checkpoint)
     with pytest.raises(UserError, match="is not a checkpoint of this program"):
         train(data, "vit-tiny", checkpoint)
 
 
-def test_a_training_that_always_diverges_is_given_up(data: ImageData) -> None:
+def test_a_training_that_always_diverges_fails(data: ImageData) -> None:
     network = torch.nn.Linear(4, 2)
     batches = ImageBatches.of(data)
-    said: list[str] = []
+    messages: list[str] = []
     with pytest.raises(UserError, match=r"training diverged at step 1 of .* lower learning rate"):
-        fit(network, batches, RECIPE, lambda x, y, step: float("nan"), seed=0, say=said.append)
-    assert len(said) == ROLLBACKS
+        fit(
+            network,
+            batches,
+            RECIPE,
+            lambda x, y, step: float("nan"),
+            seed=0,
+            on_message=messages.append,
+        )
+    assert len(messages) == MAX_ROLLBACKS
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e9])
-def test_a_loss_that_runs_away_goes_back_to_the_last_checkpoint_at_a_lower_rate(
+def test_a_diverged_training_is_rolled_back_and_continues_at_a_lower_rate(
     data: ImageData, tmp_path: Path, bad: float
 ) -> None:
-    """It goes wrong once; what it did to the weights is undone, and the training ends."""
+    """One step diverges; its effect on the weights is undone and the training ends."""
     torch.manual_seed(0)
     network = torch.nn.Linear(64, 10)
     steps: list[int] = []
@@ -125,7 +132,7 @@ def test_a_loss_that_runs_away_goes_back_to_the_last_checkpoint_at_a_lower_rate(
             return bad
         return loss.item()
 
-    said: list[str] = []
+    messages: list[str] = []
     checkpoint = tmp_path / "training.pt"
     fit(
         network,
@@ -136,16 +143,18 @@ def test_a_loss_that_runs_away_goes_back_to_the_last_checkpoint_at_a_lower_rate(
         checkpoint=checkpoint,
         checkpoint_seconds=0.0,
         on_step=lambda done, of, loss: rates.append(loss),
-        say=said.append,
+        on_message=messages.append,
     )
     assert steps == [*range(16), *range(15, 32)]
     assert torch.isfinite(network.weight).all()
-    assert "back to step 15 of 32 at 0.5 of the learning rate" in said[0]
+    assert "back to step 15 of 32 at 0.5 of the learning rate" in messages[0]
     assert read_checkpoint(checkpoint)["guard"]["rollbacks"] == 1
     assert rates[-1] < rates[0]
 
 
-def test_a_checkpoint_of_another_version_says_which(data: ImageData, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_version_is_refused_with_both_versions(
+    data: ImageData, tmp_path: Path
+) -> None:
     checkpoint = tmp_path / "supernet.pt"
     train(data, "vit-tiny", checkpoint)
     content = read_checkpoint(checkpoint)
@@ -154,9 +163,7 @@ def test_a_checkpoint_of_another_version_says_which(data: ImageData, tmp_path: P
         train(data, "vit-tiny", checkpoint)
 
 
-def test_the_average_of_the_weights_is_what_a_training_ends_with(
-    data: ImageData, tmp_path: Path
-) -> None:
+def test_a_training_ends_with_the_average_of_its_weights(data: ImageData, tmp_path: Path) -> None:
     def ended(stop_at: int | None = None, checkpoint: Path | None = None) -> torch.Tensor:
         torch.manual_seed(0)
         network = torch.nn.Linear(64, 10)
@@ -200,10 +207,10 @@ def test_the_average_of_the_weights_is_what_a_training_ends_with(
 @pytest.mark.parametrize(
     ("largest", "expected"), [(16, "--batch-size 16 fits"), (0, "every smaller")]
 )
-def test_a_batch_that_does_not_fit_into_memory_names_one_that_does(
+def test_the_error_for_a_batch_that_does_not_fit_names_a_size_that_does(
     data: ImageData, largest: int, expected: str
 ) -> None:
-    """The allocation is a real one, of more memory than any machine has."""
+    """A real allocation of more memory than any machine has."""
     network = torch.nn.Linear(64, 10)
 
     def backward(images: torch.Tensor, targets: torch.Tensor, step: int) -> float:
@@ -237,7 +244,7 @@ def test_each_step_runs_the_largest_the_smallest_and_random_subnets(data: ImageD
 
 @pytest.mark.slow
 def test_training_lowers_the_loss_of_the_smallest_subnet(data: ImageData) -> None:
-    """In-place distillation must teach it: it never sees a label."""
+    """It is trained by in-place distillation only, without labels."""
     torch.manual_seed(0)
     supernet = Supernet(load_space("mobilenet-tiny", image_size=8, channels=1))
     recipe = recipe_for(supernet.space, 4.0)
@@ -249,7 +256,7 @@ def test_training_lowers_the_loss_of_the_smallest_subnet(data: ImageData) -> Non
     assert evaluator(supernet.space.largest)["accuracy"] > 0.5
 
 
-def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
+def test_the_learning_rate_rises_then_falls_to_zero() -> None:
     rates = [RECIPE.rate(step, 100) for step in range(100)]
     peak = int(np.argmax(rates))
     assert 8 <= peak <= 11
@@ -259,7 +266,7 @@ def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
     assert rates[-1] < 0.01 * RECIPE.learning_rate
 
 
-def test_batches_of_an_epoch_hold_each_image_at_most_once() -> None:
+def test_batches_of_an_epoch_contain_each_image_at_most_once() -> None:
     batches = [training_batch(100, 32, seed=1, step=step) for step in range(6)]
     for epoch in (batches[:3], batches[3:]):
         assert len(set(torch.cat(epoch).tolist())) == 96

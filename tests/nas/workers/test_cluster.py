@@ -28,11 +28,11 @@ from nas.progress import OnStep, Quiet, ShowEvaluations
 from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
+from nas.training.checkpoint import steps_done
 from nas.training.job import steps_of
 from nas.workers.cluster import check_reachable, ray_session
-from nas.workers.data_parallel import train_together
+from nas.workers.data_parallel import train_data_parallel
 from nas.workers.opening import open_workers
-from nas.workers.remote import steps_done
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
@@ -212,7 +212,7 @@ def test_a_worker_gets_a_gpu_of_its_own_where_the_weights_are_on_one(machines: M
         with open_workers(evaluator, 2, machines.address) as pool:
             for arch in archs:
                 pool.submit(arch)
-            assert [pool.next_ended().metrics["gpus"] for _ in archs] == [expected] * len(archs)
+            assert [pool.next_result().metrics["gpus"] for _ in archs] == [expected] * len(archs)
 
 
 def without_gpu(arch: Architecture) -> dict[str, float]:
@@ -247,8 +247,8 @@ def listening(answer: bytes | None) -> Iterator[str]:
     ("answer", "told"),
     [
         (None, r"no Ray cluster answers at 127\.0\.0\.1:\d+: timed out$"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", r"what answers at \S+ is no Ray cluster$"),
-        (b"", r"no Ray cluster answers|is no Ray cluster"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", r"the server at \S+ is not a Ray cluster$"),
+        (b"", r"no Ray cluster answers|is not a Ray cluster"),
     ],
 )
 def test_who_listens_without_being_a_cluster_is_told_from_one(
@@ -284,7 +284,7 @@ def test_a_machine_lost_while_a_supernet_trains_costs_what_no_checkpoint_held(
     asked = {"space": "vit-tiny", "data": "digits", "supernet_epochs": 2.0}
     training = supernet_training(Task(spec.make(asked)))
     checkpoint = tmp_path / "supernet.pt"
-    said: list[str] = []
+    messages: list[str] = []
     steps: list[int] = []
 
     def on_step(done: int, all_steps: int, loss: float) -> None:
@@ -292,18 +292,18 @@ def test_a_machine_lost_while_a_supernet_trains_costs_what_no_checkpoint_held(
         if len(machines) == 3 and steps_done(checkpoint) > 0:
             machines.lose_one()
 
-    train_together(
+    train_data_parallel(
         training,
         checkpoint,
         workers=3,
         address=machines.address,
         on_step=on_step,
-        say=said.append,
+        on_message=messages.append,
         checkpoint_seconds=0.5,
     )
     assert steps_done(checkpoint) == steps_of(training)
-    (told,) = said
-    found = re.fullmatch(r"goes on from step (\d+), with 2 workers", told)
+    (told,) = messages
+    found = re.fullmatch(r"resumes from step (\d+), with 2 workers", told)
     assert found is not None, told
     kept = int(found[1])
     after = list(range(kept + 1, steps_of(training) + 1))
@@ -332,8 +332,8 @@ def test_a_search_that_loses_two_of_three_machines_ends_as_it_would_have(
     evaluations = outcome.run.evaluations()
     assert len(evaluations) == len({e.arch for e in evaluations}) == 12
     assert all(e.error is None and e.metrics["macs"] <= 200_000 for e in evaluations)
-    assert any("goes on from step" in note for note in reporter.notes)
-    assert outcome.summary["winner"]["test_accuracy"] > 0.2
+    assert any("resumes from step" in note for note in reporter.notes)
+    assert outcome.summary.winner.score.value > 0.2
 
 
 @pytest.mark.slow

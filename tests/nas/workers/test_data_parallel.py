@@ -11,20 +11,22 @@ import torch
 
 from evaluators.data.batches import Batches
 from nas.engine import preparation
+from nas.engine.fine_tuning import FineTuning
 from nas.engine.search import Outcome
 from nas.engine.task import Task
-from nas.engine.winner import train_winners
+from nas.engine.winner import PlainFinisher
 from nas.progress import Quiet
 from nas.run import specification as spec
 from nas.supernet.job import SupernetTraining
 from nas.supernet.shared_weights import Supernet
-from nas.training.job import Fitting, steps_of
+from nas.training.checkpoint import steps_done
+from nas.training.job import PreparedTraining, steps_of
 from nas.training.loop import Recipe
 from nas.workers.cluster import ray_session
-from nas.workers.data_parallel import _trainer, train_together
-from nas.workers.remote import steps_done
-from nas.workers.resources import ALONE, Crew
-from nas.workers.side_by_side import train_at_once
+from nas.workers.data_parallel import _trainer, train_data_parallel
+from nas.workers.remote import RemoteTrainings
+from nas.workers.resources import THIS_PROCESS, Resources
+from nas.workers.side_by_side import train_side_by_side
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
 
@@ -51,9 +53,9 @@ def test_three_workers_train_a_supernet_as_one_process_does(cluster: None) -> No
     training = supernet_training("vit-tiny")
     assert training.recipe.batch_size % 3
     alone: list[float] = []
-    expected = train_together(training, on_step=lambda done, steps, loss: alone.append(loss))
+    expected = train_data_parallel(training, on_step=lambda done, steps, loss: alone.append(loss))
     losses: list[float] = []
-    given = train_together(
+    given = train_data_parallel(
         training, workers=3, on_step=lambda done, steps, loss: losses.append(loss)
     )
     assert len(losses) == steps_of(training)
@@ -65,7 +67,7 @@ def test_three_workers_train_a_supernet_as_one_process_does(cluster: None) -> No
 @pytest.mark.slow
 def test_an_interrupted_training_goes_on_from_what_came_home(cluster: None, tmp_path: Path) -> None:
     training = supernet_training("mobilenet-tiny")
-    whole = train_together(training, workers=2)
+    whole = train_data_parallel(training, workers=2)
     checkpoint = tmp_path / "supernet.pt"
 
     def interrupt(done: int, steps: int, loss: float) -> None:
@@ -73,11 +75,13 @@ def test_an_interrupted_training_goes_on_from_what_came_home(cluster: None, tmp_
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        train_together(training, checkpoint, workers=2, on_step=interrupt, checkpoint_seconds=0.0)
+        train_data_parallel(
+            training, checkpoint, workers=2, on_step=interrupt, checkpoint_seconds=0.0
+        )
     before = steps_done(checkpoint)
     assert 1 <= before < steps_of(training)
     seen: list[int] = []
-    resumed = train_together(
+    resumed = train_data_parallel(
         training, checkpoint, workers=2, on_step=lambda done, steps, loss: seen.append(done)
     )
     assert seen == list(range(before + 1, steps_of(training) + 1))
@@ -88,20 +92,20 @@ def test_an_interrupted_training_goes_on_from_what_came_home(cluster: None, tmp_
 def test_a_whole_checkpoint_needs_no_workers(tmp_path: Path) -> None:
     training = supernet_training("vit-tiny", supernet_epochs=0.1)
     checkpoint = tmp_path / "supernet.pt"
-    trained = train_together(training, checkpoint)
-    again = train_together(training, checkpoint, workers=2, address="127.0.0.1:1")
+    trained = train_data_parallel(training, checkpoint)
+    again = train_data_parallel(training, checkpoint, workers=2, address="127.0.0.1:1")
     for key, value in trained.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key
 
 
 def test_more_workers_than_samples_of_a_batch_are_refused() -> None:
     with pytest.raises(UserError, match=r"65 workers cannot share a batch of 64 samples"):
-        train_together(supernet_training("vit-tiny"), workers=65)
+        train_data_parallel(supernet_training("vit-tiny"), workers=65)
 
 
-def test_on_gpus_each_worker_has_one_and_they_meet_by_nccl(tmp_path: Path) -> None:
+def test_on_gpus_each_worker_has_one_and_they_communicate_by_nccl(tmp_path: Path) -> None:
     for gpu, backend in ((True, "nccl"), (False, "gloo")):
-        trainer = _trainer({}, 4, str(tmp_path), gpu=gpu)
+        trainer = _trainer(RemoteTrainings(None, None, "cpu", 0.0), 4, str(tmp_path), gpu=gpu)
         assert trainer.scaling_config.num_workers == 4
         assert trainer.scaling_config.num_gpus_per_worker == float(gpu)
         assert trainer.backend_config.backend == backend
@@ -116,17 +120,19 @@ class Diverges:
         self.recipe = Recipe(epochs=1)
         self.seed = 0
 
-    def on(self, device: torch.device) -> Fitting:
-        return Fitting(torch.nn.Linear(1, 1), lambda inputs, targets, step: float("nan"))
+    def prepare(self, device: torch.device) -> PreparedTraining:
+        return PreparedTraining(torch.nn.Linear(1, 1), lambda inputs, targets, step: float("nan"))
 
 
 @pytest.mark.slow
 def test_a_training_that_cannot_be_says_so_in_the_same_words(cluster: None) -> None:
     training = supernet_training("vit-tiny")
-    said: list[str] = []
+    messages: list[str] = []
     with pytest.raises(UserError, match=r"training diverged at step 1 of .* lower learning rate"):
-        train_together(Diverges(training.space, training.batches), workers=2, say=said.append)
-    assert any("the loss ran away" in text for text in said)
+        train_data_parallel(
+            Diverges(training.space, training.batches), workers=2, on_message=messages.append
+        )
+    assert any("the loss diverged" in text for text in messages)
 
 
 @pytest.mark.slow
@@ -134,10 +140,10 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(
     cluster: None, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "supernet.pt"
-    train_together(supernet_training("vit-tiny", supernet_epochs=0.1), checkpoint)
+    train_data_parallel(supernet_training("vit-tiny", supernet_epochs=0.1), checkpoint)
     content = checkpoint.read_bytes()
     with pytest.raises(UserError, match=r"was made with recipe"):
-        train_together(supernet_training("vit-tiny"), checkpoint, workers=2)
+        train_data_parallel(supernet_training("vit-tiny"), checkpoint, workers=2)
     assert checkpoint.read_bytes() == content
 
 
@@ -154,18 +160,14 @@ def test_winners_trained_at_once_are_those_trained_one_after_the_other(
     task, run = finished.task, Run(copied)
     start = starting_weights(task, run, Quiet())
     archs = [evaluation.arch for evaluation in finished.frontier[:2]]
-    together = train_winners(
-        task, run, start, {a: tmp_path / f"together-{a.id}" for a in archs}, Quiet(), Crew(2)
-    )
+    tuning = FineTuning(task, run, start, Quiet(), Resources(2))
+    together = PlainFinisher(tuning).finish_all({a: tmp_path / f"together-{a.id}" for a in archs})
     for path in (copied / "trained").iterdir():
         path.unlink()
-    after = train_winners(
-        task, run, start, {a: tmp_path / f"after-{a.id}" for a in archs}, Quiet(), ALONE
-    )
+    tuning = FineTuning(task, run, start, Quiet(), THIS_PROCESS)
+    after = PlainFinisher(tuning).finish_all({a: tmp_path / f"after-{a.id}" for a in archs})
     for arch in archs:
-        assert together[arch]["test_accuracy"] == pytest.approx(
-            after[arch]["test_accuracy"], abs=2 / 359
-        )
+        assert together[arch].value == pytest.approx(after[arch].value, abs=2 / 359)
         assert (tmp_path / f"together-{arch.id}" / "model.onnx").exists()
 
 
@@ -177,7 +179,7 @@ def test_networks_train_at_once_and_one_that_fails_stops_no_other(
     files = {name: tmp_path / name for name in ("bad", "good")}
     told: list[tuple[int, int]] = []
     with pytest.raises(UserError, match="training diverged"):
-        train_at_once(
+        train_side_by_side(
             {"bad": bad, "good": good},
             files,
             workers=2,
@@ -187,6 +189,6 @@ def test_networks_train_at_once_and_one_that_fails_stops_no_other(
     assert told[-1] == (steps_of(good), steps_of(good) + steps_of(bad))
     trained = Supernet(good.space)
     trained.load_state_dict(torch.load(files["good"], weights_only=True)["network"])
-    alone = train_together(good)
+    alone = train_data_parallel(good)
     for key, value in alone.state_dict().items():
         assert torch.allclose(value, trained.state_dict()[key], atol=1e-5), key

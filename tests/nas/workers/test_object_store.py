@@ -1,4 +1,4 @@
-"""Objects taken apart for Ray's object store and put together again."""
+"""Objects that are pickled for Ray's object store and rebuilt on shared arrays."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from evaluators.data.image_files import load_data
-from nas.workers.object_store import Apart
+from nas.workers.object_store import SharedObject
 from search_spaces.catalogue import load_space
 from search_spaces.networks.modules import build, channels_last
 
 
 @dataclass
 class Holder:
-    """Something of one's own, with whatever inside."""
+    """An object of a local class, with any content."""
 
     content: object
 
 
-def again(thing: object) -> object:
-    return Apart.of(Holder(thing)).whole().content
+def rebuilt(thing: object) -> object:
+    return SharedObject.of(Holder(thing)).rebuild().content
 
 
 @given(
@@ -34,11 +34,11 @@ def again(thing: object) -> object:
     st.booleans(),
 )
 def test_a_tensor_comes_back_with_its_type_shape_and_layout(
-    dtype: torch.dtype, shape: list[int], turned: bool
+    dtype: torch.dtype, shape: list[int], transposed: bool
 ) -> None:
     tensor = torch.randint(0, 2, shape).to(dtype)
-    tensor = tensor.permute(list(reversed(range(len(shape))))) if turned else tensor
-    back = again(tensor)
+    tensor = tensor.permute(list(reversed(range(len(shape))))) if transposed else tensor
+    back = rebuilt(tensor)
     assert isinstance(back, Tensor)
     assert (back.dtype, back.shape, back.stride()) == (dtype, tensor.shape, tensor.stride())
     assert torch.equal(back, tensor)
@@ -47,7 +47,7 @@ def test_a_tensor_comes_back_with_its_type_shape_and_layout(
 def test_a_network_computes_the_same_in_its_own_layout() -> None:
     space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
     network = channels_last(build(space, space.largest)).eval()
-    back = again(network)
+    back = rebuilt(network)
     assert isinstance(back, nn.Module)
     images = torch.randn(2, 1, *space.input_shape(space.largest)[1:])
     assert torch.equal(back(images), network(images))
@@ -59,25 +59,25 @@ def test_a_network_computes_the_same_in_its_own_layout() -> None:
 def test_tied_weights_stay_tied() -> None:
     first, second = nn.Linear(3, 3), nn.Linear(3, 3)
     second.weight = first.weight
-    back = again([first, second])
+    back = rebuilt([first, second])
     assert isinstance(back, list)
     assert back[0].weight is back[1].weight
 
 
-def test_bytes_of_tensors_are_outside_of_the_pickle_and_once() -> None:
+def test_bytes_of_tensors_are_stored_once_and_outside_of_the_pickle() -> None:
     data = load_data("digits")
-    apart = Apart.of([data.train, data.train.images, data.train.images.flatten(1)])
-    assert len(apart.pickled) < 10_000
+    shared = SharedObject.of([data.train, data.train.images, data.train.images.flatten(1)])
+    assert len(shared.pickled) < 10_000
     size = data.train.images.nbytes + data.train.labels.nbytes
-    assert sum(array.nbytes for array in apart.arrays) == size
-    assert all(isinstance(array, np.ndarray) for array in apart.arrays)
+    assert sum(array.nbytes for array in shared.arrays) == size
+    assert all(isinstance(array, np.ndarray) for array in shared.arrays)
 
 
-def test_a_part_of_a_tensor_does_not_take_the_whole_along() -> None:
-    apart = Apart.of(torch.zeros(1_000_000)[:3])
-    assert sum(array.nbytes for array in apart.arrays) == 12
+def test_only_the_elements_of_a_view_are_stored() -> None:
+    shared = SharedObject.of(torch.zeros(1_000_000)[:3])
+    assert sum(array.nbytes for array in shared.arrays) == 12
 
 
-def test_what_cannot_be_pickled_is_named() -> None:
+def test_an_object_that_cannot_be_pickled_is_named() -> None:
     with pytest.raises(TypeError, match="generator"):
-        Apart.of(number for number in range(3))
+        SharedObject.of(number for number in range(3))

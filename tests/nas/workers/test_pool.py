@@ -43,7 +43,7 @@ def _accuracy_of_all(pool: InProcess | RayWorkers, archs: list[Architecture]) ->
     while len(found) < len(archs):
         while pool.idle and waiting:
             pool.submit(waiting.pop())
-        ended = pool.next_ended()
+        ended = pool.next_result()
         assert ended.error is None
         found[ended.arch.id] = ended.metrics["accuracy"]
     return found
@@ -69,7 +69,7 @@ def test_a_killed_worker_is_replaced_and_its_candidate_retried(
     ray_pool.submit(archs[0])
     ((busy, _, _),) = ray_pool._running.values()
     os.kill(next(pid for actor, pid in pids if actor is busy), signal.SIGKILL)
-    ended = ray_pool.next_ended()
+    ended = ray_pool.next_result()
     assert ended.arch == archs[0]
     assert ended.error is None
     assert 0 <= ended.metrics["accuracy"] <= 1
@@ -87,9 +87,9 @@ def test_a_candidate_that_kills_every_worker_fails_and_the_pool_lives(
 
     pool = RayWorkers(deadly, 1)
     pool.submit(archs[0])
-    assert f"died {ATTEMPTS} times" in (pool.next_ended().error or "")
+    assert f"died {ATTEMPTS} times" in (pool.next_result().error or "")
     pool.submit(archs[1])
-    assert pool.next_ended().metrics == {"accuracy": 0.5}
+    assert pool.next_result().metrics == {"accuracy": 0.5}
 
 
 def test_a_search_on_ray_workers_keeps_the_budget_and_repeats_nothing(

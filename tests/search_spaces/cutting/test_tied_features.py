@@ -1,4 +1,4 @@
-"""What is one unit: a channel through everything that keeps channels apart, a head, a branch."""
+"""Units and branches: channels through depthwise ops, heads, and residual branches."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import pytest
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.cutting.cut_ops import Kept, cut_ops
-from search_spaces.cutting.tied_features import Features, analyse
+from search_spaces.cutting.tied_features import TiedFeatures, tie_features
 from search_spaces.ops import Activation, ChannelShuffle
 from search_spaces.spaces.mobilenet import inverted_residual
 from search_spaces.spaces.vit import classifier, encoder_block
 
 
-def image_network(build: BlockBuilder, classes: int = 3) -> Features:
-    """The features of a block of images, and a classifier after it."""
+def image_network(build: BlockBuilder, classes: int = 3) -> TiedFeatures:
+    """The features of an image block followed by a classifier."""
     shape = build.ops[-1].out_shape
     head = BlockBuilder(*shape)
     head.linear("classifier", head.global_pool("pool", head.input), classes)
-    return analyse([("block", build.ops), ("head", head.ops)])
+    return tie_features([("block", build.ops), ("head", head.ops)])
 
 
-def sizes(features: Features) -> dict[str, tuple[str, int]]:
+def sizes(features: TiedFeatures) -> dict[str, tuple[str, int]]:
     return {group.name: (group.kind, len(group.units)) for group in features.groups}
 
 
-def test_channels_are_one_through_depthwise_norm_and_squeeze_excitation() -> None:
+def test_channels_are_tied_through_depthwise_norm_and_squeeze_excitation() -> None:
     block = inverted_residual(8, 6, 10, 3, 1, 4, True, "relu", False)
     stem = BlockBuilder(3, 8, 8)
     stem.conv("conv", stem.input, 6)
     head = BlockBuilder(10, 8, 8)
     head.linear("classifier", head.global_pool("pool", head.input), 5)
-    features = analyse([("stem", stem.ops), ("layer", block), ("head", head.ops)])
+    features = tie_features([("stem", stem.ops), ("layer", block), ("head", head.ops)])
     assert sizes(features) == {
         "stem/conv": ("channels", 6),
         "layer/expand": ("channels", 24),
@@ -48,14 +48,14 @@ def test_channels_are_one_through_depthwise_norm_and_squeeze_excitation() -> Non
     }
 
 
-def test_a_residual_sum_ties_its_operands_and_its_branch_can_go() -> None:
+def test_a_residual_sum_ties_its_operands_and_its_branch_can_be_removed() -> None:
     stem = BlockBuilder(3, 8, 8)
     stem.conv("conv", stem.input, 6)
     block = inverted_residual(8, 6, 6, 3, 1, 2, False, "relu", True)
     head = BlockBuilder(6, 8, 8)
     head.linear("classifier", head.global_pool("pool", head.input), 5)
     blocks = [("stem", stem.ops), ("layer", block), ("head", head.ops)]
-    features = analyse(blocks)
+    features = tie_features(blocks)
     assert (features.units["stem/conv"] == features.units["layer/project"]).all()
     (branch,) = features.branches
     assert branch.total == "layer/residual"
@@ -66,11 +66,11 @@ def test_a_residual_sum_ties_its_operands_and_its_branch_can_go() -> None:
     assert left == [blocks[0], blocks[2]]
 
 
-def test_heads_go_with_query_key_value_and_the_stream_through_all_blocks() -> None:
+def test_heads_tie_query_key_and_value_and_the_residual_stream_ties_all_blocks() -> None:
     blocks = [("one", encoder_block(5, 16, 4, 24, 20)), ("two", encoder_block(5, 16, 2, 24, 12))]
     stem = BlockBuilder(3, 2, 2)
     stem.class_token("class", stem.to_tokens("tokens", stem.conv("patches", stem.input, 16)))
-    features = analyse([("stem", stem.ops), *blocks, ("head", classifier(5, 16, 3))])
+    features = tie_features([("stem", stem.ops), *blocks, ("head", classifier(5, 16, 3))])
     assert sizes(features) == {
         "stem/patches": ("features", 16),
         "one/qkv": ("heads", 4),
@@ -89,10 +89,10 @@ def test_heads_go_with_query_key_value_and_the_stream_through_all_blocks() -> No
     ]
 
 
-def test_one_head_is_cut_by_its_features() -> None:
+def test_a_single_head_is_cut_by_features() -> None:
     stem = BlockBuilder(3, 2, 2)
     stem.to_tokens("tokens", stem.conv("patches", stem.input, 16))
-    features = analyse(
+    features = tie_features(
         [
             ("stem", stem.ops),
             ("one", encoder_block(4, 16, 1, 24, 20)),
@@ -103,25 +103,25 @@ def test_one_head_is_cut_by_its_features() -> None:
 
 
 @pytest.mark.parametrize(("kv_heads", "units"), [(2, 2), (1, 4)])
-def test_shared_keys_go_with_all_their_queries_or_stay(kv_heads: int, units: int) -> None:
+def test_shared_keys_are_tied_to_all_their_queries_or_fixed(kv_heads: int, units: int) -> None:
     build = BlockBuilder(5, 16)
     query = build.linear("query", build.input, 4 * 8)
     key, value = (build.linear(n, build.input, kv_heads * 8) for n in ("key", "value"))
     x = build.grouped_attention("attention", query, key, value, heads=4, kv_heads=kv_heads)
     build.linear("projection", x, 7)
-    features = analyse([("block", build.ops)])
+    features = tie_features([("block", build.ops)])
     assert sizes(features) == {"block/query": ("heads", units)}
     assert ("block/attention" in features.fixed) == (kv_heads == 1)
 
 
-def test_a_grouped_convolution_loses_whole_groups() -> None:
+def test_a_grouped_convolution_is_cut_by_whole_groups() -> None:
     build = BlockBuilder(3, 8, 8)
     build.conv("grouped", build.conv("conv", build.input, 12), 24, 3, groups=4)
     features = image_network(build)
     assert sizes(features) == {"block/conv": ("channels", 4)}
 
 
-def test_a_shuffle_loses_the_same_channels_of_every_group() -> None:
+def test_a_shuffle_ties_the_same_channels_of_every_group() -> None:
     build = BlockBuilder(3, 8, 8)
     x = build.conv("conv", build.input, 12)
     build.add_op(ChannelShuffle("shuffle", (x,), x.shape, 3))
@@ -129,14 +129,14 @@ def test_a_shuffle_loses_the_same_channels_of_every_group() -> None:
     assert sizes(features) == {"block/conv": ("channels", 4)}
 
 
-def test_parts_of_a_concatenation_are_cut_on_their_own() -> None:
+def test_parts_of_a_concatenation_are_separate_groups() -> None:
     build = BlockBuilder(3, 8, 8)
     a, b = build.conv("a", build.input, 5), build.conv("b", build.input, 7)
     build.concat("both", [a, b])
     assert sizes(image_network(build)) == {"block/a": ("channels", 5), "block/b": ("channels", 7)}
 
 
-def test_what_has_no_rule_is_fixed_and_said_so() -> None:
+def test_features_of_an_op_without_a_rule_are_fixed_with_the_reason() -> None:
     build = BlockBuilder(3, 8, 8)
     x = build.conv("conv", build.input, 12)
     build.add_op(Activation("softmax", (x,), x.shape, "softmax"))
@@ -145,21 +145,16 @@ def test_what_has_no_rule_is_fixed_and_said_so() -> None:
     assert "how Activation mixes features" in features.fixed["block/softmax"]
 
 
-def test_a_table_shared_with_the_last_layer_is_cut_on_both_sides() -> None:
+def test_a_table_shared_with_the_last_layer_ties_both_sides() -> None:
     space = load_space("gpt")
-    features = analyse(space.ops(space.smallest))
+    features = tie_features(space.ops(space.smallest))
     assert (features.units["head/norm"] == features.units["embedding/words"]).all()
 
 
-def test_edges_of_a_cell_that_another_node_reads_are_no_branches() -> None:
+def test_edges_of_a_cell_that_another_node_reads_are_not_branches() -> None:
     space = load_space("nasbench201")
     cell = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|skip_connect~0|none~1|none~2|"
-    arch = (
-        space.architecture({"arch": cell})
-        if space.published is None
-        else space.decode(space.published.rows([{"arch": cell}]))[0]
-    )
-    features = analyse(space.ops(arch))
+    features = tie_features(space.ops(space.architecture({"arch": cell})))
     for branch in features.branches:
         for key, node in features.wiring.nodes.items():
             if branch.nodes & set(node.inputs):

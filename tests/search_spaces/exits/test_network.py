@@ -1,4 +1,4 @@
-"""A network with exits: compacted batches say what each sample alone is told, and cost less."""
+"""Networks with exits: compacted batches compute the same as single samples, at exact costs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VOCABULARY = 40
 
 
 def crossing() -> Blocks:
-    """Blocks that read outputs from before the exits between them."""
+    """Blocks that read outputs of blocks before the preceding exit."""
     stem = BlockBuilder(3, 8, 8)
     stem.batch_norm("norm", stem.conv("conv", stem.input, 6, 3))
     middle = BlockBuilder(6, 8, 8)
@@ -46,7 +46,7 @@ def crossing() -> Blocks:
 
 @cache
 def network_of(name: str) -> tuple[ExitNetwork, Blocks, Blocks, tuple[int, ...]]:
-    """A network, its blocks, heads and input shape; weights large enough to tell samples apart."""
+    """A network, its blocks, heads and input shape, with weights that separate samples."""
     if name == "crossing":
         blocks: Blocks = crossing()
         exits = exits_of(blocks, ["stem", "middle", "join"])
@@ -66,7 +66,7 @@ def network_of(name: str) -> tuple[ExitNetwork, Blocks, Blocks, tuple[int, ...]]
 
 
 def inputs(shape: tuple[int, ...], batch: int, seed: int) -> Tensor:
-    """Noise, or sentences of token ids with padding behind."""
+    """Noise, or sentences of token ids with padding at the end."""
     generator = torch.Generator().manual_seed(seed)
     if len(shape) > 1:
         return 2 * torch.randn(batch, *shape, generator=generator)
@@ -76,27 +76,28 @@ def inputs(shape: tuple[int, ...], batch: int, seed: int) -> Tensor:
 
 
 def one_by_one(network: ExitNetwork, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each sample leaves and with what, said once more: one at a time, no compaction."""
+    """Reference: logits and exit of each sample, one at a time without compaction."""
     logits, exits = [], []
     for sample in x.split(1):
-        said = network.all_logits(sample)
-        for place, scores in enumerate(said):
-            last = place == len(said) - 1
-            if last or confidence(scores).item() >= network.thresholds[place]:
-                logits.append(scores)
-                exits.append(place)
-                break
+        *early, last = network.all_logits(sample)
+        leaving = (
+            index
+            for index, scores in enumerate(early)
+            if confidence(scores).item() >= network.thresholds[index]
+        )
+        exits.append(next(leaving, len(early)))
+        logits.append([*early, last][exits[-1]])
     return torch.cat(logits), torch.tensor(exits)
 
 
-def between(network: ExitNetwork, x: Tensor, shares: list[float]) -> list[float]:
-    """Thresholds that about these shares of samples pass, halfway between two of them."""
-    said = network.all_logits(x)[:-1]
+def thresholds_at(network: ExitNetwork, x: Tensor, shares: list[float]) -> list[float]:
+    """Thresholds at about these quantiles of the confidence, halfway between two samples."""
+    early = network.all_logits(x)[:-1]
     result = []
-    for scores, share in zip(said, shares, strict=True):
-        sure = confidence(scores).sort().values
-        index = min(int(share * (len(sure) - 1)), len(sure) - 2)
-        result.append(float((sure[index] + sure[index + 1]) / 2))
+    for scores, share in zip(early, shares, strict=True):
+        values = confidence(scores).sort().values
+        index = min(int(share * (len(values) - 1)), len(values) - 2)
+        result.append(float((values[index] + values[index + 1]) / 2))
     return result
 
 
@@ -108,37 +109,37 @@ def between(network: ExitNetwork, x: Tensor, shares: list[float]) -> list[float]
     shares=st.lists(st.floats(0, 1), min_size=3, max_size=3),
 )
 @torch.no_grad()
-def test_a_compacted_batch_says_what_every_sample_alone_is_told(
+def test_a_compacted_batch_computes_the_same_as_single_samples(
     name: str, seed: int, batch: int, shares: list[float]
 ) -> None:
     network, _, exits, shape = network_of(name)
     x = inputs(shape, batch, seed)
-    network.set_thresholds(between(network, x, shares[: len(exits)]))
-    expected, places = one_by_one(network, x)
+    network.set_thresholds(thresholds_at(network, x, shares[: len(exits)]))
+    expected, exit = one_by_one(network, x)
     predicted = network.predict(x)
-    assert predicted.exit.tolist() == places.tolist()
+    assert predicted.exit.tolist() == exit.tolist()
     torch.testing.assert_close(predicted.logits, expected, rtol=1e-4, atol=1e-4)
     assert (network(x) == predicted.logits).all()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
-def test_what_runs_is_what_it_is_said_to_cost(name: str) -> None:
+def test_the_macs_that_run_are_those_of_exit_costs(name: str) -> None:
     network, blocks, exits, shape = network_of(name)
     costs = ExitCosts.of(blocks, exits)
     x = inputs(shape, 12, 7)
     seen = set()
     for shares in ([0.3, 0.6, 0.5], [0.9, 0.2, 0.4], [0.0, 0.0, 0.0], [0.5, 0.99, 0.99]):
-        thresholds = between(network, x, shares[: len(exits)])
+        thresholds = thresholds_at(network, x, shares[: len(exits)])
         for unused in (None, 0, len(exits) - 1):
             used = [
-                math.inf if place == unused else threshold
-                for place, threshold in enumerate(thresholds)
+                math.inf if index == unused else threshold
+                for index, threshold in enumerate(thresholds)
             ]
             network.set_thresholds(used)
             with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
                 left = network.predict(x).exit.bincount(minlength=len(exits) + 1).tolist()
-            # Every sample pays for the heads that it passes, also for the one it leaves at.
+            # Each sample costs the heads that it passes, including the one where it leaves.
             expected = costs.leaving([t < math.inf for t in used]) @ left
             assert counter.get_total_flops() == 2 * expected
             assert costs.mean(left, [t < math.inf for t in used]) == expected / len(x)
@@ -161,7 +162,7 @@ def test_infinite_thresholds_are_the_network_without_exits(name: str) -> None:
     assert counter.get_total_flops() == 2 * 4 * ExitCosts.of(blocks, exits).whole
     torch.testing.assert_close(predicted.logits, plain(x))
     assert (predicted.exit == len(exits)).all()
-    assert (network.whole(x) == plain(x)).all()
+    assert (network.final_logits(x) == plain(x)).all()
     assert (network.all_logits(x)[-1] == plain(x)).all()
 
 
@@ -179,19 +180,19 @@ def test_a_threshold_of_zero_runs_nothing_after_the_first_exit() -> None:
 def test_compacting_keeps_channels_last() -> None:
     network, _, exits, shape = network_of("mobilenet-tiny")
     x = inputs(shape, 8, 3).contiguous(memory_format=torch.channels_last)
-    laid_out = channels_last(ExitNetwork(*network_of("mobilenet-tiny")[1:3]).eval())
-    laid_out.load_state_dict(network.state_dict())
-    first, *others = between(network, x, [0.5] * len(exits))
-    laid_out.set_thresholds([first, *(math.inf for _ in others)])
+    converted = channels_last(ExitNetwork(*network_of("mobilenet-tiny")[1:3]).eval())
+    converted.load_state_dict(network.state_dict())
+    first, *others = thresholds_at(network, x, [0.5] * len(exits))
+    converted.set_thresholds([first, *(math.inf for _ in others)])
     seen = []
-    laid_out.blocks["head"].register_forward_hook(lambda m, i, o: seen.append(i[0]))
-    assert laid_out.predict(x).exit.unique().numel() > 1
+    converted.blocks["head"].register_forward_hook(lambda m, i, o: seen.append(i[0]))
+    assert converted.predict(x).exit.unique().numel() > 1
     assert 0 < len(seen[0]) < 8
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_exits_outlive_the_space_as_json(name: str) -> None:
+def test_exits_round_trip_as_json(name: str) -> None:
     network, blocks, exits, shape = network_of(name)
     network.set_thresholds([0.25, math.inf, 0.5][: len(exits)])
     content = json.loads(json.dumps(network.exits_to_json(), allow_nan=False))
@@ -203,24 +204,24 @@ def test_exits_outlive_the_space_as_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("broken", [{}, {"heads": []}, {"heads": [], "thresholds": ["x"]}])
-def test_broken_exits_are_told(broken: dict[str, object]) -> None:
+def test_malformed_exits_raise(broken: dict[str, object]) -> None:
     with pytest.raises(UserError, match="malformed early exits"):
         network_from_json(crossing(), broken)
 
 
-def test_exits_stand_after_blocks_of_the_network_in_order() -> None:
+def test_exits_have_to_follow_blocks_of_the_network_in_order() -> None:
     blocks = crossing()
     first, second = exits_of(blocks, ["stem", "middle"])
     for exits in ([second, first], [("elsewhere", first[1])]):
         with pytest.raises(ValueError, match="in order"):
             ExitNetwork(blocks, exits)
-        with pytest.raises(ValueError, match="in order"):
+        with pytest.raises(ValueError, match="missing or out of order"):
             ExitCosts.of(blocks, exits)
     with pytest.raises(ValueError, match="1 thresholds for 2 exits"):
         ExitNetwork(blocks, [first, second], [0.5])
 
 
-def test_a_network_given_heads_keeps_its_very_weights() -> None:
+def test_a_network_with_new_heads_shares_its_weights() -> None:
     blocks = crossing()
     network = Network(blocks).eval()
     headed = with_exits(network, blocks, exits_of(blocks, ["middle"]))

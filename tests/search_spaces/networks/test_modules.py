@@ -1,4 +1,4 @@
-"""Networks as torch modules: they run, and their shapes are those that the ops promise."""
+"""Torch modules of networks: outputs and parameters have the shapes that the ops declare."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SPACES, load_space
 from search_spaces.networks.modules import MODULES, BlockModule, Network, build, channels_last
-from search_spaces.ops import Op, Zero
+from search_spaces.ops import Conv2d, Op, Zero
 from search_spaces.spaces.vit import classifier, encoder_block, patch_embedding
 
 BATCH = 2
@@ -29,7 +29,7 @@ def record(shapes: dict[str, tuple[int, ...]], name: str) -> Callable[..., None]
 
 
 def assert_shapes_hold(blocks: Sequence[tuple[str, Sequence[Op]]], x: Tensor) -> Tensor:
-    """Run a network and compare what every op module and parameter is with its op."""
+    """Run a network and compare the shapes of all outputs and parameters with its ops."""
     network = Network(blocks).to(x.device).eval()
     shapes: dict[str, tuple[int, ...]] = {}
     expected = {}
@@ -50,7 +50,7 @@ def assert_shapes_hold(blocks: Sequence[tuple[str, Sequence[Op]]], x: Tensor) ->
 
 @settings(max_examples=30, deadline=None)
 @given(name=st.sampled_from(sorted(SPACES)), seed=st.integers(0, 2**32 - 1))
-def test_every_op_gives_the_shape_it_promises(name: str, seed: int) -> None:
+def test_every_output_has_the_shape_of_its_op(name: str, seed: int) -> None:
     space = load_space(name, channels=1, classes=7)
     (arch,) = space.decode(space.sample(1, seed))
     with torch.device("meta"):
@@ -63,7 +63,7 @@ def test_every_op_gives_the_shape_it_promises(name: str, seed: int) -> None:
     name=st.sampled_from([n for n in sorted(SPACES) if "imagenet" not in n]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_a_built_network_gives_finite_logits_and_learns(name: str, seed: int) -> None:
+def test_logits_are_finite_and_all_parameters_get_gradients(name: str, seed: int) -> None:
     space = load_space(name, classes=7)
     (arch,) = space.decode(space.sample(1, seed))
     torch.manual_seed(seed)
@@ -72,9 +72,17 @@ def test_a_built_network_gives_finite_logits_and_learns(name: str, seed: int) ->
     assert logits.shape == (BATCH, 7)
     assert logits.isfinite().all()
     logits.square().sum().backward()
-    # What only leads into a `Zero` op has nothing to learn from.
+    # Layers whose output is only read by a `Zero` op get no gradient.
     cut_off = any(isinstance(op, Zero) for _, ops in space.ops(arch) for op in ops)
     assert cut_off or all(p.grad is not None for p in network.parameters())
+
+
+def test_all_ops_but_zero_are_size_agnostic_and_subclasses_do_not_inherit_it() -> None:
+    class WindowedConv(Conv2d):
+        pass
+
+    assert {kind for kind in MODULES if not kind.size_agnostic} == {Zero}
+    assert not WindowedConv.size_agnostic
 
 
 def test_every_op_type_of_the_package_has_a_module() -> None:
@@ -94,7 +102,7 @@ def test_every_op_type_of_the_package_has_a_module() -> None:
     channels=st.integers(1, 3),
     depthwise=st.booleans(),
 )
-def test_padded_convolutions_keep_what_the_builder_says(
+def test_padded_convolutions_have_the_shape_of_the_builder(
     kernel: int, stride: int, size: int, channels: int, depthwise: bool
 ) -> None:
     # See `test_a_padded_convolution_whose_stride_is_its_kernel`.
@@ -112,7 +120,7 @@ def test_a_padded_convolution_whose_stride_is_its_kernel() -> None:
 
 
 @given(patch=st.integers(2, 8), patches=st.integers(1, 4), rest=st.integers(0, 7))
-def test_patches_leave_out_what_does_not_fill_one(patch: int, patches: int, rest: int) -> None:
+def test_incomplete_patches_are_dropped(patch: int, patches: int, rest: int) -> None:
     size = patch * patches + rest % patch
     block = BlockBuilder(3, size, size)
     block.conv("conv", block.input, 4, patch, stride=patch, padded=False)
@@ -148,7 +156,7 @@ def test_squeeze_excitation_scales_channels() -> None:
     torch.testing.assert_close(BlockModule(block.ops)(x), expected)
 
 
-def test_the_class_token_comes_first_and_is_what_is_read() -> None:
+def test_the_class_token_is_prepended_and_selected() -> None:
     block = BlockBuilder(4, 2, 3)
     tokens = block.class_token("token", block.to_tokens("tokens", block.input))
     block.first_token("first", tokens)
@@ -171,7 +179,7 @@ def test_channels_last_changes_the_layout_and_nothing_else() -> None:
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_two_networks_of_one_architecture_share_nothing() -> None:
+def test_two_networks_of_one_architecture_share_no_weights() -> None:
     space = load_space("mobilenet-tiny")
     first, second = build(space, space.smallest), build(space, space.smallest)
     owners = [{p.data_ptr() for p in n.parameters()} for n in (first, second)]

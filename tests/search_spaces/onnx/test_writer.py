@@ -1,4 +1,4 @@
-"""Networks as ONNX: what onnxruntime makes of them is what torch makes of them."""
+"""Networks as ONNX: onnxruntime and torch compute the same outputs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from search_spaces.onnx.writer import inputs_of, write_onnx
 from search_spaces.ops import Op
 
 LARGE = ("autoformer-small", "autoformer-base", "gpt", "bert", "ofa-resnet50")
-"""Whose smallest member is enough."""
+"""Spaces of which only the smallest network is tested."""
 
 
-def settled(network: nn.Module) -> nn.Module:
-    """Statistics of a batch norm that it does not begin with."""
+def with_statistics(network: nn.Module) -> nn.Module:
+    """The network in evaluation mode, with batch norm statistics unlike the initial ones."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -35,7 +35,7 @@ def settled(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(
@@ -54,8 +54,8 @@ def test_onnxruntime_and_torch_agree_in_every_space(name: str) -> None:
     rows = space.canonical(space.sample(1, 3))
     archs = [space.smallest] if name in LARGE else [space.smallest, *space.decode(rows)]
     for arch in archs:
-        network = settled(build(space, arch))
-        session = opened(write_onnx(space.ops(arch), state(network)))
+        network = with_statistics(build(space, arch))
+        session = session_of(write_onnx(space.ops(arch), state(network)))
         shape = space.input_shape(arch)
         for batch in (1, 2):
             is_text = name in TEXT_SPACES | SENTENCE_SPACES
@@ -70,9 +70,8 @@ def test_onnxruntime_and_torch_agree_in_every_space(name: str) -> None:
 def test_a_block_of_llama_agrees(llama_ops: tuple[Op, ...]) -> None:
     network = Network([("block", llama_ops)]).eval()
     x_in = torch.randn(3, 12, 32, generator=torch.Generator().manual_seed(0))
-    (given,) = opened(write_onnx([("block", llama_ops)], state(network))).run(
-        None, {"input": x_in.numpy()}
-    )
+    session = session_of(write_onnx([("block", llama_ops)], state(network)))
+    (given,) = session.run(None, {"input": x_in.numpy()})
     with torch.no_grad():
         assert np.abs(np.asarray(given) - network(x_in).numpy()).max() < 1e-5
 
@@ -81,20 +80,20 @@ def test_every_op_type_has_a_rule() -> None:
     assert RULES.keys() == MODULES.keys()
 
 
-def test_dead_edges_are_not_written() -> None:
-    """Of this cell only a skipped edge reaches the output: no convolution of a cell is left."""
+def test_unused_edges_are_not_written() -> None:
+    """Only a skipped edge of this cell reaches the output, so that cells have no convolutions."""
     space = load_space("nasbench201")
     arch = space.architecture(
         {"arch": "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"}
     )
     model = write_onnx(space.ops(arch))
     convolutions = Counter(node.op_type for node in model.graph.node)["Conv"]
-    # The stem, and two residual blocks of two and a shortcut between the stages.
+    # The stem, and between stages two residual blocks of two convolutions and a shortcut.
     assert convolutions == 1 + 2 * 3
     onnx.checker.check_model(model)
 
 
-def test_a_block_without_weights_is_small_and_runs_like_one_with_weights() -> None:
+def test_a_block_without_weights_is_small_and_runs() -> None:
     space = load_space("vit-tiny")
     name, ops = space.ops(space.largest)[1]
     network = Network([(name, ops)]).eval()
@@ -102,13 +101,13 @@ def test_a_block_without_weights_is_small_and_runs_like_one_with_weights() -> No
     assert len(bare.SerializeToString()) < 10_000 < len(full.SerializeToString())
     shape = inputs_of([(name, ops)])["input"].shape
     x = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
-    (given,) = opened(bare).run(None, {"input": x})
+    (given,) = session_of(bare).run(None, {"input": x})
     assert np.asarray(given).shape == (2, *ops[-1].out_shape)
     assert np.isfinite(given).all()
 
 
 def test_equal_layers_without_weights_are_not_merged(tmp_path: object) -> None:
-    """A runtime makes one node of two that read the same and have equal weights."""
+    """A runtime merges nodes with equal inputs and weights."""
     build = BlockBuilder(8, 8, 8)
     a = build.conv("a", build.input, 8, 3)
     b = build.conv("b", build.input, 8, 3)
@@ -122,21 +121,21 @@ def test_equal_layers_without_weights_are_not_merged(tmp_path: object) -> None:
     assert Counter(node.op_type for node in optimised.graph.node)["Conv"] == 2
 
 
-def test_a_block_names_what_it_reads_from_outside() -> None:
+def test_inputs_of_a_block_include_outputs_of_other_blocks() -> None:
     build = BlockBuilder(4, 8, 8)
     other = build.output_of("earlier", 4, 8, 8)
     build.add("sum", build.input, other)
     blocks = [("block", build.ops)]
-    assert {name: taken.shape for name, taken in inputs_of(blocks).items()} == {
+    assert {name: spec.shape for name, spec in inputs_of(blocks).items()} == {
         "input": (4, 8, 8),
         "@earlier": (4, 8, 8),
     }
     x = np.ones((1, 4, 8, 8), dtype=np.float32)
-    (given,) = opened(write_onnx(blocks)).run(None, {"input": x, "@earlier": 2 * x})
+    (given,) = session_of(write_onnx(blocks)).run(None, {"input": x, "@earlier": 2 * x})
     assert (np.asarray(given) == 3).all()
 
 
-def test_an_op_type_without_a_rule_is_named() -> None:
+def test_the_error_names_an_op_type_without_a_rule() -> None:
     class Wavelet(Op):
         pass
 

@@ -1,4 +1,4 @@
-"""AttentiveNAS's space against its published networks, its authors' counting and torch's."""
+"""The AttentiveNAS space against published networks, a count by formulas and torch's counter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ONES = (1, 4, 4, 4, 4, 6, 6)
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 SQUEEZED = (False, False, True, False, True, True, True)
 
-# The authors' configurations of A0 to A6, and the MFLOPs that their repository's table gives.
+# The authors' configurations of A0 to A6, and MFLOPs from the table of their repository.
 PUBLISHED: list[tuple[str, list[Any], int]] = [
     (
         "A0",
@@ -105,7 +105,7 @@ PUBLISHED: list[tuple[str, list[Any], int]] = [
     ),
 ]
 
-# To the last digit; each rounds to its published figure.
+# Exact MACs; each rounds to its published figure.
 MACS = (203_389_568, 279_238_816, 316_730_080, 356_518_400, 443_530_752, 490_520_064, 709_007_232)
 
 
@@ -139,8 +139,8 @@ def counted_by_torch(space: SearchSpace, arch: Architecture) -> tuple[int, int]:
     return counter.get_total_flops() // 2, sum(p.numel() for p in network.parameters())
 
 
-def counted_by_hand(config: dict[str, Any]) -> tuple[int, int]:
-    """MACs and parameters from the published encoding alone, layer by layer.
+def counted_by_formula(config: dict[str, Any]) -> tuple[int, int]:
+    """MACs and parameters computed from the published encoding, layer by layer.
 
     A convolution's parameters are its weights and, except in shortcuts and before the classifier,
     a scale and a shift for each output channel.
@@ -204,12 +204,12 @@ def test_the_largest_bounds_all_others() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_tables_equal_the_count_by_hand(seed: int) -> None:
+def test_tables_equal_the_count_by_formulas(seed: int) -> None:
     rows = tables().space.sample(20, seed)
     scored = tables().score(rows)
     for index, arch in enumerate(tables().space.decode(rows)):
         counted = scored["macs"][index], scored["params"][index]
-        assert counted == counted_by_hand(as_published(arch))
+        assert counted == counted_by_formula(as_published(arch))
 
 
 @settings(max_examples=10, deadline=None)
@@ -228,13 +228,13 @@ def test_tables_are_exact_for_a_thousand_random_architectures() -> None:
     scored = tables().score(rows)
     for index, arch in enumerate(space.decode(rows)):
         counted = scored["macs"][index], scored["params"][index]
-        assert counted == counted_by_hand(as_published(arch))
-        # Torch's counter takes a third of a second a network.
+        assert counted == counted_by_formula(as_published(arch))
+        # Torch's counter takes 0.3 s per network.
         if index < 25:
             assert counted == counted_by_torch(space, arch)
 
 
-def test_shortcuts_go_around_every_layer_and_are_projected_where_widths_differ() -> None:
+def test_every_layer_has_a_shortcut_which_is_projected_where_widths_differ() -> None:
     space = tables().space
     arch = space.architecture(encoding_of(PUBLISHED[3][1]))
     layers = [ops for name, ops in space.ops(arch) if name.startswith("stage")]
@@ -245,13 +245,13 @@ def test_shortcuts_go_around_every_layer_and_are_projected_where_widths_differ()
     ]
     widths = [16, *(width for ops in layers for width in ops[-1].out_shape[:1])]
     assert projected == [before != after for before, after in pairwise(widths)]
-    # The authors' 16 to 16 in the first stage needs none; all six other stages begin with one.
+    # The first stage, 16 to 16, has no projection; all six other stages start with one.
     assert sum(projected) == 6
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_published_encodings_give_back_the_architectures(seed: int) -> None:
+def test_published_encodings_round_trip(seed: int) -> None:
     space = tables().space
     assert space.published is not None
     rows = space.sample(20, seed)
@@ -263,7 +263,7 @@ def test_published_encodings_give_back_the_architectures(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "place", "value", "message"),
+    ("key", "index", "value", "message"),
     [
         ("width", 3, 48, r"'width.*' cannot be 48: expected one of 32, 40$"),
         ("width", 8, 1280, r"'width.*' cannot be 1280: expected one of 1792, 1984$"),
@@ -273,9 +273,11 @@ def test_published_encodings_give_back_the_architectures(seed: int) -> None:
         ("expand_ratio", 6, 4, r"'expand_ratio.*' cannot be 4: expected one of 6$"),
     ],
 )
-def test_a_value_of_another_stage_is_named(key: str, place: int, value: int, message: str) -> None:
+def test_the_error_names_a_value_of_another_stage(
+    key: str, index: int, value: int, message: str
+) -> None:
     encoding = encoding_of(PUBLISHED[0][1])
-    encoding[key][place] = value
+    encoding[key][index] = value
     with pytest.raises(UserError, match=message) as caught:
         tables().space.architecture(encoding)
     assert "\n" not in str(caught.value)
@@ -289,7 +291,7 @@ def test_a_value_of_another_stage_is_named(key: str, place: int, value: int, mes
         ({"depth": 3}, r"'depth' is 3, expected 7 values"),
     ],
 )
-def test_encodings_of_another_form_are_named(change: dict[str, Any], message: str) -> None:
+def test_malformed_encodings_raise(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         tables().space.architecture({**encoding_of(PUBLISHED[0][1]), **change})
 
@@ -306,8 +308,8 @@ def supernet() -> Supernet:
 
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_extracted_networks_compute_what_the_subnet_computes(seed: int) -> None:
-    # In training mode, since forty layers overflow with statistics that are not their own.
+def test_extracted_networks_compute_the_same_as_subnets(seed: int) -> None:
+    # In training mode: with statistics of another network, forty layers overflow.
     net = supernet().train()
     (drawn,) = net.space.decode(net.space.sample(1, seed))
     arch = net.space.architecture({**drawn, "resolution": 32})

@@ -1,4 +1,4 @@
-"""AutoFormer's spaces against its definition written anew, torch's counter and their supernet."""
+"""The AutoFormer spaces against a reference implementation, torch's counter and a supernet."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def drawn(space: SearchSpace, seed: int) -> Architecture:
 
 
 class RelativePositions(nn.Module):
-    """A vector for each pair of tokens, one table a direction; the class token has row 0."""
+    """A vector for each pair of tokens from one table per direction; row 0 is the class token's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,20 +47,20 @@ class RelativePositions(nn.Module):
         self.across = nn.Parameter(torch.randn(2 * DISTANCE + 2, HEAD_WIDTH))
 
     def forward(self, side: int) -> Tensor:
-        """`(tokens, tokens, head width)`, worked out pair by pair."""
-        places = [divmod(i, side) for i in range(side**2)]
+        """`(tokens, tokens, head width)`, computed pair by pair."""
+        cells = [divmod(i, side) for i in range(side**2)]
         rows = np.zeros((2, side**2 + 1, side**2 + 1), dtype=np.int64)
-        for query, (y, x) in enumerate(places, 1):
-            for key, (v, u) in enumerate(places, 1):
-                for way, apart in enumerate((v - y, u - x)):
-                    near = min(max(apart, -DISTANCE), DISTANCE)
-                    rows[way, query, key] = near + DISTANCE + 1
+        for query, (y, x) in enumerate(cells, 1):
+            for key, (v, u) in enumerate(cells, 1):
+                for direction, distance in enumerate((v - y, u - x)):
+                    clipped = min(max(distance, -DISTANCE), DISTANCE)
+                    rows[direction, query, key] = clipped + DISTANCE + 1
         down, across = torch.from_numpy(rows)
         return self.down[down] + self.across[across]
 
 
 class Attention(nn.Module):
-    """Equations (3) and (4) of Shaw et al. (2018) on AutoFormer's tables, as plain einsums."""
+    """Equations (3) and (4) of Shaw et al. (2018) on the tables of AutoFormer, as einsums."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Layer(nn.Module):
 
 
 class Reference(nn.Module):
-    """The network of a published encoding, from the paper's section 3 and table 1."""
+    """The network of a published encoding, after section 3 and table 1 of the paper."""
 
     def __init__(self, encoding: dict[str, Any], image_size: int = 224) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Reference(nn.Module):
         return self.classifier(self.norm(self.features(images)).mean(dim=1))
 
     def load(self, network: Network) -> None:
-        """Take the weights of a network of ours over."""
+        """Copy the weights of one of our networks."""
         names = {"key_down": "key.down", "key_across": "key.across"}
         names |= {"value_down": "value.down", "value_across": "value.across"}
         state = {}
@@ -133,7 +133,7 @@ class Reference(nn.Module):
 
 
 def encoded(arch: Architecture) -> dict[str, Any]:
-    """An architecture as the paper's code writes it."""
+    """The encoding of the paper's code."""
     depth = arch["depth"]
     assert isinstance(depth, int)
     layers = range(depth)
@@ -153,7 +153,7 @@ def counted(network: nn.Module, *shape: int) -> tuple[int, int]:
 
 @pytest.fixture
 def without_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Positions looked up at once: on meta tensors only shapes matter."""
+    """Replace the loop over pairs by one lookup: on meta tensors only shapes matter."""
 
     def forward(self: RelativePositions, side: int) -> Tensor:
         rows = torch.zeros(side**2 + 1, side**2 + 1, dtype=torch.long, device=self.down.device)
@@ -164,7 +164,7 @@ def without_loops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without_loops")
 @pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_tables_equal_torch_on_whole_networks_ours_and_the_reference(preset: str) -> None:
+def test_tables_equal_the_count_of_torch_on_our_networks_and_the_reference(preset: str) -> None:
     tables = tables_of(preset)
     space = tables.space
     for arch in (space.smallest, space.largest, *(drawn(space, seed) for seed in range(3))):
@@ -203,7 +203,7 @@ def test_tables_equal_the_reference_layer_by_layer_for_a_thousand_architectures(
 
 @pytest.mark.parametrize("image_size", [32, 272])
 def test_tokens_are_those_of_the_reference(image_size: int) -> None:
-    # At 272 pixels, 17 patches a side, some are further apart than the tables reach.
+    # At 272 pixels (17 x 17 patches) some distances exceed those of the tables.
     space = autoformer("tiny", image_size=image_size)
     arch = drawn(space, 1)
     torch.manual_seed(0)
@@ -222,8 +222,8 @@ def test_tokens_are_those_of_the_reference(image_size: int) -> None:
 
 
 # The released architectures (`experiments/subnet/AutoFormer-S.yaml` and `-B.yaml`, read from a copy
-# of the authors' code); the paper gives 22.9 M and 53.7 M parameters. Its 5.1 and 11 GFLOPs are not
-# asserted: they are below what is computed, 5.16 and 11.69 G.
+# of the authors' code); the paper reports 22.9 M and 53.7 M parameters. Its 5.1 and 11 GFLOPs are
+# not asserted: the computed figures, 5.16 and 11.69 G, are higher.
 RELEASED = {
     "small": {
         "embed_dim": [384] * 13,
@@ -253,14 +253,14 @@ def test_released_architectures_have_their_published_parameters(
     assert round(cost["params"] / 1e6, 1) == millions
 
 
-def test_half_of_attention_is_against_positions() -> None:
+def test_half_of_the_macs_of_attention_are_products_with_positions() -> None:
     space = autoformer("base")
     (op,) = [o for o in dict(space.ops(space.largest))["block0"] if o.name == "attention"]
     assert op.macs == 2 * (2 * 197 * 197 * 640)
     assert op.params == 4 * 30 * 64
 
 
-def test_the_released_tiny_architecture_has_ratios_that_table_1_lacks() -> None:
+def test_the_released_tiny_architecture_has_ratios_outside_of_table_1() -> None:
     encoding = {
         "embed_dim": [192] * 13,
         "layer_num": 13,
@@ -271,20 +271,20 @@ def test_the_released_tiny_architecture_has_ratios_that_table_1_lacks() -> None:
         tables_of("tiny").space.architecture(encoding)
 
 
-def test_spaces_have_the_ranges_of_table_1() -> None:
+def test_spaces_have_the_options_of_table_1() -> None:
     expected = {"tiny": (4, (12, 13, 14)), "small": (9, (12, 13, 14)), "base": (9, (14, 15, 16))}
-    for preset, (a_layer, depths) in expected.items():
-        assert autoformer(preset).size == 3 * sum(a_layer**depth for depth in depths)
+    for preset, (per_layer, depths) in expected.items():
+        assert autoformer(preset).size == 3 * sum(per_layer**depth for depth in depths)
 
 
 @settings(max_examples=50, deadline=None)
 @given(preset=st.sampled_from(sorted(PRESETS)), seed=SEEDS, n=st.integers(1, 20))
-def test_published_encodings_are_read_as_what_they_mean(preset: str, seed: int, n: int) -> None:
+def test_published_encodings_round_trip(preset: str, seed: int, n: int) -> None:
     space = tables_of(preset).space
     rows = space.sample(n, seed)
     encodings = [json.loads(json.dumps(encoded(arch))) for arch in space.decode(rows)]
     assert (read_rows(space, encodings) == rows).all()
-    for encoding in encodings:  # one width for all, as in the released files
+    for encoding in encodings:  # a single width, as in the released files
         encoding |= {"embed_dim": encoding["embed_dim"][0], "layer_num": encoding["layer_num"] / 1}
     assert (read_rows(space, encodings) == rows).all()
 
@@ -294,10 +294,10 @@ def test_published_encodings_are_read_as_what_they_mean(preset: str, seed: int, 
     [
         ({"layer_num": 11}, "'layer_num' cannot be 11: expected one of 12, 13, 14"),
         ({"layer_num": [13]}, r"'layer_num' is \[13\], expected a single value"),
-        ({"layer_num": 12}, "'num_heads' is .*, expected 12 values, as 'layer_num' says"),
+        ({"layer_num": 12}, "'num_heads' is .*, expected 12 values .the 'layer_num'."),
         ({"num_heads": 3}, "'num_heads' is 3, expected 13 values"),
         ({"num_heads": [5] * 13}, "'num_heads' cannot be 5: expected one of 3, 4"),
-        ({"num_heads": [[3], *[3] * 12]}, "'num_heads' has a list in its list"),
+        ({"num_heads": [[3], *[3] * 12]}, "'num_heads' is a list of lists"),
         ({"mlp_ratio": ["4"] * 13}, "'mlp_ratio' cannot be \"4\": expected one of 3.5, 4.0"),
         ({"embed_dim": [192] * 12}, r"'embed_dim' is \[192, .*, expected one width for all 13 la"),
         ({"embed_dim": [192] * 12 + [216]}, "expected one width for all 13 layers"),
@@ -305,24 +305,24 @@ def test_published_encodings_are_read_as_what_they_mean(preset: str, seed: int, 
         ({"embed_dim": {}}, "'embed_dim' cannot be {}: expected one of 192, 216, 240"),
     ],
 )
-def test_a_wrong_encoding_is_one_line(change: dict[str, Any], message: str) -> None:
-    right = {"embed_dim": [192] * 13, "layer_num": 13}
-    right |= {"num_heads": [3] * 13, "mlp_ratio": [4] * 13}
+def test_errors_of_encodings_are_one_line(change: dict[str, Any], message: str) -> None:
+    valid = {"embed_dim": [192] * 13, "layer_num": 13}
+    valid |= {"num_heads": [3] * 13, "mlp_ratio": [4] * 13}
     space = tables_of("tiny").space
-    assert space.architecture(right)["depth"] == 13
+    assert space.architecture(valid)["depth"] == 13
     with pytest.raises(UserError, match=message) as caught:
-        space.architecture({**right, **change})
+        space.architecture({**valid, **change})
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["embed_dim", "layer_num", "num_heads", "mlp_ratio"])
-def test_a_missing_key_is_named(key: str) -> None:
+def test_the_error_names_a_missing_key(key: str) -> None:
     encoding = {name: value for name, value in RELEASED["small"].items() if name != key}
     with pytest.raises(UserError, match=f"the architecture lacks '{key}'"):
         tables_of("small").space.architecture(encoding)
 
 
-def test_a_preset_or_image_that_does_not_exist_is_one_line() -> None:
+def test_an_unknown_preset_and_small_images_raise() -> None:
     with pytest.raises(UserError, match="unknown preset of autoformer 'smal': did you mean 'sm"):
         autoformer("smal")
     with pytest.raises(UserError, match="image_size is 8, expected at least 16"):
@@ -337,7 +337,7 @@ def supernet() -> Supernet:
 
 @settings(max_examples=5, deadline=None)
 @given(seed=SEEDS)
-def test_subnets_compute_what_their_extracted_networks_do(seed: int) -> None:
+def test_subnets_compute_the_same_as_extracted_networks(seed: int) -> None:
     space = supernet().space
     arch = drawn(space, seed)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed))

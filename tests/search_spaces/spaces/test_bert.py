@@ -1,4 +1,4 @@
-"""The space `bert` against transformers' BERT: counts, parameters and what it computes."""
+"""The space `bert` against BERT of transformers: MACs, parameters and outputs."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ def tables_of(**options: Any) -> CostTables:
     return CostTables(bert(**options))
 
 
-def alike(space: SearchSpace, width: int, depth: int, mlp_width: int) -> Architecture:
-    """A network whose layers are all alike and as wide inside as outside: a BertConfig has no
-    other."""
+def uniform(space: SearchSpace, width: int, depth: int, mlp_width: int) -> Architecture:
+    """A network of equal layers whose attention is as wide as the network, as in a BertConfig."""
     values = {"width": width, "depth": depth}
     for layer in range(depth):
         values |= {f"block{layer}_heads": width // 64, f"block{layer}_mlp_width": mlp_width}
     return space.architecture(values)
 
 
-def theirs(model: str, width: int, depth: int, mlp_width: int, **settings: Any) -> nn.Module:
+def transformers_bert(
+    model: str, width: int, depth: int, mlp_width: int, **settings: Any
+) -> nn.Module:
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
         hidden_size=width,
@@ -86,13 +87,13 @@ def test_bert_base_is_the_largest_with_each_head(
     tables = tables_of(**options)
     assert cost_of(tables, tables.space.largest) == (macs, params)
     with torch.device("meta"):
-        assert counted(theirs(model, 768, 12, 3072, **settings), 128) == (macs, params)
+        assert counted(transformers_bert(model, 768, 12, 3072, **settings), 128) == (macs, params)
 
 
 def test_bert_base_attention_at_512_tokens() -> None:
     tables = tables_of(sequence=512)
     macs = tables.cost(tables.space.largest)["macs"]
-    # Linear layers at each token, and two products of all pairs of tokens.
+    # Linear layers per token, and two products over all pairs of tokens.
     assert macs == 12 * 512 * (4 * 768**2 + 2 * 768 * 3072 + 2 * 512 * 768) + POOLER
 
 
@@ -103,13 +104,13 @@ def test_bert_base_attention_at_512_tokens() -> None:
     mlp_width=st.sampled_from(PRESETS["base"].mlp_widths),
     tokens=st.sampled_from([1, 64, 128, 512]),
 )
-def test_members_with_layers_alike_count_as_transformers_builds_them(
+def test_networks_of_equal_layers_have_the_counts_of_transformers(
     width: int, depth: int, mlp_width: int, tokens: int
 ) -> None:
     tables = tables_of(sequence=tokens)
-    arch = alike(tables.space, width, depth, mlp_width)
+    arch = uniform(tables.space, width, depth, mlp_width)
     with torch.device("meta"):
-        expected = counted(theirs("BertModel", width, depth, mlp_width), tokens)
+        expected = counted(transformers_bert("BertModel", width, depth, mlp_width), tokens)
         assert counted(build(tables.space, arch).eval(), tokens) == expected
     assert cost_of(tables, arch) == expected
 
@@ -167,8 +168,8 @@ HEADS = {
 }
 
 
-def as_theirs(network: Network) -> dict[str, Tensor]:
-    """Weights by the names of transformers' BERT with a head."""
+def as_transformers(network: Network) -> dict[str, Tensor]:
+    """Weights by their names in BERT of transformers with a head."""
     state = {}
     for key, tensor in network.state_dict().items():
         key = key.removeprefix("blocks.")
@@ -194,30 +195,32 @@ def as_theirs(network: Network) -> dict[str, Tensor]:
         ("BertForMaskedLM", {"language_model": True}),
     ],
 )
-def test_it_computes_what_transformers_does_with_the_same_weights(
+def test_outputs_equal_those_of_transformers_with_the_same_weights(
     model: str, options: dict[str, Any]
 ) -> None:
     torch.manual_seed(0)
     space = bert(sequence=20, vocabulary=50, **options)
-    network = build(space, alike(space, 192, 2, 768)).eval()
+    network = build(space, uniform(space, 192, 2, 768)).eval()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
-    # Torch's constant in norms: ours, where the original has a smaller one.
-    reference = theirs(model, 192, 2, 768, vocab_size=50, layer_norm_eps=1e-5, num_labels=5)
-    reference.load_state_dict(as_theirs(network))
+    # The default epsilon of torch, which our norms have; that of the original is smaller.
+    reference = transformers_bert(
+        model, 192, 2, 768, vocab_size=50, layer_norm_eps=1e-5, num_labels=5
+    )
+    reference.load_state_dict(as_transformers(network))
     ids = torch.randint(0, 50, (3, 20))
     with torch.no_grad():
         torch.testing.assert_close(network(ids), reference(ids).logits, rtol=1e-4, atol=1e-4)
 
 
 def padded(lengths: list[int], sequence: int) -> Tensor:
-    """Random ids from 1 to 49 of these lengths, filled up with 0."""
+    """Sequences of random ids from 1 to 49 of these lengths, padded with 0."""
     ids = torch.randint(1, 50, (len(lengths), sequence))
     return ids * (torch.arange(sequence) < torch.tensor(lengths)[:, None])
 
 
 @pytest.mark.parametrize("heads", [1, 3])
-def test_what_fills_a_sequence_up_is_not_seen(heads: int) -> None:
+def test_padding_does_not_change_the_output(heads: int) -> None:
     torch.manual_seed(0)
     long = bert("mini", sequence=20, vocabulary=50, classes=5, padding=0)
     short = bert("mini", sequence=7, vocabulary=50, classes=5)
@@ -233,22 +236,22 @@ def test_what_fills_a_sequence_up_is_not_seen(heads: int) -> None:
     assert not torch.allclose(seen[0], seen[1])
 
 
-def test_padding_computes_what_transformers_does_with_an_attention_mask() -> None:
+def test_padding_equals_an_attention_mask_of_transformers() -> None:
     torch.manual_seed(1)
     space = bert(sequence=20, vocabulary=50, classes=5, padding=0)
-    network = build(space, alike(space, 192, 2, 768)).eval()
+    network = build(space, uniform(space, 192, 2, 768)).eval()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
     settings = {"vocab_size": 50, "layer_norm_eps": 1e-5, "num_labels": 5}
-    reference = theirs("BertForSequenceClassification", 192, 2, 768, **settings)
-    reference.load_state_dict(as_theirs(network))
+    reference = transformers_bert("BertForSequenceClassification", 192, 2, 768, **settings)
+    reference.load_state_dict(as_transformers(network))
     ids = padded([3, 11, 20], 20)
     with torch.no_grad():
         expected = reference(ids, attention_mask=(ids != 0).long()).logits
         torch.testing.assert_close(network(ids), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_padding_is_the_same_in_the_supernet_in_a_file_and_in_onnx() -> None:
+def test_padding_is_equal_in_supernet_network_json_and_onnx() -> None:
     import onnxruntime
 
     torch.manual_seed(0)
@@ -270,7 +273,7 @@ def test_padding_is_the_same_in_the_supernet_in_a_file_and_in_onnx() -> None:
     torch.testing.assert_close(torch.from_numpy(given), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_padding_changes_no_count() -> None:
+def test_padding_does_not_change_counts() -> None:
     plain, padding = tables_of(sequence=64), tables_of(sequence=64, padding=0)
     for arch in plain.space.decode(plain.space.sample(20, 3)):
         assert cost_of(padding, arch) == cost_of(plain, arch)
@@ -279,13 +282,13 @@ def test_padding_changes_no_count() -> None:
 def test_bert_mini_is_the_largest_of_its_space() -> None:
     space = bert("mini", classes=3)
     with torch.device("meta"):
-        model = theirs("BertForSequenceClassification", 256, 4, 1024, num_labels=3)
+        model = transformers_bert("BertForSequenceClassification", 256, 4, 1024, num_labels=3)
     tables = CostTables(space)
     assert tables.cost(space.largest)["params"] == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("options", [{}, {"language_model": True}])
-def test_subnets_compute_what_their_extracted_networks_do(options: dict[str, Any]) -> None:
+def test_subnets_compute_the_same_as_extracted_networks(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     space = bert(sequence=8, vocabulary=40, **options)
     supernet = Supernet(space).eval()
@@ -308,11 +311,11 @@ def test_subnets_compute_what_their_extracted_networks_do(options: dict[str, Any
     [
         ({"sequence": 513}, "sequence is 513, expected 1 to 512 tokens"),
         ({"sequence": 0}, "sequence is 0, expected 1 to 512 tokens"),
-        ({"vocabulary": 9, "padding": 9}, "padding is 9, expected an id from 0 to 8"),
+        ({"vocabulary": 9, "padding": 9}, "padding is 9, expected a token id from 0 to 8"),
         ({"preset": "bse"}, "unknown preset of bert 'bse': did you mean 'base'"),
-        ({"classes": 2, "language_model": True}, "classes is 2, expected none beside language_mo"),
+        ({"classes": 2, "language_model": True}, "classes is 2, expected none with language_model"),
     ],
 )
-def test_options_that_cannot_be_are_one_line(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_raise(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         bert(**options)

@@ -1,4 +1,4 @@
-"""FBNet's space against its released networks, torch's counter and its own supernet."""
+"""The FBNet space against released networks, torch's counter and a supernet."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FBNET_A = [
     *("k5_e6", "k5_e6", "k5_e3", "k5_e6", "k5_e6"),
 ]
 
-# FBNet-C as in the paper's figure of searched networks.
+# FBNet-C, from the paper's figure of searched networks.
 FBNET_C = [
     *("k3_e1", "k3_e6", "skip", "k3_e1", "k3_e1"),
     *("k5_e6", "k5_e3", "k5_e6", "k3_e6"),
@@ -37,7 +37,7 @@ FBNET_C = [
     *("k5_e6", "k5_e6", "k5_e6", "k5_e6", "k3_e6"),
 ]
 
-# Layers that halve the image or change its width, which nothing cannot do.
+# Layers that halve the image or change its width.
 NEVER_SKIPPED = (1, 5, 9, 13, 17, 21)
 
 
@@ -63,8 +63,8 @@ def test_fbnet_a_has_the_released_flops_and_weights() -> None:
     space = tables().space
     arch = space.architecture({"blocks": FBNET_A})
     cost = tables().cost(arch)
-    # The release states 249.921848 MFLOPs and 4.28648 M parameters, the paper 249 M and 4.3 M. The
-    # former counts weights of convolutions and the classifier, not its bias nor normalisation.
+    # The release reports 249.921848 MFLOPs and 4.28648 M parameters, the paper 249 M and 4.3 M. The
+    # release counts weights of convolutions and the classifier, without bias and normalisation.
     ops = [op for _, block in space.ops(arch) for op in block]
     weights = [op.parameter_shapes.get("weight", ()) for op in ops]
     assert cost["macs"] == 249_921_848
@@ -72,9 +72,9 @@ def test_fbnet_a_has_the_released_flops_and_weights() -> None:
     assert (cost["macs"], cost["params"]) == counted_by_torch(space, arch)
 
 
-def test_fbnet_c_has_the_parameters_of_timm_s_fbnetc_100() -> None:
+def test_fbnet_c_has_the_parameters_of_fbnetc_100_in_timm() -> None:
     cost = tables().cost(tables().space.architecture({"blocks": FBNET_C, "head": 1984}))
-    # A weight file of timm's holds 5,572,200 parameters; the paper says 5.5 M.
+    # The weight file of timm has 5,572,200 parameters; the paper reports 5.5 M.
     assert (cost["macs"], cost["params"]) == (384_960_160, 5_572_200)
 
 
@@ -92,7 +92,7 @@ def test_a_shuffle_lets_each_group_read_half_of_each_group() -> None:
     assert shuffled.flatten().tolist() == [0, 3, 1, 4, 2, 5]
 
 
-def test_layers_skip_only_where_the_shape_stays() -> None:
+def test_layers_are_skipped_only_where_the_shape_is_unchanged() -> None:
     layers = [choice for choice in tables().space.choices if "_layer" in choice.name]
     assert len(layers) == 22
     for index, choice in enumerate(layers):
@@ -100,7 +100,7 @@ def test_layers_skip_only_where_the_shape_stays() -> None:
         assert len(choice.options) == 8 + ("skip" in choice.options)
 
 
-def test_a_skipped_layer_is_no_block_and_its_neighbours_meet() -> None:
+def test_a_skipped_layer_has_no_block_and_its_neighbours_are_joined() -> None:
     space = tables().space
     graph = space.graph(space.architecture({"blocks": FBNET_A}))
     names = {node.split("/")[0] for node in graph if node != "input"}
@@ -138,14 +138,14 @@ def test_tables_are_exact_for_a_thousand_random_architectures() -> None:
         counted = scored["macs"][index], scored["params"][index]
         ops = [op for _, block in space.ops(arch) for op in block]
         assert counted == (sum(op.macs for op in ops), sum(op.params for op in ops))
-        # Torch's counter takes a tenth of a second a network.
+        # Torch's counter takes 0.1 s per network.
         if index < 25:
             assert counted == counted_by_torch(space, arch)
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_published_encodings_give_back_the_architectures(seed: int) -> None:
+def test_published_encodings_round_trip(seed: int) -> None:
     space = tables().space
     assert space.published is not None
     rows = space.sample(20, seed)
@@ -165,7 +165,7 @@ def test_published_encodings_give_back_the_architectures(seed: int) -> None:
         ("k3_e1", r"'blocks' is \"k3_e1\", expected 22 values"),
     ],
 )
-def test_wrong_encodings_are_named_in_one_line(blocks: object, message: str) -> None:
+def test_errors_of_encodings_are_one_line(blocks: object, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         tables().space.architecture({"blocks": blocks})
     assert "\n" not in str(caught.value)
@@ -183,7 +183,7 @@ def supernet() -> Supernet:
 
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), training=st.booleans())
-def test_extracted_networks_compute_what_the_subnet_computes(seed: int, training: bool) -> None:
+def test_extracted_networks_compute_the_same_as_subnets(seed: int, training: bool) -> None:
     net = supernet().train(training)
     (arch,) = net.space.decode(net.space.sample(1, seed))
     x = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(seed))

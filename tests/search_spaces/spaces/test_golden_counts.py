@@ -1,7 +1,7 @@
-"""Published networks as members of the spaces, counted to the last digit.
+"""Exact counts of published networks that are members of the spaces.
 
-Figures: the networks' reference implementations, as counted in their papers' convention
-(1 MAC = 1 FLOP; convolutions, linear layers and attention products).
+Figures are counted on the reference implementations in the convention of the papers (1 MAC =
+1 FLOP; convolutions, linear layers and attention products).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def test_deit_small_is_the_largest_of_vit_imagenet() -> None:
     ("width", "heads", "layers", "expected"),
     [(768, 12, 12, (17_563_828_224, 86_567_656)), (384, 6, 12, (4_598_882_304, 22_050_664))],
 )
-def test_vision_transformers_from_the_blocks(
+def test_vision_transformers_built_from_blocks(
     width: int, heads: int, layers: int, expected: tuple[int, int]
 ) -> None:
     encoder = encoder_block(197, width, heads, width, 4 * width)

@@ -1,4 +1,4 @@
-"""The spaces `gpt` against transformers' GPT-2 and Llama: counts, parameters, what they compute."""
+"""The `gpt` spaces against GPT-2 and Llama of transformers: MACs, parameters and outputs."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def drawn(space: SearchSpace, seed: int) -> Architecture:
     return space.decode(space.sample(1, seed))[0]
 
 
-def alike(
+def uniform(
     space: SearchSpace, context: int, width: int, depth: int, heads: int, group: int, mlp: int
 ) -> Architecture:
-    """A network whose layers are all alike."""
+    """A network of equal layers."""
     values = {"context": context, "width": width, "depth": depth}
     for layer in range(depth):
         name = f"block{layer}"
@@ -72,7 +72,7 @@ def llama(
         attn_implementation="eager",
         **{"head_dim": 128, **settings},
     )
-    # Afterwards: it asks that heads divide the width, though with a head width they need not.
+    # Set afterwards: the config requires heads to divide the width, which is not needed here.
     config.num_attention_heads, config.num_key_value_heads = heads, heads // group
     network: nn.Module = transformers.LlamaForCausalLM(config).eval()
     return network
@@ -107,7 +107,7 @@ def test_released_llamas_are_members(
     vocabulary: int, group: int, mlp_width: int, params: int, context: int
 ) -> None:
     tables = tables_of("llama", vocabulary)
-    cost = cost_of(tables, alike(tables.space, context, 4096, 32, 32, group, mlp_width))
+    cost = cost_of(tables, uniform(tables.space, context, 4096, 32, 32, group, mlp_width))
     assert cost[1] == params
     with torch.device("meta"):
         network = llama(4096, 32, 32, group, mlp_width, vocab_size=vocabulary)
@@ -116,7 +116,7 @@ def test_released_llamas_are_members(
 
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_members_of_gpt_with_layers_alike_count_as_transformers_builds_them(
+def test_networks_of_equal_layers_have_the_counts_of_transformers(
     data: st.DataObject,
 ) -> None:
     ranges = PRESETS["gpt2"]
@@ -125,14 +125,14 @@ def test_members_of_gpt_with_layers_alike_count_as_transformers_builds_them(
         for options in (ranges.contexts, ranges.widths, ranges.depths, ranges.mlp_widths)
     )
     tables = tables_of("gpt2")
-    arch = alike(tables.space, context, width, depth, width // 64, 1, mlp_width)
+    arch = uniform(tables.space, context, width, depth, width // 64, 1, mlp_width)
     with torch.device("meta"):
         assert counted(gpt2(width, depth, mlp_width), context) == cost_of(tables, arch)
 
 
 @cache
 def llama_parts(preset: str, context: int, width: int, *layer: int) -> npt.NDArray[np.int64]:
-    """MACs and parameters of one layer, and of all else, by networks of one layer and of two."""
+    """MACs and parameters of one layer and of the rest, from networks of one and two layers."""
     ranges = PRESETS[preset]
     settings = {"vocab_size": ranges.vocabulary, "head_dim": ranges.head_width}
     with torch.device("meta"):
@@ -141,12 +141,12 @@ def llama_parts(preset: str, context: int, width: int, *layer: int) -> npt.NDArr
 
 
 def assert_llama(preset: str, arch: Architecture) -> None:
-    at = int(str(arch["context"])), int(str(arch["width"]))
+    size = int(str(arch["context"])), int(str(arch["width"]))
     parts = np.array(
         [
             llama_parts(
                 preset,
-                *at,
+                *size,
                 *(int(str(arch[f"block{i}_{of}"])) for of in ("heads", "group", "mlp_width")),
             )
             for i in range(int(str(arch["depth"])))
@@ -158,13 +158,13 @@ def assert_llama(preset: str, arch: Architecture) -> None:
 
 @settings(max_examples=6, deadline=None)
 @given(seed=SEEDS)
-def test_members_of_char_count_layer_by_layer_as_transformers_builds_them(seed: int) -> None:
+def test_networks_of_char_have_the_counts_of_transformers_layer_by_layer(seed: int) -> None:
     assert_llama("char", drawn(tables_of("char").space, seed))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["char", "llama"])
-def test_a_thousand_members_count_layer_by_layer_as_transformers_builds_them(preset: str) -> None:
+def test_a_thousand_networks_have_the_counts_of_transformers_layer_by_layer(preset: str) -> None:
     space = tables_of(preset).space
     for arch in space.decode(space.sample(1000, seed=8)):
         assert_llama(preset, arch)
@@ -225,9 +225,9 @@ def weights(network: Network) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("group", [1, 2])
-def test_llama_computes_what_transformers_does_with_the_same_weights(group: int) -> None:
+def test_llama_outputs_equal_those_of_transformers_with_the_same_weights(group: int) -> None:
     space = gpt("char")
-    network = build(space, alike(space, 64, 128, 3, 6, group, 256)).eval()
+    network = build(space, uniform(space, 64, 128, 3, 6, group, 256)).eval()
     state = {}
     for key, tensor in weights(network).items():
         block, name, kind = key.rsplit(".", 2)
@@ -244,9 +244,9 @@ def test_llama_computes_what_transformers_does_with_the_same_weights(group: int)
         torch.testing.assert_close(network(ids), reference(ids).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_gpt2_computes_what_transformers_does_with_the_same_weights() -> None:
+def test_gpt2_outputs_equal_those_of_transformers_with_the_same_weights() -> None:
     space = gpt("gpt2", vocabulary=70)
-    network = build(space, alike(space, 256, 384, 4, 6, 1, 1536)).eval()
+    network = build(space, uniform(space, 256, 384, 4, 6, 1, 1536)).eval()
     ours = weights(network)
     state = {
         "transformer.wte.weight": ours["embedding.words.weight"],
@@ -262,9 +262,9 @@ def test_gpt2_computes_what_transformers_does_with_the_same_weights() -> None:
             three = [ours[f"block{layer}.{n}.{kind}"] for n in ("query", "key", "value")]
             parts["attn.c_attn"] = torch.cat(three)
             for name, tensor in parts.items():
-                # Theirs are (in, out).
+                # GPT-2 of transformers stores weights as (in, out).
                 state[f"transformer.h.{layer}.{name}.{kind}"] = tensor.t()
-    # The exact GELU, which ours is.
+    # Ours is the exact GELU.
     reference = gpt2(384, 4, 1536, vocab_size=70, activation_function="gelu")
     reference.load_state_dict(state)
     ids = torch.randint(0, 70, (2, 256))
@@ -273,7 +273,7 @@ def test_gpt2_computes_what_transformers_does_with_the_same_weights() -> None:
 
 
 @pytest.mark.parametrize(("preset", "context"), [("char", 64), ("gpt2", 256)])
-def test_no_token_sees_those_after_it(preset: str, context: int) -> None:
+def test_attention_is_causal(preset: str, context: int) -> None:
     space = gpt(preset, vocabulary=65)
     torch.manual_seed(0)
     network = build(space, space.smallest).eval()
@@ -295,7 +295,7 @@ def supernet() -> Supernet:
 
 @settings(max_examples=6, deadline=None)
 @given(seed=SEEDS)
-def test_subnets_of_char_compute_what_their_extracted_networks_do(seed: int) -> None:
+def test_subnets_of_char_compute_the_same_as_extracted_networks(seed: int) -> None:
     space = supernet().space
     arch = drawn(space, seed)
     ids = torch.randint(0, 65, (2, *space.input_shape(arch)))
@@ -320,11 +320,11 @@ def test_a_supernet_of_characters_learns() -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[0] > 1.9  # of 8 characters, log 8 = 2.08
+    assert losses[0] > 1.9  # a uniform guess of 8 characters has log 8 = 2.08
     assert losses[-1] < 0.5
 
 
 @pytest.mark.parametrize("preset", ["gtp2", "lama"])
-def test_a_preset_that_does_not_exist_is_one_line(preset: str) -> None:
+def test_an_unknown_preset_suggests_the_nearest_one(preset: str) -> None:
     with pytest.raises(UserError, match=f"unknown preset of gpt '{preset}': did you mean"):
         gpt(preset)

@@ -1,4 +1,4 @@
-"""Once-for-All's spaces against the authors' own networks, torch's counter and their supernet."""
+"""The Once-for-All spaces against the authors' networks, torch's counter and a supernet."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def digits(text: str) -> list[int]:
     return [int(digit) for digit in text]
 
 
-# Random subnets of the authors' package (`ofa` 0.1.0), a digit a block: its sampler's `ks`, `e` and
-# `d`, the resolution, and MACs and parameters of the network that its `get_active_subnet` builds.
+# Random subnets of the authors' package (`ofa` 0.1.0), one digit per block: `ks`, `e` and `d` of
+# its sampler, the resolution, and MACs and parameters of the network of `get_active_subnet`.
 SUBNETS: list[tuple[Make, float, str, str, str, int, tuple[int, int]]] = [
     (
         ofa_mbv3,
@@ -125,7 +125,7 @@ def encoding_of(ks: str, e: str, d: str, r: int) -> dict[str, Any]:
 
 
 def as_published(arch: Architecture) -> dict[str, Any]:
-    """The paper's encoding of an architecture; 3 for what its depth switches off."""
+    """The paper's encoding of an architecture, with 3 for inactive choices."""
     stages = 1 + max(int(name[5]) for name in arch if name.startswith("stage"))
     layers = [(s, k) for s in range(stages) for k in range(4 if s < 5 else 1)]
     return {
@@ -137,7 +137,7 @@ def as_published(arch: Architecture) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("make", "width", "ks", "e", "d", "r", "expected"), SUBNETS)
-def test_subnets_of_the_authors_package_are_members_and_cost_the_same(
+def test_subnets_of_the_authors_package_have_equal_costs(
     make: Make, width: float, ks: str, e: str, d: str, r: int, expected: tuple[int, int]
 ) -> None:
     tables = tables_of(make, width)
@@ -154,7 +154,7 @@ def test_subnets_of_the_authors_package_are_members_and_cost_the_same(
         (ofa_proxyless, 1.3, (87_823_104, 3_718_832), (1_004_908_032, 7_942_056)),
     ],
 )
-def test_smallest_and_largest_are_exact_and_bound_all_others(
+def test_smallest_and_largest_are_exact_and_bounds(
     make: Make, width: float, smallest: tuple[int, int], largest: tuple[int, int]
 ) -> None:
     tables = tables_of(make, width)
@@ -167,7 +167,7 @@ def test_smallest_and_largest_are_exact_and_bound_all_others(
     assert scored["macs"].max() <= largest[0]
 
 
-def test_there_are_as_many_networks_as_the_paper_counts() -> None:
+def test_the_number_of_networks_is_that_of_the_paper() -> None:
     # Section 4.1: about 2 x 10^19 networks, each at 25 resolutions.
     stages = (9**2 + 9**3 + 9**4) ** 5
     assert ofa_mbv3().size == 25 * stages
@@ -195,16 +195,14 @@ def test_tables_are_exact_for_a_thousand_random_architectures(make: Make, width:
         counted = scored["macs"][index], scored["params"][index]
         ops = [op for _, block in tables.space.ops(arch) for op in block]
         assert counted == (sum(op.macs for op in ops), sum(op.params for op in ops))
-        # Torch's counter takes a fifth of a second a network.
+        # Torch's counter takes 0.2 s per network.
         if index < 25:
             assert counted == counted_by_torch(tables.space, arch)
 
 
 @settings(max_examples=30, deadline=None)
 @given(which=st.sampled_from(WIDTHS), seed=st.integers(0, 2**32 - 1))
-def test_published_encodings_give_back_the_architectures(
-    which: tuple[Make, float], seed: int
-) -> None:
+def test_published_encodings_round_trip(which: tuple[Make, float], seed: int) -> None:
     space = tables_of(*which).space
     assert space.published is not None
     rows = space.sample(20, seed)
@@ -214,14 +212,14 @@ def test_published_encodings_give_back_the_architectures(
     assert [space.architecture(encoding) for encoding in encodings] == archs
 
 
-def test_what_the_depth_switches_off_does_not_matter() -> None:
+def test_values_of_inactive_layers_are_ignored() -> None:
     space = tables_of(ofa_mbv3, 1.0).space
     encoding = encoding_of("3" * 20, "6" * 20, "2" * 5, 192)
     other = {**encoding, "ks": [3, 3, 7, 5] * 5, "e": [6, 6, 3, 4] * 5}
     assert space.architecture(encoding) == space.architecture(other)
 
 
-def test_the_forms_that_the_authors_code_writes_are_read() -> None:
+def test_variants_of_the_encoding_that_the_authors_code_writes_are_read() -> None:
     space = tables_of(ofa_proxyless, 1.3).space
     encoding = encoding_of("5" * 21, "4" * 21, "23432", 160)
     arch = space.architecture(encoding)
@@ -246,7 +244,7 @@ def test_the_forms_that_the_authors_code_writes_are_read() -> None:
         ({"wid": 1.2}, r"'wid' is 1.2, expected null"),
     ],
 )
-def test_wrong_encodings_are_named_in_one_line(change: dict[str, Any], message: str) -> None:
+def test_errors_of_encodings_are_one_line(change: dict[str, Any], message: str) -> None:
     space = tables_of(ofa_mbv3, 1.0).space
     encoding = encoding_of("3" * 20, "3" * 20, "2" * 5, 224)
     with pytest.raises(UserError, match=message) as caught:
@@ -254,7 +252,7 @@ def test_wrong_encodings_are_named_in_one_line(change: dict[str, Any], message: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_key_is_named() -> None:
+def test_the_error_names_a_missing_key() -> None:
     encoding = encoding_of("3" * 20, "3" * 20, "2" * 5, 224)
     for key in encoding:
         rest = {name: value for name, value in encoding.items() if name != key}
@@ -262,7 +260,7 @@ def test_a_missing_key_is_named() -> None:
             tables_of(ofa_mbv3, 1.0).space.architecture(rest)
 
 
-def test_many_encodings_are_read_at_once() -> None:
+def test_a_batch_of_encodings_is_read_as_single_ones() -> None:
     space = tables_of(ofa_mbv3, 1.0).space
     assert space.published is not None
     archs = space.decode(space.sample(500, seed=3))
@@ -274,7 +272,7 @@ def test_many_encodings_are_read_at_once() -> None:
 
 @cache
 def supernet_of(make: Make) -> Supernet:
-    """A narrow one for small images, its weights away from their initial values."""
+    """A narrow supernet for small images with perturbed weights."""
     torch.manual_seed(0)
     supernet = Supernet(make(0.25, image_size=32, channels=1, classes=7))
     for tensor in (*supernet.parameters(), *supernet.buffers()):
@@ -289,7 +287,7 @@ def supernet_of(make: Make) -> Supernet:
     seed=st.integers(0, 2**32 - 1),
     training=st.booleans(),
 )
-def test_extracted_networks_compute_what_the_subnet_computes(
+def test_extracted_networks_compute_the_same_as_subnets(
     make: Make, seed: int, training: bool
 ) -> None:
     supernet = supernet_of(make).train(training)

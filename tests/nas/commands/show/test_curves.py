@@ -110,4 +110,4 @@ def test_a_run_of_another_version_says_so(copied: Path, capsys: pytest.CaptureFi
     path = copied / "specification.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 9}))
     assert run("curves", str(copied)) == 2
-    assert "is of version 9, and this program reads up to 1" in capsys.readouterr().err
+    assert "has format 9, expected at most 1" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def laid_out(
     for name, text in hugging_face.files(kind, blocks, config).items():
         (folder / name).write_text(text)
     source = python_source.write_python(blocks, ["A network."], ["The network."])
-    (folder / python_source.FILE).write_text(source)
+    (folder / python_source.SOURCE_FILE).write_text(source)
     tied = network.tied_weights
     weights = {n: t.contiguous() for n, t in network.state_dict().items() if n not in tied}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

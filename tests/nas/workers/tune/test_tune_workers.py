@@ -23,7 +23,7 @@ from nas.run.folder import Run
 from nas.run.study import Study
 from nas.strategies import Candidates, make_strategy
 from nas.workers.cluster import ray_session
-from nas.workers.pool import ATTEMPTS, Ended, OutOfTime
+from nas.workers.pool import ATTEMPTS, EvaluationResult, TimeLimitExceeded
 from nas.workers.tune.from_scratch import FromScratch, Report, rung_steps
 from nas.workers.tune.frontier_asha import FrontierASHA, shortfalls
 from nas.workers.tune.tune_workers import TuneWorkers
@@ -59,14 +59,14 @@ def train_all(
     rungs: int = 1,
     costs_of: Callable[[Architecture], Sequence[float]] = free,
     seconds: float | None = None,
-) -> list[Ended]:
+) -> list[EvaluationResult]:
     """Everything that ended, from a search without a strategy."""
     waiting, found = list(archs), []
     with TuneWorkers(train, count, rungs=rungs, costs_of=costs_of, seconds=seconds) as pool:
         while len(found) < len(archs):
             while pool.idle and waiting:
                 pool.submit(waiting.pop(0))
-            found.append(pool.next_ended())
+            found.append(pool.next_result())
     return found
 
 
@@ -101,7 +101,7 @@ def search(folder: Path, trials: int, **settings: Any) -> list[Evaluation]:
                 rows[arch] = row
                 pool.submit(arch)
                 left -= 1
-            ended = pool.next_ended()
+            ended = pool.next_result()
             metrics = {**ended.metrics, **task.tables.cost(ended.arch)}
             evaluation = Evaluation(ended.arch, metrics, ended.seconds, ended.error)
             study.add(evaluation)
@@ -170,7 +170,7 @@ def test_a_training_reports_at_each_rung_and_goes_on_from_its_checkpoint(tmp_pat
 
 
 def test_a_training_over_its_time_ends_itself(tmp_path: Path) -> None:
-    with pytest.raises(OutOfTime, match=r"^took longer than 1e-06 s$"):
+    with pytest.raises(TimeLimitExceeded, match=r"^took longer than 1e-06 s$"):
         from_scratch(tmp_path, epochs=3.0, seconds=1e-6)(ARCHS[0], lambda result: None)
 
 
@@ -196,7 +196,7 @@ def test_rungs_rise_to_the_last_step_and_none_is_within_the_first_epoch(
 @pytest.fixture(scope="module")
 def troubled(
     cluster: None, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[Ended], dict[str, int]]:
+) -> tuple[list[EvaluationResult], dict[str, int]]:
     """Candidates of which most fail, each in its way: what ended, and how often each was tried."""
     folder = tmp_path_factory.mktemp("attempts")
 
@@ -224,7 +224,7 @@ WAYS = (
 
 
 def test_what_fails_has_its_reason_and_everything_else_is_evaluated(
-    troubled: tuple[list[Ended], dict[str, int]],
+    troubled: tuple[list[EvaluationResult], dict[str, int]],
 ) -> None:
     errors = {WAYS[ARCHS.index(ended.arch)]: ended.error for ended in troubled[0]}
     assert (errors.pop("kills its worker") or "").startswith(f"its worker died {ATTEMPTS} times: ")
@@ -239,7 +239,7 @@ def test_what_fails_has_its_reason_and_everything_else_is_evaluated(
 
 
 def test_every_candidate_ends_once_with_metrics_or_an_error(
-    troubled: tuple[list[Ended], dict[str, int]],
+    troubled: tuple[list[EvaluationResult], dict[str, int]],
 ) -> None:
     ended, _ = troubled
     assert sorted(e.arch.id for e in ended) == sorted(a.id for a in ARCHS[: len(WAYS)])
@@ -248,7 +248,7 @@ def test_every_candidate_ends_once_with_metrics_or_an_error(
 
 
 def test_only_a_candidate_whose_worker_died_is_tried_again(
-    troubled: tuple[list[Ended], dict[str, int]],
+    troubled: tuple[list[EvaluationResult], dict[str, int]],
 ) -> None:
     again = {way: count for way, count in troubled[1].items() if count > 1}
     assert again == {"kills one worker": 2, "kills its worker": ATTEMPTS}

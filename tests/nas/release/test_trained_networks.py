@@ -78,6 +78,6 @@ def test_a_network_with_exits_is_exported_by_its_folder(
         assert torch.equal(network(x), load(place)(x))
     card = (out / "README.md").read_text()
     assert "## Early exits" in card
-    assert f"{network.config['metrics']['avg_flops']:,.0f} FLOPs in the mean" in card
+    assert f"{network.config['metrics']['avg_flops']:,.0f} FLOPs per test sample" in card
     assert f"nas train copied --arch {winner} --early-exit 50\n" in card
     assert f"nas export copied --arch {place.name} --format safetensors" in card

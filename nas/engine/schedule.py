@@ -1,0 +1,93 @@
+"""How the networks of a search train: lengths, recipe, augmentation.
+
+Derived from the specification, the space and the data. Does not train.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+
+from evaluators.data.augmentation import Augmentation
+from evaluators.data.dataset import Data
+from nas.run.specification import Specification
+from nas.training.loop import Recipe, recipe_for
+from search_spaces.ops import LayerNorm
+from search_spaces.space import SearchSpace
+
+SUPERNET_SAMPLES = 400_000
+"""Training samples of a supernet by default: 10 epochs of CIFAR-10."""
+
+RACE_SHARE = 1 / 16
+"""Length of a finalist's training in the race, as a fraction of the winner's."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Lengths of all trainings of a search, in epochs, and their recipe."""
+
+    specification: Specification
+    space: SearchSpace
+    data: Data
+
+    @cached_property
+    def supernet_epochs(self) -> float:
+        """As specified; by default enough for the data: small data sets need more epochs."""
+        specified = self.specification.supernet_epochs
+        return specified or max(2.0, min(20.0, SUPERNET_SAMPLES / self._samples))
+
+    @cached_property
+    def train_epochs(self) -> float:
+        """Epochs of the winner: as specified; by default 1.5 times as many as the supernet's."""
+        specified = self.specification.train_epochs
+        if specified is not None:
+            return specified
+        return max(3.0, min(80.0, 1.5 * SUPERNET_SAMPLES / self._samples))
+
+    @cached_property
+    def race_epochs(self) -> float:
+        """Epochs of each finalist's training in the race."""
+        return round(RACE_SHARE * self.train_epochs, 2)
+
+    @property
+    def _samples(self) -> int:
+        return len(self.data.batches("train"))
+
+    @cached_property
+    def augmentation(self) -> Augmentation:
+        """As specified; by default the data's own."""
+        names = self.specification.augmentation
+        return Augmentation.from_names(self.data.augmentation if names is None else names)
+
+    def recipe(self, epochs: float) -> Recipe:
+        """The recipe by which networks of the space train on the data."""
+        specification = self.specification
+        recipe = recipe_for(self.space, epochs, batch_size=specification.batch_size)
+        rate = recipe.learning_rate / _normed_blocks(self.space)
+        return replace(
+            recipe,
+            label_smoothing=self.data.label_smoothing,
+            learning_rate=specification.learning_rate or rate,
+            ema=specification.ema,
+            precision=specification.precision or _precision(specification.device),
+        )
+
+
+def _precision(device: str) -> Literal["fp32", "bf16"]:
+    """bf16 on a GPU that computes in it, fp32 elsewhere."""
+    gpu = device.startswith("cuda") and torch.cuda.is_available()
+    return "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def _normed_blocks(space: SearchSpace) -> int:
+    """Number of blocks of the largest network that end with a norm, 1 at least.
+
+    Gradients of a transformer with norms behind its residual sums are large at first, in the last
+    layers most (Xiong et al., "On layer normalization in the transformer architecture", 2020): at
+    the usual rate `bert-mini` of four layers learns nothing, at this fraction of it all do.
+    """
+    blocks = space.ops(space.largest)
+    return max(1, sum(isinstance(ops[-1], LayerNorm) for _, ops in blocks))
