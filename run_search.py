@@ -1,4 +1,4 @@
-"""The front door: `python run_search.py ...` is `nas search ...`."""
+"""Run `nas search` from a checkout: `python run_search.py ...` is `nas search ...`."""
 
 from __future__ import annotations
 

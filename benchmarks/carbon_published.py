@@ -34,7 +34,7 @@ from evaluators.footprint.energy import (
 from evaluators.footprint.uncertainty import Estimate, Factor, given
 from hardware_profiles.lookup import load_device
 from hardware_profiles.electricity.grid import load_region
-from nas.commands.show.carbon import number
+from nas.commands.show.carbon import format_number
 
 RESNET50_MACS = 4_089_184_256
 IMAGENET_IMAGES = 1_281_167
@@ -111,7 +111,7 @@ def energies() -> list[dict[str, str]]:
         published("ResNet-50", 12.2, 5.7, "no source found; 467 g/kWh"),
         row(
             *("ResNet-50", "our defaults", training_energy(V100, operations=resnet), PUE, us),
-            f"{number(resnet)} FLOPs ({EPOCHS} epochs of ImageNet), V100 in fp16, US",
+            f"{format_number(resnet)} FLOPs ({EPOCHS} epochs of ImageNet), V100 in fp16, US",
         ),
         row(
             *("ResNet-50", "our defaults"),
@@ -135,7 +135,7 @@ def energies() -> list[dict[str, str]]:
         ),
         row(
             *("BERT-large", "our defaults", training_energy(V100, operations=bert), PUE, us),
-            f"{number(bert)} FLOPs of Devlin et al.'s pretraining, V100 in fp16, US",
+            f"{format_number(bert)} FLOPs of Devlin et al.'s pretraining, V100 in fp16, US",
         ),
         published("GPT-3", 1_287_000, 552_000, "Patterson et al. (2021), table 4"),
         row(
@@ -158,12 +158,15 @@ def operations() -> list[dict[str, str]]:
                 V100, operations=1e18, precision=precision, utilisation=share, host_watts=0
             )
             cost = per_operation(energy, 1e18)
+            value, low, high = map(format_number, (cost.value, cost.low, cost.high))
             rows.append(
                 {
                     "precision": precision,
                     "share of peak": f"{share:.0%}",
-                    "pJ/FLOP": f"{number(cost.value)} ({number(cost.low)} to {number(cost.high)})",
-                    "at 300 W": number(1e12 * 300 / (V100.peak_flops[precision].value * share)),
+                    "pJ/FLOP": f"{value} ({low} to {high})",
+                    "at 300 W": format_number(
+                        1e12 * 300 / (V100.peak_flops[precision].value * share)
+                    ),
                 }
             )
     return rows

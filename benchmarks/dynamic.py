@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from evaluators.costs.tables import CostTables
-from hardware_profiles.measuring.standalone import interruptions
+from hardware_profiles.measuring.standalone import involuntary_switches
 from nas.dynamic.network import DynamicNetwork, statistics
 from nas.dynamic.files import Subnet
 from nas.supernet.shared_weights import Supernet
@@ -142,11 +142,11 @@ def held(tensors: Iterable[Tensor]) -> int:
 def _undisturbed(action: Callable[[], Any]) -> float | None:
     """Seconds of the first run that the system did not interrupt; None if it interrupted all."""
     for _ in range(TRIES):
-        before = interruptions()
+        before = involuntary_switches()
         start = time.perf_counter()
         action()
         seconds = time.perf_counter() - start
-        if interruptions() == before:
+        if involuntary_switches() == before:
             return seconds
     return None
 

@@ -17,7 +17,7 @@ import textwrap
 from pathlib import Path
 
 from figures_accuracy import by_hand, cifar10, fidelity, proxies, regret, strategies, supernet
-from figures_costs import carbon, counting, files, latency, pricing, workers
+from figures_costs import carbon, counting, files, installation, latency, pricing, workers
 from figures_dynamic import dynamic, tokens
 from figures_format import Results, Row, load
 
@@ -49,6 +49,7 @@ TOPICS = (
     workers,
     files,
     carbon,
+    installation,
 )
 HEADLINE = (pricing, regret, fidelity, cifar10)
 """The README's rows: two where the engine is ahead of its peer, two where it is not."""

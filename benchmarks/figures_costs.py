@@ -254,3 +254,29 @@ def carbon(results: Results) -> Topic:
             "2023. [Energy and carbon](carbon.md) explains the differences."
         ],
     )
+
+
+def installation(results: Results) -> Topic:
+    setup = results["setup_time"]
+
+    def duration(name: str) -> str:
+        row = setup.row(name)
+        return f"{fixed(row['seconds'])} s ({fixed(row['processor seconds'])} s of processor time)"
+
+    return Topic(
+        "Installation",
+        [
+            Row(
+                "run-time packages into an empty environment, by `make`",
+                duration("search"),
+                f"pip: {duration('pip')}",
+                setup.command,
+            ),
+            Row(
+                "the developers' packages too",
+                duration("test"),
+                f"pip: {duration('pip-dev')}",
+                setup.command,
+            ),
+        ],
+    )

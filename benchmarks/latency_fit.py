@@ -36,8 +36,8 @@ from evaluators.metrics import Metric
 from evaluators.costs.tables import CostTables
 from evaluators.accuracy.published_table import read_table
 from hardware_profiles.fitting.fitted import fit_latency
-from hardware_profiles.fitting.informative import informative
-from nas.commands.devices.fit import POOL
+from hardware_profiles.fitting.informative import select_informative
+from nas.commands.devices.fit import CANDIDATE_POOL
 from search_spaces.catalogue import load_space
 from search_spaces.space import Rows, SearchSpace
 
@@ -104,8 +104,8 @@ def _all_scores(
             order = rng.permutation(len(rows))
             proposed = np.zeros(0, dtype=np.intp)
             if size < CEILING:
-                pool = space.sample(POOL, np.random.default_rng(seed))
-                chosen = informative(space, pool, size)
+                pool = space.sample(CANDIDATE_POOL, np.random.default_rng(seed))
+                chosen = select_informative(space, pool, size)
                 proposed = np.array([place[row.tobytes()] for row in chosen])
             for name, learner in learners.items():
                 if size == CEILING and (name != "ours" or seed != seeds[0]):

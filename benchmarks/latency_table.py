@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 from report import emit
 
-from hardware_profiles.latency.agreement import quality
+from hardware_profiles.latency.agreement import agreement
 from hardware_profiles.detected import this_machine
 from hardware_profiles.latency.measured import read_measured
 from hardware_profiles.measuring.this_machine import blocks_of
 from hardware_profiles.latency.roofline import Roofline
 from nas.commands.devices.check import check_and_print
-from nas.commands.devices.measure import Asked, measure_and_print
+from nas.commands.devices.measure import SpaceOptions, measure_and_print
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
             start = time.perf_counter()
             measure_and_print(
                 "this-machine",
-                Asked(name),
+                SpaceOptions(name),
                 runtime=arguments.runtime,
                 budget=arguments.budget,
                 out=path,
@@ -60,7 +60,7 @@ def main() -> None:
             table = read_measured(path)
         measured = np.array([n.ms for n in table.checked])
         estimate = Roofline(this_machine())
-        space = Asked(name).load()
+        space = SpaceOptions(name).load()
         macs = np.array([n.macs for n in table.networks], dtype=float)
         line = np.polyfit(macs, [n.ms for n in table.networks], 1, w=1 / macs)
         predictions = {
@@ -72,7 +72,7 @@ def main() -> None:
             ],
         }
         for method, predicted in predictions.items():
-            found = quality(np.asarray(predicted, dtype=float), measured)
+            found = agreement(np.asarray(predicted, dtype=float), measured)
             rows.append(
                 {
                     "space": table.space,

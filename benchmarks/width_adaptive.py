@@ -6,8 +6,8 @@ A supernet whose subnets differ in width alone (channels and expansions; heads, 
 width and MLP ratio of a transformer) and in resolution is trained by the sandwich rule. Width: of
 random subnets at full resolution with 35 to 45 % fewer MACs than the full network, the one with
 the best validation accuracy; its share of the full network's accuracy on test images, beside what
-such subnets keep on average. Resolution: fixed subnets beside `nas.dynamic.adaptive_resolution`, calibrated
-on validation images to several mean budgets. Test images decide nothing.
+such subnets keep on average. Resolution: fixed subnets beside `nas.dynamic.adaptive_resolution`,
+calibrated on validation images to several mean budgets. Test images decide nothing.
 """
 
 from __future__ import annotations

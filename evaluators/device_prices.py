@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from evaluators.costs.tables import Column, CostTables, Price
 from evaluators.footprint.energy import energy_price
 from evaluators.metrics import energy_on, latency_on
-from hardware_profiles.device import Device, plain
+from hardware_profiles.device import Device, normalised_name
 from hardware_profiles.fitting.fitted import FittedLatency
 from hardware_profiles.latencies import find_latency
 from hardware_profiles.latency.measured import MeasuredLatency, write_measured
@@ -129,10 +129,11 @@ def targets_of(
     Raises:
         UserError: for a device with neither a latency table for the space nor a datasheet.
     """
-    saved = {plain(name): name for name in saved_devices(folder)} if folder is not None else {}
+    names = saved_devices(folder) if folder is not None else []
+    saved = {normalised_name(name): name for name in names}
     return [
-        load_target(folder, saved[plain(reference)], space)
-        if folder is not None and plain(reference) in saved
+        load_target(folder, saved[normalised_name(reference)], space)
+        if folder is not None and normalised_name(reference) in saved
         else find_target(reference, space)
         for reference in references
     ]

@@ -1,4 +1,4 @@
-"""The frontier of a run as a picture.
+"""Draw the frontier of a run to a picture file.
 
 python examples/frontier_picture.py runs/digits-... frontier.png
 """

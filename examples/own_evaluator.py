@@ -1,4 +1,4 @@
-"""An evaluator of one's own: any function from an architecture to metrics by name.
+"""A custom evaluator: any function from an architecture to metrics by name.
 
 python run_search.py --space mobilenet-cifar --evaluator examples/own_evaluator.py:score \
     --max-flops 3M --max latency_ms=2.5 --time-limit 60s
@@ -8,10 +8,12 @@ from collections.abc import Mapping
 
 
 def score(arch: Mapping[str, int]) -> dict[str, float]:
-    """Stand in for your own training or measurement: deep and wide is accurate, and slow.
+    """Return the metrics of an architecture; replace this formula by a training or a measurement.
 
-    `arch` maps the names of the active choices to their values. What is raised, or NaN, is recorded
-    as a failure of this architecture, and the search goes on.
+    Args:
+        arch: values of the active choices by name.
+
+    An exception or NaN is recorded as the failure of this architecture, and the search continues.
     """
     depth = sum(value for name, value in arch.items() if name.endswith("_depth"))
     width = sum(value for name, value in arch.items() if name.endswith("_width"))

@@ -1,4 +1,4 @@
-"""A search space of one's own: plain convolutions with elastic width and depth.
+"""A custom search space: plain convolutions with elastic width and depth.
 
 python run_search.py --space examples/own_space.py:plain --data digits --max-flops 200k
 """
@@ -9,7 +9,7 @@ LAYERS = 4
 
 
 def plain(image_size: int = 8, channels: int = 1, classes: int = 10) -> SearchSpace:
-    """Four 3x3 convolutions, of which the last ones may be left out, and a classifier."""
+    """Return a space of one to four 3x3 convolutions and a classifier."""
 
     def layer(index: int):
         def ops(width: int, depth: int):

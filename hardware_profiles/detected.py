@@ -1,9 +1,10 @@
-"""This machine as a device: what is measured, what the system tells, and what is a guess.
+"""Describe this machine as a device, from measurements, system information and estimates.
 
-On a CUDA machine the GPU is the device: its datasheet if its name is known, else its properties and
-a measurement. Otherwise the processor is, as far as this process may use it. A processor's thermal
-design power is in the table that codecarbon ships (Courty et al., codecarbon); the table says
-nothing of a virtual machine, whose share of a processor is a guess.
+On a CUDA machine the device is the GPU: its datasheet if its name is known, else its properties and
+a measurement. Otherwise it is the processor, limited to the cores that this process may use. The
+thermal design power of a processor is read from the table that codecarbon packages (Courty et al.,
+codecarbon). The table does not cover virtual machines, whose share of a processor is estimated.
+Knows hardware names and figures. Does not know latencies.
 """
 
 from __future__ import annotations
@@ -17,28 +18,38 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from hardware_profiles.device import THIS_MACHINE, Device, Figure, device_files, plain, read_device
+from hardware_profiles.device import (
+    THIS_MACHINE,
+    Device,
+    Figure,
+    device_files,
+    normalised_name,
+    read_device,
+)
 from hardware_profiles.machine import cores, memory_bytes, processor
 from hardware_profiles.peak import measured_peak
 from search_spaces.errors import UserError
 
 WATTS_PER_THREAD = 4.0
-"""Where the table has no entry: codecarbon's own default."""
+"""Power of a processor without an entry in the table; codecarbon's default."""
 
 IDLE_SHARE = 0.25
-"""Of the power under full load: what processors of recent servers take without any."""
+"""Idle power as a share of the power under full load, as of recent server processors."""
 
 GPU_WATTS = 250.0
-"""A GPU whose datasheet is not known."""
+"""Assumed power of a GPU without a datasheet here."""
 
-_MAKERS = ("nvidia", "amd")
+_VENDORS = ("nvidia", "amd")
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 @cache
 def this_machine() -> Device:
-    """The device that this process would run on; measured once a process, in about a second."""
+    """Return the device that this process runs on.
+
+    It is measured once per process, in about a second.
+    """
     import torch
 
     return _gpu(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else _cpu()
@@ -62,7 +73,7 @@ def _cpu() -> Device:
 
 
 def _gpu(name: str) -> Device:
-    """A GPU by the name that torch gives it."""
+    """Describe a GPU by the name that torch reports."""
     import torch
 
     memory = _memory(torch.cuda.get_device_properties(0).total_memory)
@@ -91,32 +102,38 @@ def _gpu(name: str) -> Device:
 
 
 def known_gpu(name: str) -> Device | None:
-    """The device whose name or alias is exactly what torch calls a GPU, its maker aside.
+    """Return the device whose name or alias equals the name of a GPU, or None.
 
-    Exactly, since an L40S is no L4, and an RTX 4090 of a laptop is no RTX 4090.
+    The vendor is ignored. The rest must be equal: an L40S is not an L4, and a laptop's RTX 4090
+    is not an RTX 4090.
+
+    Args:
+        name: the name that torch reports.
     """
-    asked = plain(name)
-    for maker in _MAKERS:
-        asked = asked.removeprefix(maker)
+    wanted = normalised_name(name)
+    for vendor in _VENDORS:
+        wanted = wanted.removeprefix(vendor)
     for path in device_files().values():
         try:
             device = read_device(path)
         except UserError:
-            continue  # a broken file of the user's tells so where it is asked for
-        if asked in {plain(called) for called in (device.name, *device.aliases)}:
+            continue  # loading the device by name reports an invalid file
+        if wanted in {normalised_name(known) for known in (device.name, *device.aliases)}:
             return device
     return None
 
 
 def cpu_watts(model: str, usable: int, total: int, *, virtual: bool) -> Figure:
-    """Power under full load of the `usable` of `total` threads that this process has.
+    """Estimate the power in watts under full load of the threads that this process may use.
 
     Args:
-        virtual: whether this is a virtual machine, which does not tell how much of the processor
-            it has.
+        model: the processor's model name.
+        usable: number of threads that this process may use.
+        total: number of threads of the machine.
+        virtual: whether this is a virtual machine, whose share of the processor is not known.
     """
     per_thread = WATTS_PER_THREAD * usable
-    watts = tabulated_watts(model, _table())
+    watts = tabulated_watts(model, _power_table())
     if watts is None:
         return _guess(per_thread, f"codecarbon's {WATTS_PER_THREAD:g} W a thread, {model} unlisted")
     source = f"codecarbon's table: {watts:g} W for {model}"
@@ -128,9 +145,12 @@ def cpu_watts(model: str, usable: int, total: int, *, virtual: bool) -> Figure:
 
 
 def tabulated_watts(model: str, table: Mapping[tuple[str, ...], float]) -> float | None:
-    """Thermal design power of the entry with which a processor's name begins, if there is one.
+    """Return the thermal design power in watts of the longest table entry that prefixes a name.
+
+    None if no entry of at least two words does.
 
     Args:
+        model: the processor's model name.
         table: watts by the words of the name.
     """
     words = _words(model)
@@ -141,20 +161,20 @@ def tabulated_watts(model: str, table: Mapping[tuple[str, ...], float]) -> float
 
 
 @cache
-def _table() -> dict[tuple[str, ...], float]:
-    """Codecarbon's table; empty if another version keeps it elsewhere."""
+def _power_table() -> dict[tuple[str, ...], float]:
+    """Read codecarbon's table; empty if it is not found in the installed version."""
     try:
         file = resources.files("codecarbon") / "data" / "hardware" / "cpu_power.csv"
         rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
     except (ModuleNotFoundError, OSError):
         return {}
-    # Some entries have no figure.
+    # Some entries have no power.
     pairs = [(row.get("Name") or "", row.get("TDP") or "") for row in rows]
     return {_words(name): float(watts) for name, watts in pairs if _NUMBER.fullmatch(watts)}
 
 
 def _words(model: str) -> tuple[str, ...]:
-    """`Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz` is `intel xeon e5-2680 v4`."""
+    """Split a name: `Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz` as `intel xeon e5-2680 v4`."""
     cleaned = re.sub(r"\((r|tm)\)|\bcpu\b|@.*", " ", model.lower())
     return tuple(cleaned.split())
 
@@ -169,7 +189,7 @@ def _memory(size: int) -> Figure:
         return Figure(
             value=float(size), source="the system", year=date.today().year, confidence="measured"
         )
-    return _guess(8e9, "assumed: the system does not tell")
+    return _guess(8e9, "assumed: the system does not report it")
 
 
 def _idle(watts: Figure) -> Figure:

@@ -1,8 +1,9 @@
-"""Devices: what a datasheet says of where a network will run, each figure with its source.
+"""Device descriptions: datasheet figures, each with its source, read from TOML files.
 
-One TOML file a device: those of this package, those in the user's `budget-nas/devices` folder under
-`$XDG_CONFIG_HOME` (`~/.config`), or any path. Knows files and their validation. Does not know
-latencies: `roofline.py` estimates them from these figures, tables hold measured ones.
+One TOML file per device: in this package, in the user's `budget-nas/devices` folder under
+`$XDG_CONFIG_HOME` (default `~/.config`), or at any path. Knows files and their validation. Does not
+know latencies: `latency/roofline.py` estimates them from these figures, and tables hold measured
+ones.
 """
 
 from __future__ import annotations
@@ -21,22 +22,21 @@ from search_spaces.errors import UserError
 
 Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8"]
 
-Kind = Literal["gpu", "cpu", "tpu", "npu", "board", "phone"]
+DeviceKind = Literal["gpu", "cpu", "tpu", "npu", "board", "phone"]
 
 Confidence = Literal["datasheet", "derived", "measured", "estimate"]
-"""Printed by the maker; computed from what is printed; measured, by whom the source says; or a
-guess whose grounds the source says."""
+"""Origin of a figure: printed by the manufacturer; derived from printed figures; measured (the
+source names by whom); or estimated (the source states the grounds)."""
 
 THIS_MACHINE = "this-machine"
-"""The device that is detected, not read."""
+"""Name of the device that is detected instead of read from a file."""
 
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-"""What a device can be called: it is the name of files, and the end of metrics' names."""
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""Pattern of device names, which are used in file names and as suffixes of metric names."""
 
 
 class Figure(BaseModel):
-    """A number with where it is from. Its unit is said by the name of the field that holds it."""
+    """A number with its source. The name of the field that holds it states the unit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,53 +45,56 @@ class Figure(BaseModel):
     year: Annotated[int, Field(ge=1990, le=2100)]
     confidence: Confidence = "datasheet"
     note: str = ""
-    """What a reader must know to compare it: dense or sparse, accumulation, boost clock."""
+    """Conditions needed for comparison: dense or sparse, accumulation, boost clock."""
 
 
 class Device(BaseModel):
-    """A device by its datasheet. All peaks are dense, and count two operations for each MAC."""
+    """A device as its datasheet describes it.
+
+    All peaks are for dense operands and count two operations per MAC.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(pattern=NAME)]
-    """What the user types, and the end of metrics' names: `latency_ms_NAME`."""
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """Name on the command line, and suffix of metric names: `latency_ms_NAME`."""
     aliases: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Other things people call it."""
+    """Alternative names accepted on the command line."""
     title: Annotated[str, Field(min_length=1)]
-    kind: Kind
+    kind: DeviceKind
     peak_flops: Annotated[dict[Precision, Figure], Field(min_length=1)]
-    """Floating-point (or integer) operations a second, by precision."""
+    """Floating-point (or integer) operations per second, by precision."""
     bandwidth_bytes_per_s: Figure
-    """Memory bandwidth, reads and writes together."""
+    """Memory bandwidth in bytes per second, reads and writes combined."""
     memory_bytes: Figure
     tdp_watts: Figure
-    """Power under full load, of the device alone."""
+    """Power in watts under full load, of the device without its host."""
     idle_watts: Figure
     launch_seconds: Figure | None = None
-    """Overhead of starting one kernel; by default what is usual for its kind."""
+    """Overhead of launching one kernel, in seconds; None for the default of the device's kind."""
     note: str = ""
 
 
 def check_name(name: str) -> None:
-    """Refuse what no device can be called.
+    """Check that a name is a valid device name (`NAME_PATTERN`).
 
     Raises:
-        UserError: in one line.
+        UserError: if it is not.
     """
-    if not re.fullmatch(NAME, name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise UserError(f"malformed device name '{name}': expected letters, digits, '.', '_', '-'")
 
 
-def plain(name: str) -> str:
-    """A name as devices are looked up by: without case, spaces, '-' and '_'."""
+def normalised_name(name: str) -> str:
+    """Return a name as used for look-up: lower case, without spaces, '-' and '_'."""
     return re.sub(r"[\s_-]+", "", name).lower()
 
 
 def device_files() -> dict[str, Path]:
-    """Where each named device is described; a user's file goes before one of this package."""
+    """Return the file of each named device; a user's file overrides one of this package."""
     own = Path(str(files("hardware_profiles") / "devices"))
     found = {
-        plain(path.stem): path
+        normalised_name(path.stem): path
         for folder in (own, user_folder() / "devices")
         for path in sorted(folder.glob("*.toml"))
     }
@@ -99,39 +102,40 @@ def device_files() -> dict[str, Path]:
 
 
 def user_folder() -> Path:
-    """Where a user's devices (`devices/`) and measured tables (`tables/`) are."""
+    """Return the folder of a user's devices (`devices/`) and latency tables (`tables/`)."""
     root = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(root).expanduser() / "budget-nas"
 
 
 def read_device(path: Path) -> Device:
-    """The device that a file describes.
+    """Read a device from a TOML file.
 
     Raises:
-        UserError: in one line, with the first wrong field.
+        UserError: if the file cannot be read, is not UTF-8 or TOML, has an invalid field (the
+            message names the first), or if the device's name differs from the file's.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise UserError(f"cannot read the device file {path}: it is no UTF-8 text") from error
+        raise UserError(f"cannot read the device file {path}: it is not UTF-8 text") from error
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot read the device file {path}: {reason}") from error
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"device file {path} is no TOML: {error}") from error
+        raise UserError(f"device file {path} is not valid TOML: {error}") from error
     try:
         device = Device.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"device file {path}: {_first_wrong(error)}") from error
+        raise UserError(f"device file {path}: {_describe_first_error(error)}") from error
     if device.name != path.stem:
         raise UserError(
-            f"device file {path}: name: is '{device.name}', expected '{path.stem}' as the file"
+            f"device file {path}: name: '{device.name}', expected '{path.stem}' as in the file name"
         )
     return device
 
 
-def _first_wrong(error: ValidationError) -> str:
-    """Where a file's first wrong field is, what it holds, and what was expected."""
+def _describe_first_error(error: ValidationError) -> str:
+    """Describe the first invalid field: its path, the value given, and the value expected."""
     first = error.errors()[0]
     # A key of a table is located as `table.key.[key]`.
     where = [str(part) for part in first["loc"] if part != "[key]"]

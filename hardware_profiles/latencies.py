@@ -1,6 +1,6 @@
-"""What is known of a device's latency for a space: a table, a fit, or an estimate from a datasheet.
+"""Find the latency source of a device for a space: a measured table, a fit, or an estimate.
 
-Knows where tables are kept and which source goes before which. Does not price anything itself.
+Knows where tables are stored and the precedence of the sources. Does not compute latencies.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardware_profiles.device import plain, user_folder
+from hardware_profiles.device import normalised_name, user_folder
 from hardware_profiles.fitting.fitted import load_fitted
 from hardware_profiles.latency.measured import MeasuredLatency, read_measured
 from hardware_profiles.latency.protocol import Latency
@@ -20,13 +20,13 @@ from hardware_profiles.lookup import load_device
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
 
-KINDS = ("measured", "fitted")
-"""Of tables; the first that there is counts."""
+TABLE_KINDS = ("measured", "fitted")
+"""Kinds of latency tables, in order of precedence."""
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table in a file, by its own words."""
+    """The header of a latency table's file."""
 
     path: Path
     device: str
@@ -36,57 +36,61 @@ class TableFile:
 
 
 def table_path(device: str, space: str, kind: str) -> Path:
-    """Where the table of a device and a space is kept."""
+    """Return the path of the user's table of a kind for a device and a space."""
     ending = ".json" if kind == "measured" else f".{kind}.json"
     names = (re.sub(r"[^\w.-]+", "_", name) for name in (device, space))
     return user_folder() / "tables" / f"{'--'.join(names)}{ending}"
 
 
 def table_files(on_broken: Callable[[UserError], None] | None = None) -> list[TableFile]:
-    """The user's tables, those that cannot be read left out.
+    """List the user's tables, without files that cannot be read.
 
     Args:
-        on_broken: called with what is wrong with each of those.
+        on_broken: called with the error of each such file.
     """
     found = []
     for path in sorted((user_folder() / "tables").glob("*.json")):
         try:
-            found.append(described(path))
+            found.append(read_header(path))
         except UserError as error:
             if on_broken is not None:
                 on_broken(error)
     return found
 
 
-def described(path: Path) -> TableFile:
-    """What a file says that it is.
+def read_header(path: Path) -> TableFile:
+    """Read the header of a latency table.
 
     Raises:
-        UserError: if it is no table.
+        UserError: if the file cannot be read or is not a latency table.
     """
     keys = ("device", "space", "runtime", "kind")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         file = TableFile(path, *(str(content[key]) for key in keys))
-        if file.kind not in KINDS:
+        if file.kind not in TABLE_KINDS:
             raise ValueError(f"kind '{file.kind}'")
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path} is no table of latencies: {reason}") from error
+        raise UserError(f"{path} is not a latency table: {reason}") from error
     return file
 
 
 def device_name(reference: str, *, by_alias: bool = True) -> str:
-    """What a device is called, however it is referred to; as it is where nothing is known of it.
+    """Return the name of a device; the reference itself if the device is unknown.
 
     Args:
-        by_alias: whether other names than its own are looked up; False beside a published table,
-            whose `raspi4` is a column and not our Raspberry Pi.
+        reference: a name, an alias, or the path of a table (.json) or of a device's file (.toml).
+        by_alias: whether aliases are looked up; False with a published table, whose column
+            `raspi4` is not the Raspberry Pi described here.
+
+    Raises:
+        UserError: if a file is given and cannot be read.
     """
     if reference.endswith(".json"):
-        return described(Path(reference).expanduser()).device
+        return read_header(Path(reference).expanduser()).device
     for file in table_files():
-        if plain(file.device) == plain(reference):
+        if normalised_name(file.device) == normalised_name(reference):
             return file.device
     try:
         name = load_device(reference).name
@@ -94,28 +98,34 @@ def device_name(reference: str, *, by_alias: bool = True) -> str:
         if reference.endswith(".toml"):
             raise
         return reference
-    return name if by_alias or plain(name) == plain(reference) else reference
+    return name if by_alias or normalised_name(name) == normalised_name(reference) else reference
 
 
 def find_latency(reference: str, space: SearchSpace) -> Latency:
-    """What is known of a device for a space: measured before fitted before estimated.
+    """Return the latency source of a device for a space.
+
+    A measured table takes precedence over a fitted one, and a fitted one over the roofline
+    estimate from the datasheet.
 
     Args:
         reference: a device's name, or the path of a table (.json) or of a device's file (.toml).
+        space: the search space whose blocks are priced.
 
     Raises:
-        UserError: for a table of another space, a file that cannot be read, or a device of which
-            there is neither a table nor a datasheet.
+        UserError: if the tables are for another space, a file cannot be read, or the device has
+            neither a table nor a datasheet.
     """
     if reference.endswith(".json"):
-        file = described(Path(reference).expanduser())
+        file = read_header(Path(reference).expanduser())
         if file.space != space.name:
             raise _other_space([file], space)
         return _load(file)
-    mine = [file for file in table_files() if plain(file.device) == plain(reference)]
+    mine = [
+        file for file in table_files() if normalised_name(file.device) == normalised_name(reference)
+    ]
     fitting = [file for file in mine if file.space == space.name]
     if fitting:
-        return _load(min(fitting, key=lambda file: KINDS.index(file.kind)))
+        return _load(min(fitting, key=lambda file: TABLE_KINDS.index(file.kind)))
     try:
         device = load_device(reference)
     except UserError:

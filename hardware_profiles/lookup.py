@@ -1,47 +1,63 @@
-"""Finds devices by name, alias or file."""
+"""Find devices by name, alias or file.
+
+Knows the order of look-up: a file's path, this machine, names, then aliases. Does not know what the
+files contain: `device.py` reads and validates them.
+"""
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
 
-from hardware_profiles.device import THIS_MACHINE, Device, device_files, plain, read_device
+from hardware_profiles.device import (
+    THIS_MACHINE,
+    Device,
+    device_files,
+    normalised_name,
+    read_device,
+)
 from search_spaces.errors import UserError
 
 
 def load_device(reference: str) -> Device:
-    """A device by name or alias (the user's files go before this package's), or by a file's path.
+    """Load a device by name or alias (a user's files override this package's), or from a file.
 
-    Case, spaces, '-' and '_' do not matter: `rtx 4090` is RTX4090.
+    Case, spaces, '-' and '_' are ignored in names: `rtx 4090` is RTX4090.
+
+    Args:
+        reference: a name, an alias, `this-machine`, or the path of a file that ends in `.toml`.
 
     Raises:
-        UserError: for an unknown name, a file that cannot be read, or one that lacks a field or
-            holds a wrong one.
+        UserError: if the name is unknown, or the file cannot be read or has a missing or invalid
+            field.
     """
     if reference.endswith(".toml"):
         return read_device(Path(reference).expanduser())
-    if plain(reference) == plain(THIS_MACHINE):
+    if normalised_name(reference) == normalised_name(THIS_MACHINE):
         from hardware_profiles.detected import this_machine
 
         return this_machine()
     paths = device_files()
-    named = {plain(name): path for name, path in paths.items()}
-    if plain(reference) not in named:
-        known = {plain(alias): path for path in paths.values() for alias in _aliases(path)}
+    key = normalised_name(reference)
+    named = {normalised_name(name): path for name, path in paths.items()}
+    if key not in named:
+        known = {
+            normalised_name(alias): path for path in paths.values() for alias in _aliases(path)
+        }
         known.update(named)
-        if plain(reference) not in known:
+        if key not in known:
             raise _unknown_device(reference, known)
         named = known
-    return read_device(named[plain(reference)])
+    return read_device(named[key])
 
 
 def device_names() -> list[str]:
-    """The names that `load_device` knows."""
+    """Return the names that `load_device` accepts, sorted, `this-machine` last."""
     return [*sorted(device_files(), key=str.lower), THIS_MACHINE]
 
 
 def _aliases(path: Path) -> tuple[str, ...]:
-    """A device's other names; none of a broken file, whose own name tells what is wrong."""
+    """Return a device's aliases; none for an invalid file, which loading by name reports."""
     try:
         return read_device(path).aliases
     except UserError:
@@ -49,7 +65,7 @@ def _aliases(path: Path) -> tuple[str, ...]:
 
 
 def _unknown_device(reference: str, known: dict[str, Path]) -> UserError:
-    """The error for a name that is none, with the device whose name or alias is nearest."""
-    near = difflib.get_close_matches(plain(reference), known, n=1)
+    """Return the error for an unknown name, with the device whose name or alias is nearest."""
+    near = difflib.get_close_matches(normalised_name(reference), known, n=1)
     hint = f" did you mean '{known[near[0]].stem}'?" if near else ""
     return UserError(f"unknown device '{reference}':{hint} (known: {', '.join(device_names())})")

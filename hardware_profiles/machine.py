@@ -1,7 +1,7 @@
-"""This machine, as far as a figure measured on it must say: processor, memory, versions.
+"""Describe this machine for measurements made on it: processor, memory, versions.
 
-Knows no host name and no path. Torch and the others are asked for their versions by package
-metadata, so nothing heavy is imported.
+Knows no host name and no path. Versions are read from package metadata, so torch and the other
+packages are not imported.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("torch", "numpy", "optuna", "ray", "onnxruntime")
+"""Packages whose versions `describe` reports, where installed."""
 
 
 def describe() -> dict[str, str | int | float]:
-    """Processor, usable cores, memory in GiB, system, and versions of Python and `PACKAGES`."""
+    """Return processor, usable cores, memory in GiB, system, Python and versions of `PACKAGES`."""
     described: dict[str, str | int | float] = {
         "processor": processor(),
         "cores": cores(),
@@ -32,14 +33,14 @@ def describe() -> dict[str, str | int | float]:
 
 
 def cores() -> int:
-    """Processors this process may use."""
+    """Return the number of logical processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def processor() -> str:
-    """The processor's model name, or its architecture where the system does not tell."""
+    """Return the processor's model name, or its architecture if the system does not report it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():
@@ -49,7 +50,7 @@ def processor() -> str:
 
 
 def memory_bytes() -> int:
-    """Physical memory in bytes; 0 where the system does not tell."""
+    """Return physical memory in bytes; 0 if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -57,7 +58,7 @@ def memory_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Memory that a program could still take, in bytes; 0 where the system does not tell."""
+    """Return available memory in bytes (`MemAvailable`); 0 if the system does not report it."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text(encoding="utf-8").splitlines():

@@ -66,9 +66,7 @@ class Outcome:
         from evaluators.metrics import Metric
 
         metrics = [o.metric for o in self.run.objectives]
-        values = [
-            Metric.of(m).axis + " " + Metric.of(m).cell(self.best.metrics[m]) for m in metrics
-        ]
+        values = [f"{Metric.of(m).axis} {Metric.of(m).cell(self.best.metrics[m])}" for m in metrics]
         end = self.summary.winner.exits.score if self.summary.winner.exits else None
         end = end or self.summary.winner.score
         return (
@@ -205,9 +203,7 @@ def count(
         batch = [archs] if isinstance(archs, Mapping) else list(archs)
     for index, arch in enumerate(batch):
         if not isinstance(arch, Mapping):
-            raise UserError(
-                f"archs[{index}] is a {type(arch).__name__}, expected a dict of choices"
-            )
+            raise UserError(f"archs[{index}]: expected a dict of choices, not {arch!r:.80}")
     try:
         rows = read_rows(found, batch)
     except BadArchitecture as error:

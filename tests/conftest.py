@@ -1,11 +1,14 @@
-"""What all tests share: threads that yield, and hypothesis without a clock."""
+"""Settings of all tests: threads of torch, and hypothesis without deadlines."""
 
 from __future__ import annotations
 
 import os
 
-# Before torch is imported anywhere: threads that spin at a barrier slow a busy machine tenfold.
+# Before torch is imported anywhere: threads that spin at a barrier slow a busy machine tenfold, and
+# test processes side by side have a core each.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings

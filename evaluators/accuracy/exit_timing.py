@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardware_profiles.measuring.standalone import interruptions
+from hardware_profiles.measuring.standalone import involuntary_switches
 from search_spaces.exits.network import ExitNetwork
 
 BATCH = 64
@@ -53,10 +53,10 @@ def time_saved(network: ExitNetwork, batches: Sequence[Tensor], *, pairs: int = 
         _pair(network, batches[index % len(batches)], exits_first=False)
     clean, all_of_them = [], []
     for index in range(TRIES * pairs):
-        before = interruptions()
+        before = involuntary_switches()
         pair = _pair(network, batches[index % len(batches)], exits_first=index % 2 == 0)
         all_of_them.append(pair)
-        if interruptions() == before:
+        if involuntary_switches() == before:
             clean.append(pair)
         if len(clean) == pairs:
             break

@@ -32,7 +32,7 @@ from evaluators.footprint.power import (
 from evaluators.footprint.uncertainty import Estimate, Factor, Values, given
 from hardware_profiles.device import Device, Precision
 from hardware_profiles.latency.protocol import Latency
-from hardware_profiles.latency.roofline import BYTES, SHARES
+from hardware_profiles.latency.roofline import BYTES_PER_ELEMENT, UTILISATION
 from hardware_profiles.latency.traffic import ops_bytes
 from search_spaces.errors import UserError
 from search_spaces.ops import Op
@@ -180,7 +180,7 @@ def energy_price(
     """
     known = device.peak_flops
     chosen = precision_of(device, precision or ("fp32" if "fp32" in known else None))
-    shares = SHARES[device.kind]
+    shares = UTILISATION[device.kind]
     rate = known[chosen].value * shares.compute
     bandwidth = device.bandwidth_bytes_per_s.value * shares.bandwidth
     idle = device.idle_watts.value
@@ -188,7 +188,7 @@ def energy_price(
 
     def millijoules(ops: Sequence[Op]) -> float:
         milliseconds = latency.milliseconds(ops)
-        weights, activations = ops_bytes(ops, BYTES[chosen])
+        weights, activations = ops_bytes(ops, BYTES_PER_ELEMENT[chosen])
         operations = OPERATIONS_PER_MAC * batch * sum(op.macs for op in ops)
         busy = 1e3 * max(operations / rate, (weights + batch * activations) / bandwidth)
         return idle * milliseconds + more * min(busy, milliseconds)

@@ -8,8 +8,8 @@ source. Knows devices. Does not know how much work is done (`energy.py`).
 from __future__ import annotations
 
 from evaluators.footprint.uncertainty import Factor, given
-from hardware_profiles.device import Device, Figure, Kind, Precision
-from hardware_profiles.latency.roofline import SHARES
+from hardware_profiles.device import Device, DeviceKind, Figure, Precision
+from hardware_profiles.latency.roofline import UTILISATION
 from search_spaces.errors import UserError
 
 VECTOR: tuple[Precision, ...] = ("fp64", "fp32")
@@ -46,7 +46,7 @@ VECTOR_UTILISATION = Factor(
     inverse=True,
 )
 
-HOST_SHARE: dict[Kind, tuple[float, float, float, str]] = {
+HOST_SHARE: dict[DeviceKind, tuple[float, float, float, str]] = {
     **dict.fromkeys(
         ("gpu", "tpu"),
         (
@@ -99,7 +99,7 @@ def training_utilisation(precision: Precision, value: float | None = None) -> Fa
 
 def inference_utilisation(device: Device, value: float | None = None) -> Factor:
     """Share of the peak that inference reaches while computing; `value` if the user states one."""
-    share = SHARES[device.kind].compute
+    share = UTILISATION[device.kind].compute
     source = "assumed for large layers on this kind of device; a batch of one may reach 5%"
     ends = (share, 0.05, max(0.8, share), "of peak", source)
     return _stated(Factor("utilisation in inference", *ends, inverse=True), value)
@@ -107,7 +107,7 @@ def inference_utilisation(device: Device, value: float | None = None) -> Factor:
 
 def traffic_factors(device: Device, memory_bytes: float) -> tuple[Factor, ...]:
     """Bytes moved, peak bandwidth, and the share of it that is reached."""
-    share = SHARES[device.kind].bandwidth
+    share = UTILISATION[device.kind].bandwidth
     source = "assumed for this kind of device; large copies reach 80 to 90% of a GPU's"
     ends = (share, min(0.3, share), 0.9, "of bandwidth", source)
     return (
@@ -120,7 +120,7 @@ def traffic_factors(device: Device, memory_bytes: float) -> tuple[Factor, ...]:
 def launch_factors(device: Device, kernels: int) -> tuple[Factor, ...]:
     """Number of kernels, and the time to launch one."""
     figure = device.launch_seconds
-    seconds = figure.value if figure is not None else SHARES[device.kind].launch_seconds
+    seconds = figure.value if figure is not None else UTILISATION[device.kind].launch_seconds
     source = "from one kernel to the next, assumed for this kind of device"
     return (
         given("kernels", kernels, ""),

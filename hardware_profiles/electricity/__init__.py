@@ -1,1 +1,1 @@
-"""Grids, places and the carbon intensity of their electricity."""
+"""Electricity grids, places and their carbon intensity."""

@@ -1,8 +1,9 @@
-"""Where the regions of two clouds stand, for which no intensity of their own is published.
+"""Grids of the AWS and Azure regions, for which no carbon intensity is published.
 
 Google publishes an intensity for each of its regions, which codecarbon packages; Amazon and
-Microsoft say only where theirs are. Each is here as the state, province, zone or country whose grid
-it draws from, from the operators' lists of regions. Knows places, not intensities.
+Microsoft publish only locations. Each region is mapped to the state, province, zone or country
+whose grid supplies it, from the operators' lists of regions. Knows places. Does not know
+intensities.
 """
 
 from __future__ import annotations
@@ -99,5 +100,5 @@ AZURE = {
     "chinanorth2": "CN-BJ",
 }
 
-PLACES = {"aws": AWS, "azure": AZURE}
-"""Region to the code of a `hardware_profiles.electricity.grid.Region`, by provider."""
+CLOUD_GRIDS = {"aws": AWS, "azure": AZURE}
+"""By provider, cloud region to the code of a `hardware_profiles.electricity.grid.Region`."""

@@ -1,6 +1,7 @@
-"""ISO 3166-1: the two letters of each country that the grid data names by three.
+"""ISO 3166-1 country codes: from three letters, as in the grid data, to two.
 
-The codes of the 213 countries and territories of the packaged data, each as three letters and two.
+Knows the codes of the 213 countries and territories of the packaged data, and common aliases. Does
+not know intensities.
 """
 
 from __future__ import annotations
@@ -46,4 +47,4 @@ ALIASES = {
     "timor-leste": "TL",
     "republic of the congo": "CG",
 }
-"""Other names in use, and the two letters."""
+"""Alternative country names, to two letters."""

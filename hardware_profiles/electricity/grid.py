@@ -1,12 +1,12 @@
-"""Electricity grids: grams of CO2 for a kilowatt-hour, by country, state, province, zone or cloud.
+"""Carbon intensity of electricity, by country, state, province, bidding zone or cloud region.
 
-Read from the files inside the `codecarbon` package (MIT licence), which come from Ember by way of
-Our World in Data (countries, CC BY 4.0), the EPA's eGRID (US states, public domain), China's
-Ministry of Ecology and Environment (provinces), ENTSO-E (Nordic zones) and Google (its regions).
-Knows places and intensities. Does not know energy.
+Intensities are in grams of CO2 per kilowatt-hour. They are read from files in the `codecarbon`
+package (MIT licence), whose sources are Ember through Our World in Data (countries, CC BY 4.0), the
+EPA's eGRID (US states, public domain), China's Ministry of Ecology and Environment (provinces),
+ENTSO-E (Nordic zones) and Google (its regions). Knows places and intensities. Does not know energy.
 
-Intensities are location-based averages of a year. An hour, another accounting or the imports of a
-place change them, so none comes without a range (`RANGE`).
+Intensities are location-based yearly averages. They vary with the hour, the accounting method and
+the imports of a place, so each has a range (`RANGE_FACTORS`).
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from hardware_profiles.electricity.cloud_places import PLACES
+from hardware_profiles.electricity.cloud_places import CLOUD_GRIDS
 from hardware_profiles.electricity.country_codes import ALIASES, ALPHA_2
 from search_spaces.errors import UserError
 
-Kind = Literal["world", "country", "state", "province", "zone", "cloud"]
+RegionKind = Literal["world", "country", "state", "province", "zone", "cloud"]
 
 POUNDS_PER_MWH = 0.45359237
-"""Grams a kilowatt-hour that one pound a megawatt-hour is."""
+"""Grams per kilowatt-hour in one pound per megawatt-hour."""
 
-RANGE = (0.55, 1.5)
-"""Of an intensity, the factors to its low and high end. Where the packaged data has two sources for
-one grid (Google's figure of a region, from hourly data, and the year's average of its country or US
-state), nine of ten pairs lie within, which a test recomputes. A single hour can lie without."""
+RANGE_FACTORS = (0.55, 1.5)
+"""Factors from an intensity to the ends of its range. Where the packaged data has two sources for
+one grid (Google's figure for a region, from hourly data, and the yearly average of its country or
+US state), nine of ten pairs are within the range, which a test recomputes. A single hour can be
+outside it."""
 
 RANGE_GROUNDS = "×0.55 to ×1.5, within which nine of ten second sources for the same grid lie"
 
 FUELS = {"coal": 995.725971, "petroleum": 816.6885263, "naturalGas": 743.8415916}
-"""Grams a kilowatt-hour from each fuel, by which codecarbon turns a province's mix into an
-intensity (what is not burnt counts as nothing)."""
+"""Grams per kilowatt-hour from each fuel, with which codecarbon converts a province's energy mix to
+an intensity (sources other than these fuels count as zero)."""
 
 PROVINCES = {
     "alberta": "AB",
@@ -63,28 +64,28 @@ EXAMPLES = "a country (fr, FRA, france), us-ca, ca-qc, cn-sh, SE3, gcp:europe-we
 
 @dataclass(frozen=True)
 class Region:
-    """A place with the intensity of its electricity, in grams of CO2 (equivalent) a kWh."""
+    """A place with its carbon intensity, in grams of CO2 (equivalent) per kWh."""
 
     name: str
     code: str
     """ISO 3166 (`FR`, `US-CA`), a bidding zone (`SE3`), `PROVIDER:REGION` or `WORLD`."""
-    kind: Kind
+    kind: RegionKind
     intensity: float
     low: float
     high: float
     year: int | None
-    """Of the data; None where the file does not say."""
+    """Year of the data; None if the file does not state it."""
     source: str
     grounds: str
-    """Of the range from `low` to `high`."""
+    """Grounds of the range from `low` to `high`."""
     aliases: tuple[str, ...] = ()
 
 
 def load_region(reference: str) -> Region:
-    """A region by name, ISO code, bidding zone or cloud region, in any case.
+    """Return a region by name, ISO code, bidding zone or cloud region; case is ignored.
 
     Raises:
-        UserError: for a place that is unknown, or a name that several places have.
+        UserError: if the place is unknown, or several places have the name.
     """
     key = _key(reference)
     codes = _index().get(key, ())
@@ -102,7 +103,7 @@ def load_region(reference: str) -> Region:
 
 
 def region_codes() -> list[str]:
-    """The code of every region that `load_region` knows."""
+    """Return the codes of all regions that `load_region` accepts."""
     return list(_regions())
 
 
@@ -112,7 +113,7 @@ def _key(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _index() -> dict[str, tuple[str, ...]]:
-    """The codes that each name may mean: exact codes first, so that `CA` is never California."""
+    """Map each name to its codes; exact codes take precedence, so that `CA` is never California."""
     index = {_key(code): (code,) for code in _regions()}
     for alpha_3, alpha_2 in ALPHA_2.items():
         index.setdefault(alpha_3.lower(), (alpha_2,))
@@ -135,18 +136,18 @@ def _names(region: Region) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _regions() -> dict[str, Region]:
-    """Every region by its code."""
+    """Return all regions by code."""
     folder = _data_folder()
     countries = list(_countries(folder))
     parts = [*_states(folder), *_canada(folder), *_china(folder), *_nordic(folder)]
-    found = {region.code: _spread(region, parts) for region in countries}
+    found = {region.code: _widened(region, parts) for region in countries}
     found |= {region.code: region for region in parts}
     found |= {region.code: region for region in _clouds(folder, found)}
     return {"WORLD": _world(folder, countries)} | found
 
 
 def _data_folder() -> Path:
-    # The package is found, not imported: its import may load pandas and its trackers.
+    # The package is located, not imported: its import may load pandas and its trackers.
     spec = find_spec("codecarbon")
     if spec is None or not spec.submodule_search_locations:
         raise UserError("the grid data is in the package codecarbon, which is not installed")
@@ -158,15 +159,15 @@ def _json(path: Path) -> Any:
 
 
 def _yearly(folder: Path, name: str) -> tuple[Any, int] | None:
-    """A file of the newest year that has it, with that year."""
+    """Read a file from the newest yearly folder that has it; return its content and the year."""
     found = sorted((folder / "private_infra").glob(f"[0-9]*/{name}"))
     return (_json(found[-1]), int(found[-1].parent.name)) if found else None
 
 
 def _region(
-    name: str, code: str, kind: Kind, intensity: float, year: int | None, source: str
+    name: str, code: str, kind: RegionKind, intensity: float, year: int | None, source: str
 ) -> Region:
-    low, high = (intensity * factor for factor in RANGE)
+    low, high = (intensity * factor for factor in RANGE_FACTORS)
     high = min(high, max(intensity, FUELS["coal"]))
     return Region(name, code, kind, intensity, low, high, year, source, RANGE_GROUNDS)
 
@@ -175,15 +176,15 @@ def _countries(folder: Path) -> Iterator[Region]:
     source = "Ember and Energy Institute, by Our World in Data (life cycle), in codecarbon"
     for alpha_3, entry in _json(folder / "private_infra" / "global_energy_mix.json").items():
         intensity = entry.get("carbon_intensity")
-        # A country whose mix burns nothing at all would be free of any emission; one entry is.
+        # One entry has an intensity of zero, since its mix has no fuels.
         if intensity is None or alpha_3 not in ALPHA_2 or intensity <= 0:
             continue
         code = ALPHA_2[alpha_3]
         yield _region(entry["country_name"], code, "country", intensity, entry["year"], source)
 
 
-def _spread(country: Region, parts: Iterable[Region]) -> Region:
-    """A country whose parts are known has a range that reaches over most of them."""
+def _widened(country: Region, parts: Iterable[Region]) -> Region:
+    """Widen a country's range to cover eight of ten of its states or provinces, if known."""
     inside = sorted(p.intensity for p in parts if p.code.startswith(f"{country.code}-"))
     if len(inside) < 5:
         return country
@@ -201,15 +202,17 @@ def _states(folder: Path) -> Iterator[Region]:
     if found is None:
         return
     content, year = found
-    told = content.get("_source", {})
-    source = f"{told.get('name', 'EPA eGRID')}, in codecarbon"
+    source_entry = content.get("_source", {})
+    source = f"{source_entry.get('name', 'EPA eGRID')}, in codecarbon"
     for name, entry in content.items():
-        # The file also has the nation, which is among the countries already.
+        # The file also has the nation, which is already among the countries.
         if not re.fullmatch(r"[A-Z]{2}", str(entry.get("regionCode"))) or name == "usa":
             continue
         intensity = entry["emissions"] * POUNDS_PER_MWH
         code = f"US-{entry['regionCode']}"
-        yield _region(name.title(), code, "state", intensity, told.get("year", year), source)
+        yield _region(
+            name.title(), code, "state", intensity, source_entry.get("year", year), source
+        )
 
 
 def _canada(folder: Path) -> Iterator[Region]:
@@ -237,7 +240,7 @@ def _china(folder: Path) -> Iterator[Region]:
 def _nordic(folder: Path) -> Iterator[Region]:
     path = folder / "private_infra" / "nordic_emissions.json"
     for code, entry in _json(path)["data"].items() if path.exists() else ():
-        if not code[-1].isdigit():  # Finland is one zone, and among the countries already
+        if not code[-1].isdigit():  # Finland is one zone, and already among the countries
             continue
         source = "generation by ENTSO-E times codecarbon's factors, in codecarbon"
         factor = entry["emission_factor"]
@@ -252,7 +255,7 @@ def _clouds(folder: Path, places: dict[str, Region]) -> Iterator[Region]:
             source = "the provider's own figure (no year stated), in codecarbon"
             code = f"{provider}:{region}"
             yield _region(name, code, "cloud", float(row["impact"]), None, source)
-    for provider, regions in PLACES.items():
+    for provider, regions in CLOUD_GRIDS.items():
         for region, place in regions.items():
             if place not in places:
                 continue
@@ -264,7 +267,7 @@ def _clouds(folder: Path, places: dict[str, Region]) -> Iterator[Region]:
 
 
 def _world(folder: Path, countries: Iterable[Region]) -> Region:
-    """The world's average, for a place that nobody named: its range is that of the countries."""
+    """Return the world average, for use without a named place; its range is that of countries."""
     content = _json(folder / "private_infra" / "carbon_intensity_per_source.json")
     mixes = _json(folder / "private_infra" / "global_energy_mix.json")
     output = {ALPHA_2.get(code): entry["total_TWh"] or 0.0 for code, entry in mixes.items()}

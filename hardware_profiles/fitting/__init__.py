@@ -1,1 +1,1 @@
-"""A latency model fitted to a few timed networks."""
+"""Latency models fitted to a few timed networks."""

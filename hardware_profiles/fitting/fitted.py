@@ -1,8 +1,8 @@
-"""Latency on a device from a few whole networks that were timed on it: no model, no access needed.
+"""Fit the latency of a device to a few whole networks timed on it, without access to the device.
 
-`fit_latency` takes architectures and milliseconds and gives prices of every kind of op in their
-space, with what it would have said of each sample that it did not see. Knows the samples of one
-device and nothing of others. Does not know where the samples are from: `nas device fit` reads them.
+`fit_latency` takes architectures and milliseconds and returns prices of every kind of op in their
+space, with cross-validated predictions of the samples. Knows the samples of one device. Does not
+know other devices or the origin of the samples: `nas device fit` reads them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardware_profiles.fitting.kernel_prices import Vector, fit_views
-from hardware_profiles.latency.agreement import Quality, quality
+from hardware_profiles.latency.agreement import Agreement, agreement
 from hardware_profiles.latency.kernel_features import QUANTITIES, KernelFeatures, kernel_features
 from hardware_profiles.latency.live_ops import NEVER_RUN
 from search_spaces.architecture import Value
@@ -28,47 +28,47 @@ from search_spaces.ops import Op
 from search_spaces.space import Rows, SearchSpace
 
 FORMAT_VERSION = 1
+"""Version of the file format."""
 
-FEWEST = 5
-"""Usable samples without which nothing is fitted."""
+MIN_SAMPLES = 5
+"""Minimum number of usable samples."""
 
-FAILED = 0.01
-"""A reading below this share of their median is of a network that did not run."""
+FAILED_SHARE = 0.01
+"""Readings below this share of the median are from networks that failed to run."""
 
-MARGIN = 0.25
-"""How far beyond the samples' range of a total (relatively) an architecture is still covered."""
+COVERAGE_MARGIN = 0.25
+"""Relative margin around the samples' range of a total within which architectures are covered."""
 
 
 @dataclass(frozen=True, eq=False)
 class FittedLatency:
-    """A `Latency` learnt from whole networks.
+    """A `Latency` fitted to whole networks.
 
-    `milliseconds` prices blocks, so that it is a column of cost tables like any other. Where the
-    device was seen to leave out ops that a network's output does not depend on (`compiled`), no
-    sum over blocks can say so: it is too high for networks with such ops, and `column` is exact,
-    for `CostTables(columns=...)`.
+    `milliseconds` prices blocks, for `CostTables(prices=...)`. If the device eliminates ops that a
+    network's output does not depend on (`compiled`), a sum over blocks is too high for networks
+    with such ops; `column` is exact, for `CostTables(columns=...)`.
     """
 
     device: str
     space: str
     date: str
     samples: int
-    """Networks that it was fitted on."""
+    """Number of networks that it was fitted to."""
     dropped: int
-    """Readings that were left out: not above zero, or far off what all others say."""
-    quality: Quality
-    """Of `predict`, on samples left out (cross-validation)."""
-    additive_quality: Quality
-    """The same of a sum of `milliseconds` over blocks."""
+    """Number of readings omitted: not above zero, or outliers."""
+    agreement: Agreement
+    """Cross-validated agreement of `predict` with the samples."""
+    additive_agreement: Agreement
+    """Cross-validated agreement of the sum of `milliseconds` over blocks."""
     features: KernelFeatures
     coefficients: Vector
-    """`(width,)` milliseconds a unit of each feature."""
+    """`(width,)` milliseconds per unit of each feature."""
     compiled: bool
-    """Whether they are for those ops alone that a compiler leaves: that predicts better."""
+    """Whether the coefficients are for live ops only, because that predicts better."""
     unseen: tuple[str, ...]
-    """Kinds of ops of the space that no sample had: their price is the average kind's."""
+    """Kinds of ops of the space that no sample contains; they have the average kind's prices."""
     ranges: Mapping[str, tuple[float, float]]
-    """Smallest and largest of the samples' totals, by feature."""
+    """Range of the samples' totals, by feature."""
 
     @property
     def origin(self) -> Literal["fitted"]:
@@ -81,9 +81,9 @@ class FittedLatency:
         words = [f"fitted on {self.samples} networks of {self.space} on {self.date}"]
         if self.dropped:
             words[0] += f" ({self.dropped} readings left out)"
-        words.append(f"cross-validated: {self.quality}")
+        words.append(f"cross-validated: {self.agreement}")
         if self.compiled:
-            words.append(f"summed over blocks: {self.additive_quality}")
+            words.append(f"summed over blocks: {self.additive_agreement}")
         if self.unseen:
             words.append(f"no sample has {', '.join(self.unseen)}")
         return "; ".join(words)
@@ -92,43 +92,51 @@ class FittedLatency:
         """See `Latency.milliseconds`.
 
         Raises:
-            UserError: for an op of a kind that the samples' space does not have.
+            UserError: if the samples' space does not have the kind of an op.
         """
         try:
             return float(self.features.of_ops(ops) @ self.coefficients)
         except LookupError as error:
-            raise self._foreign(error) from error
+            raise self._unknown_kind(error) from error
 
     def predict(self, space: SearchSpace, rows: Rows) -> Vector:
-        """Milliseconds `(n,)` of whole networks, rows `(n, choices)` of the samples' space.
+        """Return the milliseconds `(n,)` of whole networks.
+
+        Args:
+            space: the samples' space.
+            rows: its networks, `(n, choices)`.
 
         Raises:
-            UserError: for another space.
+            UserError: if the space is not that of the samples.
         """
-        self._check(space)
-        # Cells of a small space come again and again in a population.
+        self._check_space(space)
+        # A population in a small space has many equal rows.
         rows, which = np.unique(space.canonical(rows), axis=0, return_inverse=True)
         try:
             features = self.features.of_rows(space, rows, dead=not self.compiled)
             return (features @ self.coefficients)[which.reshape(-1)]
         except LookupError as error:
-            raise self._foreign(error) from error
+            raise self._unknown_kind(error) from error
 
     def column(self, space: SearchSpace) -> Callable[[Rows], Vector]:
-        """`predict` as a function of rows alone, for `CostTables(columns=...)`.
+        """Return `predict` as a function of rows, for `CostTables(columns=...)`.
 
         Raises:
-            UserError: for another space.
+            UserError: if the space is not that of the samples.
         """
-        self._check(space)
+        self._check_space(space)
         return lambda rows: self.predict(space, rows)
 
     def covers(self, space: SearchSpace, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Which rows `(n, choices)` are like the samples.
+        """Return which rows `(n, choices)` the samples cover, `(n,)`.
 
-        Others have a kind of op that no sample had, or more or less work than all samples.
+        Rows that are not covered have a kind of op that no sample contains, or totals outside the
+        samples' range by more than `COVERAGE_MARGIN`.
+
+        Raises:
+            UserError: if the space is not that of the samples.
         """
-        self._check(space)
+        self._check_space(space)
         features = self.features.of_rows(space, rows)
         names = self.features.names
         result = np.ones(len(rows), dtype=bool)
@@ -136,11 +144,13 @@ class FittedLatency:
             result &= features[:, names.index(f"{QUANTITIES[0]} of {kind}")] == 0
         for name, (low, high) in self.ranges.items():
             total = features[:, names.index(name)]
-            result &= (total >= low * (1 - MARGIN)) & (total <= high * (1 + MARGIN))
+            result &= (total >= low * (1 - COVERAGE_MARGIN)) & (
+                total <= high * (1 + COVERAGE_MARGIN)
+            )
         return result
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all.
+        """Write the fit as JSON, atomically.
 
         Raises:
             UserError: if the file cannot be written.
@@ -157,8 +167,8 @@ class FittedLatency:
             "date": self.date,
             "samples": self.samples,
             "dropped": self.dropped,
-            "quality": asdict(self.quality),
-            "additive_quality": asdict(self.additive_quality),
+            "quality": asdict(self.agreement),
+            "additive_quality": asdict(self.additive_agreement),
             "compiled": self.compiled,
             "unseen": list(self.unseen),
             "ranges": {name: list(bounds) for name, bounds in self.ranges.items()},
@@ -171,14 +181,14 @@ class FittedLatency:
         named = zip(self.features.names, values.tolist(), strict=True)
         return {name: value for name, value in named if value}
 
-    def _check(self, space: SearchSpace) -> None:
+    def _check_space(self, space: SearchSpace) -> None:
         if space.name != self.space:
             raise UserError(
                 f"latencies on {self.device} were fitted on networks of {self.space}, "
                 f"not of {space.name}: expected space {self.space}"
             )
 
-    def _foreign(self, error: LookupError) -> UserError:
+    def _unknown_kind(self, error: LookupError) -> UserError:
         return UserError(
             f"latencies on {self.device} were fitted on networks of {self.space}, which have "
             f"no {error}: fit them on networks that do"
@@ -186,10 +196,10 @@ class FittedLatency:
 
 
 def load_fitted(path: Path) -> FittedLatency:
-    """Read what `FittedLatency.save` wrote.
+    """Read a file written by `FittedLatency.save`.
 
     Raises:
-        UserError: for a file that cannot be read, or that is something else.
+        UserError: if the file cannot be read or is not a fitted latency.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -197,9 +207,9 @@ def load_fitted(path: Path) -> FittedLatency:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {path}: {reason}") from error
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
+        raise UserError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict) or content.get("kind") != "fitted":
-        raise UserError(f"{path} is no fitted latency: expected what nas device fit writes")
+        raise UserError(f"{path} is not a fitted latency: expected a file of nas device fit")
     if content.get("format_version") != FORMAT_VERSION:
         version = content.get("format_version")
         raise UserError(f"{path} has format {version}, expected {FORMAT_VERSION}: fit it again")
@@ -215,8 +225,8 @@ def load_fitted(path: Path) -> FittedLatency:
 
         return FittedLatency(
             **{key: content[key] for key in ("device", "space", "date", "samples", "dropped")},
-            quality=Quality(**content["quality"]),
-            additive_quality=Quality(**content["additive_quality"]),
+            agreement=Agreement(**content["quality"]),
+            additive_agreement=Agreement(**content["additive_quality"]),
             features=features,
             coefficients=values(content["coefficients"]),
             compiled=bool(content["compiled"]),
@@ -224,7 +234,7 @@ def load_fitted(path: Path) -> FittedLatency:
             ranges={name: (low, high) for name, (low, high) in content["ranges"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is no whole fitted latency: {error!r}") from error
+        raise UserError(f"{path} is an incomplete fitted latency: {error!r}") from error
 
 
 def fit_latency(
@@ -235,35 +245,40 @@ def fit_latency(
     *,
     date: str | None = None,
 ) -> FittedLatency:
-    """Learn what networks of a space take on a device from some that were timed there.
+    """Fit the latency of a space's networks on a device to timed samples.
 
     Args:
+        space: the search space of the networks.
         archs: rows `(n, choices)`, or `n` architectures.
-        milliseconds: `(n,)`; readings that are missing, not above zero, or far off what all
-            others say are left out and counted.
-        date: when they were timed; today by default.
+        milliseconds: `(n,)`; readings that are missing, not above zero, or outliers are omitted
+            and counted.
+        device: name of the device.
+        date: date of the measurements; today by default.
 
     Raises:
-        UserError: if fewer than five usable samples are left.
+        UserError: if fewer than `MIN_SAMPLES` samples are usable.
+        ValueError: if the numbers of architectures and readings differ.
     """
     rows = archs if isinstance(archs, np.ndarray) else space.encode(archs)
     given = np.asarray(milliseconds, dtype=np.float64)
     if given.shape != (len(rows),):
-        raise ValueError(f"{len(rows)} architectures, milliseconds of shape {given.shape}")
+        raise ValueError(
+            f"milliseconds of shape {given.shape}: expected ({len(rows)},), one per architecture"
+        )
     ran = np.isfinite(given) & (given > 0)
-    ran[ran] = given[ran] >= FAILED * np.median(given[ran]) if ran.any() else False
+    ran[ran] = given[ran] >= FAILED_SHARE * np.median(given[ran]) if ran.any() else False
     kept = np.flatnonzero(ran)
-    _enough(len(kept), len(given), device)
+    _check_sample_count(len(kept), len(given), device)
     features = kernel_features(space)
     views = [features.of_rows(space, rows[kept], dead=dead) for dead in (True, False)]
     running = np.ones(features.width)
     for index, name in enumerate(features.names):
         running[index] = name.partition(" of ")[2] not in NEVER_RUN
     fits = fit_views(views[0], views[1], running, given[kept])
-    usual = fits.usual()
-    if not usual.all():
-        kept, views = kept[usual], [view[usual] for view in views]
-        _enough(len(kept), len(given), device)
+    inliers = fits.inliers()
+    if not inliers.all():
+        kept, views = kept[inliers], [view[inliers] for view in views]
+        _check_sample_count(len(kept), len(given), device)
         fits = fit_views(views[0], views[1], running, given[kept])
     seen = dict(zip(features.names, views[0].T, strict=True))
     compiled = fits.chosen is fits.compiled
@@ -274,8 +289,8 @@ def fit_latency(
         date=date or day.today().isoformat(),
         samples=len(kept),
         dropped=len(given) - len(kept),
-        quality=quality(fits.left_out(), given[kept]),
-        additive_quality=quality(fits.chosen.summed, given[kept]),
+        agreement=agreement(fits.left_out(), given[kept]),
+        additive_agreement=agreement(fits.chosen.summed, given[kept]),
         features=features,
         coefficients=fits.chosen.coefficients * (running if compiled else 1.0),
         compiled=compiled,
@@ -284,9 +299,9 @@ def fit_latency(
     )
 
 
-def _enough(usable: int, given: int, device: str) -> None:
-    if usable < FEWEST:
+def _check_sample_count(usable: int, given: int, device: str) -> None:
+    if usable < MIN_SAMPLES:
         raise UserError(
-            f"{usable} of {given} latencies on {device} can be used: expected at least {FEWEST} "
-            "that are above zero"
+            f"{usable} of {given} latencies on {device} can be used: expected at least "
+            f"{MIN_SAMPLES} that are above zero"
         )

@@ -1,30 +1,44 @@
-"""Which networks to time, so that few of them tell most of what a space's networks take.
+"""Select networks to time, by D-optimal design for the latency model.
 
-Knows the prior of `kernel_prices.py`; needs no measurement. Does not know budgets: it chooses from
-the rows that it is given.
+Knows the prior of `kernel_prices.py`; needs no measurements. Does not know budgets: it selects from
+a given pool of rows.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from hardware_profiles.fitting.kernel_prices import Q, R, design, precision, scales_of
+from hardware_profiles.fitting.kernel_prices import (
+    N_QUANTITIES,
+    N_RIDGES,
+    design,
+    prior_precision,
+    scales_of,
+)
 from hardware_profiles.latency.kernel_features import kernel_features
 from search_spaces.space import Rows, SearchSpace
 
 SPREAD, NOISE = 1.0, 0.03
-"""The prior's, as in the middle of the grid of `kernel_prices.py`."""
+"""Standard deviations of prices and of readings, from the middle of `kernel_prices.py`'s grids."""
 
-SMALLEST = 0.05
-"""Networks below this share of the average one's work count like one there."""
+MIN_LEVEL = 0.05
+"""Lower bound of a network's work, as a share of the average network's."""
 
 
-def informative(space: SearchSpace, pool: Rows, count: int) -> Rows:
-    """Rows `(count, choices)` of a pool `(n, choices)` to time, the most informative first.
+def select_informative(space: SearchSpace, pool: Rows, count: int) -> Rows:
+    """Select rows to time, the most informative first.
 
-    Greedily D-optimal (Fedorov, "Theory of Optimal Experiments", 1972): each is the one whose
-    relative error would be the largest after those before it, summed over both ways in which a
-    device may run what is dead in a network. With a pool of fewer rows than `count`, all of it.
+    Greedy D-optimal design (Fedorov, "Theory of Optimal Experiments", 1972): each row is the one
+    with the largest predictive variance of the relative error given those before it, its logarithm
+    summed over models with and without dead ops.
+
+    Args:
+        space: the search space.
+        pool: candidate rows `(n, choices)`.
+        count: number of rows to select.
+
+    Returns:
+        Distinct rows `(count, choices)`; all distinct rows of the pool if there are fewer.
     """
     pool = np.unique(space.canonical(pool), axis=0)
     features = kernel_features(space)
@@ -35,10 +49,10 @@ def informative(space: SearchSpace, pool: Rows, count: int) -> Rows:
     for view in views:
         scales = scales_of(view)
         x = design(view, scales)
-        # About what each takes: an equal share for each of a network's totals.
-        level = (view[:, -1 - R - Q : -1] / scales).mean(axis=1)
-        designs.append(x / np.maximum(level, SMALLEST)[:, None])
-        prior = np.linalg.inv(precision(len(features.kinds), SPREAD))
+        # Approximate time of each network: the mean of its totals, relative to the average network.
+        level = (view[:, -1 - N_RIDGES - N_QUANTITIES : -1] / scales).mean(axis=1)
+        designs.append(x / np.maximum(level, MIN_LEVEL)[:, None])
+        prior = np.linalg.inv(prior_precision(len(features.kinds), SPREAD))
         covariances.append(prior[: x.shape[1], : x.shape[1]])
     variances = np.stack(
         [np.einsum("ij,ij->i", x @ c, x) for x, c in zip(designs, covariances, strict=True)]

@@ -1,1 +1,1 @@
-"""Latency of a block on a device: protocol, roofline, measured tables."""
+"""Latency of a block on a device: protocol, roofline and measured tables."""

@@ -1,4 +1,7 @@
-"""How predicted latencies agree with measured ones, in the figures that this field reports."""
+"""Agreement of predicted with measured latencies: rank correlations and relative errors.
+
+Knows predictions and measurements. Does not know how either was obtained.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ from scipy.stats import kendalltau, spearmanr
 
 Vector = npt.NDArray[np.float64]
 
-
-WITHIN = 0.1
-"""The relative error that this field counts as a hit."""
+HIT_TOLERANCE = 0.1
+"""Largest relative error of a prediction that counts as accurate."""
 
 
 @dataclass(frozen=True)
-class Quality:
-    """How predictions compare with measurements: `n` networks, ranks, and relative errors.
+class Agreement:
+    """Agreement of predictions with measurements of `n` networks.
 
-    `within_10` is the share predicted within 10 %, `mean_error` the mean of
-    `|predicted / measured - 1|`. Rank correlations are 0 where either side is constant.
+    `spearman` and `kendall` are rank correlations, 0 if either side is constant; `within_10` is the
+    share of networks predicted within 10 %, and `mean_error` the mean of
+    `|predicted / measured - 1|`.
     """
 
     n: int
@@ -36,14 +39,14 @@ class Quality:
         )
 
 
-def quality(predicted: Vector, measured: Vector) -> Quality:
-    """Compare `(n,)` predictions with `(n,)` measurements above zero."""
+def agreement(predicted: Vector, measured: Vector) -> Agreement:
+    """Compare `(n,)` predictions with `(n,)` measurements, which must be positive."""
     errors = np.abs(predicted / measured - 1)
     constant = np.ptp(predicted) == 0 or np.ptp(measured) == 0
-    return Quality(
+    return Agreement(
         n=len(measured),
         spearman=0.0 if constant else round(float(spearmanr(predicted, measured).statistic), 4),
         kendall=0.0 if constant else round(float(kendalltau(predicted, measured).statistic), 4),
-        within_10=round(float((errors <= WITHIN).mean()), 4),
+        within_10=round(float((errors <= HIT_TOLERANCE).mean()), 4),
         mean_error=round(float(errors.mean()), 4),
     )

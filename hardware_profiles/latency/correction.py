@@ -1,14 +1,15 @@
-"""From a sum over blocks to a network: what blocks on their own pay, and networks do not.
+"""Correct a sum of isolated block latencies to the latency of a network.
 
-A block that is timed alone pays for a call, and for bringing its input and output into and out of
-the runtime's own layout; in a network it does not, and may find in the cache what it would not on
-its own. So a network takes
+The time of an isolated block includes a call and the conversion of its input and output to and from
+the runtime's layout. In a network these are absent, and its data may be in the cache. The latency
+of a network is modelled as
 
     milliseconds = sum over blocks of scale * (measured - call) + megabyte * megabytes
 
-where `call` is the overhead of a separate call and `megabytes` what enters and leaves the block.
-The three numbers are fitted to a few whole networks, as few of them as leave-one-out calls for: all
-of it stays a sum over blocks. Knows numbers. Does not know how they were measured.
+where `call` is the overhead of a separate call and `megabytes` the size of the block's inputs and
+output. The three coefficients are fitted to a few whole networks; leave-one-out validation selects
+how many of them. The model remains a sum over blocks. Knows times and sizes. Does not know how they
+were measured.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from hardware_profiles.latency.agreement import WITHIN
+from hardware_profiles.latency.agreement import HIT_TOLERANCE
 
-LEAST = 0.1
-"""Share of its measured time that a block takes at least, however much a call takes."""
+MIN_SHARE = 0.1
+"""Smallest share of a block's measured time that is left after subtracting the call."""
 
-SUBSETS = ((0,), (0, 1), (0, 1, 2))
-"""Which of scale, call and megabyte are fitted, simplest first."""
+FITTED_SUBSETS = ((0,), (0, 1), (0, 1, 2))
+"""Subsets of scale, call and megabyte that are fitted, by index, simplest first."""
 
-GAIN = 0.9
-"""A number more is fitted where it brings the error left out below this share of what it was."""
+MIN_IMPROVEMENT = 0.9
+"""A larger subset is used if it brings the leave-one-out error below this share of the former."""
 
 
 class Correction(BaseModel):
-    """What makes of measured blocks what they add to a network; all in milliseconds.
+    """Coefficients from isolated block times to contributions to a network, in milliseconds.
 
-    `error` and `within` are of networks that were left out of the fit, one by one: the mean
-    absolute relative error, and the share of them within 10 %.
+    `networks` is the number of networks fitted. `error` and `within` are from leave-one-out
+    validation: the mean absolute relative error, and the share of networks within 10 %.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,25 +50,33 @@ class Correction(BaseModel):
     within: float | None = None
 
     def milliseconds(self, measured: float, megabytes: float) -> float:
-        """What a block adds to a network."""
-        alone = max(measured - self.call_ms, LEAST * measured)
-        return self.scale * alone + self.megabyte_ms * megabytes
+        """Return a block's contribution to a network.
+
+        Args:
+            measured: milliseconds of the isolated block.
+            megabytes: size of its inputs and output.
+        """
+        without_call = max(measured - self.call_ms, MIN_SHARE * measured)
+        return self.scale * without_call + self.megabyte_ms * megabytes
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A measured network: `blocks` are (measured milliseconds, megabytes in and out) of each."""
+    """A measured network: for each block (measured milliseconds, megabytes in and out)."""
 
     blocks: Sequence[tuple[float, float]]
     milliseconds: float
 
 
 def fit_correction(samples: Sequence[Sample]) -> Correction:
-    """The correction that fits some networks best, as it predicts those that it was not shown."""
+    """Fit a correction to measured networks, with the coefficients chosen by leave-one-out error.
+
+    With fewer than three networks only the scale is fitted; with none nothing is corrected.
+    """
     if len(samples) < 3:
         return _fitted(samples, (0,)) if samples else Correction()
     chosen: tuple[Correction, float, float] | None = None
-    for subset in SUBSETS:
+    for subset in FITTED_SUBSETS:
         if len(samples) < 2 * len(subset) + 1:
             break
         errors = []
@@ -75,8 +84,8 @@ def fit_correction(samples: Sequence[Sample]) -> Correction:
             others = [s for i, s in enumerate(samples) if i != index]
             errors.append(relative_error(_fitted(others, subset), left_out))
         error = float(np.mean(np.abs(errors)))
-        if chosen is None or error < GAIN * chosen[1]:
-            within = float(np.mean(np.abs(errors) <= WITHIN))
+        if chosen is None or error < MIN_IMPROVEMENT * chosen[1]:
+            within = float(np.mean(np.abs(errors) <= HIT_TOLERANCE))
             chosen = _fitted(samples, subset), error, within
     assert chosen is not None
     correction, error, within = chosen
@@ -84,21 +93,21 @@ def fit_correction(samples: Sequence[Sample]) -> Correction:
 
 
 def relative_error(correction: Correction, sample: Sample) -> float:
-    """How far above what was measured the correction puts a network, as a share of it."""
+    """Return `predicted / measured - 1` of a network."""
     total = sum(correction.milliseconds(*block) for block in sample.blocks)
     return total / sample.milliseconds - 1
 
 
 def _fitted(samples: Sequence[Sample], subset: Sequence[int]) -> Correction:
-    """Least squares of relative errors over the numbers in `subset`."""
+    """Fit the coefficients in `subset` by least squares of the relative errors."""
     columns: npt.NDArray[np.float64] = np.array(
         [
             [sum(t for t, _ in s.blocks), -float(len(s.blocks)), sum(m for _, m in s.blocks)]
             for s in samples
         ]
     )
-    wanted = np.array([s.milliseconds for s in samples])
-    weighted = columns[:, list(subset)] / wanted[:, None]
+    measured = np.array([s.milliseconds for s in samples])
+    weighted = columns[:, list(subset)] / measured[:, None]
     found = np.linalg.lstsq(weighted, np.ones(len(samples)), rcond=None)[0]
     scale, of_call, megabyte = (
         float(found[subset.index(which)]) if which in subset else 0.0 for which in range(3)

@@ -1,9 +1,9 @@
-"""Networks as what a device runs: how many kernels of each kind, and how much each of them works.
+"""Features of networks for latency models: number and work of the kernels of each kind.
 
-Features are read off the ops, whatever the space: an op's kind is its type with the attributes that
-choose a kernel (`Conv2d kernel 3 stride 1 depthwise`), its work is multiply-accumulates, bytes of
-activations and bytes of weights. A network's features are the sum over its ops, so a price that is
-linear in them is a price of each block. Knows ops, blocks and rows; does not know latencies.
+Features are computed from ops, for any space. The kind of an op is its type with the attributes
+that select a kernel (`Conv2d kernel 3 stride 1 depthwise`); its work is multiply-accumulates, bytes
+of activations and bytes of weights. The features of a network are the sum over its ops, so a model
+that is linear in them prices each block. Knows ops, blocks and rows. Does not know latencies.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from hardware_profiles.latency.live_ops import forms_taken, live_ops
+from hardware_profiles.latency.live_ops import block_variants, live_ops
 from search_spaces.ops import Conv2d, Op
 from search_spaces.space import Rows, SearchSpace
 
 Matrix = npt.NDArray[np.float64]
 
-CHUNK = 8192
-"""Rows turned into features at a time."""
+CHUNK_ROWS = 8192
+"""Number of rows converted to features at a time."""
 
-BYTES = 4
-"""Of a value in fp32. Another precision scales all bytes alike, which a fit absorbs."""
+FP32_BYTES = 4
+"""Bytes of a value in fp32. Other precisions scale all bytes equally, which a fit absorbs."""
 
 KIND_ATTRIBUTES = ("kernel", "stride", "dilation", "function", "causal", "ceil", "judges")
-"""Attributes of an op that choose a kernel; all others only set how much it works."""
+"""Attributes of an op that select a kernel; all others only determine its work."""
 
 RIDGES = (8, 64)
-"""MACs a byte at which a device goes from memory-bound to compute-bound: most processors and GPUs
-in fp32 by their datasheets (V100: 8.7, a server's core: about 12), tensor cores and integer
-accelerators above 60. An op's `max(macs / ridge, bytes)` is what the roofline says it takes
+"""Ridge points in MACs per byte, at which a device changes from memory-bound to compute-bound: most
+processors and GPUs in fp32 by their datasheets (V100: 8.7, a server's core: about 12), and tensor
+cores and integer accelerators (above 60). An op's `max(macs / ridge, bytes)` is its roofline time
 (Williams, Waterman and Patterson, 2009), up to a scale."""
 
 QUANTITIES = ("kernels", "macs", "activations", "weights")
-"""Of each kind of op: how many, multiply-accumulates, bytes read and written, bytes of weights."""
+"""For each kind of op: number, multiply-accumulates, activation bytes moved, bytes of weights."""
 
 
 def kind_of(op: Op) -> str:
-    """The kind of kernel that runs an op.
+    """Return the kind of the kernel that runs an op.
 
     >>> kind_of(depthwise)
     'Conv2d kernel 3 stride 1 depthwise'
@@ -63,25 +63,25 @@ def kind_of(op: Op) -> str:
 
 
 def work_of(op: Op) -> tuple[float, ...]:
-    """`QUANTITIES` of one op, then its time by each of `RIDGES`, in bytes."""
-    moved = float(BYTES * (sum(prod(t.shape) for t in op.inputs) + prod(op.out_shape)))
-    weights = float(BYTES * op.params)
+    """Return the `QUANTITIES` of one op, then its roofline time for each of `RIDGES`, in bytes."""
+    moved = float(FP32_BYTES * (sum(prod(t.shape) for t in op.inputs) + prod(op.out_shape)))
+    weights = float(FP32_BYTES * op.params)
     macs = float(op.macs)
     return 1.0, macs, moved, weights, *(max(macs / ridge, moved + weights) for ridge in RIDGES)
 
 
 @dataclass(frozen=True)
 class KernelFeatures:
-    """Features of networks: `width` columns.
+    """Computes features of networks, in `width` columns.
 
-    For each of `kinds` its `QUANTITIES`; then the network's totals of `QUANTITIES`, of the
-    rooflines, and 1 for the network itself.
+    The columns are the `QUANTITIES` of each of `kinds`, the network's totals of `QUANTITIES`, its
+    totals of the rooflines, and the constant 1 of the network.
     """
 
     kinds: tuple[str, ...]
     anchor: str | None
-    """An op that every network has exactly once, `None` if the space has none: it carries what a
-    network costs whatever is in it, so that prices of blocks still add up to the whole."""
+    """Signature of an op that every network has exactly once, `None` if the space has none. The
+    constant of a network is assigned to it, so that prices of blocks sum to the network's."""
 
     @property
     def width(self) -> int:
@@ -90,16 +90,16 @@ class KernelFeatures:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each column is, unique."""
+        """Names of the columns, unique."""
         of_kinds = [f"{quantity} of {kind}" for kind in self.kinds for quantity in QUANTITIES]
         rooflines = [f"roofline at {ridge} MACs a byte" for ridge in RIDGES]
         return (*of_kinds, *(f"all {quantity}" for quantity in QUANTITIES), *rooflines, "network")
 
     def of_ops(self, ops: Iterable[Op]) -> Matrix:
-        """`(width,)` features of some ops, in any number of blocks.
+        """Return the features `(width,)` of ops, from any number of blocks.
 
         Raises:
-            LookupError: for an op of a kind that is not among `kinds`.
+            LookupError: if the kind of an op is not in `kinds`.
         """
         total = np.zeros(self.width)
         for op in ops:
@@ -119,24 +119,29 @@ class KernelFeatures:
         return result
 
     def of_rows(self, space: SearchSpace, rows: Rows, *, dead: bool = True) -> Matrix:
-        """`(n, width)` features of rows `(n, choices)` of a space.
+        """Return the features `(n, width)` of rows `(n, choices)` of a space.
 
         Args:
-            dead: count the ops that do not change the network's output, as a runtime runs them
-                that takes networks as they are written; False leaves them out, as a compiler does.
+            space: the search space of the rows.
+            rows: the networks; any equivalent rows.
+            dead: whether ops that the network's output does not depend on are counted, as in a
+                runtime that runs networks as written; a compiler eliminates them.
 
         Raises:
-            LookupError: for an op of a kind that is not among `kinds`.
+            LookupError: if the kind of an op is not in `kinds`.
         """
         rows = space.canonical(rows)
-        parts = [self._chunk(space, rows[i : i + CHUNK], dead) for i in range(0, len(rows), CHUNK)]
+        parts = [
+            self._chunk(space, rows[i : i + CHUNK_ROWS], dead)
+            for i in range(0, len(rows), CHUNK_ROWS)
+        ]
         return np.concatenate(parts) if parts else np.zeros((0, self.width))
 
     def _chunk(self, space: SearchSpace, rows: Rows, dead: bool) -> Matrix:
         result = np.zeros((len(rows), self.width))
         if dead:
             for block in space.blocks:
-                variants, which = forms_taken(space, block, rows)
+                variants, which = block_variants(space, block, rows)
                 result += np.array([self.of_ops(ops) for ops in variants])[which]
             return result
         for op, run in live_ops(space, rows):
@@ -146,7 +151,7 @@ class KernelFeatures:
 
 
 def kernel_features(space: SearchSpace) -> KernelFeatures:
-    """The features of a space: all kinds of its ops, sorted."""
+    """Return the features of a space, for all kinds of its ops, sorted."""
     kinds: set[str] = set()
     seen: dict[str, int] = {}
     last = ""
@@ -162,5 +167,5 @@ def kernel_features(space: SearchSpace) -> KernelFeatures:
 
 
 def signature(op: Op) -> str:
-    """What tells the op that ends every network from others; its shapes may vary."""
+    """Return an op's name and kind, which identify the last op of networks; its shapes may vary."""
     return f"{op.name} {kind_of(op)}"

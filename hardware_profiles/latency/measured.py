@@ -1,6 +1,7 @@
-"""Measured tables: what the blocks of a space take on a device, in a file to share and commit.
+"""Measured latency tables: block times of a space on a device, and latencies computed from them.
 
-Knows the file and the prices that follow from it. `measuring.py` fills it.
+Knows the file format, interpolation and correction. Does not measure: `measuring/this_machine.py`
+fills the table.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hardware_profiles.latency.agreement import Quality, quality
+from hardware_profiles.latency.agreement import Agreement, agreement
+from hardware_profiles.latency.block_keys import BlockKey, block_key
 from hardware_profiles.latency.correction import Correction, Sample, fit_correction
-from hardware_profiles.latency.forms import Form, form_of
-from hardware_profiles.latency.interpolation import Structure
-from hardware_profiles.latency.kernel_features import BYTES, QUANTITIES
-from hardware_profiles.latency.kernel_features import work_of as quantities_of
+from hardware_profiles.latency.interpolation import StructureTimes
+from hardware_profiles.latency.kernel_features import FP32_BYTES, QUANTITIES, work_of
 from hardware_profiles.latency.protocol import Origin
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
@@ -35,9 +35,10 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class BlockTime(BaseModel):
-    """A measured block; `ms` is the median of `runs`, `spread` half their quartiles' range to it.
+    """A measured block.
 
-    `structure` is the index among the table's structures; `macs` and `bytes` are one sample's.
+    `structure` is an index into the table's structures; `macs` and `bytes` are those of one sample.
+    `ms` is the median of `runs` runs, and `spread` half their interquartile range divided by it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,7 +53,7 @@ class BlockTime(BaseModel):
 
 
 class NetworkTime(BaseModel):
-    """A measured whole network; `predicted_ms` is what the table said of it before."""
+    """A measured whole network; `predicted_ms` is the table's prediction of it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,7 +66,7 @@ class NetworkTime(BaseModel):
 
 
 class MeasuredTable(BaseModel):
-    """Everything that was measured of a space on a device with one runtime."""
+    """All measurements of a space on a device with one runtime."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,7 +75,7 @@ class MeasuredTable(BaseModel):
     device: Annotated[str, Field(min_length=1)]
     space: Annotated[str, Field(min_length=1)]
     made_from: dict[str, str | int | None] = {}
-    """How the space was asked for: its name or file, image size, classes."""
+    """Arguments that the space was loaded with: its name or file, image size, classes."""
     runtime: str
     threads: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=1)]
@@ -83,24 +84,24 @@ class MeasuredTable(BaseModel):
     machine: dict[str, str | int | float | None]
     date: str
     reference_ms: Positive
-    """What the reference kernel usually took: the machine's pace that all times are brought to."""
+    """Nominal time of the reference kernel, to which all times are normalised."""
     structures: tuple[str, ...]
     blocks: tuple[BlockTime, ...]
     noisy: tuple[BlockTime, ...] = ()
-    """Measured, but too unsteady to use."""
+    """Blocks whose measurements are too noisy to use."""
     networks: tuple[NetworkTime, ...] = ()
-    """What the correction was fitted to."""
+    """Networks to which the correction is fitted."""
     correction: Correction = Correction()
     checked: tuple[NetworkTime, ...] = ()
-    """Whole networks that the table never saw, by `nas device check`."""
+    """Networks not used in the table, measured by `nas device check`."""
 
     @property
-    def agreement(self) -> Quality | None:
-        """How well it predicts networks that it never saw; None where none were measured."""
+    def agreement(self) -> Agreement | None:
+        """Agreement with `checked` networks; None if there are none."""
         if not self.checked:
             return None
         predicted = np.array([network.predicted_ms or 0.0 for network in self.checked])
-        return quality(predicted, np.array([network.ms for network in self.checked]))
+        return agreement(predicted, np.array([network.ms for network in self.checked]))
 
     @model_validator(mode="after")
     def _consistent(self) -> MeasuredTable:
@@ -112,13 +113,13 @@ class MeasuredTable(BaseModel):
                 raise ValueError(f"blocks: structure {block.structure} has sizes of two lengths")
         return self
 
-    def form(self, block: BlockTime) -> Form:
-        """The key of one of the blocks."""
-        return Form(self.structures[block.structure], block.sizes)
+    def key(self, block: BlockTime) -> BlockKey:
+        """Return the key of one of the blocks."""
+        return BlockKey(self.structures[block.structure], block.sizes)
 
     @property
     def setting(self) -> str:
-        """Runtime, threads and batch in words."""
+        """Runtime with its version, threads and batch, as text."""
         version = self.versions.get(self.runtime.partition("-")[0], "")
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         place = "" if self.torch_device == "cpu" else f" on {self.torch_device}"
@@ -126,10 +127,10 @@ class MeasuredTable(BaseModel):
 
 
 def read_measured(path: Path) -> MeasuredTable:
-    """Read a table.
+    """Read a measured table.
 
     Raises:
-        UserError: for a file that cannot be read or is no measured table, in one line.
+        UserError: if the file cannot be read or is not a measured table.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -147,19 +148,19 @@ def read_measured(path: Path) -> MeasuredTable:
 
 
 def write_measured(table: MeasuredTable, path: Path) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table as JSON, atomically."""
     write_text(path, json.dumps(table.model_dump(), separators=(",", ":")) + "\n")
 
 
 @dataclass
 class Coverage:
-    """Distinct blocks of a space by how a table knows them."""
+    """Numbers of distinct blocks of a space by how their times are obtained from a table."""
 
     measured: int = 0
     interpolated: int = 0
     extrapolated: int = 0
     missing: list[str] = field(default_factory=list)
-    """Blocks with kernels that the table has not at all."""
+    """Names of blocks whose structure is not in the table."""
 
     def __str__(self) -> str:
         parts = [f"{self.measured} blocks measured"]
@@ -180,8 +181,8 @@ class MeasuredLatency:
 
     def __init__(self, table: MeasuredTable) -> None:
         self.table = table
-        self._known = {table.form(block): block.ms for block in table.blocks}
-        self._beyond: set[Form] = set()
+        self._known = {table.key(block): block.ms for block in table.blocks}
+        self._extrapolated: set[BlockKey] = set()
 
     @property
     def device(self) -> str:
@@ -190,15 +191,12 @@ class MeasuredLatency:
 
     @property
     def origin(self) -> Origin:
-        """Always measured."""
+        """Always `measured`."""
         return "measured"
 
     @property
     def summary(self) -> str:
-        """What was measured, how, and how well it predicts whole networks.
-
-        And how much of what was asked for so far lies beyond it.
-        """
+        """Measurements, runtime, accuracy on networks, and number of blocks extrapolated so far."""
         table, correction = self.table, self.table.correction
         words = f"measured: {len(table.blocks)} blocks of {table.space} with {table.setting}"
         if correction.networks:
@@ -207,19 +205,18 @@ class MeasuredLatency:
             words += f"; {found.within_10:.0%} of {found.n} unseen networks within ±10 %"
         elif correction.error is not None:
             words += f" (error of those left out {correction.error:.1%})"
-        if self._beyond:
-            words += (
-                f"; {len(self._beyond)} blocks EXTRAPOLATED beyond the sizes that were measured"
-            )
+        if self._extrapolated:
+            beyond = len(self._extrapolated)
+            words += f"; {beyond} blocks EXTRAPOLATED beyond the sizes that were measured"
         return f"{words}; {table.date}"
 
     @cached_property
-    def _structures(self) -> dict[str, Structure]:
+    def _structures(self) -> dict[str, StructureTimes]:
         found: dict[int, list[BlockTime]] = {}
         for block in self.table.blocks:
             found.setdefault(block.structure, []).append(block)
         return {
-            self.table.structures[index]: Structure(
+            self.table.structures[index]: StructureTimes(
                 np.array([b.sizes for b in blocks], dtype=float),
                 np.array([(b.macs, b.bytes) for b in blocks], dtype=float),
                 np.array([b.ms for b in blocks]),
@@ -227,91 +224,98 @@ class MeasuredLatency:
             for index, blocks in found.items()
         }
 
-    def alone(self, ops: Sequence[Op]) -> float:
-        """Milliseconds of a block on its own, measured or interpolated.
+    def isolated_milliseconds(self, ops: Sequence[Op]) -> float:
+        """Return the milliseconds of an isolated block, measured or interpolated.
 
         Raises:
-            LookupError: for kernels that the table does not have in this order.
+            LookupError: if the table does not have the block's structure.
         """
-        form = form_of(ops)
-        if form in self._known:
-            return self._known[form]
-        if form.structure not in self._structures:
-            raise LookupError(form.structure)
-        structure = self._structures[form.structure]
-        milliseconds = structure.milliseconds_at(form.sizes, work_of(ops))
-        if not structure.covers(form.sizes):
-            self._beyond.add(form)
-        self._known[form] = milliseconds
+        key = block_key(ops)
+        if key in self._known:
+            return self._known[key]
+        if key.structure not in self._structures:
+            raise LookupError(key.structure)
+        structure = self._structures[key.structure]
+        milliseconds = structure.milliseconds_at(key.sizes, block_work(ops))
+        if not structure.covers(key.sizes):
+            self._extrapolated.add(key)
+        self._known[key] = milliseconds
         return milliseconds
 
     def milliseconds(self, ops: Sequence[Op]) -> float:
-        """What a block adds to a network on this device.
+        """Return a block's contribution to the latency of a network, in milliseconds.
 
         Raises:
-            UserError: for kernels that the table does not have: it is of another space.
+            UserError: if the table does not have the block's structure, as of another space.
         """
         try:
-            return self.table.correction.milliseconds(self.alone(ops), megabytes(ops))
+            isolated = self.isolated_milliseconds(ops)
+            return self.table.correction.milliseconds(isolated, io_megabytes(ops))
         except LookupError as error:
             raise UserError(
                 f"the latency table of {self.device} was measured for space {self.table.space} "
-                f"and has no block of the kernels {_short(str(error.args[0]))}: "
+                f"and has no block of the kernels {_kernel_names(str(error.args[0]))}: "
                 f"nas device measure --name {self.device} --space ..."
             ) from None
 
     def coverage(self, space: SearchSpace) -> Coverage:
-        """How the blocks of a space are known."""
+        """Count the distinct blocks of a space that are measured, interpolated or extrapolated."""
         result = Coverage()
-        measured = {self.table.form(block) for block in self.table.blocks}
-        seen: set[Form] = set()
+        measured = {self.table.key(block) for block in self.table.blocks}
+        seen: set[BlockKey] = set()
         for block in space.blocks:
             for ops in space.forms(block):
-                form = form_of(ops) if ops else None
-                if form is None or form in seen:
+                key = block_key(ops) if ops else None
+                if key is None or key in seen:
                     continue
-                seen.add(form)
-                if form in measured:
+                seen.add(key)
+                if key in measured:
                     result.measured += 1
-                elif form.structure not in self._structures:
+                elif key.structure not in self._structures:
                     result.missing.append(block.name)
-                elif self._structures[form.structure].covers(form.sizes):
+                elif self._structures[key.structure].covers(key.sizes):
                     result.interpolated += 1
                 else:
                     result.extrapolated += 1
         return result
 
-    def corrected(
+    def fit_correction(
         self, networks: Sequence[tuple[NetworkTime, Sequence[Sequence[Op]]]]
     ) -> Correction:
-        """The correction fitted to measured networks, each with the ops of its blocks.
+        """Fit the correction to measured networks.
 
-        Networks with blocks that were not measured yet, nor anything like them, are left out.
+        Networks with a block whose structure is not in the table are omitted.
+
+        Args:
+            networks: measured networks, each with the ops of its blocks.
         """
         samples = []
         for network, blocks in networks:
             try:
-                priced = [(self.alone(ops), megabytes(ops)) for ops in blocks]
+                priced = [(self.isolated_milliseconds(ops), io_megabytes(ops)) for ops in blocks]
             except LookupError:
                 continue
             samples.append(Sample(priced, network.ms))
         return fit_correction(samples)
 
 
-def work_of(ops: Sequence[Op]) -> tuple[int, int]:
-    """Multiply-accumulates and bytes that a block's ops read and write, for one sample in fp32."""
-    work = [dict(zip(QUANTITIES, quantities_of(op), strict=False)) for op in ops]
+def block_work(ops: Sequence[Op]) -> tuple[int, int]:
+    """Return multiply-accumulates and bytes read and written by a block, for one sample in fp32."""
+    work = [dict(zip(QUANTITIES, work_of(op), strict=False)) for op in ops]
     moved = sum(w["activations"] + w["weights"] for w in work)
     return int(sum(w["macs"] for w in work)), int(moved)
 
 
-def megabytes(ops: Sequence[Op]) -> float:
-    """What enters a block from others and leaves it, for one sample in fp32."""
+def io_megabytes(ops: Sequence[Op]) -> float:
+    """Return the megabytes of a block's inputs from other blocks and of its output, in fp32.
+
+    For one sample.
+    """
     made = {op.name for op in ops}
     outside = {t.name: prod(t.shape) for op in ops for t in op.inputs if t.name not in made}
-    return BYTES * (sum(outside.values()) + prod(ops[-1].out_shape)) / 1e6
+    return FP32_BYTES * (sum(outside.values()) + prod(ops[-1].out_shape)) / 1e6
 
 
-def _short(structure: str) -> str:
+def _kernel_names(structure: str) -> str:
     kinds = [word.partition("(")[0] for word in structure.split(" ")]
     return ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")

@@ -1,8 +1,8 @@
-"""What a block takes on a device, whatever it is known from: one shape for three sources.
+"""The protocol of latency sources: milliseconds of a block's ops on a device.
 
-A measured table (`measured.py`), a predictor fitted to whole networks (`fitted.py`) and an estimate
-from a datasheet (`roofline.py`) all price ops, so each is one more column of a space's cost tables:
-batched, summed over blocks, and differentiable in expectation.
+A measured table (`measured.py`), a model fitted to whole networks (`fitting/fitted.py`) and an
+estimate from a datasheet (`roofline.py`) implement it. Each becomes a column of a space's cost
+tables: batched, summed over blocks, and differentiable in expectation. Knows no source.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from typing import Literal, Protocol
 from search_spaces.ops import Op
 
 Origin = Literal["measured", "fitted", "estimate"]
+"""Kinds of latency sources."""
 
 
 class Latency(Protocol):
-    """Milliseconds of one inference on a device, block by block."""
+    """Latency of one inference on a device, as a sum over blocks."""
 
     @property
     def device(self) -> str:
-        """The device's name, which ends the metric's name: `latency_ms_NAME`."""
+        """The device's name, the suffix of the metric's name: `latency_ms_NAME`."""
 
     @property
     def origin(self) -> Origin:
-        """Where the numbers are from; an estimate is always called one."""
+        """The kind of source; estimates are always labelled as such."""
 
     @property
     def summary(self) -> str:
-        """One line for people: source, runtime, threads, batch, accuracy where it is known."""
+        """One line for display: source, runtime, threads, batch, and accuracy if known."""
 
     def milliseconds(self, ops: Sequence[Op]) -> float:
-        """What a block of these ops adds to a network's latency, in milliseconds."""
+        """Return the contribution of a block's ops to a network's latency, in milliseconds."""

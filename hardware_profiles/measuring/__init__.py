@@ -1,1 +1,1 @@
-"""Timing of blocks and networks, on this machine or on a board."""
+"""Measurement of blocks and networks, on this machine or another."""

@@ -1,6 +1,7 @@
-"""Measuring elsewhere: a folder with a script and models to take to a board, and its result back.
+"""Measure on another machine: write a folder with a script and models, and read its result.
 
-Knows the plan's file. The script is `standalone.py` as it is.
+The script is a copy of `standalone.py`. Knows the formats of the plan and of the result. Does not
+know how models are timed.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hardware_profiles.latency.forms import Form
+from hardware_profiles.latency.block_keys import BlockKey
 from hardware_profiles.latency.measured import MeasuredTable, NetworkTime
 from hardware_profiles.measuring import standalone
-from hardware_profiles.measuring.runtimes import reference, taken
+from hardware_profiles.measuring.runtimes import input_specs, reference_blocks
 from hardware_profiles.measuring.this_machine import (
-    NETWORKS,
+    NETWORK_SCHEDULE,
     Setting,
     macs_of,
+    measurement_plan,
     new_table,
-    planned,
     with_blocks,
 )
 from search_spaces.architecture import Architecture
@@ -32,6 +33,7 @@ from search_spaces.serial import Blocks
 from search_spaces.space import SearchSpace
 
 SCRIPT = "measure.py"
+"""File name of the script."""
 
 
 def write_plan(
@@ -42,19 +44,27 @@ def write_plan(
     checks: Sequence[Architecture],
     seconds: float,
 ) -> int:
-    """Write the script and everything it measures to a new or empty folder.
+    """Write the script, the plan and the models to a new or empty folder.
+
+    Args:
+        folder: the folder.
+        space: the search space whose blocks are measured.
+        setting: threads and batch.
+        networks: whole networks, to fit the correction to.
+        checks: whole networks, to check the table with.
+        seconds: time limit of the script.
 
     Returns:
-        How many blocks there are.
+        The number of blocks.
 
     Raises:
-        UserError: for a folder that holds something, or cannot be written.
+        UserError: if the folder is not empty or cannot be written.
     """
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: expected a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    plan = list(planned(space).items())
-    models: dict[str, Blocks] = {"reference": reference()}
+    plan = list(measurement_plan(space).items())
+    models: dict[str, Blocks] = {"reference": reference_blocks()}
     models |= {f"n{i}": space.ops(arch) for i, arch in enumerate(networks)}
     models |= {f"c{i}": space.ops(arch) for i, arch in enumerate(checks)}
     models |= {f"b{i}": [("block", ops)] for i, (_, ops) in enumerate(plan)}
@@ -62,14 +72,14 @@ def write_plan(
         for key, blocks in models.items():
             archive.writestr(key, write_onnx(blocks).SerializeToString())
     content = {
-        "id": _identity(space, setting, [form for form, _ in plan], networks, checks),
+        "id": _identity(space, setting, [key for key, _ in plan], networks, checks),
         "threads": setting.threads,
         "batch": setting.batch,
         "seconds": seconds,
-        "inputs": {key: taken(blocks) for key, blocks in models.items()},
+        "inputs": {key: input_specs(blocks) for key, blocks in models.items()},
         "groups": [
-            {"keys": [key for key in models if key[0] in "nc"], "how": list(NETWORKS)},
-            {"keys": [f"b{i}" for i in range(len(plan))], "how": list(standalone.BLOCKS)},
+            {"keys": [key for key in models if key[0] in "nc"], "how": list(NETWORK_SCHEDULE)},
+            {"keys": [f"b{i}" for i in range(len(plan))], "how": list(standalone.BLOCK_SCHEDULE)},
         ],
     }
     write_text(folder / "plan.json", json.dumps(content))
@@ -84,21 +94,26 @@ def read_result(
     networks: Sequence[Architecture],
     checks: Sequence[Architecture],
 ) -> tuple[MeasuredTable, list[NetworkTime]]:
-    """The table that the script's result makes, not corrected yet, and the networks to check it by.
+    """Read the script's result.
+
+    The other arguments must be those of `write_plan`.
+
+    Returns:
+        The table, without a correction, and the measured networks of `checks`.
 
     Raises:
-        UserError: for a file that cannot be read, is no result, or of another plan.
+        UserError: if the file cannot be read, is not a result, or is of another plan.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         results, identity = content["results"], content["plan"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no result of {SCRIPT}: {error}") from error
-    plan = planned(space)
-    forms = list(plan)
-    if identity != _identity(space, setting, forms, networks, checks):
+        raise UserError(f"{path} is not a result of {SCRIPT}: {error}") from error
+    plan = measurement_plan(space)
+    keys = list(plan)
+    if identity != _identity(space, setting, keys, networks, checks):
         raise UserError(
-            f"{path} was measured by another plan: give the --space, --threads, --batch and "
+            f"{path} was measured with another plan: give the --space, --threads, --batch and "
             "--calibrate that the script was written with"
         )
     table = new_table(space, setting).model_copy(
@@ -109,8 +124,8 @@ def read_result(
             "networks": tuple(_times(space, networks, "n", results)),
         }
     )
-    of_blocks = {forms[int(k[1:])]: result for k, result in results.items() if k[0] == "b"}
-    table = with_blocks(table, plan, of_blocks, content["reference_ms"])
+    block_results = {keys[int(k[1:])]: result for k, result in results.items() if k[0] == "b"}
+    table = with_blocks(table, plan, block_results, content["reference_ms"])
     return table, _times(space, checks, "c", results)
 
 
@@ -120,19 +135,19 @@ def _times(
     return [
         NetworkTime(choices=dict(arch), macs=macs_of(space.ops(arch)), **results[f"{letter}{i}"])
         for i, arch in enumerate(archs)
-        if f"{letter}{i}" in results and results[f"{letter}{i}"]["spread"] <= standalone.NOISY
+        if f"{letter}{i}" in results and results[f"{letter}{i}"]["spread"] <= standalone.MAX_SPREAD
     ]
 
 
 def _identity(
     space: SearchSpace,
     setting: Setting,
-    forms: Sequence[Form],
+    keys: Sequence[BlockKey],
     networks: Sequence[Architecture],
     checks: Sequence[Architecture],
 ) -> str:
-    """Says whether a result belongs to a plan."""
+    """Return a hash that identifies the plan to which a result belongs."""
     words = [space.name, f"{setting.threads} threads, batch {setting.batch}"]
     words += [arch.id for arch in (*networks, *checks)]
-    words += [f"{form.structure} {form.sizes}" for form in forms]
+    words += [f"{key.structure} {key.sizes}" for key in keys]
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]

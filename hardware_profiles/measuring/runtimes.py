@@ -1,6 +1,7 @@
-"""Running a block or a network once, as each runtime would.
+"""Run a block or a network once on a runtime.
 
-Knows onnxruntime on the CPU, and torch, eager or compiled, on any of its devices. Does not time.
+Knows onnxruntime on the CPU, and torch, eager or compiled, on any of its devices. Does not measure
+times.
 """
 
 from __future__ import annotations
@@ -9,22 +10,21 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, get_args
 
-from hardware_profiles.measuring import standalone
+from hardware_profiles.measuring.standalone import Runner, onnx_runner
 from search_spaces.builder import BlockBuilder
 from search_spaces.errors import UserError, unknown
 from search_spaces.onnx.writer import inputs_of, write_onnx
 from search_spaces.serial import Blocks
 
 Runtime = Literal["onnxruntime", "torch", "torch-compile"]
-
-Run = Callable[[], Any]
+"""Names of the runtimes."""
 
 
 def check_runtime(name: str) -> Runtime:
-    """The runtime of this name.
+    """Return the runtime of a name.
 
     Raises:
-        UserError: for an unknown name.
+        UserError: if the name is unknown.
     """
     for runtime in get_args(Runtime):
         if name == runtime:
@@ -33,7 +33,11 @@ def check_runtime(name: str) -> Runtime:
 
 
 def versions(runtime: Runtime) -> dict[str, str]:
-    """Versions of what runs."""
+    """Return the version of the runtime's package, by its name.
+
+    Raises:
+        UserError: if the package is not installed.
+    """
     package = runtime.partition("-")[0]
     try:
         return {package: version(package)}
@@ -43,29 +47,36 @@ def versions(runtime: Runtime) -> dict[str, str]:
 
 def runner(
     blocks: Blocks, runtime: Runtime, *, threads: int, batch: int, torch_device: str = "cpu"
-) -> Run:
-    """A function that runs blocks once, on random input.
+) -> Runner:
+    """Return a function that runs blocks once, on random input.
+
+    Args:
+        blocks: one block, or all blocks of a network.
+        runtime: the runtime.
+        threads: number of threads.
+        batch: number of samples per run.
+        torch_device: torch device, for the torch runtimes.
 
     Raises:
-        UserError: for an op that the runtime cannot run.
+        UserError: if the runtime does not support an op.
     """
     if runtime == "onnxruntime":
         model = write_onnx(blocks).SerializeToString()
-        run: Run = standalone.onnx_runner(model, taken(blocks), batch, threads)
+        run: Runner = onnx_runner(model, input_specs(blocks), batch, threads)
         return run
     return _torch_runner(blocks, threads, batch, torch_device, compiled=runtime == "torch-compile")
 
 
-def taken(blocks: Blocks) -> dict[str, dict[str, Any]]:
-    """What blocks read from outside, as `standalone.onnx_runner` wants it."""
+def input_specs(blocks: Blocks) -> dict[str, dict[str, Any]]:
+    """Return the inputs of blocks from outside them, as `standalone.onnx_runner` expects them."""
     return {
-        name: {"shape": list(what.shape), "ids": what.ids}
-        for name, what in inputs_of(blocks).items()
+        name: {"shape": list(spec.shape), "ids": spec.ids}
+        for name, spec in inputs_of(blocks).items()
     }
 
 
-def reference() -> Blocks:
-    """The reference kernel: an inverted residual of a usual size, a fraction of a millisecond."""
+def reference_blocks() -> Blocks:
+    """Return the reference kernel: an inverted residual that takes a fraction of a millisecond."""
     build = BlockBuilder(64, 28, 28)
     x = build.activation("a", build.conv("expand", build.input, 192), "relu")
     x = build.activation("b", build.conv("depthwise", x, 192, 3, groups=192), "relu")
@@ -73,7 +84,9 @@ def reference() -> Blocks:
     return [("reference", build.ops)]
 
 
-def _torch_runner(blocks: Blocks, threads: int, batch: int, device: str, *, compiled: bool) -> Run:
+def _torch_runner(
+    blocks: Blocks, threads: int, batch: int, device: str, *, compiled: bool
+) -> Runner:
     import torch
 
     from search_spaces.networks.modules import BlockModule, Network, channels_last
@@ -84,13 +97,13 @@ def _torch_runner(blocks: Blocks, threads: int, batch: int, device: str, *, comp
     for parameter in whole.parameters():
         parameter.requires_grad_(False).normal_(std=0.02)
     if compiled:
-        network = torch.compile(_own_code(whole), dynamic=False)
+        network = torch.compile(_with_own_code_object(whole), dynamic=False)
     generator = torch.Generator().manual_seed(0)
     inputs: dict[str, torch.Tensor] = {}
-    for name, what in inputs_of(blocks).items():
-        shape = (batch, *what.shape)
+    for name, spec in inputs_of(blocks).items():
+        shape = (batch, *spec.shape)
         x = torch.randn(shape, generator=generator)
-        if what.ids:
+        if spec.ids:
             x = torch.zeros(shape, dtype=torch.int64)
         elif x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
@@ -107,11 +120,11 @@ def _torch_runner(blocks: Blocks, threads: int, batch: int, device: str, *, comp
     return run
 
 
-def _own_code(network: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that calls the network, with a code object that no other function has.
+def _with_own_code_object(network: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls the network, with a separate code object.
 
-    The compiler keeps a few versions of each code object and runs the next ones uncompiled, without
-    a word: all blocks are instances of one class, so they would share one.
+    The compiler caches a limited number of versions per code object and silently runs further ones
+    uncompiled. All blocks are instances of one class, so they would share a code object.
     """
 
     def call(*inputs: Any) -> Any:

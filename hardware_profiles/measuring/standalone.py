@@ -1,16 +1,17 @@
-"""Time models so that a noisy machine and a warm cache do not lie: here, on a board, on a phone.
+"""Time models robustly against noise and warm caches, on any machine with onnxruntime.
 
-Needs onnxruntime, and the numpy that it brings, and nothing else, so this file is copied as it is
-to wherever a network will run:
+Requires only onnxruntime and numpy, which it depends on, so this file can be copied to the device
+on which the networks run:
 
-    python measure.py                  measures what plan.json lists, writes result.json
+    python measure.py                  measures the models in plan.json, writes result.json
 
-Interrupted, it goes on where it was.
+An interrupted measurement resumes.
 
-Models take turns, run by run. A block that ran just before finds its weights in the cache, which it
-does not within a network; after forty others it does not either. A reference kernel runs every few
-milliseconds: each time is divided by what the reference took just then and multiplied by what it
-usually takes, so that a machine that drifts (frequency, neighbours) is divided out.
+Models run in interleaved rounds. A block that has just run finds its weights in the cache; within a
+network, or after forty other blocks, it does not. A reference kernel runs every few milliseconds:
+each time is divided by the current time of the reference and multiplied by its nominal time, which
+cancels drifts of the machine (clock frequency, other loads). Knows models and times. Does not know
+spaces or blocks.
 """
 
 from __future__ import annotations
@@ -32,74 +33,79 @@ try:
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
-Run = Callable[[], Any]
+Runner = Callable[[], Any]
+"""A function that runs a model once."""
+
 Result = Mapping[str, Any]
+"""`{"ms", "spread", "runs"}`; see `measure_group`."""
 
 
-class Turns(NamedTuple):
-    """How models take turns: how often each, how many runs of a turn, how many models at a time.
+class Schedule(NamedTuple):
+    """How models are interleaved: number of rounds, runs per round, and models per group.
 
-    With more than one run in a row the first does not count: a network that serves one request
-    after another finds in the cache what fits there.
+    With more than one consecutive run the first is not counted: a network that serves consecutive
+    requests has in the cache what fits there.
     """
 
-    turns: int = 50
-    in_a_row: int = 1
+    rounds: int = 50
+    consecutive: int = 1
     group: int = 40
 
 
-BLOCKS = Turns()
+BLOCK_SCHEDULE = Schedule()
+"""Schedule of blocks: 50 runs of each."""
 
-REFERENCE_SECONDS = 0.008
-"""The reference runs when it has not for so long: twice, of which the second, warm one counts."""
+REFERENCE_INTERVAL_SECONDS = 0.008
+"""Interval at which the reference is timed: it runs twice, and the second, warm run counts."""
 
-SMOOTHED = 5
-"""What the reference takes now is the median of so many runs of it."""
+SMOOTHING_RUNS = 5
+"""Number of runs of the reference whose median is its current time."""
 
-WARM_UP = 3
+WARM_UP_RUNS = 3
+"""Number of runs of each model before it is timed."""
 
-PREEMPTED = 0.5
-"""If the system interrupted more than this share of the runs for other programs, the machine is
-busy: what is left of them says little, and counts as noisy."""
+MAX_PREEMPTED_SHARE = 0.5
+"""If more than this share of the runs was preempted by other programs, the machine is busy, and the
+measurement counts as noisy."""
 
-BUSY = 9.99
-"""The spread that stands for a machine too busy to measure on."""
+BUSY_SPREAD = 9.99
+"""Spread reported for measurements on a busy machine."""
 
-NOISY = 0.2
-"""A measurement whose runs differ by more is not used: half the range between their quartiles, as a
-share of their median. The median of 50 such runs is uncertain by about 5 %."""
+MAX_SPREAD = 0.2
+"""Largest usable spread of a measurement: half the interquartile range of its runs, divided by
+their median. At this spread the median of 50 runs is uncertain by about 5 %."""
 
 RETRIES = 2
-"""Times that a noisy measurement is tried again."""
+"""Number of retries of a noisy measurement."""
 
 
 class Clock:
-    """What the reference kernel takes now, against what it usually takes on this machine."""
+    """Times the reference kernel, to normalise other times to its nominal time."""
 
-    def __init__(self, run: Run, usual: float | None = None) -> None:
-        """Make a clock.
+    def __init__(self, run: Runner, nominal: float | None = None) -> None:
+        """Create a clock and warm up the reference kernel.
 
         Args:
             run: runs the reference kernel once.
-            usual: seconds it took in an earlier measurement that this one goes on with; by default
-                what it takes in the first group of models.
+            nominal: its nominal seconds, from an earlier measurement that is continued; by default
+                the median in the first group of models.
         """
         self.run = run
-        self.usual = usual
+        self.nominal = nominal
         self.times: list[float] = []
         self.seconds: list[float] = []
-        for _ in range(10 * WARM_UP):
+        for _ in range(10 * WARM_UP_RUNS):
             run()
 
     @property
-    def usual_ms(self) -> float:
-        """What it usually takes, in milliseconds; 0 before anything was measured."""
-        return 1e3 * (self.usual or 0.0)
+    def nominal_ms(self) -> float:
+        """Nominal time of the reference, in milliseconds; 0 before the first measurement."""
+        return 1e3 * (self.nominal or 0.0)
 
     def tick(self) -> None:
-        """Run the reference, if it has not for a while."""
+        """Time the reference, if the last time is older than `REFERENCE_INTERVAL_SECONDS`."""
         start = time.perf_counter()
-        if self.times and start - self.times[-1] < REFERENCE_SECONDS:
+        if self.times and start - self.times[-1] < REFERENCE_INTERVAL_SECONDS:
             return
         self.run()
         start = time.perf_counter()
@@ -109,67 +115,71 @@ class Clock:
         self.seconds.append(end - start)
 
     def restart(self) -> None:
-        """Forget all runs of the reference so far."""
+        """Discard all times of the reference so far."""
         self.times, self.seconds = [], []
 
     def factors(self, moments: Sequence[float]) -> list[float]:
-        """What to multiply the times measured at these moments with."""
-        half = SMOOTHED // 2
+        """Return the factors that normalise times measured at `moments` (of `perf_counter`)."""
+        half = SMOOTHING_RUNS // 2
         smooth = [
             statistics.median(self.seconds[max(0, i - half) : i + half + 1])
             for i in range(len(self.seconds))
         ]
-        if self.usual is None:
-            self.usual = statistics.median(self.seconds)
+        if self.nominal is None:
+            self.nominal = statistics.median(self.seconds)
         last = len(smooth) - 1
-        return [self.usual / smooth[min(bisect.bisect(self.times, m), last)] for m in moments]
+        return [self.nominal / smooth[min(bisect.bisect(self.times, m), last)] for m in moments]
 
 
-def interruptions() -> int:
-    """How often the system took the processor from this process; 0 where it does not say."""
+def involuntary_switches() -> int:
+    """Return the number of involuntary context switches of this process; 0 if not reported."""
     return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
-def measure_group(runs: Mapping[Any, Run], clock: Clock, how: Turns) -> dict[Any, Result]:
-    """Measure some models by turns.
+def measure_group(
+    runs: Mapping[Any, Runner], clock: Clock, schedule: Schedule
+) -> dict[Any, Result]:
+    """Measure a group of models in interleaved rounds.
 
     Args:
         runs: functions that run a model once, by key.
+        clock: the reference.
+        schedule: number of rounds and of runs per round.
 
     Returns:
-        For each key `{"ms", "spread", "runs"}`: median milliseconds, half the range between the
-        quartiles as a share of it, and the number of runs that counted.
+        For each key `{"ms", "spread", "runs"}`: the median in milliseconds, half the interquartile
+        range divided by the median, and the number of runs counted.
     """
     for run in runs.values():
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_RUNS):
             run()
     clock.restart()
     moments: dict[Any, list[float]] = {key: [] for key in runs}
     seconds: dict[Any, list[float]] = {key: [] for key in runs}
     all_seconds: dict[Any, list[float]] = {key: [] for key in runs}
     order = list(runs)
-    for _ in range(how.turns):
+    for _ in range(schedule.rounds):
         random.shuffle(order)
         for key in order:
             run = runs[key]
             clock.tick()
-            for index in range(how.in_a_row):
-                interrupted = interruptions()
+            for index in range(schedule.consecutive):
+                interrupted = involuntary_switches()
                 start = time.perf_counter()
                 run()
                 end = time.perf_counter()
-                if index or how.in_a_row == 1:
+                if index or schedule.consecutive == 1:
                     all_seconds[key].append(end - start)
-                    if interruptions() == interrupted:
+                    if involuntary_switches() == interrupted:
                         moments[key].append(start)
                         seconds[key].append(end - start)
     clock.tick()
     results: dict[Any, Result] = {}
     for key, times in seconds.items():
         whole = all_seconds[key]
-        if len(times) < max(2, (1 - PREEMPTED) * len(whole)):
+        if len(times) < max(2, (1 - MAX_PREEMPTED_SHARE) * len(whole)):
             median = 1e3 * statistics.median(whole)
-            results[key] = {"ms": median, "spread": BUSY, "runs": len(whole)}
+            results[key] = {"ms": median, "spread": BUSY_SPREAD, "runs": len(whole)}
             continue
         factors = clock.factors(moments[key])
         low, median, high = statistics.quantiles(
@@ -181,38 +191,40 @@ def measure_group(runs: Mapping[Any, Run], clock: Clock, how: Turns) -> dict[Any
 
 
 def measure(
-    load: Callable[[Any], Run],
+    load: Callable[[Any], Runner],
     keys: Sequence[Any],
     clock: Clock,
     until: float | None = None,
     known: Mapping[Any, Result] | None = None,
     on_result: Callable[[dict[Any, Result]], None] | None = None,
-    how: Turns = BLOCKS,
+    schedule: Schedule = BLOCK_SCHEDULE,
 ) -> dict[Any, Result]:
-    """Measure models by key, some at a time; what is noisy is tried again, after the others.
+    """Measure models in groups; noisy measurements are retried after the others.
 
     Args:
-        load: `key -> run`, a function that runs the model once.
-        keys: what matters most comes first.
-        until: `time.monotonic()` after which no group is begun.
-        known: results of before, which are not measured again unless they are noisy.
+        load: returns a function that runs the model of a key once.
+        keys: models to measure, in order of importance.
+        clock: the reference.
+        until: `time.monotonic()` after which no group is started.
+        known: earlier results, which are measured again only if noisy.
         on_result: called with all results so far after each group.
+        schedule: how models are interleaved.
 
     Returns:
-        Results by key; those that stayed noisy too.
+        Results by key, including those that stayed noisy.
     """
     results = dict(known or {})
-    left = [key for key in keys if key not in results or results[key]["spread"] > NOISY]
+    left = [key for key in keys if key not in results or results[key]["spread"] > MAX_SPREAD]
     tries: dict[Any, int] = {}
     while left and (until is None or time.monotonic() < until):
-        now, left = left[: how.group], left[how.group :]
+        now, left = left[: schedule.group], left[schedule.group :]
         runs = {key: load(key) for key in now}
-        for key, result in measure_group(runs, clock, how).items():
+        for key, result in measure_group(runs, clock, schedule).items():
             tries[key] = tries.get(key, 0) + 1
             best = results.get(key)
             if best is None or result["spread"] < best["spread"]:
                 results[key] = result
-            if results[key]["spread"] > NOISY and tries[key] <= RETRIES:
+            if results[key]["spread"] > MAX_SPREAD and tries[key] <= RETRIES:
                 left.append(key)
         if on_result is not None:
             on_result(results)
@@ -221,14 +233,14 @@ def measure(
 
 def onnx_runner(
     model: str | bytes, inputs: Mapping[str, Mapping[str, Any]], batch: int, threads: int
-) -> Run:
-    """A function that runs an ONNX model once with onnxruntime on the CPU.
+) -> Runner:
+    """Return a function that runs an ONNX model once with onnxruntime on the CPU.
 
     Args:
-        model: its bytes, or its file's path.
-        inputs: `{name: {"shape": without the batch, "ids": whether it is of whole numbers}}`.
-        batch: samples at a time.
-        threads: of one operator.
+        model: the serialised model, or its file's path.
+        inputs: `{name: {"shape": without the batch, "ids": whether values are integers}}`.
+        batch: number of samples per run.
+        threads: number of threads within an operator.
     """
     import numpy
     import onnxruntime
@@ -240,9 +252,9 @@ def onnx_runner(
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     generator = numpy.random.default_rng(0)
     feeds = {}
-    for name, taken in inputs.items():
-        shape = (batch, *taken["shape"])
-        if taken["ids"]:
+    for name, spec in inputs.items():
+        shape = (batch, *spec["shape"])
+        if spec["ids"]:
             feeds[name] = numpy.zeros(shape, dtype=numpy.int64)
         else:
             feeds[name] = generator.standard_normal(shape).astype(numpy.float32)
@@ -250,7 +262,7 @@ def onnx_runner(
 
 
 def main() -> None:
-    """Measure the models of the plan in this folder."""
+    """Measure the models of the plan in this file's folder."""
     import onnxruntime
 
     folder = os.path.dirname(os.path.abspath(__file__))
@@ -258,27 +270,27 @@ def main() -> None:
         plan = json.load(file)
     path = os.path.join(folder, "result.json")
     results: dict[Any, Result] = {}
-    usual: float | None = None
+    nominal: float | None = None
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             before = json.load(file)
         if before["plan"] == plan["id"]:
-            results, usual = before["results"], before["reference_ms"] / 1e3
+            results, nominal = before["results"], before["reference_ms"] / 1e3
 
     with zipfile.ZipFile(os.path.join(folder, "models.zip")) as archive:
         models = {name: archive.read(name) for name in archive.namelist()}
 
-    def load(key: str) -> Run:
+    def load(key: str) -> Runner:
         return onnx_runner(models[key], plan["inputs"][key], plan["batch"], plan["threads"])
 
-    clock = Clock(load("reference"), usual)
+    clock = Clock(load("reference"), nominal)
     count = sum(len(group["keys"]) for group in plan["groups"])
 
     def save(found: dict[Any, Result]) -> None:
         results.update(found)
         content = {
             "plan": plan["id"],
-            "reference_ms": clock.usual_ms,
+            "reference_ms": clock.nominal_ms,
             "versions": {"onnxruntime": onnxruntime.__version__},
             "machine": {
                 "processor": platform.processor() or platform.machine(),
@@ -296,7 +308,7 @@ def main() -> None:
 
     until = None if plan["seconds"] is None else time.monotonic() + plan["seconds"]
     for group in plan["groups"]:
-        measure(load, group["keys"], clock, until, results, save, Turns(*group["how"]))
+        measure(load, group["keys"], clock, until, results, save, Schedule(*group["how"]))
     print(f"\nwrote {path}", file=sys.stderr)
 
 

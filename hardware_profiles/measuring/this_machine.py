@@ -1,6 +1,6 @@
-"""Measuring a space on this machine: which blocks, in what order, and into a table that resumes.
+"""Measure the blocks and networks of a space on this machine, into a table that can be resumed.
 
-Knows forms, runtimes and time budgets. Does not know where tables are kept.
+Knows the order of blocks, runtimes and time limits. Does not know where tables are stored.
 """
 
 from __future__ import annotations
@@ -13,42 +13,44 @@ from typing import Any
 
 import numpy as np
 
-from hardware_profiles.latency.forms import Form, form_of
-from hardware_profiles.latency.live_ops import forms_taken
+from hardware_profiles.latency.block_keys import BlockKey, block_key
+from hardware_profiles.latency.live_ops import block_variants
 from hardware_profiles.latency.measured import (
     BlockTime,
     MeasuredLatency,
     MeasuredTable,
     NetworkTime,
-    work_of,
+    block_work,
 )
 from hardware_profiles.machine import describe
 from hardware_profiles.measuring import standalone
-from hardware_profiles.measuring.runtimes import Run, Runtime, reference, runner, versions
+from hardware_profiles.measuring.runtimes import Runtime, reference_blocks, runner, versions
+from hardware_profiles.measuring.standalone import Runner
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.ops import Op
 from search_spaces.serial import Blocks
 from search_spaces.space import SearchSpace
 
-SURVEY = 4000
-"""Random architectures that say how often each block is used."""
+SURVEY_ARCHITECTURES = 4000
+"""Number of random architectures from which the use of each block is estimated."""
 
-NETWORKS = standalone.Turns(turns=15, in_a_row=5, group=10)
-"""How whole networks take turns: 60 runs of each count."""
+NETWORK_SCHEDULE = standalone.Schedule(rounds=15, consecutive=5, group=10)
+"""Schedule of whole networks: 60 runs of each are counted."""
 
-SLOW_NETWORKS = standalone.Turns(turns=8, in_a_row=4, group=10)
-"""The same where a run takes more than `SLOW` seconds: 24 runs of each."""
+SLOW_NETWORK_SCHEDULE = standalone.Schedule(rounds=8, consecutive=4, group=10)
+"""Schedule of networks whose runs take more than `SLOW_SECONDS`: 24 runs of each are counted."""
 
-SLOW = 0.1
+SLOW_SECONDS = 0.1
+"""Seconds per run of the largest network above which networks are slow."""
 
 SECONDS_BETWEEN_WRITES = 10.0
-"""A table of thousands of blocks takes a part of a second to write."""
+"""Interval between writes; a table of thousands of blocks takes a fraction of a second to write."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how to run: what one table has in common."""
+    """Where and how blocks run; the same for all of one table."""
 
     device: str
     runtime: Runtime = "onnxruntime"
@@ -56,8 +58,8 @@ class Setting:
     batch: int = 1
     torch_device: str = "cpu"
 
-    def run(self, blocks: Blocks) -> Run:
-        """A function that runs blocks once."""
+    def run(self, blocks: Blocks) -> Runner:
+        """Return a function that runs blocks once."""
         return runner(
             blocks,
             self.runtime,
@@ -67,44 +69,52 @@ class Setting:
         )
 
 
-def planned(space: SearchSpace, seed: int = 0) -> dict[Form, Sequence[Op]]:
-    """Every distinct block of a space, what tells most about it first.
+def measurement_plan(space: SearchSpace, seed: int = 0) -> dict[BlockKey, Sequence[Op]]:
+    """Return every distinct block of a space, the most informative first.
 
-    First one block of each structure, then the smallest and the largest in each of its sizes, so
-    that everything else lies between; then what random architectures use most often.
+    The order is: one block of each structure; the smallest and the largest block in each of its
+    sizes, so that the others can be interpolated; then the others at random, weighted by their use
+    in random architectures.
+
+    Args:
+        space: the search space.
+        seed: seed of the random architectures and of the order.
+
+    Returns:
+        The ops of each block, by key.
     """
     rng = np.random.default_rng(seed)
-    rows = space.canonical(space.sample(SURVEY, seed))
-    used: dict[Form, int] = {}
-    ops_of: dict[Form, Sequence[Op]] = {}
+    rows = space.canonical(space.sample(SURVEY_ARCHITECTURES, seed))
+    used: dict[BlockKey, int] = {}
+    ops_of: dict[BlockKey, Sequence[Op]] = {}
     for block in space.blocks:
-        variants, which = forms_taken(space, block, rows)
+        variants, which = block_variants(space, block, rows)
         counts = np.bincount(which, minlength=len(variants))
         for ops, count in zip(variants, counts.tolist(), strict=True):
             if ops:
-                form = form_of(ops)
-                ops_of[form] = ops
-                used[form] = used.get(form, 0) + count
-    groups: dict[str, list[Form]] = {}
-    for form in used:
-        groups.setdefault(form.structure, []).append(form)
-    order: dict[Form, None] = {}
-    by_use = sorted(groups.values(), key=lambda forms: -sum(used[f] for f in forms))
-    order.update((max(forms, key=lambda f: used[f]), None) for forms in by_use)
-    for forms in by_use:
-        sizes = np.array([f.sizes for f in forms])
+                key = block_key(ops)
+                ops_of[key] = ops
+                used[key] = used.get(key, 0) + count
+    groups: dict[str, list[BlockKey]] = {}
+    for key in used:
+        groups.setdefault(key.structure, []).append(key)
+    order: dict[BlockKey, None] = {}
+    by_use = sorted(groups.values(), key=lambda keys: -sum(used[f] for f in keys))
+    order.update((max(keys, key=lambda f: used[f]), None) for keys in by_use)
+    for keys in by_use:
+        sizes = np.array([f.sizes for f in keys])
         for column in np.flatnonzero(np.ptp(sizes, axis=0)):
-            order[forms[int(sizes[:, column].argmin())]] = None
-            order[forms[int(sizes[:, column].argmax())]] = None
-    rest = [form for form in used if form not in order]
+            order[keys[int(sizes[:, column].argmin())]] = None
+            order[keys[int(sizes[:, column].argmax())]] = None
+    rest = [key for key in used if key not in order]
     # Weighted sampling without replacement (Efraimidis and Spirakis, 2006).
-    keys = rng.random(len(rest)) ** (1 / np.array([used[f] for f in rest], dtype=float).clip(1))
-    order.update((rest[i], None) for i in np.argsort(-keys).tolist())
-    return {form: ops_of[form] for form in order}
+    draws = rng.random(len(rest)) ** (1 / np.array([used[f] for f in rest], dtype=float).clip(1))
+    order.update((rest[i], None) for i in np.argsort(-draws).tolist())
+    return {key: ops_of[key] for key in order}
 
 
 def new_table(space: SearchSpace, setting: Setting) -> MeasuredTable:
-    """An empty table of this machine."""
+    """Return an empty table for this machine."""
     return MeasuredTable(
         device=setting.device,
         space=space.name,
@@ -121,27 +131,33 @@ def new_table(space: SearchSpace, setting: Setting) -> MeasuredTable:
     )
 
 
-def check_same(table: MeasuredTable, space: SearchSpace, setting: Setting, place: str) -> None:
-    """Refuse to go on with a table that was made in another way.
+def check_matches(table: MeasuredTable, space: SearchSpace, setting: Setting, place: str) -> None:
+    """Check that a table was measured with a space and a setting, so that it can be resumed.
+
+    Args:
+        table: the table.
+        space: the space of the new measurements.
+        setting: the setting of the new measurements.
+        place: name of the table's file, for the message.
 
     Raises:
-        UserError: saying what differs.
+        UserError: if something differs; the message names it.
     """
-    for what, had, asked in (
+    for name, measured, requested in (
         ("space", table.space, space.name),
         ("runtime", table.runtime, setting.runtime),
         ("threads", table.threads, setting.threads),
         ("batch", table.batch, setting.batch),
         ("torch device", table.torch_device, setting.torch_device),
     ):
-        if had != asked:
+        if measured != requested:
             raise UserError(
-                f"{place} was measured with {what} {had}, not {asked}: give another --name or "
-                "--out, or --overwrite it"
+                f"{place} was measured with {name} {measured}, not {requested}: give another "
+                "--name or --out, or --overwrite it"
             )
 
 
-def networks_time(
+def time_networks(
     space: SearchSpace,
     archs: Sequence[Architecture],
     setting: Setting,
@@ -150,22 +166,28 @@ def networks_time(
     """Time whole networks.
 
     Args:
-        reference_ms: what the reference took in the table that they will be compared with.
+        space: the search space.
+        archs: the networks.
+        setting: where and how they run.
+        reference_ms: nominal time of the reference, from the table to compare with.
 
     Returns:
-        The steady ones, how many were too noisy to use, and what the reference took.
+        The usable times, the number of networks that were too noisy, and the nominal time of the
+        reference in milliseconds.
     """
     clock = _clock(setting, reference_ms)
     blocks = {arch.id: space.ops(arch) for arch in archs}
-    slowest = _once(setting.run(max(blocks.values(), key=macs_of)))
-    how = SLOW_NETWORKS if slowest > SLOW else NETWORKS
-    found = standalone.measure(lambda key: setting.run(blocks[key]), list(blocks), clock, how=how)
-    steady = []
+    slowest = _seconds_of_one_run(setting.run(max(blocks.values(), key=macs_of)))
+    schedule = SLOW_NETWORK_SCHEDULE if slowest > SLOW_SECONDS else NETWORK_SCHEDULE
+    found = standalone.measure(
+        lambda key: setting.run(blocks[key]), list(blocks), clock, schedule=schedule
+    )
+    usable = []
     for arch in archs:
         result = found[arch.id]
-        if result["spread"] <= standalone.NOISY:
-            steady.append(NetworkTime(choices=dict(arch), macs=macs_of(blocks[arch.id]), **result))
-    return steady, len(archs) - len(steady), clock.usual_ms
+        if result["spread"] <= standalone.MAX_SPREAD:
+            usable.append(NetworkTime(choices=dict(arch), macs=macs_of(blocks[arch.id]), **result))
+    return usable, len(archs) - len(usable), clock.nominal_ms
 
 
 def measure_blocks(
@@ -177,26 +199,33 @@ def measure_blocks(
     on_table: Callable[[MeasuredTable], None],
     on_progress: Callable[[int, int], None],
 ) -> MeasuredTable:
-    """Fill a table for so many seconds, or until every block is measured.
+    """Measure blocks until a time limit, or until all are measured.
 
     Args:
+        space: the search space.
+        table: the table to resume.
+        setting: where and how blocks run.
+        seconds: the time limit.
         on_table: called with the table so far, every `SECONDS_BETWEEN_WRITES`.
-        on_progress: called after each group: how many blocks are done, and how many there are.
+        on_progress: called after each group with the number of blocks measured and of all blocks.
+
+    Returns:
+        The table with the new measurements.
     """
     until = monotonic() + seconds
-    plan = planned(space)
+    plan = measurement_plan(space)
     clock = _clock(setting, table.reference_ms if table.networks or table.blocks else None)
     known = {
-        table.form(b): {"ms": b.ms, "spread": b.spread, "runs": b.runs}
+        table.key(b): {"ms": b.ms, "spread": b.spread, "runs": b.runs}
         for b in (*table.blocks, *table.noisy)
     }
 
-    def current(results: Mapping[Form, Mapping[str, Any]]) -> MeasuredTable:
-        return with_blocks(table, plan, results, clock.usual_ms)
+    def current(results: Mapping[BlockKey, Mapping[str, Any]]) -> MeasuredTable:
+        return with_blocks(table, plan, results, clock.nominal_ms)
 
     written = monotonic()
 
-    def told(results: Mapping[Form, Mapping[str, Any]]) -> None:
+    def report(results: Mapping[BlockKey, Mapping[str, Any]]) -> None:
         nonlocal written
         on_progress(len(results), len(plan))
         if monotonic() - written >= SECONDS_BETWEEN_WRITES:
@@ -204,37 +233,37 @@ def measure_blocks(
             written = monotonic()
 
     results = standalone.measure(
-        lambda form: setting.run([("block", plan[form])]),
+        lambda key: setting.run([("block", plan[key])]),
         list(plan),
         clock,
         until=until,
         known=known,
-        on_result=told,
+        on_result=report,
     )
     return current(results)
 
 
 def with_blocks(
     table: MeasuredTable,
-    plan: Mapping[Form, Sequence[Op]],
-    results: Mapping[Form, Mapping[str, Any]],
+    plan: Mapping[BlockKey, Sequence[Op]],
+    results: Mapping[BlockKey, Mapping[str, Any]],
     reference_ms: float,
 ) -> MeasuredTable:
-    """A table with these results for its blocks; those that are noisy apart."""
-    work = {table.form(b): (b.macs, b.bytes) for b in (*table.blocks, *table.noisy)}
+    """Return a table with these results as its blocks; noisy ones are stored separately."""
+    work = {table.key(b): (b.macs, b.bytes) for b in (*table.blocks, *table.noisy)}
     structures: dict[str, int] = {}
     blocks: list[BlockTime] = []
     noisy: list[BlockTime] = []
-    for form, result in results.items():
-        macs, moved = work[form] if form in work else work_of(plan[form])
+    for key, result in results.items():
+        macs, moved = work[key] if key in work else block_work(plan[key])
         time = BlockTime(
-            structure=structures.setdefault(form.structure, len(structures)),
-            sizes=form.sizes,
+            structure=structures.setdefault(key.structure, len(structures)),
+            sizes=key.sizes,
             macs=macs,
             bytes=moved,
             **result,
         )
-        (noisy if time.spread > standalone.NOISY else blocks).append(time)
+        (noisy if time.spread > standalone.MAX_SPREAD else blocks).append(time)
     return table.model_copy(
         update={
             "structures": tuple(structures),
@@ -245,48 +274,48 @@ def with_blocks(
     )
 
 
-def corrected(space: SearchSpace, table: MeasuredTable) -> MeasuredTable:
-    """A table with the correction fitted to its networks."""
+def with_correction(space: SearchSpace, table: MeasuredTable) -> MeasuredTable:
+    """Return a table with the correction fitted to its networks."""
     latency = MeasuredLatency(table)
     networks = [(n, blocks_of(space, n)) for n in table.networks]
-    return table.model_copy(update={"correction": latency.corrected(networks)})
+    return table.model_copy(update={"correction": latency.fit_correction(networks)})
 
 
-def predicted(
+def with_predictions(
     space: SearchSpace, table: MeasuredTable, networks: Iterable[NetworkTime]
 ) -> list[NetworkTime]:
-    """Measured networks with what the table says of them.
+    """Return measured networks with the table's predictions.
 
-    Those with blocks that the table knows nothing of are left out.
+    Networks with a block whose structure is not in the table are omitted.
     """
     latency = MeasuredLatency(table)
-    told = []
+    predicted = []
     for network in networks:
         try:
             total = sum(latency.milliseconds(ops) for ops in blocks_of(space, network))
         except UserError:
             continue
-        told.append(network.model_copy(update={"predicted_ms": total}))
-    return told
+        predicted.append(network.model_copy(update={"predicted_ms": total}))
+    return predicted
 
 
 def blocks_of(space: SearchSpace, network: NetworkTime) -> list[Sequence[Op]]:
-    """The ops of each block of a measured network."""
+    """Return the ops of each block of a measured network."""
     arch = space.architecture(network.choices)
     return [ops for _, ops in space.ops(arch)]
 
 
 def _clock(setting: Setting, reference_ms: float | None) -> standalone.Clock:
-    usual = None if reference_ms is None else reference_ms / 1e3
-    return standalone.Clock(setting.run(reference()), usual)
+    nominal = None if reference_ms is None else reference_ms / 1e3
+    return standalone.Clock(setting.run(reference_blocks()), nominal)
 
 
-def _once(run: Run) -> float:
+def _seconds_of_one_run(run: Runner) -> float:
     start = monotonic()
     run()
     return monotonic() - start
 
 
 def macs_of(blocks: Blocks) -> int:
-    """Multiply-accumulates of one sample."""
+    """Return the multiply-accumulates of one sample."""
     return sum(op.macs for _, ops in blocks for op in ops)

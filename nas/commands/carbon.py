@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands import completion
-from nas.commands.options import Json, read
+from nas.commands.options import Json, device_option, read
 
 TRAINING = "Training"
 INFERENCE = "Inference"
@@ -17,11 +16,7 @@ CONDITIONS = "Conditions"
 def carbon(
     device: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="Device: a name (nas device list) or the path of its file.",
-            autocompletion=completion.devices,
-        ),
+        device_option("Device: a name (nas device list) or the path of its file."),
     ],
     count: Annotated[
         int, typer.Option(metavar="N", help="Number of devices in use throughout.", min=1)

@@ -179,11 +179,11 @@ def measure(
 
     Example: nas device measure --space mobilenet-tiny --budget 5m
     """
-    from nas.commands.devices.measure import Asked, measure_and_print
+    from nas.commands.devices.measure import SpaceOptions, measure_and_print
 
     measure_and_print(
         name,
-        Asked(space, image_size, classes),
+        SpaceOptions(space, image_size, classes),
         runtime=runtime,
         threads=threads,
         batch=batch,

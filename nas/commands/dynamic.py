@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands import completion
-from nas.commands.options import Json
+from nas.commands.options import Json, device_option
 
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder that `nas export --dynamic` wrote.")
@@ -37,11 +36,7 @@ def dynamic(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Device that the run was priced for.  [default: none]",
-            autocompletion=completion.devices,
-        ),
+        device_option("Device that the run was priced for.  [default: none]"),
     ] = None,
     test: Annotated[
         bool,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -73,6 +73,11 @@ Mlflow = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress, only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
+
+
+def device_option(text: str) -> Any:
+    """Return the option `--device` with a help text; the shell completes names of devices."""
+    return typer.Option(metavar="NAME", help=text, autocompletion=completion.devices)
 
 
 def read(option: str, parse: Callable[[str], Value], text: str | None) -> Value | None:

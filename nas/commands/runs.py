@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from nas.commands import completion
-from nas.commands.options import ARCHITECTURE, Arch, Json, RunFolder, read
+from nas.commands.options import ARCHITECTURE, Arch, Json, RunFolder, device_option, read
 
 
 def runs(
@@ -27,7 +27,7 @@ def runs(
 
     Example: nas runs runs
     """
-    from nas.commands.run_list import print_runs
+    from nas.commands.show.runs import print_runs
 
     print_runs(folder, as_json=as_json)
 
@@ -43,11 +43,9 @@ def frontier(
     ] = None,
     device: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Frontier of the first objective and the latency on this device (repeatable).  "
-            "[default: frontier of the run's objectives]",
-            autocompletion=completion.devices,
+        device_option(
+            "Frontier of the first objective and the latency on this device (repeatable).  "
+            "[default: frontier of the run's objectives]"
         ),
     ] = None,
     sort: Annotated[
@@ -97,11 +95,9 @@ def leaderboard(
     run: RunFolder,
     device: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Device to price on (repeatable); energy is computed for the first.  "
-            "[default: the run's]",
-            autocompletion=completion.devices,
+        device_option(
+            "Device to price on (repeatable); energy is computed for the first.  "
+            "[default: the run's]"
         ),
     ] = None,
     green: Annotated[
@@ -178,11 +174,8 @@ def report(
     ] = None,
     device: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Device to price the networks on, besides the run's (repeatable).  "
-            "[default: the run's]",
-            autocompletion=completion.devices,
+        device_option(
+            "Device to price the networks on, besides the run's (repeatable).  [default: the run's]"
         ),
     ] = None,
     serve: Annotated[

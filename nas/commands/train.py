@@ -105,7 +105,7 @@ def train(
     target = read("--target-flops", parse_size, target_flops)
     settings = {"train_epochs": epochs, "scratch": scratch, "teacher": teacher}
     if early_exit is not None:
-        from nas.commands.show.training import train_exits_and_print
+        from nas.commands.training.exits import train_exits_and_print
 
         if target is not None or flops_penalty is not None:
             raise UserError(
@@ -125,7 +125,24 @@ def train(
                 as_json=as_json,
             )
         return
-    from nas.commands.show.training import train_and_print
+    if target is not None or flops_penalty is not None:
+        from nas.commands.training.cut import train_cut_and_print
+
+        with logged_to(mlflow, run):
+            train_cut_and_print(
+                run,
+                names,
+                out,
+                frontier=frontier,
+                settings=settings,
+                target=target,
+                penalty=flops_penalty,
+                resources=resources,
+                quiet=quiet,
+                as_json=as_json,
+            )
+        return
+    from nas.commands.training.networks import train_and_print
 
     with logged_to(mlflow, run):
         train_and_print(
@@ -134,8 +151,6 @@ def train(
             out,
             frontier=frontier,
             settings=settings,
-            target=target,
-            penalty=flops_penalty,
             resources=resources,
             quiet=quiet,
             as_json=as_json,
@@ -167,7 +182,7 @@ def fidelity(
 
     Example: nas fidelity runs/first --architectures 24
     """
-    from nas.commands.show.fidelity import fidelity_and_print
+    from nas.commands.training.fidelity import fidelity_and_print
 
     fidelity_and_print(
         run,

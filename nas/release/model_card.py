@@ -164,7 +164,7 @@ def _latency(record: EfficiencyRecord) -> str:
         text += (
             f"\n\n{_table(heads, rows)}\n\nMeasured on {first.hardware.processor}, "
             f"{first.hardware.cores} cores, {first.hardware.system}; other programs may have "
-            f"run at the same time. Scenarios {first.manner}."
+            f"run at the same time. Timed {first.manner}."
         )
     if record.estimated:
         rows = [

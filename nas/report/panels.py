@@ -254,7 +254,7 @@ def _curves(run: Run, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Panel
         [name, f"{points[-1]['step']:,}", f"{points[0]['loss']:.3f}", f"{points[-1]['loss']:.3f}"]
         for name, points in found.items()
     ]
-    text = f"Training loss of {len(found)} trainings of single architectures."
+    text = f"Training loss of individually trained architectures, {len(found)} in total."
     if len(found) > figures.MAX_CURVES:
         text += f" The figure shows {figures.MAX_CURVES}."
     head = ("training", "steps", "first loss", "last loss")

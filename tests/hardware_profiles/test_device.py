@@ -1,4 +1,4 @@
-"""Devices: what their files hold, how they are found, and what a wrong one says."""
+"""Devices: contents of their files, look-up, detection, and errors."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ idle_watts = { value = 2, source = "a meter", year = 2024, confidence = "measure
 
 @pytest.fixture(autouse=True)
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the user's devices, empty."""
+    """Create an empty folder of the user's devices."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     folder = tmp_path / "budget-nas" / "devices"
     folder.mkdir(parents=True)
     return folder
 
 
-def test_the_packaged_devices_are_these() -> None:
+def test_packaged_devices_are_complete() -> None:
     assert set(device_files()) == set(PACKAGED)
     assert set(device_names()) == {*PACKAGED, "this-machine"}
 
@@ -55,10 +55,10 @@ def test_each_packaged_device_is_complete_and_plausible(name: str) -> None:
     figures += [device.tdp_watts, device.idle_watts]
     assert all(figure.source and 2010 <= figure.year <= 2030 for figure in figures)
     assert device.idle_watts.value < device.tdp_watts.value
-    # A figure that nobody prints says on what grounds it stands.
+    # A derived figure states its derivation.
     derived = [figure for figure in figures if figure.confidence == "derived"]
     assert all(figure.note for figure in derived)
-    # From a Raspberry Pi's memory to an HBM stack, and from its arithmetic to a tensor core's.
+    # From a Raspberry Pi's memory and arithmetic to those of an HBM stack and tensor cores.
     assert 1e9 < device.bandwidth_bytes_per_s.value < 1e13
     assert all(1e10 < figure.value < 1e16 for figure in device.peak_flops.values())
     ridge = max(f.value for f in device.peak_flops.values()) / device.bandwidth_bytes_per_s.value
@@ -86,14 +86,14 @@ def test_sparse_figures_are_halved_and_missing_precisions_missing() -> None:
         ("epyc 7763", "EPYC7763-core"),
     ],
 )
-def test_names_and_aliases_are_read_as_people_type_them(typed: str, name: str) -> None:
+def test_names_and_aliases_ignore_case_and_separators(typed: str, name: str) -> None:
     assert load_device(typed).name == name
 
 
 def test_no_two_packaged_devices_share_a_name_or_alias() -> None:
     devices = [read_device(path) for path in device_files().values()]
-    called = [load_device(c).name == d.name for d in devices for c in (d.name, *d.aliases)]
-    assert all(called)
+    found = [load_device(n).name == d.name for d in devices for n in (d.name, *d.aliases)]
+    assert all(found)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_users_file_is_found_by_name_alias_and_path(mine: Path, tmp_path: Path
     assert "Mine" in device_names()
 
 
-def test_a_users_file_goes_before_the_packaged_one(mine: Path) -> None:
+def test_a_users_file_overrides_the_packaged_one(mine: Path) -> None:
     (mine / "v100.toml").write_text(MINE.replace("Mine", "v100"))
     assert load_device("V100").peak_flops["fp32"].value == 1e12
     assert "V100" not in device_names()
@@ -123,7 +123,7 @@ def test_a_users_file_goes_before_the_packaged_one(mine: Path) -> None:
 def test_a_broken_file_of_the_users_hides_no_other_device(mine: Path) -> None:
     (mine / "Broken.toml").write_text("name = ")
     assert load_device("orin nano").name == "JetsonOrinNano"
-    with pytest.raises(UserError, match=r"Broken\.toml is no TOML"):
+    with pytest.raises(UserError, match=r"Broken\.toml is not valid TOML"):
         load_device("broken")
 
 
@@ -146,11 +146,11 @@ def test_a_broken_file_of_the_users_hides_no_other_device(mine: Path) -> None:
         ('source = "a meter"', 'sauce = "a meter"', r"idle_watts\.source: missing"),
         ('source = "a meter"', 'source = ""', r"idle_watts\.source: .* at least 1 character"),
         ('name = "Mine"', 'name = "My board"', "name: .* pattern"),
-        ('name = "Mine"', 'name = "Other"', "name: is 'Other', expected 'Mine' as the file"),
-        ('name = "Mine"', 'name = "Mine', "is no TOML: .*line 1"),
+        ('name = "Mine"', 'name = "Other"', "name: 'Other', expected 'Mine' as in the file name"),
+        ('name = "Mine"', 'name = "Mine', "is not valid TOML: .*line 1"),
     ],
 )
-def test_a_wrong_file_is_one_line_that_names_the_field(
+def test_an_invalid_file_raises_one_line_that_names_the_field(
     old: str, new: str, message: str, mine: Path
 ) -> None:
     assert old in MINE
@@ -167,15 +167,15 @@ def test_an_unknown_field_names_the_nearest(mine: Path) -> None:
         load_device("Mine")
 
 
-def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+def test_an_unreadable_file_raises_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read the device file .*nowhere\.toml: No such"):
         load_device(str(tmp_path / "nowhere.toml"))
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="it is no UTF-8 text"):
+    with pytest.raises(UserError, match="it is not UTF-8 text"):
         load_device(str(tmp_path / "bytes.toml"))
 
 
-def test_this_machine_is_measured_once_and_says_what_is_a_guess() -> None:
+def test_this_machine_is_measured_once_and_labels_estimates() -> None:
     device = load_device("This Machine")
     assert device is this_machine()
     assert device.name == "this-machine"
@@ -196,7 +196,7 @@ def test_this_machine_is_measured_once_and_says_what_is_a_guess() -> None:
         ("Some Processor 9000", 4, 4, False, 16, ""),
     ],
 )
-def test_processor_power_is_from_the_table_or_a_guess_that_says_so(
+def test_processor_power_is_from_the_table_or_a_labelled_estimate(
     model: str, usable: int, total: int, virtual: bool, watts: float, note: str
 ) -> None:
     figure = cpu_watts(model, usable, total, virtual=virtual)
@@ -222,7 +222,7 @@ def test_a_gpu_is_known_by_its_exact_name_only(name: str, known: str | None) -> 
     assert (found.name if found else None) == known
 
 
-def test_on_a_known_gpu_the_machine_has_its_datasheet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_gpu_has_its_datasheet(monkeypatch: pytest.MonkeyPatch) -> None:
     class Properties:
         total_memory = 15_843_721_216
 

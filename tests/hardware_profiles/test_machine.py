@@ -1,4 +1,4 @@
-"""What a figure says of the machine it was measured on."""
+"""The description of this machine: contents, and no host name."""
 
 from __future__ import annotations
 

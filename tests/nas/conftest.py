@@ -1,14 +1,16 @@
-"""A small search that ends in seconds, shared by the tests of the engine."""
+"""Small searches that end in seconds, made once and shared by the tests."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nas.engine.search import Outcome, search
+from nas.run import footprint
 from nas.run.specification import Specification, make
 
 QUICK: dict[str, Any] = {
@@ -20,6 +22,21 @@ QUICK: dict[str, Any] = {
     "train_epochs": 0.5,
     "calibration_images": 64,
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_energy_measurement() -> Iterator[None]:
+    """Start no process that measures energy: importing codecarbon takes longer than most searches.
+
+    The tests of `nas.run.footprint` start it themselves.
+    """
+
+    def start(*arguments: object) -> None:
+        raise OSError("switched off in tests")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(footprint, "_start", start)
+        yield
 
 
 @pytest.fixture(scope="session")

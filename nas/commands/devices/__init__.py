@@ -1,1 +1,5 @@
-"""`nas device`: measure, check, fit and list devices."""
+"""Measures, fits, checks and lists the latency tables of devices: `nas device`.
+
+Knows devices, tables and search spaces. Does not know how a network is timed or a latency model is
+fitted.
+"""

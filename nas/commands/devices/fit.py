@@ -1,7 +1,8 @@
-"""`nas device fit` and `nas device propose`: a device's latencies from a file of timed networks.
+"""Fits the latencies of a device to timed networks: `nas device fit` and `nas device propose`.
 
-Reads samples, keeps what is fitted among the user's tables, and prints how good it is on networks
-that the fit did not see. The model is `hardware_profiles/fitting/fitted.py`.
+Reads samples, saves the fitted table among the user's tables, and prints its agreement with
+networks that it was not fitted to. Knows files of samples and spaces. Does not know the model
+(`hardware_profiles/fitting/fitted.py`).
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from evaluators.costs.tables import CostTables
 from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import parse_size
 from hardware_profiles.device import check_name
-from hardware_profiles.fitting.fitted import FAILED, FEWEST, FittedLatency, fit_latency
-from hardware_profiles.fitting.informative import informative
+from hardware_profiles.fitting.fitted import FAILED_SHARE, MIN_SAMPLES, FittedLatency, fit_latency
+from hardware_profiles.fitting.informative import select_informative
 from hardware_profiles.latencies import table_path
-from hardware_profiles.latency.agreement import Quality, quality
+from hardware_profiles.latency.agreement import Agreement, agreement
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import SearchSpace
 
-POOL = 4096
-"""Random architectures among which those to time are chosen."""
+CANDIDATE_POOL = 4096
+"""Number of random architectures among which those to time are chosen."""
 
 
 def print_fit(
@@ -43,18 +44,28 @@ def print_fit(
     out: Path | None = None,
     as_json: bool = False,
 ) -> None:
-    """`nas device fit`.
+    """Fit a latency table to timed networks, save it and print its agreement: `nas device fit`.
+
+    Args:
+        name: name of the device.
+        space_name: name of the space, or `file.py:OBJECT`.
+        file: table of architectures and their latencies.
+        metric: column of the latencies; by default that of the device, or the only one.
+        samples: number of rows to fit to, drawn at random; by default all.
+        seed: of the draw.
+        out: file of the table; by default in the folder of the user's tables.
+        as_json: print JSON.
 
     Raises:
-        UserError: for a name that cannot be a file's, a file that is no table of the space, a
-            column that it does not have, too few samples, or a measured table in the place.
+        UserError: for a name that cannot be a file name, a file that is not a table of the space,
+            an unknown column, too few samples, or a measured table at `out`.
     """
     check_name(name)
-    if samples is not None and samples < FEWEST:
-        raise UserError(f"--samples {samples}: expected at least {FEWEST}")
+    if samples is not None and samples < MIN_SAMPLES:
+        raise UserError(f"--samples {samples}: expected at least {MIN_SAMPLES}")
     space = load_space(space_name)
     path = out or table_path(name, space.name, "fitted")
-    _check_place(path)
+    _check_replaceable(path)
     table = read_table(file, space)
     column = _column(table, name, metric)
     values = table.only([column]).values[:, 0]
@@ -64,9 +75,9 @@ def print_fit(
             raise UserError(f"--samples {samples}: {file} has {len(values)} rows")
         order = np.random.default_rng(seed).permutation(len(values))
     used, rest = order[:samples], order[samples or len(values) :]
-    with threadpool_limits(1):  # the matrices are small: threads would only wait for each other
+    with threadpool_limits(1):  # for small matrices, more threads are slower
         fitted = fit_latency(space, table.rows[used], values[used], name)
-        held_out = _on_rest(fitted, space, table, values, used, rest)
+        held_out = _held_out_agreement(fitted, space, table, values, used, rest)
     fitted.save(path)
     if as_json:
         print(json.dumps(_as_json(fitted, column, held_out, path), indent=2))
@@ -74,22 +85,28 @@ def print_fit(
     print(f"{name} on {space.name}, from {column} of {file.name}")
     print(f"  samples          {fitted.samples}", end="")
     print(f" ({fitted.dropped} readings left out)" if fitted.dropped else "")
-    print(f"  cross-validated  {fitted.quality}")
+    print(f"  cross-validated  {fitted.agreement}")
     if fitted.compiled:
-        print(f"  summed by block  {fitted.additive_quality}")
-        print("                   (the device leaves out what a network's output does not need)")
+        print(f"  sum of blocks    {fitted.additive_agreement}")
+        print("                   (the device skips ops that do not affect the output)")
     if held_out is not None:
-        print(f"  on the rest      {held_out} ({held_out.n:,} networks that it did not see)")
+        print(f"  held out         {held_out} ({held_out.n:,} networks)")
     for kind in fitted.unseen:
         print(f"  no sample has    {kind}: priced like the average kind")
     print(f"  written to       {path}")
 
 
 def print_proposals(space_name: str, count: int, *, max_flops: str | None, seed: int) -> None:
-    """`nas device propose`: one architecture a line, to be timed.
+    """Print informative architectures to time, one JSON object per line: `nas device propose`.
+
+    Args:
+        space_name: name of the space, or `file.py:OBJECT`.
+        count: number of architectures.
+        max_flops: FLOPs that they must not exceed, as text; None: no limit.
+        seed: of the candidate pool.
 
     Raises:
-        UserError: for a budget that nothing meets, or more architectures than there are.
+        UserError: for a budget that no architecture meets, or more architectures than there are.
     """
     if count < 1:
         raise UserError(f"--number {count}: expected at least 1")
@@ -97,30 +114,32 @@ def print_proposals(space_name: str, count: int, *, max_flops: str | None, seed:
     high = {} if max_flops is None else {"macs": float(parse_size(max_flops))}
     with threadpool_limits(1):
         budgeted = BudgetedSpace(CostTables(space), Budget(high, {}))
-        pool = budgeted.sample(max(POOL, 8 * count), np.random.default_rng(seed))
-        rows = informative(space, pool, count)
+        pool = budgeted.sample(max(CANDIDATE_POOL, 8 * count), np.random.default_rng(seed))
+        rows = select_informative(space, pool, count)
     if len(rows) < count:
         raise UserError(f"--number {count}: expected at most {len(rows)} within {budgeted.budget}")
     for arch in space.decode(rows):
         print(json.dumps(dict(arch)))
 
 
-def _check_place(path: Path) -> None:
-    """What was measured is not overwritten by what is fitted."""
+def _check_replaceable(path: Path) -> None:
+    """Check that a file does not exist or is a fitted table: a measured one is not overwritten.
+
+    Raises:
+        UserError: otherwise.
+    """
     try:
         kind = json.loads(path.read_text(encoding="utf-8")).get("kind")
     except FileNotFoundError:
         return
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path} is there and is no fitted latency: choose another --out"
-        ) from error
+        raise UserError(f"{path} exists and is not a fitted table: use another --out") from error
     if kind != "fitted":
-        raise UserError(f"{path} holds a table of kind '{kind}': choose another --name or --out")
+        raise UserError(f"{path} is a table of kind '{kind}': use another --name or --out")
 
 
 def _column(table: PublishedTable, name: str, metric: str | None) -> str:
-    """The column of latencies: as given, else the device's own, else the only one there is."""
+    """The column of latencies: as specified, else that of the device, else the only one."""
     latencies = [column for column in table.columns if Metric.of(column).is_latency]
     if metric is not None:
         if metric not in table.columns and latency_on(metric) in table.columns:
@@ -134,24 +153,24 @@ def _column(table: PublishedTable, name: str, metric: str | None) -> str:
     raise unknown(f"latency in {table.path}, so give --metric:", latency_on(name), table.columns)
 
 
-def _on_rest(
+def _held_out_agreement(
     fitted: FittedLatency,
     space: SearchSpace,
     table: PublishedTable,
     values: np.ndarray[Any, np.dtype[np.float64]],
     used: np.ndarray[Any, np.dtype[np.intp]],
     rest: np.ndarray[Any, np.dtype[np.intp]],
-) -> Quality | None:
-    """Quality on the rows that were not used, those aside on which nothing ran."""
+) -> Agreement | None:
+    """Agreement on the rows that were not fitted, without those whose run failed."""
     ran = values[used][values[used] > 0]
-    rest = rest[values[rest] >= FAILED * np.median(ran)]
+    rest = rest[values[rest] >= FAILED_SHARE * np.median(ran)]
     if len(rest) < 2:
         return None
-    return quality(fitted.predict(space, table.rows[rest]), values[rest])
+    return agreement(fitted.predict(space, table.rows[rest]), values[rest])
 
 
 def _as_json(
-    fitted: FittedLatency, column: str, held_out: Quality | None, path: Path
+    fitted: FittedLatency, column: str, held_out: Agreement | None, path: Path
 ) -> dict[str, Any]:
     return {
         "device": fitted.device,
@@ -160,8 +179,8 @@ def _as_json(
         "origin": fitted.origin,
         "samples": fitted.samples,
         "dropped": fitted.dropped,
-        "cross_validated": asdict(fitted.quality),
-        "summed_by_block": asdict(fitted.additive_quality),
+        "cross_validated": asdict(fitted.agreement),
+        "summed_by_block": asdict(fitted.additive_agreement),
         "additive": not fitted.compiled,
         "on_the_rest": None if held_out is None else asdict(held_out),
         "unseen": list(fitted.unseen),

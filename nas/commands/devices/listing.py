@@ -1,7 +1,7 @@
-"""What `nas device list` and `nas device show` print: devices, their figures, their tables.
+"""Lists devices with their figures and latency tables: `nas device list` and `nas device show`.
 
-Results go to standard output; a file that cannot be read is one line on standard error, and hides
-no other. Does not measure: what is detected of this machine is shown when it is asked for by name.
+A file that cannot be read becomes one line on standard error; all others are still listed. Knows
+datasheets and tables. Does not measure: this machine is only detected if it is named.
 """
 
 from __future__ import annotations
@@ -18,26 +18,37 @@ from rich.markup import escape
 from rich.table import Table
 
 from evaluators.sizes import format_size
-from hardware_profiles.device import THIS_MACHINE, Device, Figure, device_files, plain, read_device
-from hardware_profiles.latencies import KINDS, TableFile, table_files
+from hardware_profiles.device import (
+    THIS_MACHINE,
+    Device,
+    Figure,
+    device_files,
+    normalised_name,
+    read_device,
+)
+from hardware_profiles.latencies import TABLE_KINDS, TableFile, table_files
 from hardware_profiles.latency.roofline import Roofline
 from hardware_profiles.lookup import load_device
 from search_spaces.errors import UserError
 
 LIST_NOTE = (
-    "Peaks are dense and count 2 operations a MAC; 16 bit is fp16, or bf16 where there is none. "
-    "Latencies are estimates from the datasheet, or measured on the spaces named. "
-    f"{THIS_MACHINE} is measured when asked for: nas device show {THIS_MACHINE}."
+    "Peaks are dense and count 2 operations per MAC; 16 bit is fp16, or bf16 without fp16. "
+    "Latencies are estimated from the datasheet, or measured on the listed spaces. "
+    f"{THIS_MACHINE} is measured by: nas device show {THIS_MACHINE}."
 )
 
 
 def print_devices(*, as_json: bool) -> None:
-    """`nas device list`: a device a line, those known from a measured table alone as well."""
+    """Print all devices, including those with a latency table only: `nas device list`."""
     devices = [device for path in device_files().values() if (device := _readable(path))]
     devices.sort(key=lambda device: device.name.lower())
     tables = _tables()
-    named = {plain(device.name) for device in devices} | {plain(THIS_MACHINE)}
-    others = {plain(t.device): t.device for t in tables if plain(t.device) not in named}
+    named = {normalised_name(device.name) for device in devices} | {normalised_name(THIS_MACHINE)}
+    others = {
+        normalised_name(t.device): t.device
+        for t in tables
+        if normalised_name(t.device) not in named
+    }
     rows = [_row(device, tables) for device in devices]
     rows += [_row(name, tables) for name in (THIS_MACHINE, *sorted(others.values()))]
     if as_json:
@@ -66,36 +77,40 @@ def print_devices(*, as_json: bool) -> None:
 
 
 def print_device(name: str, *, as_json: bool) -> None:
-    """`nas device show`: every figure of a device with source, year, confidence and note.
+    """Print the figures of a device with sources, and its latency tables: `nas device show`.
+
+    Args:
+        name: name or alias of the device.
+        as_json: print JSON.
 
     Raises:
-        UserError: for a device that neither a datasheet nor a table describes.
+        UserError: for a device without a datasheet or table.
     """
     tables = _tables()
     try:
         device = load_device(name)
     except UserError:
-        mine = _of(name, tables)
-        if not mine or plain(name) in map(plain, device_files()):
+        own = _of(name, tables)
+        if not own or normalised_name(name) in map(normalised_name, device_files()):
             raise
-        _print_tables_alone(mine, as_json=as_json)
+        _print_tables_only(own, as_json=as_json)
         return
-    mine = _of(device.name, tables)
+    own = _of(device.name, tables)
     estimate = Roofline(device).summary
     if as_json:
         described = device.model_dump(mode="json")
-        print(json.dumps({**described, "tables": _plain(mine), "latency": estimate}, indent=2))
+        print(json.dumps({**described, "tables": _tables_json(own), "latency": estimate}, indent=2))
         return
     console = Console(highlight=False)
     console.print(f"[bold]{device.name}[/]  {escape(device.title)}, {device.kind}")
     if device.aliases:
-        console.print(f"also {', '.join(map(escape, device.aliases))}")
+        console.print(f"also called {', '.join(map(escape, device.aliases))}")
     if device.note:
         console.print(f"[dim]{escape(device.note)}[/]")
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("known", no_wrap=True)
+    table.add_column("confidence", no_wrap=True)
     table.add_column("year", no_wrap=True)
     table.add_column("source")
     for label, value, figure in _figures(device):
@@ -105,19 +120,19 @@ def print_device(name: str, *, as_json: bool) -> None:
     console.print()
     console.print(table)
     console.print()
-    for found in mine:
+    for found in own:
         console.print(_latency_on(found))
-    console.print(f"latency{' on other spaces' if mine else ''}: {escape(estimate)}")
+    console.print(f"latency{' on other spaces' if own else ''}: {escape(estimate)}")
 
 
 def _tables() -> list[TableFile]:
-    """The user's tables, by device and space."""
+    """The user's tables, sorted by device and space."""
     found = table_files(lambda error: print(f"nas: {error}", file=sys.stderr))
     return sorted(found, key=lambda table: (table.device.lower(), table.space))
 
 
 def _row(device: Device | str, tables: Sequence[TableFile]) -> dict[str, Any]:
-    """A line of the list; of a device without a datasheet, its name alone."""
+    """A row of the list; without a datasheet, only the name and tables are known."""
     name = device if isinstance(device, str) else device.name
     row: dict[str, Any] = {
         "name": name,
@@ -126,7 +141,7 @@ def _row(device: Device | str, tables: Sequence[TableFile]) -> dict[str, Any]:
         **dict.fromkeys(("fp32_flops", "fp16_flops", "bf16_flops", "bandwidth_bytes_per_s")),
         **dict.fromkeys(("memory_bytes", "tdp_watts")),
         "latency": "estimate",
-        "tables": _plain(_of(name, tables)),
+        "tables": _tables_json(_of(name, tables)),
     }
     if isinstance(device, Device):
         peaks = device.peak_flops
@@ -136,12 +151,12 @@ def _row(device: Device | str, tables: Sequence[TableFile]) -> dict[str, Any]:
             row[figure] = getattr(device, figure).value
     kinds = [table.kind for table in _of(name, tables)]
     if kinds:
-        row["latency"] = min(kinds, key=KINDS.index)
+        row["latency"] = min(kinds, key=TABLE_KINDS.index)
     return row
 
 
 def _figures(device: Device) -> list[tuple[str, str, Figure]]:
-    """Each figure with its label and its value as people write it."""
+    """Each figure with its label and its formatted value."""
     found = []
     for precision, figure in device.peak_flops.items():
         unit = "OP/s" if precision == "int8" else "FLOP/s"
@@ -149,20 +164,20 @@ def _figures(device: Device) -> list[tuple[str, str, Figure]]:
     bandwidth, memory = device.bandwidth_bytes_per_s, device.memory_bytes
     found.append(("bandwidth", _spaced(bandwidth.value, "B/s"), bandwidth))
     found.append(("memory", _spaced(memory.value, "B"), memory))
-    found.append(("full load", f"{device.tdp_watts.value:.3g} W", device.tdp_watts))
+    found.append(("TDP", f"{device.tdp_watts.value:.3g} W", device.tdp_watts))
     found.append(("idle", f"{device.idle_watts.value:.3g} W", device.idle_watts))
     if (launch := device.launch_seconds) is not None:
-        found.append(("kernel start", f"{launch.value * 1e6:.3g} us", launch))
+        found.append(("kernel launch", f"{launch.value * 1e6:.3g} us", launch))
     return found
 
 
-def _print_tables_alone(tables: Sequence[TableFile], *, as_json: bool) -> None:
+def _print_tables_only(tables: Sequence[TableFile], *, as_json: bool) -> None:
     name = tables[0].device
     if as_json:
-        print(json.dumps({"name": name, "tables": _plain(tables)}, indent=2))
+        print(json.dumps({"name": name, "tables": _tables_json(tables)}, indent=2))
         return
     console = Console(highlight=False)
-    console.print(f"[bold]{escape(name)}[/]  no datasheet: its latencies alone are known")
+    console.print(f"[bold]{escape(name)}[/]  no datasheet, latency tables only")
     for found in tables:
         console.print(_latency_on(found))
 
@@ -173,10 +188,10 @@ def _latency_on(table: TableFile) -> str:
 
 
 def _of(name: str, tables: Sequence[TableFile]) -> list[TableFile]:
-    return [table for table in tables if plain(table.device) == plain(name)]
+    return [table for table in tables if normalised_name(table.device) == normalised_name(name)]
 
 
-def _plain(tables: Sequence[TableFile]) -> list[Mapping[str, str]]:
+def _tables_json(tables: Sequence[TableFile]) -> list[Mapping[str, str]]:
     return [{"space": table.space, "runtime": table.runtime} for table in tables]
 
 
@@ -193,5 +208,5 @@ def _size(value: float | None) -> str:
 
 
 def _spaced(value: float, unit: str) -> str:
-    """`15.7 TFLOP/s`."""
+    """Format a value with a space before its prefix: `15.7 TFLOP/s`."""
     return re.sub(r"(?<=[\d])(?=[A-Za-z]|$)", " ", format_size(value), count=1) + unit

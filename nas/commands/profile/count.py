@@ -1,4 +1,7 @@
-"""Counting architectures from JSON lines, as `nas count` does: a line out for each line in."""
+"""Counts architectures given as JSON lines, one line of counts for each: `nas count`.
+
+Knows the format of the lines and cost tables. Does not know how ops are counted.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,28 @@ from search_spaces.errors import UserError
 from search_spaces.reading import BadArchitecture, read_rows
 
 COUNT_LINES = 4096
-"""Lines priced at a time: enough for whole columns, few enough that a long pipe keeps flowing."""
+"""Lines per batch: enough for vectorised lookups, few enough to print a long pipe continuously."""
 
 
 def print_counts(space_name: str, file: Path, *, as_json: bool) -> None:
-    """`nas count`."""
+    """Print MACs, parameters and peak memory of architectures: `nas count`.
+
+    Args:
+        space_name: name of the space, or `file.py:OBJECT`.
+        file: JSON lines, or `-` for standard input.
+        as_json: print one JSON object per line.
+
+    Raises:
+        UserError: for an unknown space, a file that cannot be read, or a line that is not an
+            architecture of the space; the counts of earlier batches are printed before.
+    """
     space = load_space(space_name)
     tables = CostTables(space)
     header = f"{'macs':>16} {'params':>14} {'memory':>14}\n"
     template = "%16d %14d %14d\n"
     if as_json:
         header, template = "", '{"macs": %d, "params": %d, "memory": %d}\n'
-    with _without_collection():
+    with _without_garbage_collection():
         for numbers, batch in read_batches(file):
             try:
                 rows = read_rows(space, batch)
@@ -44,8 +57,8 @@ def print_counts(space_name: str, file: Path, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _without_collection() -> Iterator[None]:
-    """JSON has no cycles, and looking for them among its lists takes a third of the time."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Disable garbage collection, which takes a third of the time; parsed JSON has no cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -73,11 +86,11 @@ def read_batches(file: Path) -> Iterator[tuple[list[int], list[dict[str, object]
         while part := list(islice(lines, COUNT_LINES)):
             part = [(number, line) for number, line in part if not line.isspace()]
             numbers = [number for number, _ in part]
-            yield numbers, _together(part) or [_parsed(file, n, line) for n, line in part]
+            yield numbers, _parse_together(part) or [_parse_line(file, n, line) for n, line in part]
 
 
-def _together(part: list[tuple[int, str]]) -> list[dict[str, object]] | None:
-    """All lines as one JSON array, which is read twice as fast; None if anything is unusual."""
+def _parse_together(part: list[tuple[int, str]]) -> list[dict[str, object]] | None:
+    """Parse all lines as one JSON array, twice as fast; None if a line is not a JSON object."""
     lines = [line.strip() for _, line in part]
     if not all(line[0] == "{" and line[-1] == "}" for line in lines):
         return None
@@ -90,7 +103,7 @@ def _together(part: list[tuple[int, str]]) -> list[dict[str, object]] | None:
     return [_choices(value) for value in values]
 
 
-def _parsed(file: Path, number: int, line: str) -> dict[str, object]:
+def _parse_line(file: Path, number: int, line: str) -> dict[str, object]:
     try:
         values = json.loads(line)
     except ValueError as error:
@@ -101,6 +114,6 @@ def _parsed(file: Path, number: int, line: str) -> dict[str, object]:
 
 
 def _choices(values: dict[str, object]) -> dict[str, object]:
-    """What `nas show --json` and exports write has the choices one level down."""
+    """The choices of an architecture, which `nas show --json` and exports nest in `choices`."""
     inner = values.get("choices")
     return inner if isinstance(inner, dict) else values

@@ -1,7 +1,7 @@
-"""`nas profile`: from what a user names to a counted and measured network.
+"""Loads, counts and measures a user's network: `nas profile`.
 
-Knows how to load a network (`pkg.module:function`, `file.py:NAME`, an ONNX or Keras file) and how
-people write inputs. The table is in `profile_table.py`, the page in `profile_page.py`.
+Knows the names of networks (`pkg.module:function`, `file.py:NAME`, an ONNX or Keras file) and the
+notation of inputs. Does not know the table (`table.py`) or the page (`page.py`) of the result.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ DTYPES = {
     "bool": torch.bool,
 }
 
+PIPE_WIDTH = 140
+"""Width of the table in columns if standard output is not a terminal."""
+
 _INPUT = re.compile(r"(?:([A-Za-z_]\w*)=)?(\d+(?:x\d+)*)(?::(\w+))?")
 
 
@@ -55,17 +58,17 @@ class Input:
     name: str | None = None
 
     def tensor(self, device: str) -> Tensor:
-        """Random numbers; zeros where numbers are indices."""
+        """Random numbers for a floating-point type, zeros (valid indices) for any other."""
         if self.dtype.is_floating_point:
             return torch.randn(self.shape, device=device).to(self.dtype)
         return torch.zeros(self.shape, dtype=self.dtype, device=device)
 
 
 def parse_input(text: str) -> Input:
-    """Read an input as people write it.
+    """Parse an input, such as `1x3x224x224`, `1x128:int64` or `mask=1x128:bool`.
 
     Raises:
-        UserError: for anything else, with an example.
+        UserError: for malformed text or an unknown type.
     """
     match = _INPUT.fullmatch(text.strip())
     if match is None or "0" in match[2].split("x"):
@@ -88,10 +91,18 @@ def profile_target(
     repeats: int,
     device: str = "cpu",
 ) -> tuple[Count, str | None]:
-    """Count what `target` names and, where it is a PyTorch network, measure it.
+    """Load and count a network, and measure it if it is a PyTorch network.
+
+    Args:
+        target: `pkg.module:function`, `file.py:NAME`, or the path of an ONNX or Keras file.
+        inputs: example inputs.
+        measure: run the network on random inputs, not only count it.
+        backward: measure gradients too.
+        repeats: number of passes to measure.
+        device: torch's name of the device to measure on.
 
     Returns:
-        The count, and why nothing was measured (None if it was, or was not wanted).
+        The counts, and the reason why nothing was measured (None if it was, or was not requested).
 
     Raises:
         UserError: if the target cannot be loaded or fails on the inputs.
@@ -110,7 +121,7 @@ def profile_target(
     make = load_network(target)
     args = [i for i in inputs if i.name is None]
     kwargs = {i.name: i for i in inputs if i.name is not None}
-    with _without_noise():
+    with _silent_stderr():
         network = _made_without_memory(make, target)
         with torch.device("meta"):
             count = _count(network, args, kwargs)
@@ -138,14 +149,18 @@ def profile_network(
     backward: bool = True,
     repeats: int = 10,
 ) -> tuple[Count, str | None]:
-    """Count a PyTorch network and measure it on the device where it is.
+    """Count a PyTorch network and measure it on the device of its parameters.
 
     Args:
+        network: the network, which is not changed.
         args: positional inputs; an `Input` becomes a tensor of its shape.
         kwargs: inputs by name, likewise.
+        measure: run the network, not only count it.
+        backward: measure gradients too.
+        repeats: number of passes to measure.
 
     Returns:
-        The count, and why nothing was measured (None if it was, or was not wanted).
+        The counts, and the reason why nothing was measured (None if it was, or was not requested).
 
     Raises:
         UserError: if the network fails on the inputs.
@@ -156,7 +171,7 @@ def profile_network(
         return value.tensor(device) if isinstance(value, Input) else value
 
     args, kwargs = [real(a) for a in args], {name: real(a) for name, a in kwargs.items()}
-    with _without_noise():
+    with _silent_stderr():
         count = count_module(network, args, kwargs)
         reason = _too_large(count, device) if measure else None
         if measure and reason is None:
@@ -176,7 +191,22 @@ def profile_and_print(
     device: str,
     as_json: bool,
 ) -> None:
-    """`nas profile`."""
+    """Count and measure a network and print the result by module: `nas profile`.
+
+    Args:
+        target: see `profile_target`.
+        inputs: inputs as text; see `parse_input`.
+        measure: see `profile_target`.
+        backward: see `profile_target`.
+        repeats: see `profile_target`.
+        depth: number of levels of modules in the table.
+        html: also write a page to this file.
+        device: torch's name of the device to measure on.
+        as_json: print JSON.
+
+    Raises:
+        UserError: see `profile_target`.
+    """
     parsed = [parse_input(text) for text in inputs]
     count, note = profile_target(
         target, parsed, measure=measure, backward=backward, repeats=repeats, device=device
@@ -188,8 +218,8 @@ def profile_and_print(
     if as_json:
         print(json.dumps(to_json(count, peak, note), indent=2))
         return
-    # A pipe has no width of its own: give it all columns.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    # A pipe has no width: print all columns.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     print_profile(console, count, peak, note, depth=depth)
     if html is not None:
         console.print(f"page in {html}")
@@ -205,8 +235,8 @@ def _count(network: nn.Module, args: Sequence[Input], kwargs: Mapping[str, Input
     except UserError as error:
         given = [*args, *kwargs.values()]
         if "indices" in str(error) and all(i.dtype.is_floating_point for i in given):
-            shown = "x".join(map(str, given[0].shape))
-            raise UserError(f"{error} (token ids are written {shown}:int64)") from error
+            sizes = "x".join(map(str, given[0].shape))
+            raise UserError(f"{error} (token ids are written {sizes}:int64)") from error
         raise
 
 
@@ -217,12 +247,15 @@ def _shapes(inputs: Sequence[Input]) -> Mapping[str, tuple[int, ...]] | list[tup
 
 
 def load_network(target: str) -> Callable[[], nn.Module]:
-    """What makes the network that `pkg.module:NAME` or `file.py:NAME` names.
+    """Import a network and return a function that returns it.
 
-    NAME is a module, or a function or class that gives one when called without arguments.
+    Args:
+        target: `pkg.module:NAME` or `file.py:NAME`, where NAME is a `torch.nn.Module`, or a
+            function or class that returns one when called without arguments.
 
     Raises:
-        UserError: if it cannot be imported, or is something else.
+        UserError: if it cannot be imported, or is not a network or callable. The returned function
+            raises one if the result of the call is not a network.
     """
     reference, _, name = target.rpartition(":")
     if not reference or not name:
@@ -236,13 +269,14 @@ def load_network(target: str) -> Callable[[], nn.Module]:
         module = found
         return lambda: module
     if not callable(found):
-        raise UserError(f"'{target}' is a {type(found).__name__}, expected a network or a function")
+        kind = type(found).__name__
+        raise UserError(f"'{target}' is of type {kind}: expected a network or a function")
 
     def make() -> nn.Module:
         network = found()
         if not isinstance(network, nn.Module):
             raise UserError(
-                f"'{target}' gives a {type(network).__name__}, expected a torch.nn.Module"
+                f"'{target}' returns a {type(network).__name__}: expected a torch.nn.Module"
             )
         return network
 
@@ -271,7 +305,7 @@ def _made_without_memory(make: Callable[[], nn.Module], target: str) -> nn.Modul
         raise
     except Exception:
         try:
-            return make()  # it may look at values while it is made
+            return make()  # its constructor may depend on values of tensors
         except UserError:
             raise
         except Exception as error:
@@ -280,8 +314,10 @@ def _made_without_memory(make: Callable[[], nn.Module], target: str) -> nn.Modul
 
 
 def _too_large(count: Count, device: str) -> str | None:
-    """Why the network cannot be measured here: the memory that weights, gradients and results
-    of a pass would take."""
+    """The reason why the network does not fit into the memory of the device; None if it does.
+
+    A pass needs memory for weights, gradients and activations.
+    """
     needed = 8 * count.params + 2 * count.root.total().activation_bytes
     free = torch.cuda.mem_get_info()[0] if device.startswith("cuda") else available_bytes()
     if free and needed > 0.8 * free:
@@ -292,8 +328,8 @@ def _too_large(count: Count, device: str) -> str | None:
 
 
 @contextmanager
-def _without_noise() -> Iterator[None]:
-    """Keep what native libraries print on standard error (the profiler's marks) away from it."""
+def _silent_stderr() -> Iterator[None]:
+    """Discard what native libraries (the profiler) print to standard error; Python still prints."""
     sys.stderr.flush()
     kept = os.dup(2)
     silent = os.open(os.devnull, os.O_WRONLY)

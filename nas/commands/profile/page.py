@@ -1,7 +1,7 @@
-"""A profiled network as one self-contained HTML page that opens offline.
+"""Writes a profiled network as one self-contained HTML page that opens offline.
 
-An icicle of the compute by module, the hot spots ranked, and for each what could be cheaper. Knows
-plotly and HTML. Does not know how a network is counted or measured.
+The page has an icicle chart of the compute by module, the most expensive modules and suggested
+savings. Knows plotly and HTML. Does not know how a network is counted or measured.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from evaluators.counting.counts import COUNT_CONVENTION, Count
 from evaluators.counting.hints import hints
 from evaluators.sizes import format_size
 from hardware_profiles.peak import Peak
-from nas.commands.profile.table import places, roofline
+from nas.commands.profile.table import describe_peak, hint_modules, roofline_point
 
-HOT_SPOTS = 20
+MAX_ROWS = 20
+"""Maximum number of rows of a table."""
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --faint: #888; }
@@ -35,7 +36,13 @@ td:first-child { font-family: ui-monospace, monospace; font-size: .85rem; }
 
 
 def page(count: Count, peak: Peak | None, note: str | None) -> str:
-    """The whole page."""
+    """Return the page as HTML.
+
+    Args:
+        count: the counted network.
+        peak: peak of the device; None if nothing was measured.
+        note: the reason why nothing was measured.
+    """
     total = count.root.total()
     name = escape(count.root.name)
     figures = [
@@ -48,13 +55,13 @@ def page(count: Count, peak: Peak | None, note: str | None) -> str:
         figures.append(("forward pass", f"{total.forward_seconds * 1e3:.2f} ms"))
     if total.backward_seconds:
         figures.append(("backward pass", f"{total.backward_seconds * 1e3:.2f} ms"))
-    under = roofline(total, peak) if peak is not None else None
-    if under is not None:
-        figures.append(("of the device's peak", f"{under.share:.0%}, {under.bound}-bound"))
-    shown = "".join(f"<div>{label}<b>{value}</b></div>" for label, value in figures)
+    point = roofline_point(total, peak) if peak is not None else None
+    if point is not None:
+        figures.append(("of the device's peak", f"{point.share:.0%}, {point.bound}-bound"))
+    summary = "".join(f"<div>{label}<b>{value}</b></div>" for label, value in figures)
     inputs = ", ".join(f"{n} {'×'.join(map(str, s))}" for n, s in count.inputs.items())
     gaps = "".join(
-        f'<p class="gap">Not counted: {escape(op)}, {gap.calls} times, first in '
+        f'<p class="gap">Not counted: {escape(op)}, {gap.calls} calls, first in '
         f"<code>{escape(gap.path or count.root.name)}</code>"
         + (f", {gap.share_of_time:.1%} of the time" if gap.share_of_time is not None else "")
         + "</p>"
@@ -63,18 +70,19 @@ def page(count: Count, peak: Peak | None, note: str | None) -> str:
     chart = icicle(count).to_html(
         full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True}
     )
+    convention = COUNT_CONVENTION + ("" if peak is None else f" The {describe_peak(peak)}.")
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{name}: where the compute goes</title>
+<html lang="en"><head><meta charset="utf-8"><title>{name}: compute by module</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>
 <body><h1>{name} <span class="faint">at {escape(inputs)}</span></h1>
-<div class="figures">{shown}</div>
+<div class="figures">{summary}</div>
 {f'<p class="gap">{escape(note)}</p>' if note else ""}{gaps}
 <h2>Compute by module</h2>
-<p class="faint">Width is FLOPs. Click a module to look into it; the colour is the kind of work.</p>
+<p class="faint">The width is FLOPs, the colour the kind of op. Click a module to zoom in.</p>
 {chart}
-<h2>Hot spots</h2><div class="wide">{_hot_spots(count, peak)}</div>
-<h2>What could be cheaper</h2><div class="wide">{_hints(count)}</div>
-<p class="faint">{escape(COUNT_CONVENTION)}{_peak(peak)}</p>
+<h2>Most expensive modules</h2><div class="wide">{_expensive_modules(count, peak)}</div>
+<h2>Possible savings</h2><div class="wide">{_hints(count)}</div>
+<p class="faint">{escape(convention)}</p>
 </body></html>
 """
 
@@ -88,7 +96,7 @@ COLOURS = {
 
 
 def icicle(count: Count) -> go.Figure:
-    """Modules as nested bars, as wide as their multiply-accumulates."""
+    """Chart of the modules as nested bars whose widths are their multiply-accumulates."""
     ids, labels, parents, values, colours, texts = [], [], [], [], [], []
     whole = count.macs or 1
     for path, node in count.root.walk():
@@ -127,14 +135,14 @@ def icicle(count: Count) -> go.Figure:
     return figure
 
 
-def _hot_spots(count: Count, peak: Peak | None) -> str:
+def _expensive_modules(count: Count, peak: Peak | None) -> str:
     leaves = [(p, n) for p, n in count.root.walk() if n.own_macs or n.forward_seconds]
     timed = count.root.total().forward_seconds is not None
     leaves.sort(key=lambda item: -((item[1].forward_seconds or 0) if timed else item[1].own_macs))
     head = ["module", "type", "FLOPs", "share", "parameters"]
     head += ["forward", "GFLOP/s", "of peak", "bound"] if timed and peak else []
     rows = []
-    for path, node in leaves[:HOT_SPOTS]:
+    for path, node in leaves[:MAX_ROWS]:
         cells = [
             escape(path or node.name),
             f"{escape(node.type)} {_detail(node.details)}",
@@ -143,11 +151,11 @@ def _hot_spots(count: Count, peak: Peak | None) -> str:
             format_size(node.params),
         ]
         if timed and peak:
-            under = roofline(node, peak)
+            point = roofline_point(node, peak)
             cells.append(f"{(node.forward_seconds or 0) * 1e3:.3f} ms")
             cells += (
-                [f"{under.flops_per_second / 1e9:.1f}", f"{under.share:.0%}", under.bound]
-                if under
+                [f"{point.flops_per_second / 1e9:.1f}", f"{point.share:.0%}", point.bound]
+                if point
                 else ["", "", ""]
             )
         rows.append(cells)
@@ -166,12 +174,12 @@ def _detail(details: dict[str, object]) -> str:
 
 
 def _hints(count: Count) -> str:
-    found = hints(count)[:HOT_SPOTS]
+    found = hints(count)[:MAX_ROWS]
     if not found:
-        return "<p>Nothing stands out.</p>"
+        return "<p>No savings found.</p>"
     rows = [
         [
-            escape(places(h, count)),
+            escape(hint_modules(h, count)),
             escape(h.what),
             format_size(h.macs),
             format_size(h.macs - h.saved),
@@ -179,7 +187,7 @@ def _hints(count: Count) -> str:
         ]
         for h in found
     ]
-    return _table(["module", "what", "now", "then", "saved, of all"], rows)
+    return _table(["module", "suggestion", "FLOPs now", "FLOPs then", "saved of all"], rows)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -194,13 +202,3 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def _text(is_text: bool) -> str:
     return ' class="text"' if is_text else ""
-
-
-def _peak(peak: Peak | None) -> str:
-    if peak is None:
-        return ""
-    return (
-        f" Peak of {escape(peak.name)}: {peak.flops / 1e9:.0f} GFLOP/s (2 for each "
-        f"multiply-accumulate), {peak.bandwidth / 1e9:.0f} GB/s, ridge {peak.ridge:.1f} "
-        "operations a byte."
-    )

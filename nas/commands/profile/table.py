@@ -1,6 +1,6 @@
-"""A profiled network in the terminal: the tree by module, the totals, what could be cheaper.
+"""Prints a profiled network in the terminal, or as JSON: modules, totals and suggested savings.
 
-Knows rich. Does not know how a network is counted or measured.
+Knows rich and the roofline model. Does not know how a network is counted or measured.
 """
 
 from __future__ import annotations
@@ -17,36 +17,44 @@ from evaluators.sizes import format_size
 from hardware_profiles.peak import Peak
 
 WIDE = 120
-"""Columns of a terminal from which on everything is shown."""
+"""Minimum width of a terminal, in columns, for all columns of the table."""
 
 
 @dataclass(frozen=True)
-class Roofline:
-    """A module's place under the roofline: what it reaches and what limits it.
+class RooflinePoint:
+    """The compute rate that a module reaches and what limits it, in the roofline model.
 
-    Operations are two for each multiply-accumulate, as in datasheets; `share` is of the device's
-    peak; `intensity` is operations a byte, each operator on its own.
+    One multiply-accumulate counts as two operations, as in datasheets.
     """
 
     flops_per_second: float
     share: float
+    """Share of the device's peak."""
     intensity: float
+    """Operations per byte; the traffic is the sum over single operators."""
     bound: str
+    """`compute` or `memory`."""
 
 
-def roofline(node: Node, peak: Peak) -> Roofline | None:
-    """Of a node's total forward pass; None where nothing was computed or measured."""
+def roofline_point(node: Node, peak: Peak) -> RooflinePoint | None:
+    """The roofline point of a node's forward pass; None if it has no MACs or was not measured."""
     operations = 2 * node.own_macs
     if not operations or not node.forward_seconds or not node.traffic_bytes:
         return None
     rate = operations / node.forward_seconds
     intensity = operations / node.traffic_bytes
     bound = "compute" if intensity >= peak.ridge else "memory"
-    return Roofline(rate, rate / peak.flops, intensity, bound)
+    return RooflinePoint(rate, rate / peak.flops, intensity, bound)
 
 
 def to_json(count: Count, peak: Peak | None, note: str | None) -> dict[str, Any]:
-    """Everything that the table shows, for programs."""
+    """Return all that the table shows as JSON.
+
+    Args:
+        count: the counted network.
+        peak: peak of the device; None if nothing was measured.
+        note: the reason why nothing was measured.
+    """
     content = count.to_json()
     content["hints"] = [
         {"paths": h.paths, "what": h.what, "macs": h.macs, "saved": h.saved} for h in hints(count)
@@ -60,7 +68,7 @@ def to_json(count: Count, peak: Peak | None, note: str | None) -> dict[str, Any]
             "bytes_per_second": peak.bandwidth,
             "ridge": peak.ridge,
         }
-        whole = roofline(count.root.total(), peak)
+        whole = roofline_point(count.root.total(), peak)
         if whole is not None:
             content["flops_per_second"] = whole.flops_per_second
             content["share_of_peak"] = whole.share
@@ -72,7 +80,15 @@ def to_json(count: Count, peak: Peak | None, note: str | None) -> dict[str, Any]
 def print_profile(
     console: Console, count: Count, peak: Peak | None, note: str | None, *, depth: int
 ) -> None:
-    """The tree down to `depth` levels, the totals, gaps and the five best hints."""
+    """Print the modules as a tree, the totals, uncounted operators and the five largest savings.
+
+    Args:
+        console: where to print; its width selects the columns.
+        count: the counted network.
+        peak: peak of the device; None if nothing was measured.
+        note: the reason why nothing was measured.
+        depth: number of levels of modules.
+    """
     total = count.root.total()
     timed = total.forward_seconds is not None
     wide = console.width >= WIDE
@@ -90,7 +106,7 @@ def print_profile(
         if level > depth:
             continue
         whole = node.total()
-        under = roofline(whole, peak) if peak is not None else None
+        point = roofline_point(whole, peak) if peak is not None else None
         values = {
             "FLOPs": format_size(whole.own_macs),
             "share": f"{whole.own_macs / total.own_macs:.1%}" if total.own_macs else "",
@@ -99,9 +115,9 @@ def print_profile(
             "element ops": format_size(whole.elementwise),
             "forward": _duration(whole.forward_seconds),
             "backward": _duration(whole.backward_seconds),
-            "GFLOP/s": f"{under.flops_per_second / 1e9:.1f}" if under else "",
-            "of peak": f"{under.share:.0%}" if under else "",
-            "bound": under.bound if under else "",
+            "GFLOP/s": f"{point.flops_per_second / 1e9:.1f}" if point else "",
+            "of peak": f"{point.share:.0%}" if point else "",
+            "bound": point.bound if point else "",
         }
         label = f"{'  ' * level}{path.rpartition('.')[2] or node.name} [dim]{_kind(node)}[/]"
         table.add_row(label, *[values[name] for name in names])
@@ -114,32 +130,36 @@ def print_profile(
     for operator, gap in count.uncounted.items():
         of_time = "" if gap.share_of_time is None else f", {gap.share_of_time:.1%} of the time"
         console.print(
-            f"[yellow]not counted:[/] {operator}, {gap.calls} times, first in '{gap.path}'{of_time}"
+            f"[yellow]not counted:[/] {operator}, {gap.calls} calls, first in '{gap.path}'{of_time}"
         )
     if note:
         console.print(f"[yellow]{note}[/]")
     best = hints(count)[:5]
     if best:
-        console.print("\n[bold]could be cheaper[/]")
+        console.print("\n[bold]possible savings[/]")
         for hint in best:
             share = hint.saved / count.macs
             console.print(
                 f"  [bold]-{share:5.1%}[/]  {hint.what}: {format_size(hint.macs)} to "
-                f"{format_size(hint.macs - hint.saved)}; [dim]{places(hint, count)}[/]"
+                f"{format_size(hint.macs - hint.saved)}; [dim]{hint_modules(hint, count)}[/]"
             )
     if peak is not None and timed:
-        console.print(
-            f"[dim]peak of {peak.name}: {peak.flops / 1e9:.0f} GFLOP/s (2 for each "
-            f"multiply-accumulate), {peak.bandwidth / 1e9:.0f} GB/s, ridge {peak.ridge:.1f} "
-            "operations a byte[/]"
-        )
+        console.print(f"[dim]{describe_peak(peak)}[/]")
     console.print(f"[dim]{COUNT_CONVENTION}[/]")
 
 
-def places(hint: Hint, count: Count) -> str:
-    """Where a hint applies: the first module, and how many are like it."""
+def describe_peak(peak: Peak) -> str:
+    """The peak compute and bandwidth of a device in one line."""
+    return (
+        f"peak of {peak.name}: {peak.flops / 1e9:.0f} GFLOP/s (2 per multiply-accumulate), "
+        f"{peak.bandwidth / 1e9:.0f} GB/s, ridge {peak.ridge:.1f} operations per byte"
+    )
+
+
+def hint_modules(hint: Hint, count: Count) -> str:
+    """The modules that a hint applies to: the first by name, and the number of others."""
     first = hint.paths[0] or count.root.name
-    return first if len(hint.paths) == 1 else f"{first} and {len(hint.paths) - 1} like it"
+    return first if len(hint.paths) == 1 else f"{first} and {len(hint.paths) - 1} others like it"
 
 
 def _kind(node: Node) -> str:
@@ -148,8 +168,8 @@ def _kind(node: Node) -> str:
 
 
 def _inputs(count: Count) -> str:
-    shown = [f"{name} {'x'.join(map(str, shape))}" for name, shape in count.inputs.items()]
-    return ", ".join(shown)
+    sizes = [f"{name} {'x'.join(map(str, shape))}" for name, shape in count.inputs.items()]
+    return ", ".join(sizes)
 
 
 def _duration(seconds: float | None) -> str:

@@ -1,17 +1,15 @@
-"""What `nas carbon` prints: energy, carbon and every factor behind them, none without its range.
+"""Estimates energy and carbon of one workload and prints them with all factors: `nas carbon`.
 
-Puts the estimates of `evaluators` together for one workload and shows them, as text that fits 80
-columns or as JSON. Decides nothing.
+Combines the estimates of `evaluators/footprint/` and prints each with its range, as text that fits
+80 columns or as JSON. Knows workloads, estimates and factors. Does not know how energy, carbon or
+their ranges are computed.
 """
 
 from __future__ import annotations
 
-import json
 import textwrap
 from dataclasses import dataclass, field
 from typing import Any
-
-from rich.console import Console
 
 from evaluators.footprint.carbon import (
     at_the_meter,
@@ -34,38 +32,52 @@ from evaluators.sizes import format_size
 from hardware_profiles.device import Device
 from hardware_profiles.electricity.grid import load_region
 from hardware_profiles.lookup import load_device
+from nas.commands.show.console import make_console, print_json
 
 CONVENTIONS = (
-    "FLOPs here are two for each MAC, as in datasheets (in other commands they are MACs); a "
-    "training is 3 times its forward passes.",
-    "Ranges are the worst case: every factor at its low end, or every one at its high end.",
-    "Carbon is location-based; certificates and offsets do not count.",
+    "One MAC counts as two FLOPs here, as in datasheets (in other commands, as one); a training "
+    "counts as 3 times its forward passes.",
+    "Ranges are the worst case: all factors at their low ends, or all at their high ends.",
+    "Carbon is location-based; certificates and offsets are not counted.",
 )
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What was asked for; sizes in units, bytes, seconds and watts."""
+    """A training, inferences, or both, on a device; None for what is not specified."""
 
     device: str
     count: int = 1
+    """Number of devices."""
     operations: float | None = None
+    """FLOPs of the training, 2 per MAC."""
     hours: float | None = None
+    """Duration of the training, in place of its operations."""
     inferences: int = 1
     macs: float | None = None
+    """MACs of one inference."""
     memory_bytes: float | None = None
+    """Bytes that one inference reads and writes, weights included."""
     latency_seconds: float | None = None
+    """Measured time of one inference."""
     precision: str | None = None
+    """Number format, such as `fp16`."""
     utilisation: float | None = None
+    """Share of the device's peak that is reached."""
     host_watts: float | None = None
+    """Power of the machine around one device."""
     region: str | None = None
+    """Code of an electricity grid."""
     intensity: float | None = None
+    """Carbon intensity in g CO2e per kWh, in place of a region."""
     pue: float | None = None
+    """Power usage effectiveness of the data centre."""
     embodied_kg: float | None = None
+    """Share of the hardware's embodied carbon, in kg CO2e, for the SCI."""
 
 
 @dataclass(frozen=True)
-class Footprint:
+class WorkloadFootprint:
     """Estimates of a workload, by section (`training`, `inference`, `total`) and by name."""
 
     device: Device
@@ -76,16 +88,16 @@ class Footprint:
 
     @property
     def result(self) -> Estimate:
-        """What the factors are listed for: all of the carbon, or SCI where it is asked for."""
+        """The estimate whose factors are listed: the SCI if requested, else the total carbon."""
         section = list(self.sections.values())[-1]
         return section.get("sci", section["carbon"])
 
 
-def estimate(workload: Workload) -> Footprint:
-    """The footprint of a workload.
+def estimate(workload: Workload) -> WorkloadFootprint:
+    """Estimate the footprint of a workload.
 
     Raises:
-        UserError: for an unknown device, region or precision, and for numbers out of their range.
+        UserError: for an unknown device, region or precision, and for a number out of range.
     """
     device = load_device(workload.device)
     notes = []
@@ -95,7 +107,7 @@ def estimate(workload: Workload) -> Footprint:
         region = load_region(workload.region or "world")
         intensity, place = intensity_of(region), f"{region.name} ({region.code})"
         if workload.region is None:
-            notes.append("No --region: the world's average, and its countries' range.")
+            notes.append("No --region: world average, with the range over countries.")
     pue = pue_of(device, workload.pue)
     headings: dict[str, str] = {}
     sections: dict[str, dict[str, Estimate]] = {}
@@ -105,7 +117,7 @@ def estimate(workload: Workload) -> Footprint:
         headings["inference"], sections["inference"] = _inference(workload, device, pue, intensity)
     if len(sections) > 1:
         parts = list(sections.values())
-        headings["total"] = "Both together"
+        headings["total"] = "Training and inference"
         sections["total"] = {
             name: total("total", [part[name] for part in parts])
             for name in ("energy", "metered", "carbon")
@@ -116,7 +128,7 @@ def estimate(workload: Workload) -> Footprint:
         last["sci"] = sci(last["carbon"], workload.embodied_kg, units)
         unit = "one inference" if workload.macs is not None else "the training"
         notes.append(f"SCI (ISO/IEC 21031) is (energy x intensity + embodied) for {unit}.")
-    return Footprint(device, place, headings, sections, notes)
+    return WorkloadFootprint(device, place, headings, sections, notes)
 
 
 def _training(
@@ -133,11 +145,13 @@ def _training(
     )
     found = {}
     if workload.operations is None:
-        heading = f"Training of {number(workload.hours or 0)} hours{_devices(workload.count)}"
+        duration = format_number(workload.hours or 0)
+        heading = f"Training of {duration} hours{_devices(workload.count)}"
     else:
         precision = precision_of(device, workload.precision)
-        sizes = quantity(workload.operations, "FLOPs"), quantity(workload.operations / 2, "MACs")
-        heading = f"Training of {sizes[0]} ({sizes[1]}), {precision}{_devices(workload.count)}"
+        flops = format_factor(workload.operations, "FLOPs")
+        macs = format_factor(workload.operations / 2, "MACs")
+        heading = f"Training of {flops} ({macs}), {precision}{_devices(workload.count)}"
         hours = device_hours(device, workload.operations, precision, workload.utilisation)
         found["time"] = hours
         if workload.count > 1:
@@ -167,8 +181,8 @@ def _inference(
     )
     inferences = given("inferences", workload.inferences, "")
     energy = one.times("inference", "kWh", inferences, scale=1 / JOULES_PER_KWH)
-    how_many = "1 inference" if workload.inferences == 1 else f"{workload.inferences:,} inferences"
-    heading = f"{how_many} of {quantity(workload.macs, 'MACs')}"
+    plural = "" if workload.inferences == 1 else "s"
+    heading = f"{workload.inferences:,} inference{plural} of {format_factor(workload.macs, 'MACs')}"
     found = {"one": one, **_chain(energy, pue, intensity)}
     found["per_operation"] = per_operation(energy, 2 * workload.macs * workload.inferences)
     return f"{heading}, {precision}", found
@@ -189,13 +203,13 @@ LABELS = {
     "energy": "energy at the plug",
     "metered": "energy at the meter (PUE)",
     "carbon": "carbon",
-    "per_operation": "energy an operation",
-    "sci": "SCI, embodied share included",
+    "per_operation": "energy per operation",
+    "sci": "SCI, with embodied carbon",
 }
 
 
-def to_json(footprint: Footprint) -> dict[str, Any]:
-    """Everything that is printed, for programs; each estimate has value, low, high and unit."""
+def to_json(footprint: WorkloadFootprint) -> dict[str, Any]:
+    """Return all that is printed as JSON; each estimate has value, low, high and unit."""
     result = footprint.result
     factors = []
     for factor in result.factors:
@@ -215,12 +229,15 @@ def to_json(footprint: Footprint) -> dict[str, Any]:
     }
 
 
-def print_footprint(footprint: Footprint, *, as_json: bool) -> None:
-    """Print sections, then each factor with its range, what it does alone, and its source."""
+def print_footprint(footprint: WorkloadFootprint, *, as_json: bool) -> None:
+    """Print the estimates of a workload, then each factor with its range, effect and source.
+
+    The effect of a factor is the change of the result if only that factor varies.
+    """
     if as_json:
-        print(json.dumps(to_json(footprint), indent=2))
+        print_json(to_json(footprint))
         return
-    console = Console(highlight=False)
+    console = make_console()
 
     def out(text: str, style: str | None = None) -> None:
         console.print(text, style=style, markup=False, soft_wrap=True)
@@ -233,30 +250,31 @@ def print_footprint(footprint: Footprint, *, as_json: bool) -> None:
     for section, estimates in footprint.sections.items():
         out(f"\n{footprint.headings[section]}", "bold")
         for name, found in estimates.items():
-            out(f"  {LABELS[name]:<30}{shown(found.value, found.unit):>16}   {_range(found)}")
+            value = format_result(found.value, found.unit)
+            out(f"  {LABELS[name]:<30}{value:>16}   {_range(found)}")
     result = footprint.result
-    what = "SCI" if result.name == "SCI" else "carbon"
-    out(f"\n{'factor':<24}{'value':>19}  {'range':<17} moves {what}", "bold")
+    quantity = "SCI" if result.name == "SCI" else "carbon"
+    out(f"\n{'factor':<24}{'value':>19}  {'range':<17} effect on {quantity}", "bold")
     for factor in result.factors:
         low, high = result.swing(factor)
-        value, ends, moved = quantity(factor.value, factor.unit), "as stated", "-"
+        factor_value, ends, effect = format_factor(factor.value, factor.unit), "exact", "-"
         if factor.source == GIVEN:
             ends = "given"
         elif factor.low < factor.high:
-            ends = f"{quantity(factor.low, '')} to {quantity(factor.high, '')}"
-            moved = f"×{low / result.value:.2f} to ×{high / result.value:.2f}"
-        out(f"{factor.name:<24}{value:>19}  {ends:<17} {moved}")
+            ends = f"{format_factor(factor.low, '')} to {format_factor(factor.high, '')}"
+            effect = f"×{low / result.value:.2f} to ×{high / result.value:.2f}"
+        out(f"{factor.name:<24}{factor_value:>19}  {ends:<17} {effect}")
         if factor.source != GIVEN:
             wrapped(factor.source, "    ")
     out("")
     if result.widest is not None:
-        wrapped(f"Most of the range is from: {result.widest.name}.")
+        wrapped(f"Factor with the largest effect: {result.widest.name}.")
     for note in (*footprint.notes, *CONVENTIONS):
         wrapped(note)
 
 
 def _range(found: Estimate) -> str:
-    return f"{shown(found.low, found.unit)} to {shown(found.high, found.unit)}"
+    return f"{format_result(found.low, found.unit)} to {format_result(found.high, found.unit)}"
 
 
 SCALES = {
@@ -266,21 +284,21 @@ SCALES = {
 }
 
 
-def shown(value: float, unit: str) -> str:
-    """A result with three digits, in the multiple of its unit that people read best."""
+def format_result(value: float, unit: str) -> str:
+    """Format a result with three digits, in the largest multiple of its unit below it."""
     scales = SCALES.get(unit.removesuffix("/unit"), ((1.0, unit),))
     factor, name = next((scale for scale in scales if abs(value) >= scale[0]), scales[-1])
-    return f"{number(value / factor)} {name}"
+    return f"{format_number(value / factor)} {name}"
 
 
-def quantity(value: float, unit: str) -> str:
-    """A factor with its unit: large ones with a prefix, `125 TFLOP/s`."""
+def format_factor(value: float, unit: str) -> str:
+    """Format a factor with its unit, from 1,000 on with a prefix: `125 TFLOP/s`."""
     if not 1e3 <= value < 1e18:
-        return f"{number(value)} {unit}".strip()
+        return f"{format_number(value)} {unit}".strip()
     text = format_size(value)
     return f"{text[:-1]} {text[-1]}{unit}"
 
 
-def number(value: float) -> str:
-    """Three digits, in the way people write them: `0.525`, `1,290`, `3.14e+23`."""
+def format_number(value: float) -> str:
+    """Format a number with three digits: `0.525`, `1,290`, `3.14e+23`."""
     return f"{float(f'{value:.3g}'):,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"

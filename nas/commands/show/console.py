@@ -1,4 +1,7 @@
-"""Writes results to standard output: for people, or as JSON."""
+"""Writes to standard output: text and tables for people, JSON for programs.
+
+Knows rich. Does not know what is written.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,20 @@ from typing import Any
 from rich.console import Console
 
 
-def _out() -> Console:
-    return Console(highlight=False)
+def make_console(*, soft_wrap: bool = False) -> Console:
+    """Return a console on standard output that does not highlight numbers.
+
+    Args:
+        soft_wrap: do not break long lines.
+    """
+    return Console(highlight=False, soft_wrap=soft_wrap)
 
 
-def _print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2))
+def print_json(content: Any, *, indent: int | None = 2) -> None:
+    """Print a JSON value.
+
+    Args:
+        content: JSON value.
+        indent: as in `json.dumps`; None prints one line.
+    """
+    print(json.dumps(content, indent=indent))

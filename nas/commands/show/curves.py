@@ -1,21 +1,20 @@
-"""`nas curves`: a run's learning curves, listed, or in the form of TensorBoard and MLflow.
+"""Lists the learning curves of a run, or exports them to TensorBoard and MLflow: `nas curves`.
 
-A run keeps its curves as JSON lines (`nas/training/curve.py`): the supernet's, those of networks that
-trained alone, and what a relaxation expected and paid. TensorBoard's files are written by
-tensorboardX; what MLflow takes is in `nas/commands/show/mlflow_log.py`. Does not train.
+A run stores its curves as JSON lines (`nas/training/curve.py`): those of the supernet, of networks
+that trained alone, and of a relaxation. Knows the files of a run and tensorboardX. Does not know
+MLflow (`mlflow_log.py`) or how networks train.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from nas.commands.show.console import make_console, print_json
 from nas.run.curves import Points, read_curve, scalars
 from nas.run.folder import Run
 from search_spaces.errors import UserError
@@ -23,11 +22,15 @@ from search_spaces.errors import UserError
 
 @contextmanager
 def logged_to(mlflow: str | None, folder: Path) -> Iterator[None]:
-    """Log the curves of the run in `folder` to an MLflow that is asked beforehand, if to one.
+    """Log the curves of a run to MLflow when the body has ended.
+
+    Args:
+        mlflow: address of MLflow; None: the curves are not logged.
+        folder: the run.
 
     Raises:
-        UserError: if it cannot be used, before anything is done; and if it no longer can
-            afterwards, when the run is whole.
+        UserError: before the body, if MLflow does not answer; after the body, with the run
+            complete, if the curves cannot be logged.
     """
     if mlflow is None:
         yield
@@ -40,11 +43,11 @@ def logged_to(mlflow: str | None, folder: Path) -> Iterator[None]:
     try:
         log.add(run, curves_of(run))
     except UserError as error:
-        raise UserError(f"{error}; nas curves {folder} --mlflow {mlflow} tries again") from error
+        raise UserError(f"{error}; to retry: nas curves {folder} --mlflow {mlflow}") from error
 
 
 def curves_of(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Points of each curve by its name, such as `supernet` or `trained/0a1b2c-80-epochs`.
+    """Read the points of each curve, by name such as `supernet` or `trained/0a1b2c-80-epochs`.
 
     Raises:
         UserError: for a file that cannot be read.
@@ -62,7 +65,7 @@ def curves_of(run: Run) -> dict[str, list[dict[str, Any]]]:
 
 
 def to_tensorboard(curves: Mapping[str, Points], folder: Path) -> None:
-    """Write each curve as an event file in a folder of its name, in place of one there before."""
+    """Write each curve as an event file in `folder/NAME`, replacing an earlier one."""
     from tensorboardX import SummaryWriter
 
     for name, points in curves.items():
@@ -77,11 +80,22 @@ def to_tensorboard(curves: Mapping[str, Points], folder: Path) -> None:
 def curves_and_print(
     folder: Path, *, tensorboard: Path | None, mlflow: str | None, as_json: bool
 ) -> None:
-    """`nas curves`."""
+    """List the learning curves of a run, or print their points as JSON: `nas curves`.
+
+    Args:
+        folder: the run.
+        tensorboard: also write event files to this folder.
+        mlflow: also log the curves to MLflow at this address.
+        as_json: print JSON.
+
+    Raises:
+        UserError: for a run without curves, a file that cannot be read, or an MLflow that does not
+            answer.
+    """
     run = Run(folder)
     curves = curves_of(run)
     if not curves:
-        raise UserError(f"{folder} has no learning curves: nothing has trained in it yet")
+        raise UserError(f"{folder} has no learning curves: nothing has been trained in it yet")
     if tensorboard is not None:
         to_tensorboard(curves, tensorboard)
     if mlflow is not None:
@@ -89,7 +103,7 @@ def curves_and_print(
 
         MlflowLog(mlflow).add(run, curves)
     if as_json:
-        print(json.dumps(curves))
+        print_json(curves, indent=None)
         return
     table = Table(title=f"learning curves of {folder}", title_justify="left")
     for header in ("curve", "points", "last step", "last loss"):
@@ -98,7 +112,7 @@ def curves_and_print(
         last = points[-1]
         loss = f"{last['loss']:.4g}" if "loss" in last else ""
         table.add_row(name, str(len(points)), str(last.get("step", "")), loss)
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
     if tensorboard is not None:
         console.print(f"tensorboard --logdir {tensorboard}", soft_wrap=True)

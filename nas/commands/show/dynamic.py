@@ -1,13 +1,15 @@
-"""`nas export --dynamic`, `nas dynamic` and `nas adapt`: what they do and print."""
+"""Exports, lists and calibrates networks with many subnets.
+
+`nas export --dynamic`, `nas dynamic` and `nas adapt`. Knows runs and dynamic networks. Does not
+know how subnets share weights or how a resolution is chosen.
+"""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from evaluators.costs.tables import CONVENTION
@@ -15,6 +17,7 @@ from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageData
 from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import format_size, parse_size
+from nas.commands.show.console import make_console, print_json
 from nas.dynamic.adaptive_resolution import (
     AdaptiveResolution,
     at_resolutions,
@@ -33,11 +36,22 @@ from search_spaces.errors import UserError
 def export_dynamic_and_print(
     folder: Path, out: Path, *, overwrite: bool, quiet: bool = False, as_json: bool = False
 ) -> None:
-    """`nas export RUN --dynamic`: the frontier of a run as one network.
+    """Export the frontier of a run as one network with shared weights: `nas export --dynamic`.
 
-    With it go the most accurate of the frontier at the other resolutions within the run's budget,
-    for `nas adapt` (beyond the budget the supernet has not trained), and the space's smallest and
-    largest networks.
+    The network also contains the most accurate architecture of the frontier at all other
+    resolutions within the run's budget, for `nas adapt` (the supernet was not trained beyond the
+    budget), and the smallest and the largest architecture of the space.
+
+    Args:
+        folder: the run.
+        out: folder to write.
+        overwrite: replace the content of the folder.
+        quiet: print no progress.
+        as_json: print JSON.
+
+    Raises:
+        UserError: for a run without a supernet, a frontier or accuracies, or a folder that is not
+            empty.
     """
     from evaluators.accuracy.inherited import InheritedAccuracy
     from nas.engine.preparation import starting_weights
@@ -48,7 +62,7 @@ def export_dynamic_and_print(
     if not front:
         raise UserError(f"{folder} has no evaluated architecture within its budget yet")
     if "accuracy" not in front[0].metrics:
-        raise UserError(f"{folder} has no accuracies that a budget could choose by")
+        raise UserError(f"{folder} has no accuracies, by which a dynamic network chooses a subnet")
     task = Task(run.specification, run.folder)
     if task.kind != "supernet":
         raise UserError(
@@ -72,12 +86,12 @@ def export_dynamic_and_print(
             overwrite=overwrite,
         )
     if as_json:
-        _print_json({"folder": str(out), "range": saved.range, **_listed(saved.subnets)})
+        print_json({"folder": str(out), "range": saved.range, **_listed(saved.subnets)})
         return
-    few, many = (format_size(s.macs) for s in (saved.subnets[0], saved.subnets[-1]))
-    _out().print(
-        f"{len(saved.subnets)} subnets with one set of weights in {out}, checked: {few} to {many} "
-        f"FLOPs, a range of {saved.range:.1f}"
+    smallest, largest = (format_size(s.macs) for s in (saved.subnets[0], saved.subnets[-1]))
+    make_console().print(
+        f"{len(saved.subnets)} subnets with one set of weights in {out}, checked: {smallest} to "
+        f"{largest} FLOPs (a factor of {saved.range:.1f})"
     )
 
 
@@ -91,14 +105,25 @@ def print_dynamic(
     data: str | None,
     as_json: bool,
 ) -> None:
-    """`nas dynamic`."""
+    """List the subnets of a dynamic network and mark the one that a budget chooses: `nas dynamic`.
+
+    Args:
+        folder: folder of the network.
+        max_flops: FLOPs as text; None: no limit.
+        max_latency: latency as text; None: no limit.
+        device: device of the latency.
+        test: score the subnets, or the chosen one, on test images.
+        data: name or folder of the test images; None: those of the training.
+        as_json: print JSON.
+
+    Raises:
+        UserError: for a budget below all subnets, an unknown device, or images that do not fit the
+            network.
+    """
     network = DynamicNetwork.load(folder)
-    asked = not (max_flops is None and max_latency is None and device is None)
-    chosen = (
-        network.choose(max_flops=max_flops, max_latency=max_latency, device=device)
-        if asked
-        else None
-    )
+    chosen = None
+    if (max_flops, max_latency, device) != (None, None, None):
+        chosen = network.choose(max_flops=max_flops, max_latency=max_latency, device=device)
     tested: dict[str, float] = {}
     images = _images(network, data) if test or data is not None else None
     if images is not None:
@@ -106,7 +131,7 @@ def print_dynamic(
             tested[subnet.id] = _tested(network, subnet, images)
     if as_json:
         content = _listed(network.subnets, tested)
-        _print_json({**content, "chosen": None if chosen is None else chosen.id})
+        print_json({**content, "chosen": None if chosen is None else chosen.id})
         return
     table = Table(title=f"subnets of {folder}", title_justify="left")
     table.add_column("id", no_wrap=True)
@@ -124,10 +149,10 @@ def print_dynamic(
         cells += [metric.cell(subnet.costs[metric.name]) for metric in costs]
         mark = "chosen" if chosen is not None and subnet.id == chosen.id else ""
         table.add_row(subnet.id, *cells, mark)
-    _out().print(table)
+    make_console().print(table)
     span = network.subnets[-1].macs / network.subnets[0].macs
-    told = "" if images is None else f" Test accuracy is of {len(images.test)} images."
-    _out().print(f"range of FLOPs {span:.1f}.{told}")
+    note = "" if images is None else f" Test accuracy is on {len(images.test)} images."
+    make_console().print(f"range of FLOPs: a factor of {span:.1f}.{note}")
     print(CONVENTION)
 
 
@@ -139,9 +164,24 @@ def print_adapted(
     max_loss: float | None,
     as_json: bool,
 ) -> None:
-    """`nas adapt`."""
+    """Choose the margins at which a network changes its resolution, and print scores: `nas adapt`.
+
+    Calibrates on validation images, stores the rule in the network's folder, and scores it on
+    validation and test images.
+
+    Args:
+        folder: folder of the network.
+        name: name or folder of the images; None: those of the training.
+        max_flops: mean FLOPs to stay within, as text; None: a loss is given.
+        max_loss: accuracy that may be lost, in percentage points; None: FLOPs are given.
+        as_json: print JSON.
+
+    Raises:
+        UserError: unless exactly one of `max_flops` and `max_loss` is given, and for images that do
+            not fit the network.
+    """
     if (max_flops is None) == (max_loss is None):
-        raise UserError("calibrate to --max-flops or to --max-loss, one of the two")
+        raise UserError("expected either --max-flops or --max-loss to calibrate to")
     network = DynamicNetwork.load(folder)
     data = _images(network, name)
     rule = calibrate(
@@ -168,10 +208,10 @@ def print_adapted(
         "best": {"id": best.id, "macs": best.macs, "test_accuracy": alone},
     }
     if as_json:
-        _print_json(content)
+        print_json(content)
         return
     table = Table(title=f"resolutions of {folder}", title_justify="left")
-    for header in ("id", "pixels", "FLOPs", "answers"):
+    for header in ("id", "pixels", "FLOPs", "share of images"):
         table.add_column(header, justify="left" if header == "id" else "right")
     for level in content["levels"]:
         table.add_row(
@@ -180,12 +220,12 @@ def print_adapted(
             format_size(level["macs"]),
             f"{level['share']:.1%}",
         )
-    _out().print(table)
-    _out().print(
-        f"test accuracy {on_test.accuracy:.2%} at {format_size(on_test.macs)} FLOPs an image on "
+    make_console().print(table)
+    make_console().print(
+        f"test accuracy {on_test.accuracy:.2%} at {format_size(on_test.macs)} FLOPs per image on "
         f"average (validation {on_validation.accuracy:.2%} at {format_size(on_validation.macs)}); "
         f"the most accurate subnet alone {alone:.2%} at {format_size(best.macs)}; "
-        f"{len(data.test)} test images. Kept in {folder}."
+        f"{len(data.test)} test images. Saved in {folder}."
     )
 
 
@@ -195,20 +235,24 @@ def _tested(network: DynamicNetwork, subnet: Subnet, data: ImageData) -> float:
 
 
 def _images(network: DynamicNetwork, name: str | None) -> ImageData:
-    """Images of the network's classes, normalised and sized as it was trained on."""
-    about = network.config
-    name = name or str(about["data"])
-    data = load_data(name, image_size=about["image_size"])
-    if list(data.classes) != about["classes"] or data.channels != network.input_shape[0]:
+    """Load images with the network's classes, size and normalisation.
+
+    Raises:
+        UserError: for images of other classes or channels than those of the training.
+    """
+    config = network.config
+    name = name or str(config["data"])
+    data = load_data(name, image_size=config["image_size"])
+    if list(data.classes) != config["classes"] or data.channels != network.input_shape[0]:
         raise UserError(
-            f"{name} has {len(data.classes)} classes and {data.channels} channels, other than "
-            f"what the network was trained on: {about['data']}"
+            f"{name} has {len(data.classes)} classes and {data.channels} channels, unlike the "
+            f"data the network was trained on: {config['data']}"
         )
-    return replace(data, mean=tuple(about["mean"]), std=tuple(about["std"]))
+    return replace(data, mean=tuple(config["mean"]), std=tuple(config["std"]))
 
 
 def _listed(subnets: tuple[Subnet, ...], tested: dict[str, float] | None = None) -> dict[str, Any]:
-    """Subnets as JSON, without their ops."""
+    """The subnets as JSON, without their ops."""
     listed = []
     for subnet in subnets:
         content = {key: value for key, value in subnet.to_json().items() if key != "network"}
@@ -216,11 +260,3 @@ def _listed(subnets: tuple[Subnet, ...], tested: dict[str, float] | None = None)
             content["test_accuracy"] = tested[subnet.id]
         listed.append(content)
     return {"subnets": listed}
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    print(json.dumps(content, indent=2))
-
-
-def _out() -> Console:
-    return Console(highlight=False)

@@ -1,4 +1,7 @@
-"""`nas export`: what it does and prints."""
+"""Exports networks of a run as folders and prints their files and scores: `nas export`.
+
+Knows runs, bundles and the index of exported networks. Does not know file formats.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from evaluators.metrics import Metric
+from nas.commands.show.console import make_console
 from nas.engine.task import Task
 from nas.progress import reporter_for
 from nas.release.bundle import (
@@ -25,6 +27,7 @@ from search_spaces.errors import UserError
 from search_spaces.files import refuse_full, write_text
 
 INDEX = "index.json"
+"""File that lists the networks of a folder with all networks of a frontier."""
 
 
 def export_network(
@@ -37,14 +40,19 @@ def export_network(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Bundle:
-    """Export one network of the run in `folder` to the folder `out`.
+    """Export one network of a run.
 
     Args:
+        folder: the run.
         name: `best`, `knee`, the beginning of an id, or a folder in `RUN/trained`.
-        formats: names of formats, as `check_options` knows them.
+        out: folder to write.
+        formats: names of formats; see `nas.release.bundle.check_options`.
+        int8: also write the ONNX file in 8 bits.
+        overwrite: replace the content of the folder.
+        quiet: print no progress.
 
     Raises:
-        UserError: for a wrong name, format or folder.
+        UserError: for an unknown name or format, or a folder that is not empty.
     """
     check_options(formats, int8=int8)
     refuse_full(out, overwrite=overwrite)
@@ -65,7 +73,7 @@ def export_and_print(
     overwrite: bool,
     quiet: bool = False,
 ) -> None:
-    """`nas export RUN --arch ID`."""
+    """Export one network and print its files and scores; see `export_network`."""
     _print(
         export_network(
             folder, name, out, formats=formats, int8=int8, overwrite=overwrite, quiet=quiet
@@ -82,9 +90,21 @@ def export_frontier_and_print(
     overwrite: bool,
     quiet: bool = False,
 ) -> None:
-    """`nas export RUN --all-frontier`: a folder for each network, and an index of them.
+    """Export all networks of the frontier, each to a folder, with an index of them.
 
-    Interrupted, the same command goes on: what the index has in these formats is there already.
+    An interrupted export is resumed by the same call: networks that the index lists with these
+    formats are not exported again.
+
+    Args:
+        folder: the run.
+        out: folder to write.
+        formats: names of formats; see `nas.release.bundle.check_options`.
+        int8: also write the ONNX files in 8 bits.
+        overwrite: ignore an existing index and replace the content of the folders.
+        quiet: print no progress.
+
+    Raises:
+        UserError: for an empty frontier, an unknown format, or a folder that is not empty.
     """
     check_options(formats, int8=int8)
     run = Run(folder)
@@ -93,16 +113,16 @@ def export_frontier_and_print(
     front = {e.arch.id: e for e in run.front(evaluations)}
     if not front:
         done = [e for e in evaluations if e.error is None]
-        told = ranking.nothing_feasible(done, run.budget) if done else "nothing evaluated yet"
-        raise UserError(f"{folder} has no frontier to export: {told}")
-    wanted = {"formats": sorted(formats), "int8": int8}
+        reason = ranking.nothing_feasible(done, run.budget) if done else "nothing evaluated yet"
+        raise UserError(f"{folder} has no frontier to export: {reason}")
+    options = {"formats": sorted(formats), "int8": int8}
     known = _index(out, overwrite=overwrite)
-    there = {
-        entry["id"] for entry in known if {k: entry.get(k) for k in wanted} == wanted
+    present = {
+        entry["id"] for entry in known if {k: entry.get(k) for k in options} == options
         and (out / entry["id"] / "efficiency.json").is_file()
     }  # fmt: skip
-    entries = [entry for entry in known if entry["id"] in there & front.keys()]
-    missing = [e for name, e in front.items() if name not in there]
+    entries = [entry for entry in known if entry["id"] in present & front.keys()]
+    missing = [e for name, e in front.items() if name not in present]
     reporter = reporter_for(quiet=quiet)
     for number, source in enumerate(load_sources(run, task, missing), start=1):
         identity = source.evaluation.arch.id
@@ -115,7 +135,7 @@ def export_frontier_and_print(
             {
                 "id": identity,
                 "weights": bundle.weights,
-                **wanted,
+                **options,
                 "macs": source.evaluation.metrics["macs"],
                 "params": source.evaluation.metrics["params"],
                 "scores": [
@@ -130,15 +150,19 @@ def export_frontier_and_print(
         entries.sort(key=lambda entry: float(entry["macs"]))
         content = {"run": run.folder.name, "space": task.space.name, "networks": entries}
         write_text(out / INDEX, json.dumps(content, indent=1) + "\n")
-    Console(highlight=False).print(
+    make_console().print(
         f"{len(entries)} networks of the frontier in {out}, {len(entries) - len(missing)} of them "
-        f"there before; listed in {out / INDEX}",
+        f"exported before; listed in {out / INDEX}",
         soft_wrap=True,
     )
 
 
 def _index(out: Path, *, overwrite: bool) -> list[dict[str, Any]]:
-    """What is in a folder already, by its index; the folder is new or one of these."""
+    """The networks that the index of a folder lists; none for a new folder.
+
+    Raises:
+        UserError: for a folder with other content, or an index that cannot be read.
+    """
     try:
         content = json.loads((out / INDEX).read_text(encoding="utf-8"))
         return [] if overwrite else list(content["networks"])
@@ -150,7 +174,7 @@ def _index(out: Path, *, overwrite: bool) -> list[dict[str, Any]]:
 
 
 def _print(bundle: Bundle) -> None:
-    console = Console(highlight=False)
+    console = make_console()
     checked = ", ".join(f"{name} {worst:.1g}" for name, worst in bundle.differences.items())
     console.print(
         f"{bundle.identity} with {bundle.weights} weights in {bundle.folder}: "
@@ -159,7 +183,7 @@ def _print(bundle: Bundle) -> None:
         markup=False,
     )
     console.print(
-        f"checked in a fresh process, largest differences of outputs: {checked}", soft_wrap=True
+        f"checked in a new process, largest differences of outputs: {checked}", soft_wrap=True
     )
     for result in bundle.results:
         interval = ""

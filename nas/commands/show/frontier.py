@@ -1,6 +1,6 @@
-"""A frontier as a table for people, narrow enough for a terminal.
+"""Prints the frontier of a run, and the best architectures per range of FLOPs: `nas frontier`.
 
-Knows columns and how they are called. Does not know where evaluations are from.
+Knows runs and the columns of their tables. Does not know how architectures were evaluated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.table import Table
 from evaluators.costs.tables import CONVENTION
 from evaluators.metrics import COUNTED, Metric
 from evaluators.sizes import format_size
-from nas.commands.show.console import _out, _print_json
+from nas.commands.show.console import make_console, print_json
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -25,6 +25,7 @@ from nas.run.objectives import knee as knee_of
 from search_spaces.errors import UserError, unknown
 
 FRONTIER_ROWS = 20
+"""Approximate maximum of rows of the table."""
 
 
 def print_table(
@@ -33,20 +34,21 @@ def print_table(
     run: Run,
     objectives: Sequence[Objective] | None = None,
 ) -> None:
-    """Print a frontier for people: what was scored first, then what it costs.
+    """Print a frontier as a table: scores first, then costs.
 
     Args:
-        objectives: what the frontier is of; the run's by default.
+        console: where to print.
+        front: the frontier, in the order of the rows.
+        run: the run, for its objectives, budget and winner.
+        objectives: the objectives of the frontier; by default those of the run.
     """
     objectives = run.objectives if objectives is None else objectives
     knee = front[knee_of(ranking.values(front, objectives), objectives)]
-    asked = {o.metric for o in objectives} | set(run.budget.metrics)
-    # An energy follows its latency, and what leaves at an exit says little without the exits: where
-    # nobody asked for them, programs alone are told.
-    names = [n for n in front[0].metrics if n in asked or Metric.of(n).listed]
-    # What the evaluator gave comes first, as in the question; then what it costs.
-    priced = [n for n in names if Metric.of(n).less_is_better and n != objectives[0].metric]
-    names.sort(key=lambda n: COUNTED.index(n) if n in COUNTED else 9 if n in priced else -1)
+    requested = {o.metric for o in objectives} | set(run.budget.metrics)
+    # Unlisted metrics follow from others (an energy from its latency); shown on request.
+    names = [n for n in front[0].metrics if n in requested or Metric.of(n).listed]
+    costs = [n for n in names if Metric.of(n).less_is_better and n != objectives[0].metric]
+    names.sort(key=lambda n: COUNTED.index(n) if n in COUNTED else 9 if n in costs else -1)
     table = Table(title=f"frontier of {run.folder}", title_justify="left")
     table.add_column("id", no_wrap=True)
     for name in names:
@@ -54,7 +56,7 @@ def print_table(
     table.add_column("", no_wrap=True)
     summary = run.summary()
     won = summary.winner.id if summary is not None else None
-    # Without data nothing was trained.
+    # Without data, nothing was trained.
     mark = "winner" if summary is not None and summary.data is not None else "best"
     shown = _spread(front, FRONTIER_ROWS, keep=[e for e in front if e is knee or e.arch.id == won])
     for evaluation in shown:
@@ -65,13 +67,13 @@ def print_table(
         table.add_row(evaluation.arch.id, *cells, ", ".join(note))
     console.print(table)
     if len(shown) < len(front):
-        console.print(f"{len(shown)} of {len(front)}; all: nas frontier {run.folder} --csv")
+        console.print(f"{len(shown)} of {len(front)} rows; all: nas frontier {run.folder} --csv")
 
 
 def _spread(
     front: Sequence[Evaluation], count: int, keep: Sequence[Evaluation]
 ) -> list[Evaluation]:
-    """At most about `count` of the frontier, evenly, with both ends and those to keep."""
+    """About `count` evenly spaced evaluations, with both ends, and all of `keep`."""
     if len(front) <= count:
         return list(front)
     step = (len(front) - 1) / (count - 1)
@@ -90,9 +92,21 @@ def print_frontier(
     as_csv: bool,
     parquet: Path | None = None,
 ) -> None:
-    """`nas frontier`; with `bins`, the best in each range of FLOPs instead.
+    """Print the frontier of a run: `nas frontier`.
 
-    With `devices` it is of the first objective and the latencies there.
+    Args:
+        folder: the run.
+        max_macs: leave out architectures with more MACs; None: no limit.
+        bins: print the best in each of this number of FLOPs ranges instead; 0: the frontier.
+        devices: price the architectures on these devices; the objectives are then the first
+            objective of the run and the latency on each device.
+        sort: metric to sort by, best first.
+        as_json: print JSON.
+        as_csv: print CSV.
+        parquet: also write the table to this file.
+
+    Raises:
+        UserError: for an unknown device or metric, and if no architecture remains.
     """
     run = Run(folder)
     evaluations = run.evaluations()
@@ -110,14 +124,14 @@ def print_frontier(
         front = [e for _, _, e in run.best_in_bins(bins, evaluations) if e is not None]
     front = [e for e in front if max_macs is None or e.metrics["macs"] <= max_macs]
     if sort is not None:
-        front = _sorted(front, sort)
-    rows = [{"id": e.arch.id, **_whole(e.metrics), "choices": dict(e.arch)} for e in front]
+        front = _by_metric(front, sort)
+    rows = [{"id": e.arch.id, **whole_counts(e.metrics), "choices": dict(e.arch)} for e in front]
     if parquet is not None:
-        from nas.run.frames import write_parquet  # pandas takes long to import
+        from nas.run.frames import write_parquet  # importing pandas is slow
 
         write_parquet(run.frame(front), parquet)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     elif as_csv:
         metrics = [m for m in rows[0] if m != "choices"] if rows else ["id"]
         writer = csv.DictWriter(sys.stdout, metrics, extrasaction="ignore", lineterminator="\n")
@@ -127,14 +141,14 @@ def print_frontier(
         if not front:
             where = "" if max_macs is None else " in that range"
             raise UserError(f"{folder} has no evaluated architecture{where} yet")
-        print_table(_out(), front, run, objectives=objectives)
+        print_table(make_console(), front, run, objectives=objectives)
         for note in notes:
-            _out().print(note, soft_wrap=True, markup=False)
+            make_console().print(note, soft_wrap=True, markup=False)
         print(CONVENTION)
 
 
-def _sorted(front: Sequence[Evaluation], metric: str) -> list[Evaluation]:
-    """By a metric, what is better first."""
+def _by_metric(front: Sequence[Evaluation], metric: str) -> list[Evaluation]:
+    """Sorted by a metric, best first."""
     known = [name for name in (front[0].metrics if front else ()) if name]
     if front and metric not in known:
         raise unknown("metric", metric, known)
@@ -142,21 +156,21 @@ def _sorted(front: Sequence[Evaluation], metric: str) -> list[Evaluation]:
     return sorted(front, key=lambda e: sign * e.metrics[metric])
 
 
-def _print_bins(console: Console, run: Run, bins: int) -> None:
-    """The best of each range of FLOPs, the empty ones too."""
+def print_bins(console: Console, run: Run, bins: int) -> None:
+    """Print the best architecture in each of `bins` ranges of FLOPs, including empty ranges."""
     metric = run.objectives[0].metric
     table = Table(title=f"best in each of {bins} ranges of FLOPs", title_justify="left")
-    for header in ("FLOPs", "id", metric, "at"):
+    for header in ("range", "id", metric, "FLOPs"):
         table.add_column(header, justify="left" if header == "id" else "right")
-    for low, high, found in run.best_in_bins(bins):
+    for low, high, best in run.best_in_bins(bins):
         cells = ["", "", ""]
-        if found is not None:
-            at = format_size(found.metrics["macs"])
-            cells = [found.arch.id, Metric.of(metric).cell(found.metrics[metric]), at]
+        if best is not None:
+            flops = format_size(best.metrics["macs"])
+            cells = [best.arch.id, Metric.of(metric).cell(best.metrics[metric]), flops]
         table.add_row(f"{format_size(low)} to {format_size(high)}", *cells)
     console.print(table)
 
 
-def _whole(metrics: dict[str, float]) -> dict[str, float]:
-    """Counts as whole numbers, which a study keeps as floats."""
+def whole_counts(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics with counts as integers; a study stores them as floats."""
     return {name: int(value) if name in COUNTED else value for name, value in metrics.items()}

@@ -1,21 +1,21 @@
-"""What a run's networks cost on devices that its search may not have known, and who is greenest.
+"""Ranks the networks of a run by accuracy and by GreenScore: `nas leaderboard`.
 
-`nas frontier --device` and `nas leaderboard`. Knows runs and tasks. Does not evaluate anything.
+Devices may differ from those of the search. Knows runs, tasks and prices. Does not evaluate
+architectures.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from evaluators.metrics import GREENSCORE, Metric
 from hardware_profiles.electricity.grid import load_region
+from nas.commands.show.console import make_console, print_json
 from nas.engine.pricing import micrograms, priced, task_of
 from nas.engine.task import Task
 from nas.run.evaluation import Evaluation
@@ -23,27 +23,29 @@ from nas.run.folder import Run
 from search_spaces.errors import UserError
 
 BOARD_ROWS = 20
+"""Maximum number of rows of the table."""
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A network's places, from 1, and what they stand on; `micrograms` of CO2e an inference."""
+class Placing:
+    """A network and its places on the leaderboard, from 1."""
 
     evaluation: Evaluation
     by_accuracy: int
     by_green: int
     micrograms: float | None
+    """Micrograms of CO2e per inference; None without a device."""
 
 
-def standings(task: Task, evaluations: Sequence[Evaluation]) -> list[Standing]:
-    """Every feasible network, the greenest first.
+def placings(task: Task, evaluations: Sequence[Evaluation]) -> list[Placing]:
+    """Rank all feasible networks; the highest GreenScore first.
 
     Raises:
-        UserError: for a run without accuracies.
+        UserError: if no network has an accuracy.
     """
     known = [e for e in priced(task, evaluations) if e.feasible and GREENSCORE in e.metrics]
     if not known:
-        raise UserError("no network with an accuracy: GreenScore weighs accuracy with its costs")
+        raise UserError("no network has an accuracy: GreenScore weighs accuracy against costs")
     places = {}
     for metric in ("accuracy", GREENSCORE):
         order = np.argsort([-e.metrics[metric] for e in known], kind="stable")
@@ -51,7 +53,7 @@ def standings(task: Task, evaluations: Sequence[Evaluation]) -> list[Standing]:
     grams = load_region(task.specification.region).intensity
     energy = task.green_energy
     result = [
-        Standing(
+        Placing(
             e,
             int(places["accuracy"][i]),
             int(places[GREENSCORE][i]),
@@ -59,7 +61,7 @@ def standings(task: Task, evaluations: Sequence[Evaluation]) -> list[Standing]:
         )
         for i, e in enumerate(known)
     ]
-    return sorted(result, key=lambda standing: standing.by_green)
+    return sorted(result, key=lambda placing: placing.by_green)
 
 
 def print_leaderboard(
@@ -70,14 +72,25 @@ def print_leaderboard(
     region: str | None,
     as_json: bool,
 ) -> None:
-    """`nas leaderboard`: networks by accuracy and by GreenScore, side by side."""
+    """Print the networks of a run with their places by accuracy and GreenScore: `nas leaderboard`.
+
+    Args:
+        folder: the run.
+        devices: devices to price on; by default those of the run.
+        exponents: exponents of the GreenScore; None: those of the run.
+        region: electricity grid; None: that of the run.
+        as_json: print JSON.
+
+    Raises:
+        UserError: for an unknown device or region, and if no network has an accuracy.
+    """
     run = Run(folder)
     task = task_of(run, devices, exponents)
     if region is not None:
         load_region(region)
         task = replace(task, specification=task.specification.model_copy(update={"region": region}))
-    board = standings(task, run.evaluations())
-    place = load_region(task.specification.region)
+    board = placings(task, run.evaluations())
+    grid = load_region(task.specification.region)
     if as_json:
         rows = [
             {
@@ -89,7 +102,8 @@ def print_leaderboard(
             }
             for s in board
         ]
-        print(json.dumps({"greenscore": str(task.green), "region": place.code, "networks": rows}))
+        content = {"greenscore": str(task.green), "region": grid.code, "networks": rows}
+        print_json(content, indent=None)
         return
     table = Table(title=f"leaderboard of {folder}", title_justify="left")
     for header in ("id", "by GreenScore", "by accuracy", "GreenScore", "accuracy", "FLOPs"):
@@ -106,15 +120,15 @@ def print_leaderboard(
         if with_carbon:
             cells.append(f"{s.micrograms:.3g}")
         table.add_row(*cells)
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
     if len(best) < len(board):
-        console.print(f"{len(best)} of {len(board)}; all: nas leaderboard {folder} --json")
+        console.print(f"{len(best)} of {len(board)} rows; all: nas leaderboard {folder} --json")
     console.print(f"GreenScore = {task.green}", soft_wrap=True)
     if with_carbon:
         device = Metric.of(str(task.green_energy)).device
         console.print(
-            f"carbon of an inference on {device}: {place.intensity:.0f} "
-            f"({place.low:.0f} to {place.high:.0f}) g/kWh, {place.name}; {place.source}",
+            f"carbon per inference on {device}: {grid.intensity:.0f} "
+            f"({grid.low:.0f} to {grid.high:.0f}) g/kWh, {grid.name}; {grid.source}",
             soft_wrap=True,
         )

@@ -1,6 +1,6 @@
-"""What the commands print: tables for people, JSON and CSV for programs.
+"""Runs a search and prints its result, or the plan of a dry run: `nas search`.
 
-Results go to standard output, progress to standard error. Does not decide anything.
+Knows specifications, plans and outcomes. Does not know how a search works.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rich.table import Table
 from evaluators.costs.tables import CONVENTION
 from evaluators.metrics import Metric
 from evaluators.sizes import format_size
-from nas.commands.show.console import _out, _print_json
-from nas.commands.show.frontier import _print_bins, print_table
+from nas.commands.show.console import make_console, print_json
+from nas.commands.show.frontier import print_bins, print_table
 from nas.run.specification import Specification
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `45 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Format a duration: `45 s`, `3 min 20 s`, `2 h 05 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -29,23 +29,27 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def big(count: int) -> str:
-    """A count that may be astronomical: `512`, `2.82e+12`."""
+def format_count(count: int) -> str:
+    """Format a count, in scientific notation from 10 million: `512`, `2.82e+12`."""
     return f"{count:,}" if count < 10_000_000 else f"{count:.3g}"
 
 
 def print_plan(specification: Specification, *, workers: int, as_json: bool) -> None:
-    """`nas search --dry-run`."""
+    """Print what a search would do and take: `nas search --dry-run`.
+
+    Raises:
+        UserError: for a specification that no search can run.
+    """
     from nas.engine.dry_run import plan
     from nas.engine.task import Task
 
     task = Task.of(specification)
     found = plan(task, workers=workers)
     if as_json:
-        _print_json({**asdict(found), "seconds": found.seconds})
+        print_json({**asdict(found), "seconds": found.seconds})
         return
     table = Table(show_header=False, box=None)
-    table.add_row("space", f"{found.space}, {big(found.architectures)} architectures")
+    table.add_row("space", f"{found.space}, {format_count(found.architectures)} architectures")
     table.add_row(
         "FLOPs",
         f"smallest {format_size(found.smallest)}, median {format_size(found.median)}, "
@@ -53,14 +57,14 @@ def print_plan(specification: Specification, *, workers: int, as_json: bool) -> 
     )
     table.add_row("budget", str(task.budgeted.budget))
     share = f"{found.share:.2%}" if found.share else f"less than 1 in {found.surveyed:,}"
-    table.add_row("within it", f"{share} of {found.surveyed:,} random architectures")
+    table.add_row("within budget", f"{share} of {found.surveyed:,} random architectures")
     table.add_row(
-        "expected",
+        "expected time",
         f"{duration(found.seconds)}: supernet {duration(found.supernet_seconds)}, "
         f"{specification.trials} evaluations {duration(found.search_seconds)}, "
         f"winner {duration(found.winner_seconds)}",
     )
-    console = _out()
+    console = make_console()
     console.print(table)
     console.print(f"[dim]{CONVENTION}[/]")
 
@@ -75,7 +79,12 @@ def search_and_print(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """`nas search`; returns the exit code."""
+    """Run a search and print its result: `nas search`.
+
+    Returns:
+        The exit code: 1 if every evaluation failed or nothing evaluated is within the budget, else
+        0.
+    """
     from nas.engine.search import AllFailed, NothingFeasible, search
     from nas.progress import reporter_for
 
@@ -89,19 +98,19 @@ def search_and_print(
             reporter=reporter_for(quiet=quiet),
         )
     except AllFailed as failure:
-        print(f"nas: every evaluation failed; the first one: {failure}", file=sys.stderr)
+        print(f"nas: every evaluation failed; first failure: {failure}", file=sys.stderr)
         return 1
     except NothingFeasible as failure:
         print(f"nas: {failure}", file=sys.stderr)
         return 1
     summary = outcome.summary
     if as_json:
-        _print_json({**summary.to_json(), "footprint": outcome.footprint})
+        print_json({**summary.to_json(), "footprint": outcome.footprint})
         return 0
-    console = _out()
+    console = make_console()
     print_table(console, outcome.frontier, outcome.run)
     if specification.bins:
-        _print_bins(console, outcome.run, specification.bins)
+        print_bins(console, outcome.run, specification.bins)
     winner = summary.winner
     costs = (
         f"{format_size(winner.costs['macs'])} FLOPs ({summary.budget}), "
@@ -111,12 +120,12 @@ def search_and_print(
         console.print(f"\n[bold]winner {winner.id}[/]: [bold]{winner.score}[/], {costs}")
         exits = winner.exits
         if exits is not None and exits.mac_saving <= 0:
-            console.print("no image may leave early within that loss")
+            console.print("no early exit within that accuracy loss")
         elif exits is not None:
             console.print(
-                f"with early exits {format_size(exits.avg_flops)} FLOPs in the mean "
+                f"with early exits: {format_size(exits.avg_flops)} FLOPs on average "
                 f"({exits.mac_saving:.1%} fewer), {exits.time_saving.share:.1%} less "
-                f"time at a batch of {exits.time_saving.batch}; without "
+                f"time for a batch of {exits.time_saving.batch}; accuracy without exits "
                 f"{exits.whole_test_accuracy:.2%}"
             )
     else:
@@ -124,19 +133,21 @@ def search_and_print(
         best = Metric.of(metric).format(outcome.winner.metrics[metric])
         console.print(f"\n[bold]best {winner.id}[/]: {metric} [bold]{best}[/], {costs}")
     failed = summary.failed
-    why = f" (the first one: {summary.first_failure})" if failed else ""
+    reason = f" (first failure: {summary.first_failure})" if failed else ""
     console.print(
         f"hypervolume {summary.hypervolume:.4f}, {summary.evaluations} evaluated, "
-        f"{failed} failed{why}",
+        f"{failed} failed{reason}",
         markup=False,
     )
-    places = f"run in {outcome.run.folder}"
+    location = f"run in {outcome.run.folder}"
     if outcome.task.trains:
-        places = f"network in {outcome.run.folder / 'winner'}, {places}"
-    console.print(places)
+        location = f"network in {outcome.run.folder / 'winner'}, {location}"
+    console.print(location)
     for target in outcome.task.targets:
         console.print(f"{target.name}: {target.latency.summary}", soft_wrap=True, markup=False)
     if outcome.footprint is not None:
-        console.print(f"the search took {outcome.footprint}", soft_wrap=True, markup=False)
+        console.print(
+            f"energy and carbon of the search: {outcome.footprint}", soft_wrap=True, markup=False
+        )
     console.print(f"[dim]{CONVENTION}[/]")
     return 0

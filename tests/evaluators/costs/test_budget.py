@@ -10,16 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cached_tables import tables_of
 from evaluators.costs.budget import Budget, BudgetedSpace
-from evaluators.costs.tables import CostTables
 from evaluators.metrics import COUNTED
-from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-
-
-@cache
-def tables_of(name: str) -> CostTables:
-    return CostTables(load_space(name))
 
 
 @cache
@@ -222,7 +216,7 @@ def test_contradictions_and_unknown_metrics_are_refused() -> None:
     with pytest.raises(UserError, match="contradictory budget: minimum 2M FLOPs is above"):
         Budget({"macs": 10**6}, {"macs": 2 * 10**6})
     with pytest.raises(UserError, match="unknown metric 'mac': did you mean 'macs'"):
-        BudgetedSpace(CostTables(load_space("mobilenet-tiny")), Budget({"mac": 1}, {}))
+        BudgetedSpace(tables_of("mobilenet-tiny"), Budget({"mac": 1}, {}))
     with pytest.raises(UserError, match="the budget of parameters must be above 0"):
         Budget({"params": 0}, {})
     assert str(Budget({"macs": 5}, {"macs": 5})) == "at most 5 FLOPs, at least 5 FLOPs"

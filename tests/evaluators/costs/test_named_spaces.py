@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluators.costs.tables import CostTables
+from cached_tables import tables_of
 from evaluators.counting.torch_counter import count_module
 from evaluators.counting.without_memory import without_memory
 from nas.supernet.shared_weights import Supernet
@@ -25,11 +25,6 @@ from search_spaces.reading import read_rows
 from search_spaces.space import SearchSpace
 
 NAMES = sorted({*SPACES, *TEXT_SPACES, *SENTENCE_SPACES})
-
-
-@cache
-def tables_of(name: str) -> CostTables:
-    return CostTables(load_space(name))
 
 
 @cache

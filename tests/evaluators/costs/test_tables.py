@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from math import prod
 
 import networkx as nx
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from cached_tables import tables_of
 from evaluators.costs.tables import (
     BYTES_PER_ACTIVATION,
     CHUNK,
@@ -23,7 +23,7 @@ from evaluators.costs.tables import (
 from evaluators.metrics import COUNTED
 from search_spaces.architecture import Architecture
 from search_spaces.builder import BlockBuilder
-from search_spaces.catalogue import SPACES, load_space
+from search_spaces.catalogue import SPACES
 from search_spaces.networks.modules import build
 from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace
@@ -34,11 +34,6 @@ CHAINS = [name for name in SPACE_NAMES if name not in CELLS]
 """Spaces whose blocks read only the one before."""
 OURS = [name for name in SPACE_NAMES if name.startswith(("mobilenet", "vit"))]
 """The others have a thousand architectures in `test_named_spaces.py`."""
-
-
-@cache
-def tables_of(name: str) -> CostTables:
-    return CostTables(load_space(name))
 
 
 def counted_by_torch(space: SearchSpace, arch: Architecture) -> tuple[int, int]:

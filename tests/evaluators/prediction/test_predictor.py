@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from evaluators.costs.tables import CostTables
+from cached_tables import tables_of
 from evaluators.prediction.features import Features
 from evaluators.prediction.predictor import MIN_EVALUATIONS, Predictor
 from evaluators.prediction.surrogates import GaussianProcess, Surrogate, Trees
-from search_spaces.catalogue import load_space
 
 SPACES = ("mobilenet-cifar", "vit-cifar", "nasbench201", "macro")
-
-
-@cache
-def tables_of(name: str) -> CostTables:
-    return CostTables(load_space(name))
 
 
 def worth(name: str, rows: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Regions: names, units, years, and that no intensity comes without a range."""
+"""Regions: names, units, years, ranges and sources."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from hardware_profiles.electricity.cloud_places import PLACES
+from hardware_profiles.electricity.cloud_places import CLOUD_GRIDS
 from hardware_profiles.electricity.country_codes import ALPHA_2
 from hardware_profiles.electricity.grid import (
-    RANGE,
+    RANGE_FACTORS,
     Region,
     _data_folder,
     load_region,
@@ -54,12 +54,12 @@ def test_a_place_has_several_names(names: tuple[str, ...], code: str) -> None:
     assert [load_region(name).code for name in names] == [code] * len(names)
 
 
-def test_two_letters_are_a_country_never_a_state() -> None:
+def test_two_letters_are_always_a_country() -> None:
     assert load_region("CA").name == "Canada"
     assert load_region("DE").name == "Germany"
 
 
-def test_states_are_turned_from_pounds_a_megawatt_hour_into_grams_a_kilowatt_hour() -> None:
+def test_states_are_converted_from_pounds_per_mwh_to_grams_per_kwh() -> None:
     path = sorted((_data_folder() / "private_infra").glob("[0-9]*/usa_emissions.json"))[-1]
     pounds = json.loads(path.read_text())["california"]["emissions"]
     assert load_region("california").intensity == pytest.approx(pounds * 453.59237 / 1000)
@@ -76,16 +76,16 @@ def test_a_province_with_a_mix_has_the_intensity_that_codecarbon_computes() -> N
     assert load_region("alberta").intensity == pytest.approx(1000 * kg)
 
 
-def test_a_cloud_that_publishes_nothing_has_its_places_intensity_and_says_so() -> None:
+def test_a_cloud_without_published_figures_has_the_intensity_of_its_grid() -> None:
     region = load_region("aws:us-east-1")
     assert region.intensity == load_region("us-va").intensity
     assert "publishes none" in region.source
     assert load_region("gcp:us-east4").intensity != region.intensity
 
 
-def test_every_place_of_a_cloud_is_known() -> None:
+def test_every_grid_of_a_cloud_is_known() -> None:
     known = set(region_codes())
-    assert {place for places in PLACES.values() for place in places.values()} <= known
+    assert {place for places in CLOUD_GRIDS.values() for place in places.values()} <= known
 
 
 def test_every_region_has_a_range_a_source_and_grounds() -> None:
@@ -97,7 +97,7 @@ def test_every_region_has_a_range_a_source_and_grounds() -> None:
         assert region.grounds, region
 
 
-def test_a_country_of_unlike_states_has_a_range_that_reaches_over_most_of_them() -> None:
+def test_the_range_of_a_country_covers_most_of_its_states() -> None:
     nation = load_region("us")
     states = [load_region(code) for code in region_codes() if code.startswith("US-")]
     within = sum(nation.low <= state.intensity <= nation.high for state in states)
@@ -105,7 +105,7 @@ def test_a_country_of_unlike_states_has_a_range_that_reaches_over_most_of_them()
     assert "name one" in nation.grounds
 
 
-def test_the_range_holds_nine_of_ten_second_sources_for_the_same_grid() -> None:
+def test_the_range_covers_nine_of_ten_second_sources_for_the_same_grid() -> None:
     states = {
         **{"us-west1": "US-OR", "us-west2": "US-CA", "us-west3": "US-UT", "us-west4": "US-NV"},
         **{"us-central1": "US-IA", "us-east1": "US-SC", "us-east4": "US-VA"},
@@ -115,10 +115,10 @@ def test_the_range_holds_nine_of_ten_second_sources_for_the_same_grid() -> None:
     with (_data_folder() / "cloud" / "impact.csv").open(encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
             country = ALPHA_2[row["countryIsoCode"]]
-            if country != "CA":  # no figure for a whole country says much about Quebec
+            if country != "CA":  # the average of Canada is far from Quebec's
                 place: Region = load_region(states.get(row["region"], country))
                 ratios.append(float(row["impact"]) / place.intensity)
-    low, high = RANGE
+    low, high = RANGE_FACTORS
     assert len(ratios) > 30
     assert sum(low <= ratio <= high for ratio in ratios) >= 0.9 * len(ratios)
 

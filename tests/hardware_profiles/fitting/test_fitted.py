@@ -1,4 +1,4 @@
-"""Latencies fitted to whole networks: recovered on made-up devices, honest on real ones."""
+"""Latencies fitted to whole networks: recovery on synthetic devices, accuracy on real ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from scipy.stats import spearmanr
 from evaluators.accuracy.published_table import read_table
 from evaluators.costs.tables import CostTables
 from hardware_profiles.fitting.fitted import FittedLatency, fit_latency, load_fitted
-from hardware_profiles.fitting.informative import informative
-from hardware_profiles.latency.agreement import quality
+from hardware_profiles.fitting.informative import select_informative
+from hardware_profiles.latency.agreement import agreement
 from hardware_profiles.latency.kernel_features import kernel_features, kind_of
 from hardware_profiles.latency.live_ops import live_ops
 from hardware_profiles.latency.protocol import Latency
@@ -34,7 +34,7 @@ Values = npt.NDArray[np.float64]
 
 
 def processor(op: Op) -> float:
-    """Fused norms, channels in vectors of 16, slow depthwise convolutions, a roofline."""
+    """Return the time on a processor with fused norms, vectors of 16 and slow depthwise ops."""
     if isinstance(op, BatchNorm2d | Identity | Zero):
         return 0.0
     macs, speed = float(op.macs), 20e6
@@ -47,7 +47,7 @@ def processor(op: Op) -> float:
 
 
 def launches(op: Op) -> float:
-    """A device on which every kernel takes its start and hardly more."""
+    """Return the time on a device whose kernels are dominated by their launch."""
     return 0.0 if isinstance(op, Identity) else 8e-3 + op.macs / 5e9
 
 
@@ -58,7 +58,7 @@ def times(space: SearchSpace, rows: Rows, device: Callable[[Op], float]) -> Valu
 
 @cache
 def timed(name: str, device: Callable[[Op], float]) -> tuple[SearchSpace, Rows, Values]:
-    """A space, 600 of its networks and their times with 2 % of noise."""
+    """Return a space, 600 of its networks and their times with 2 % of noise."""
     space = load_space(name)
     rows = space.sample(600, seed=1)
     noise = np.exp(0.02 * np.random.default_rng(2).standard_normal(len(rows)))
@@ -76,12 +76,12 @@ def fitted(name: str, device: Callable[[Op], float] = processor, n: int = 40) ->
 def test_a_device_is_recovered_from_few_networks(name: str, device: Callable[[Op], float]) -> None:
     space, rows, measured = timed(name, device)
     model = fitted(name, device)
-    on_rest = quality(model.predict(space, rows[40:]), measured[40:])
+    on_rest = agreement(model.predict(space, rows[40:]), measured[40:])
     assert on_rest.spearman > 0.97
     assert on_rest.mean_error < 0.06
-    # What it says of itself is what turns out.
-    assert abs(model.quality.spearman - on_rest.spearman) < 0.05
-    assert abs(model.quality.mean_error - on_rest.mean_error) < 0.03
+    # The cross-validated figures agree with those on the rest.
+    assert abs(model.agreement.spearman - on_rest.spearman) < 0.05
+    assert abs(model.agreement.mean_error - on_rest.mean_error) < 0.03
 
 
 @pytest.mark.parametrize("name", ["mobilenet-cifar", "vit-cifar"])
@@ -97,7 +97,7 @@ def test_a_network_takes_the_sum_of_its_blocks(name: str) -> None:
     np.testing.assert_allclose(tables.score(rows[:5], ("ms",))["ms"], whole)
 
 
-def test_it_is_a_latency_like_any_other() -> None:
+def test_a_fit_is_a_latency() -> None:
     model: Latency = fitted("vit-cifar")
     assert model.origin == "fitted"
     assert model.device == "made-up"
@@ -113,7 +113,7 @@ def test_a_saved_fit_is_the_same_after_loading(tmp_path: Path) -> None:
     loaded = load_fitted(path)
     np.testing.assert_array_equal(loaded.predict(space, rows), model.predict(space, rows))
     assert loaded.summary == model.summary
-    assert (loaded.quality, loaded.ranges) == (model.quality, model.ranges)
+    assert (loaded.agreement, loaded.ranges) == (model.agreement, model.ranges)
     content = json.loads(path.read_text())
     assert content["format_version"] == 1
     assert content["kind"] == "fitted"
@@ -125,14 +125,14 @@ def test_a_saved_fit_is_the_same_after_loading(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (None, "cannot read"),
-        ("{", "is no JSON"),
-        ("[]", "is no fitted latency"),
-        ('{"kind": "measured"}', "is no fitted latency"),
+        ("{", "is not valid JSON"),
+        ("[]", "is not a fitted latency"),
+        ('{"kind": "measured"}', "is not a fitted latency"),
         ('{"kind": "fitted", "format_version": 9}', "has format 9, expected 1"),
-        ('{"kind": "fitted", "format_version": 1}', "is no whole fitted latency"),
+        ('{"kind": "fitted", "format_version": 1}', "is an incomplete fitted latency"),
     ],
 )
-def test_a_file_that_is_no_fit_is_said_in_one_line(
+def test_a_file_that_is_not_a_fit_raises_one_line(
     text: str | None, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "file.json"
@@ -162,7 +162,7 @@ def test_fewer_than_five_usable_samples_are_refused() -> None:
     assert fit_latency(space, rows[:5], measured[:5], "made-up").samples == 5
 
 
-def test_architectures_do_as_well_as_rows() -> None:
+def test_architectures_and_rows_give_the_same_fit() -> None:
     space, rows, measured = timed("vit-cifar", processor)
     archs: list[Architecture] = space.decode(rows[:10])
     by_archs = fit_latency(space, archs, measured[:10], "made-up")
@@ -170,7 +170,7 @@ def test_architectures_do_as_well_as_rows() -> None:
     np.testing.assert_array_equal(by_archs.coefficients, by_rows.coefficients)
 
 
-def test_a_kind_that_no_sample_had_is_said_and_not_covered() -> None:
+def test_a_kind_without_samples_is_reported_and_not_covered() -> None:
     space = load_space("nasbench201")
     rows = space.sample(400, seed=3)
     measured = times(space, rows, processor)
@@ -181,7 +181,7 @@ def test_a_kind_that_no_sample_had_is_said_and_not_covered() -> None:
     assert other.unseen == ("AvgPool2d kernel 3 stride 1",)
     assert "no sample has AvgPool2d kernel 3 stride 1" in other.summary
     assert not other.covers(space, rows[~pools]).any()
-    # The reductions have 3x3 convolutions of their own, but not so much work in all.
+    # The reductions also have 3x3 convolutions, but the total work is smaller.
     heavy = (rows == 4).sum(axis=1) > 3
     assert not model.covers(space, rows[heavy]).any()
     assert model.covers(space, rows[without]).mean() > 0.9
@@ -203,21 +203,21 @@ def count(space: SearchSpace, row: Rows, kind: str) -> int:
     return sum(len(own) for op, own in live_ops(space, row) if kind_of(op) == kind)
 
 
-def test_a_compiler_leaves_what_the_output_depends_on() -> None:
+def test_live_ops_are_those_that_the_output_depends_on() -> None:
     space = load_space("nasbench201")
     conv = "Conv2d kernel 3 stride 1"
     reductions = 3  # the stem's and the second of each reduction
-    # Nothing reads the first node; edges are 01, 02, 12, 03, 13, 23.
+    # The first node has no reader; edges are 01, 02, 12, 03, 13, 23.
     assert count(space, cell(space, 4, 0, 0, 4, 0, 0), conv) == 15 + reductions
     assert count(space, cell(space, 4, 0, 0, 4, 1, 0), conv) == 30 + reductions
     # A sum of one operand is no sum.
     assert count(space, cell(space, 0, 0, 0, 4, 0, 0), "Add") == 2
     assert count(space, cell(space, 4, 0, 0, 4, 1, 0), "Add") == 15 + 2
-    # A cell that gives zeros needs nothing of what comes before it.
+    # A cell with output zero does not depend on the cells before it.
     assert count(space, cell(space, 4, 4, 4, 0, 0, 0), conv) == 0
 
 
-def test_without_dead_ops_both_views_are_one() -> None:
+def test_without_dead_ops_the_features_are_equal() -> None:
     for name in ("mobilenet-tiny", "vit-tiny", "gpt-char"):
         space = load_space(name)
         features = kernel_features(space)
@@ -227,7 +227,7 @@ def test_without_dead_ops_both_views_are_one() -> None:
         assert (written[:, -1] == 1).all()
 
 
-def test_a_device_that_leaves_dead_ops_out_is_noticed() -> None:
+def test_a_device_that_eliminates_dead_ops_is_detected() -> None:
     space = load_space("nasbench201")
     rows = space.sample(300, seed=5)
     measured = np.full(len(rows), 0.1)
@@ -240,31 +240,31 @@ def test_a_device_that_leaves_dead_ops_out_is_noticed() -> None:
     tables = CostTables(space, columns={"latency_ms_made-up": model.column(space)})
     column = tables.score(rows[:9], ("latency_ms_made-up",))["latency_ms_made-up"]
     np.testing.assert_array_equal(column, model.predict(space, rows[:9]))
-    # One that runs everything is not taken for it.
+    # A device that runs all ops is not.
     assert not fit_latency(space, rows[:50], times(space, rows[:50], launches), "b").compiled
 
 
-def test_proposed_networks_are_different_and_tell_more_than_random_ones() -> None:
+def test_selected_networks_are_distinct_and_more_informative_than_random_ones() -> None:
     space, rows, measured = timed("vit-cifar", processor)
-    chosen = informative(space, rows[:300], 12)
+    chosen = select_informative(space, rows[:300], 12)
     assert len(np.unique(chosen, axis=0)) == 12
     errors = []
-    for told in (chosen, *(rows[i : i + 12] for i in range(300, 348, 12))):
-        model = fit_latency(space, told, times(space, told, processor), "made-up")
-        errors.append(quality(model.predict(space, rows[400:]), measured[400:]).mean_error)
+    for samples in (chosen, *(rows[i : i + 12] for i in range(300, 348, 12))):
+        model = fit_latency(space, samples, times(space, samples, processor), "made-up")
+        errors.append(agreement(model.predict(space, rows[400:]), measured[400:]).mean_error)
     assert errors[0] < np.mean(errors[1:])
-    assert len(informative(space, rows[:4], 12)) == 4
+    assert len(select_informative(space, rows[:4], 12)) == 4
 
 
 @pytest.mark.skipif(
     not TABLE.is_file(), reason="needs ../shared/data/nasbench201 beside the checkout"
 )
 @pytest.mark.parametrize("device", ["1080ti_1", "2080ti_256", "gold_6226", "pixel3", "eyeriss"])
-def test_fifty_cells_tell_a_real_device(device: str) -> None:
+def test_fifty_cells_suffice_for_a_real_device(device: str) -> None:
     space = load_space("nasbench201")
     table = read_table(TABLE, space)
     measured = table.only([f"latency_ms_{device}"]).values[:, 0]
     order = np.random.default_rng(0).permutation(len(measured))
-    told, rest = order[:50], order[50:]
-    model = fit_latency(space, table.rows[told], measured[told], device)
+    fitting, rest = order[:50], order[50:]
+    model = fit_latency(space, table.rows[fitting], measured[fitting], device)
     assert spearmanr(model.predict(space, table.rows[rest]), measured[rest]).statistic > 0.95

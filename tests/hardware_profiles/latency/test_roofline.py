@@ -1,4 +1,4 @@
-"""The roofline: what is fused and moved, and that estimates follow the datasheet."""
+"""The roofline: fusion, traffic, and estimates from datasheets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evaluators.accuracy.published_table import read_table
 from evaluators.costs.tables import CostTables
 from hardware_profiles.device import Device, Figure
 from hardware_profiles.latency.protocol import Latency
-from hardware_profiles.latency.roofline import BYTES, SHARES, Roofline
+from hardware_profiles.latency.roofline import BYTES_PER_ELEMENT, UTILISATION, Roofline
 from hardware_profiles.latency.traffic import kernels, ops_bytes
 from hardware_profiles.lookup import load_device
 from search_spaces.builder import BlockBuilder
@@ -65,24 +65,24 @@ def conv(
 
 
 def residual() -> tuple[Op, ...]:
-    """A convolution, its norm, a sum with the block's input, an activation."""
+    """Return a convolution, its norm, a sum with the block's input, and an activation."""
     first = conv()
     norm = BatchNorm2d("norm", (first.output,), first.out_shape)
     total = Add("add", (norm.output, first.inputs[0]), norm.out_shape)
     return (first, norm, total, Activation("act", (total.output,), total.out_shape))
 
 
-def test_what_follows_a_convolution_element_by_element_is_one_kernel_with_it() -> None:
+def test_element_wise_ops_are_fused_into_the_convolution_before_them() -> None:
     (kernel,) = kernels(residual())
     image = 64 * 16 * 16
     assert [op.name for op in kernel.ops] == ["conv", "norm", "add", "act"]
-    assert kernel.read == 2 * image  # the input twice: for the products, and as the shortcut
+    assert kernel.read == 2 * image  # the input, for the convolution and as the shortcut
     assert kernel.written == image
-    assert kernel.weights == 64 * 64 * 9 + 64  # of the norm, the shift remains
+    assert kernel.weights == 64 * 64 * 9 + 64  # the norm's shift remains
     assert ops_bytes(residual()) == (4 * kernel.weights, 4 * 3 * image)
 
 
-def test_what_another_op_reads_as_well_is_written_before_it_is_changed() -> None:
+def test_a_tensor_with_two_readers_is_written_first() -> None:
     first = conv()
     act = Activation("act", (first.output,), first.out_shape)
     both = Add("add", (act.output, first.output), first.out_shape)
@@ -113,12 +113,12 @@ def test_a_skipped_edge_and_an_absent_one_cost_nothing() -> None:
     assert (kernel.read, kernel.written) == (128, 128)
 
 
-def test_weights_are_those_that_are_read() -> None:
+def test_weights_are_counted_as_read() -> None:
     ids, tokens = Tensor("input", (16,)), Tensor("input", (16, 32))
     embedding = Embedding("embed", (ids,), (16, 32), vocabulary=1000)
     assert ops_bytes((embedding,), 1) == (0, 16 + 2 * 16 * 32)  # the rows of its tokens
     tied = TiedLinear("head", (tokens,), (16, 1000), tied="embed/embed")
-    assert ops_bytes((tied,), 1)[0] == 32 * 1000  # not learnt twice, but read
+    assert ops_bytes((tied,), 1)[0] == 32 * 1000  # not counted in params, but read
     place = PositionEmbedding("place", (tokens,), (16, 32), grid=False, positions=512)
     assert ops_bytes((place,), 1)[0] == 16 * 32
     attention = RelativeAttention("attend", (Tensor("input", (16, 96)),), (16, 32), heads=2)
@@ -127,7 +127,7 @@ def test_weights_are_those_that_are_read() -> None:
 
 @dataclass(frozen=True)
 class Own(Op):
-    """An op type that this project does not know."""
+    """An op type defined by a user."""
 
     work: int = 0
 
@@ -136,15 +136,15 @@ class Own(Op):
         return self.work
 
 
-def test_an_op_type_of_the_users_is_priced_by_its_shapes() -> None:
+def test_a_user_defined_op_is_priced_by_its_shapes() -> None:
     op = Own("own", (Tensor("input", (100,)),), (10,), work=10**9)
     assert ops_bytes((op,)) == (0, 440)
-    expected = 2e9 / (15.7e12 * SHARES["gpu"].compute) + SHARES["gpu"].launch_seconds
+    expected = 2e9 / (15.7e12 * UTILISATION["gpu"].compute) + UTILISATION["gpu"].launch_seconds
     assert Roofline(V100).milliseconds((op,)) == pytest.approx(1e3 * expected)
 
 
-def test_a_kernel_takes_the_slower_of_products_and_bytes_and_a_start() -> None:
-    shares = SHARES["gpu"]
+def test_a_kernel_takes_the_larger_of_arithmetic_and_traffic_plus_launch() -> None:
+    shares = UTILISATION["gpu"]
     op = conv()
     heavy = Roofline(device(flops=1e9, launch=1e-3)).milliseconds((op,))
     assert heavy == pytest.approx(1e3 * (2 * op.macs / (1e9 * shares.compute) + 1e-3))
@@ -156,20 +156,20 @@ def test_a_kernel_takes_the_slower_of_products_and_bytes_and_a_start() -> None:
 def test_a_batch_multiplies_activations_and_products_but_not_weights() -> None:
     one, many = (Roofline(device(bandwidth=1e6), batch=b) for b in (1, 8))
     start = one.launch_seconds
-    weights = 1e3 * 4 * conv().params / (1e6 * SHARES["gpu"].bandwidth)
+    weights = 1e3 * 4 * conv().params / (1e6 * UTILISATION["gpu"].bandwidth)
     single = one.milliseconds((conv(),)) - 1e3 * start - weights
     assert many.milliseconds((conv(),)) == pytest.approx(8 * single + 1e3 * start + weights)
 
 
-def test_depthwise_convolutions_wait_for_memory() -> None:
+def test_depthwise_convolutions_are_memory_bound() -> None:
     narrow = Roofline(V100).milliseconds((conv(256, 256, 56, groups=256),))
     traffic = sum(ops_bytes((conv(256, 256, 56, groups=256),)))
-    waited = traffic / (900e9 * SHARES["gpu"].bandwidth) + SHARES["gpu"].launch_seconds
+    waited = traffic / (900e9 * UTILISATION["gpu"].bandwidth) + UTILISATION["gpu"].launch_seconds
     assert narrow == pytest.approx(1e3 * waited)
 
 
 @given(st.integers(1, 128), st.integers(1, 128), st.sampled_from([1, 3, 5]), st.integers(1, 32))
-def test_more_of_anything_never_takes_less(
+def test_latency_is_monotonic_in_every_size(
     channels: int, out: int, kernel: int, batch: int
 ) -> None:
     latency = Roofline(V100, batch=batch)
@@ -189,13 +189,13 @@ def test_estimates_scale_with_the_datasheet(factor: float) -> None:
     assert fast == pytest.approx(slow / factor)
 
 
-def test_half_precision_moves_half_the_bytes_on_its_own_peak() -> None:
+def test_half_precision_moves_half_the_bytes_at_its_own_peak() -> None:
     wide, half = Roofline(device(1e6)), Roofline(device(1e6), precision="fp16")
     assert half.milliseconds((conv(),)) == pytest.approx(wide.milliseconds((conv(),)) / 4, rel=1e-4)
-    assert BYTES["fp16"] * 2 == BYTES["fp32"]
+    assert BYTES_PER_ELEMENT["fp16"] * 2 == BYTES_PER_ELEMENT["fp32"]
 
 
-def test_a_precision_without_a_figure_is_refused_and_without_one_asked_for_chosen_openly() -> None:
+def test_a_precision_without_a_figure_raises_and_the_default_is_reported() -> None:
     with pytest.raises(UserError, match="V100 has no bf16 figure: expected one of fp64, fp32, fp1"):
         Roofline(V100, precision="bf16")
     tpu = Roofline(load_device("TPUv5e"))
@@ -205,7 +205,7 @@ def test_a_precision_without_a_figure_is_refused_and_without_one_asked_for_chose
         Roofline(V100, batch=0)
 
 
-def test_it_says_that_it_is_an_estimate() -> None:
+def test_the_summary_says_estimate() -> None:
     latency: Latency = Roofline(V100)
     assert (latency.device, latency.origin) == ("V100", "estimate")
     assert latency.summary.startswith("estimate from the datasheet of V100 (fp32, batch 1")
@@ -224,7 +224,7 @@ def test_every_block_of_every_space_has_a_price(name: str) -> None:
         assert sum(kernel.macs for kernel in run) == sum(op.macs for op in ops)
         assert all(kernel.written >= 1 and kernel.read >= 0 for kernel in run)
         assert latency.milliseconds(ops) >= 1e3 * latency.launch_seconds * len(run)
-        # A runtime never moves more than each op alone would.
+        # Fusion never moves more than separate ops would.
         alone = sum(prod(t.shape) for op in ops for t in op.inputs)
         alone += sum(prod(op.out_shape) for op in ops)
         scores = sum(

@@ -13,7 +13,7 @@ import pytest
 from hardware_profiles.electricity.grid import load_region
 from hardware_profiles.lookup import load_device
 from nas.cli import main
-from nas.commands.show.carbon import Workload, estimate, number, quantity, shown
+from nas.commands.show.carbon import Workload, estimate, format_factor, format_number, format_result
 
 EXACT = ("--host-watts", "0", "--pue", "1", "--intensity", "400")
 
@@ -164,7 +164,7 @@ def test_the_factor_that_moves_most_is_named(capsys: pytest.CaptureFixture[str])
         (("--hours", "1", "--latency", "5ms"), "--latency needs --macs"),
         (("--hours", "1", "--count", "0"), "--count"),
         (("--train-macs", "many"), "malformed size 'many'"),
-        (("--train-macs", "1e18", "--utilisation", "30"), "utilisation 30: expected above 0, at"),
+        (("--train-macs", "1e18", "--utilisation", "30"), "utilisation 30: expected above 0 and at most 1"),
         (("--train-macs", "1e18", "--precision", "bf16"), "V100 has no peak for precision 'bf16'"),
         (("--macs", "4G", "--latency", "soon"), "malformed time 'soon'"),
         (("--macs", "4G", "--inferences", "0"), "size '0' must be above zero"),
@@ -182,14 +182,14 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert printed.err.count("\n") == 1
 
 
-def test_results_are_shown_in_the_multiple_that_people_read() -> None:
-    assert shown(1287e3, "kWh") == "1.29 GWh"
-    assert shown(652, "kg CO2e") == "652 kg"
-    assert shown(552e3, "kg CO2e") == "552 t"
-    assert shown(2e-12, "kg CO2e") == "0.002 µg"
-    assert quantity(125e12, "FLOP/s") == "125 TFLOP/s"
-    assert quantity(3.14e23, "FLOP") == "3.14e+23 FLOP"
-    assert number(2814) == "2,810"
+def test_results_are_printed_in_a_readable_multiple_of_their_unit() -> None:
+    assert format_result(1287e3, "kWh") == "1.29 GWh"
+    assert format_result(652, "kg CO2e") == "652 kg"
+    assert format_result(552e3, "kg CO2e") == "552 t"
+    assert format_result(2e-12, "kg CO2e") == "0.002 µg"
+    assert format_factor(125e12, "FLOP/s") == "125 TFLOP/s"
+    assert format_factor(3.14e23, "FLOP") == "3.14e+23 FLOP"
+    assert format_number(2814) == "2,810"
 
 
 def test_the_docs_quote_what_the_benchmark_prints(tmp_path: Path) -> None:

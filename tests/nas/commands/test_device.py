@@ -74,8 +74,8 @@ def test_a_broken_file_is_named_and_hides_no_device(folder: Path, capsys: Captur
     assert run("list", "--json") == 0
     printed = capsys.readouterr()
     assert "Broken" not in {row["name"] for row in json.loads(printed.out)}
-    assert "Broken.toml is no TOML" in printed.err
-    assert "broken.json is no table of latencies: no 'space'" in printed.err
+    assert "Broken.toml is not valid TOML" in printed.err
+    assert "broken.json is not a latency table: no 'space'" in printed.err
 
 
 def test_show_prints_each_figure_with_source_year_confidence_and_note(capsys: Captured) -> None:
@@ -136,7 +136,7 @@ def test_show_takes_the_path_of_a_file(tmp_path: Path, capsys: Captured) -> None
     [
         ("V10", "unknown device 'V10': did you mean 'V100'? (known: A100, "),
         ("nowhere.toml", "cannot read the device file nowhere.toml: No such file"),
-        ("Broken", "Broken.toml is no TOML"),
+        ("Broken", "Broken.toml is not valid TOML"),
         ("Lacking", "Lacking.toml: kind: missing"),
         ("Kitchen", "kitchen.toml: title: missing"),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nas.cli import main
-from nas.commands.run_list import age, run_folders, state_of
+from nas.commands.show.runs import age, run_folders, state_of
 from nas.engine.search import Outcome
 from nas.run import folder as runs
 

@@ -7,14 +7,13 @@ from functools import cache
 import numpy as np
 import pytest
 
+from cached_tables import tables_of
 from evaluators.costs.budget import Budget, BudgetedSpace
-from evaluators.costs.tables import CostTables
 from evaluators.metrics import COUNTED
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import objective
 from nas.strategies import STRATEGIES, Candidates, make_strategy
-from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 
 SPACES = (
@@ -37,11 +36,6 @@ DECODABLE = ("mobilenet-tiny", "vit-tiny", "nasbench201", "macro", "resnet")
 """Spaces whose programs take less than a second, even with probabilities that decide little."""
 
 DRAWN = (*STRATEGIES, *(name for name in STRATEGIES if name != "darts"))
-
-
-@cache
-def tables_of(name: str) -> CostTables:
-    return CostTables(load_space(name))
 
 
 @cache

@@ -204,7 +204,7 @@ def test_the_leaderboard_ranks_by_accuracy_and_by_greenscore(
         (["--max-latency", "0.0001ms", "--device", "V100"], "the nearest one has"),
         (["--region", "atlantis"], "unknown region"),
         (["--green-exponents", "1"], "expected two numbers"),
-        (["--device", "there-is-none.json"], "is no table of latencies"),
+        (["--device", "there-is-none.json"], "is not a latency table"),
     ],
 )
 def test_wrong_devices_are_told_in_one_line_and_leave_nothing(

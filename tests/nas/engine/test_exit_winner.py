@@ -16,7 +16,7 @@ from evaluators.accuracy.thresholds import Outcomes, operate
 from evaluators.costs.exit_costs import ExitCosts
 from evaluators.data.augmentation import prepare
 from evaluators.data.images import ImageData, accuracy
-from nas.commands.show.training import print_exits, train_exits_and_print
+from nas.commands.training.exits import print_exits, train_exits_and_print
 from nas.engine.exit_winner import ExitFinisher, check, thresholds_for
 from nas.engine.fine_tuning import FineTuning
 from nas.engine.search import Outcome

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from nas.cli import main
-from nas.commands.show.fidelity import print_fidelity
+from nas.commands.training.fidelity import print_fidelity
 from nas.engine.fidelity import TRAININGS_FILE, StandAlone, representatives
 from nas.engine.fidelity_result import Fidelity, ScoredTwice, compare
 from nas.engine.search import Outcome

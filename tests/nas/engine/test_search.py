@@ -246,5 +246,7 @@ def test_darts_ends_with_what_uses_the_whole_budget_and_shows_its_prices(
     again = search(more, folder, resume=True)
     assert len(again.run.evaluations()) == 9
     assert again.run.trajectory.read_text().splitlines() == points
-    with pytest.raises(UserError, match="started with strategy darts, which trains another supernet"):
+    with pytest.raises(
+        UserError, match="started with strategy darts, which trains another supernet"
+    ):
         search(make({**more.model_dump(), "strategy": "evolution"}), folder, resume=True)

@@ -14,7 +14,7 @@ from evaluators.counting.torch_counter import count_module
 from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageData, accuracy, subset
 from nas.cli import main
-from nas.commands.show.training import print_cut
+from nas.commands.training.cut import print_cut
 from nas.engine.search import Outcome
 from nas.pruning.flops_aware import PruningResult, PruningTarget, prune
 from nas.pruning.summary import PruningReport

@@ -128,7 +128,7 @@ def test_the_page_opens_with_the_winner_and_every_section(opened: Page, scored: 
     assert selected(opened) == scored.run.find("best").arch.id
     assert opened.title() == f"{scored.run.folder.name}: search report"
     assert opened.locator("h1").inner_text() == scored.run.folder.name
-    for heading in ("Frontier", "Architecture", "Comparison", "Choices",
+    for heading in ("Frontier", "Architecture", "Comparison", "Influence of choices",
                     "Search progress", "Reliability"):  # fmt: skip
         expect(opened.get_by_role("heading", name=heading, exact=True)).to_be_visible()
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -228,14 +228,14 @@ def test_two_points_are_compared_layer_by_layer(opened: Page, scored: Outcome) -
     expect(body).to_contain_text(front[-1].arch.id)
     gap = front[-1].metrics["macs"] - front[0].metrics["macs"]
     total = body.locator("tr.total td").nth(1).inner_text()
-    assert total == opened.evaluate("v => signed(MACS, v)", gap)
+    assert total == opened.evaluate("v => signed(report.byName.macs, v)", gap)
     choices = body.locator(".panel", has_text="Choices that differ").locator("tbody tr")
     names = {c.name for c in scored.task.space.choices}
     differing = {n for n in names if front[0].arch.get(n) != front[-1].arch.get(n)}
     assert choices.count() == len(differing)
     opened.get_by_role("button", name="Swap").click()
     expect(body.locator("tr.total td").nth(1)).to_have_text(
-        opened.evaluate("v => signed(MACS, v)", -gap)
+        opened.evaluate("v => signed(report.byName.macs, v)", -gap)
     )
     opened.get_by_role("button", name="Unpin").click()
     expect(body).to_contain_text("Pin an architecture")

@@ -24,6 +24,14 @@ from search_spaces.errors import UserError
 
 PATIENCE = 60.0
 
+START = footprint._start
+
+
+@pytest.fixture(autouse=True)
+def energy_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo the switch of the other tests."""
+    monkeypatch.setattr(footprint, "_start", START)
+
 
 def content(run: Path) -> dict[str, Any]:
     read: dict[str, Any] = json.loads((run / FOOTPRINT_FILE).read_text())

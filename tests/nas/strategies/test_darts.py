@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from cached_tables import tables_of
 from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.distribution import log_probabilities
 from evaluators.costs.nearest import most_probable_row
@@ -15,13 +14,7 @@ from evaluators.costs.tables import CostTables
 from nas.run.evaluation import Evaluation
 from nas.strategies.candidates import Candidates
 from nas.strategies.darts import DartsStrategy
-from search_spaces.catalogue import load_space
 from search_spaces.space import Rows
-
-
-@cache
-def tables_of(name: str) -> CostTables:
-    return CostTables(load_space(name))
 
 
 def probabilities_of(name: str, seed: int = 0) -> list[npt.NDArray[np.float64]]:

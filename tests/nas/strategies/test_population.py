@@ -5,17 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cached_tables import tables_of
 from evaluators.costs.budget import Budget, BudgetedSpace
-from evaluators.costs.tables import CostTables
 from nas.strategies.candidates import Candidates
 from nas.strategies.population import Population, unique
-from search_spaces.catalogue import load_space
 
 
 def made(name: str, bound: int) -> tuple[Population, Candidates]:
-    candidates = Candidates(
-        BudgetedSpace(CostTables(load_space(name)), Budget({"macs": bound}, {})), 0
-    )
+    candidates = Candidates(BudgetedSpace(tables_of(name), Budget({"macs": bound}, {})), 0)
     return Population(candidates, np.random.default_rng(0)), candidates
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cached_tables import tables_of
 from evaluators.accuracy.zero_cost import ZeroCost
 from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import CostTables
@@ -18,7 +18,6 @@ from nas.strategies import Candidates, Strategy, make_strategy
 from nas.strategies.optuna_sampler import SAMPLERS, OptunaStrategy, sampler_name
 from search_spaces.architecture import Architecture
 from search_spaces.builder import BlockBuilder
-from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.ops import Op
 from search_spaces.space import Block, Choice, SearchSpace
@@ -37,11 +36,6 @@ IN_LARGE_SPACES = sorted(set(SAMPLERS) - {"grid"})
 OPTIONS = {"partialfixed": {"fixed_params": {"stage4_width": 64}}}
 
 
-@cache
-def tables() -> CostTables:
-    return CostTables(load_space("mobilenet-cifar"))
-
-
 def strategy_of(
     name: str,
     sampler: str = "nsga2",
@@ -49,7 +43,7 @@ def strategy_of(
     objectives: tuple[Objective, ...] = OBJECTIVES,
     **more: Any,
 ) -> tuple[Strategy, Candidates]:
-    budgeted = BudgetedSpace(tables(), Budget({"macs": BUDGET}, {}))
+    budgeted = BudgetedSpace(tables_of("mobilenet-cifar"), Budget({"macs": BUDGET}, {}))
     candidates = Candidates(budgeted, seed)
     made = make_strategy(name, candidates, objectives, sampler=sampler, seed=seed, **more)
     return made, candidates
@@ -57,9 +51,9 @@ def strategy_of(
 
 def evaluate(row: np.ndarray) -> Evaluation:
     """A substitute for accuracy that is easy to optimise: wide late stages and 7x7 kernels."""
-    space = tables().space
+    space = tables_of("mobilenet-cifar").space
     (arch,) = space.decode(row[None])
-    costs = tables().cost(arch)
+    costs = tables_of("mobilenet-cifar").cost(arch)
     kernels = [v for k, v in arch.items() if k.endswith("kernel")]
     accuracy = sum(k == 7 for k in kernels) / len(kernels) + arch["stage4_width"] / 80
     return Evaluation(arch, {"accuracy": accuracy / 2, **{m: float(c) for m, c in costs.items()}})
@@ -123,7 +117,7 @@ def test_a_resumed_strategy_repeats_nothing_and_keeps_its_state(name: str, sampl
         before.tell(row, evaluation)
         done.append(Evaluation(evaluation.arch, evaluation.metrics, sampler=dict(state)))
     after, _ = strategy_of(name, sampler, seed=9, objectives=alone)
-    space = tables().space
+    space = tables_of("mobilenet-cifar").space
     for evaluation in done:
         after.tell(space.encode([evaluation.arch])[0], evaluation)
     more = search(after, 40)
@@ -170,7 +164,7 @@ def test_failed_evaluations_are_not_proposed_again() -> None:
 
 
 def test_a_grid_covers_a_small_space_and_refuses_a_large_one() -> None:
-    small = CostTables(load_space("nasbench201"))
+    small = tables_of("nasbench201")
     candidates = Candidates(BudgetedSpace(small, Budget({"macs": 40_000_000}, {})), seed=0)
     strategy = make_strategy("optuna", candidates, OBJECTIVES, sampler="grid", seed=0)
     rows = [strategy.propose() for _ in range(20)]
@@ -232,7 +226,7 @@ def test_bounds_on_measured_metrics_are_learnt(name: str, sampler: str) -> None:
 
 
 def test_proxies_are_computed_for_evaluated_rows_and_a_shortlist() -> None:
-    tiny = CostTables(load_space("mobilenet-tiny"))
+    tiny = tables_of("mobilenet-tiny")
     budgeted = BudgetedSpace(tiny, Budget({"macs": 300_000}, {}))
     scored = []
 

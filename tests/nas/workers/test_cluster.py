@@ -39,9 +39,9 @@ from search_spaces.errors import UserError
 
 
 class Machines:
-    """A head without processors, where searches run, and three machines with one each.
+    """A cluster: a head without processors, where searches run, and three machines with one each.
 
-    Each says that it has a GPU, too; there is none.
+    Each machine also declares a GPU, which does not exist.
     """
 
     def __init__(self) -> None:
@@ -55,13 +55,13 @@ class Machines:
         self.complete()
 
     def complete(self) -> None:
-        """Put machines in the place of those that were lost."""
+        """Replace the machines that were lost."""
         self._nodes += [
             self._cluster.add_node(num_cpus=1, num_gpus=1) for _ in range(3 - len(self._nodes))
         ]
 
     def lose_one(self) -> None:
-        """Kill a machine and all that runs on it."""
+        """Kill a machine and all its processes."""
         self._cluster.remove_node(self._nodes.pop(), allow_graceful=False)
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ def machines(cluster: Machines) -> Machines:
 
 
 class Losing(Quiet):
-    """Loses a machine at a step of the supernet's training, and one after some evaluations."""
+    """Kills one machine at a step of the supernet's training and one after some evaluations."""
 
     def __init__(
         self, machines: Machines, *, step: int | None = None, evaluation: int | None = None
@@ -120,16 +120,16 @@ class Losing(Quiet):
         yield show
 
 
-def evaluator_that_tells(folder: Path, seconds: float) -> str:
-    """An evaluator that takes its time, and appends the machine that it runs on to a file."""
-    told = folder / "told"
-    told.mkdir()
+def logging_evaluator(folder: Path, seconds: float) -> str:
+    """A slow evaluator that appends the id of its machine to a file for each architecture."""
+    log = folder / "log"
+    log.mkdir()
     file = folder / "slow_evaluator.py"
     file.write_text(
         "import pathlib, time\n"
         "import ray\n"
         "def score(arch):\n"
-        f"    with (pathlib.Path({str(told)!r}) / arch.id).open('a') as file:\n"
+        f"    with (pathlib.Path({str(log)!r}) / arch.id).open('a') as file:\n"
         "        file.write(ray.get_runtime_context().get_node_id() + '\\n')\n"
         f"    time.sleep({seconds})\n"
         "    return {'accuracy': sum(v for v in arch.values() if isinstance(v, int)) / 1000}\n"
@@ -140,14 +140,14 @@ def evaluator_that_tells(folder: Path, seconds: float) -> str:
 def searching(folder: Path, seconds: float, trials: int) -> dict[str, Any]:
     return {
         "space": "mobilenet-tiny",
-        "evaluator": evaluator_that_tells(folder, seconds),
+        "evaluator": logging_evaluator(folder, seconds),
         "strategy": "random",
         "high": {"macs": 300_000},
         "trials": trials,
     }
 
 
-def test_a_machine_lost_amid_evaluations_costs_no_evaluation_and_repeats_none(
+def test_a_machine_lost_during_evaluations_loses_none_and_repeats_no_finished_one(
     machines: Machines, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     reporter = Losing(machines, evaluation=8)
@@ -163,10 +163,10 @@ def test_a_machine_lost_amid_evaluations_costs_no_evaluation_and_repeats_none(
     evaluations = outcome.run.evaluations()
     assert len(evaluations) == len({e.arch for e in evaluations}) == 24
     assert all(e.error is None for e in evaluations)
-    ran = [file.read_text().split() for file in (tmp_path / "told").iterdir()]
+    ran = [file.read_text().split() for file in (tmp_path / "log").iterdir()]
     assert len(ran) == 24
     assert len(Counter(node for nodes in ran for node in nodes)) == 3
-    # What ran on the lost machine ran again; nothing else did.
+    # Only the evaluation on the lost machine ran again.
     assert sum(len(nodes) for nodes in ran) <= 25
     assert capfd.readouterr().out == ""
 
@@ -187,7 +187,7 @@ def test_more_workers_or_gpus_than_the_cluster_has_are_refused_in_one_line(
 
 
 class OnGPU(torch.nn.Module):
-    """Stands for weights on a GPU."""
+    """A network that claims to be on a GPU."""
 
     def parameters(self, recurse: bool = True) -> Any:
         yield SimpleNamespace(device=torch.device("cuda", 0))
@@ -195,7 +195,7 @@ class OnGPU(torch.nn.Module):
 
 @dataclass
 class CountsGPUs:
-    """How many GPUs Ray has given to the worker that evaluates."""
+    """Returns the number of GPUs that Ray has assigned to the worker."""
 
     supernet: OnGPU
 
@@ -226,7 +226,7 @@ def without_gpu(arch: Architecture) -> dict[str, float]:
 
 @contextmanager
 def listening(answer: bytes | None) -> Iterator[str]:
-    """An address that accepts connections, and answers this or nothing."""
+    """An address that accepts connections and sends `answer`, or nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -244,23 +244,23 @@ def listening(answer: bytes | None) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (None, r"no Ray cluster answers at 127\.0\.0\.1:\d+: timed out$"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", r"the server at \S+ is not a Ray cluster$"),
         (b"", r"no Ray cluster answers|is not a Ray cluster"),
     ],
 )
-def test_who_listens_without_being_a_cluster_is_told_from_one(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes | None, told: str
+def test_a_server_that_is_not_a_ray_cluster_is_recognised(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None, message: str
 ) -> None:
     monkeypatch.setattr("nas.workers.cluster.CONNECT_SECONDS", 0.3)
-    with listening(answer) as address, pytest.raises(UserError, match=told):
+    with listening(answer) as address, pytest.raises(UserError, match=message):
         check_reachable(address)
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1: Connection refused"),
         ("nobody.invalid:6379", "no Ray cluster answers at nobody.invalid:6379"),
@@ -268,8 +268,8 @@ def test_who_listens_without_being_a_cluster_is_told_from_one(
         ("127.0.0.1:", "malformed --ray-address"),
     ],
 )
-def test_an_address_that_is_none_is_told(address: str, told: str) -> None:
-    with pytest.raises(UserError, match=re.escape(told)):
+def test_a_wrong_address_is_an_error(address: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
         check_reachable(address)
 
 
@@ -278,11 +278,11 @@ def test_a_cluster_is_reachable(machines: Machines) -> None:
 
 
 @pytest.mark.slow
-def test_a_machine_lost_while_a_supernet_trains_costs_what_no_checkpoint_held(
+def test_a_machine_lost_while_a_supernet_trains_costs_the_steps_since_the_checkpoint(
     machines: Machines, tmp_path: Path
 ) -> None:
-    asked = {"space": "vit-tiny", "data": "digits", "supernet_epochs": 2.0}
-    training = supernet_training(Task(spec.make(asked)))
+    settings = {"space": "vit-tiny", "data": "digits", "supernet_epochs": 2.0}
+    training = supernet_training(Task(spec.make(settings)))
     checkpoint = tmp_path / "supernet.pt"
     messages: list[str] = []
     steps: list[int] = []
@@ -302,9 +302,9 @@ def test_a_machine_lost_while_a_supernet_trains_costs_what_no_checkpoint_held(
         checkpoint_seconds=0.5,
     )
     assert steps_done(checkpoint) == steps_of(training)
-    (told,) = messages
-    found = re.fullmatch(r"resumes from step (\d+), with 2 workers", told)
-    assert found is not None, told
+    (message,) = messages
+    found = re.fullmatch(r"resumes from step (\d+), with 2 workers", message)
+    assert found is not None, message
     kept = int(found[1])
     after = list(range(kept + 1, steps_of(training) + 1))
     before = steps[: -len(after)]
@@ -317,12 +317,12 @@ def test_a_machine_lost_while_a_supernet_trains_costs_what_no_checkpoint_held(
 def test_a_search_that_loses_two_of_three_machines_ends_as_it_would_have(
     machines: Machines, tmp_path: Path
 ) -> None:
-    """One amid the supernet's training, one amid the evaluations."""
-    asked: dict[str, Any] = {"space": "mobilenet-tiny", "data": "digits", "trials": 12}
-    asked |= {"high": {"macs": 200_000}, "supernet_epochs": 1.0, "train_epochs": 0.5}
+    """One during the supernet's training, one during the evaluations."""
+    settings: dict[str, Any] = {"space": "mobilenet-tiny", "data": "digits", "trials": 12}
+    settings |= {"high": {"macs": 200_000}, "supernet_epochs": 1.0, "train_epochs": 0.5}
     reporter = Losing(machines, step=5, evaluation=4)
     outcome = search(
-        spec.make(asked),
+        spec.make(settings),
         tmp_path / "run",
         workers=3,
         ray_address=machines.address,
@@ -359,7 +359,7 @@ def test_a_killed_driver_resumes_on_the_cluster_and_evaluates_nothing_twice(
 
 
 def recorded(folder: Path) -> list[str]:
-    """Ids in the study of a run that another process writes."""
+    """Ids in the study of a run that another process is writing."""
     try:
         return [evaluation.arch.id for evaluation in Run(folder).evaluations()]
     except UserError:

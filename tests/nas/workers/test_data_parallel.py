@@ -1,4 +1,4 @@
-"""Trainings on several Ray workers: the same as in one process, and what goes wrong arrives."""
+"""Trainings on several Ray workers: equal to those in one process, and errors are reported."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from search_spaces.space import SearchSpace
 
 
 class Interrupted(Exception):
-    """Stands for the end of the process."""
+    """Simulates the end of the process."""
 
 
 def supernet_training(space: str, **settings: Any) -> SupernetTraining:
-    """On digits as they are: augmentation draws differently on every rank."""
-    asked = {"space": space, "data": "digits", "augmentation": (), "supernet_epochs": 0.5}
-    return preparation.supernet_training(Task(spec.make(asked | settings)))
+    """Without augmentation, which is random on every rank."""
+    defaults = {"space": space, "data": "digits", "augmentation": (), "supernet_epochs": 0.5}
+    return preparation.supernet_training(Task(spec.make(defaults | settings)))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_three_workers_train_a_supernet_as_one_process_does(cluster: None) -> None:
-    """No batch norm, and a batch that three do not share evenly: means weigh every sample alike."""
+    """Without batch norms, and with a batch that 3 does not divide: all samples weigh the same."""
     training = supernet_training("vit-tiny")
     assert training.recipe.batch_size % 3
     alone: list[float] = []
@@ -65,7 +65,9 @@ def test_three_workers_train_a_supernet_as_one_process_does(cluster: None) -> No
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on_from_what_came_home(cluster: None, tmp_path: Path) -> None:
+def test_an_interrupted_training_resumes_from_the_last_checkpoint(
+    cluster: None, tmp_path: Path
+) -> None:
     training = supernet_training("mobilenet-tiny")
     whole = train_data_parallel(training, workers=2)
     checkpoint = tmp_path / "supernet.pt"
@@ -89,7 +91,7 @@ def test_an_interrupted_training_goes_on_from_what_came_home(cluster: None, tmp_
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
-def test_a_whole_checkpoint_needs_no_workers(tmp_path: Path) -> None:
+def test_a_complete_checkpoint_needs_no_workers(tmp_path: Path) -> None:
     training = supernet_training("vit-tiny", supernet_epochs=0.1)
     checkpoint = tmp_path / "supernet.pt"
     trained = train_data_parallel(training, checkpoint)
@@ -112,7 +114,7 @@ def test_on_gpus_each_worker_has_one_and_they_communicate_by_nccl(tmp_path: Path
 
 
 class Diverges:
-    """A training whose loss is never a number."""
+    """A training whose loss is always NaN."""
 
     def __init__(self, space: SearchSpace, batches: Batches) -> None:
         self.space = space
@@ -125,7 +127,7 @@ class Diverges:
 
 
 @pytest.mark.slow
-def test_a_training_that_cannot_be_says_so_in_the_same_words(cluster: None) -> None:
+def test_a_training_that_fails_raises_the_same_error_as_in_one_process(cluster: None) -> None:
     training = supernet_training("vit-tiny")
     messages: list[str] = []
     with pytest.raises(UserError, match=r"training diverged at step 1 of .* lower learning rate"):
@@ -151,7 +153,7 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(
 
 
 @pytest.mark.slow
-def test_winners_trained_at_once_are_those_trained_one_after_the_other(
+def test_winners_trained_side_by_side_equal_those_trained_in_sequence(
     cluster: None, finished: Outcome, copied: Path, tmp_path: Path
 ) -> None:
     from nas.engine.preparation import starting_weights
@@ -171,22 +173,22 @@ def test_winners_trained_at_once_are_those_trained_one_after_the_other(
         assert (tmp_path / f"together-{arch.id}" / "model.onnx").exists()
 
 
-def test_networks_train_at_once_and_one_that_fails_stops_no_other(
+def test_networks_train_side_by_side_and_one_that_fails_stops_no_other(
     cluster: None, tmp_path: Path
 ) -> None:
     good = supernet_training("vit-tiny", supernet_epochs=0.1)
     bad = Diverges(good.space, good.batches)
     files = {name: tmp_path / name for name in ("bad", "good")}
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     with pytest.raises(UserError, match="training diverged"):
         train_side_by_side(
             {"bad": bad, "good": good},
             files,
             workers=2,
-            on_step=lambda done, steps, loss: told.append((done, steps)),
+            on_step=lambda done, steps, loss: progress.append((done, steps)),
         )
     assert steps_done(files["good"]) == steps_of(good)
-    assert told[-1] == (steps_of(good), steps_of(good) + steps_of(bad))
+    assert progress[-1] == (steps_of(good), steps_of(good) + steps_of(bad))
     trained = Supernet(good.space)
     trained.load_state_dict(torch.load(files["good"], weights_only=True)["network"])
     alone = train_data_parallel(good)

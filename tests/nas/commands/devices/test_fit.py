@@ -68,7 +68,7 @@ def test_a_fit_is_kept_among_the_users_tables_and_says_how_good_it_is(
     printed = capsys.readouterr()
     assert "samples          30" in printed.out
     assert "cross-validated  Spearman" in printed.out
-    assert "that it did not see" in printed.out
+    assert "held out" in printed.out
     (path,) = user.iterdir()
     assert str(path) in printed.out
     model = load_fitted(path)
@@ -109,7 +109,7 @@ def test_another_fit_replaces_a_fit_but_not_a_measured_table(
     out.write_text('{"kind": "measured"}')
     capsys.readouterr()
     assert fit(file, "--out", str(out)) == 2
-    assert "holds a table of kind 'measured'" in capsys.readouterr().err
+    assert "is a table of kind 'measured'" in capsys.readouterr().err
     assert out.read_text() == '{"kind": "measured"}'
 
 

@@ -23,7 +23,7 @@ MEASURE = ["device", "measure", "--space", "mobilenet-tiny", "--calibrate", "4"]
 def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     # Other tests run beside these: whatever is measured here is used.
-    monkeypatch.setattr(standalone, "NOISY", 100.0)
+    monkeypatch.setattr(standalone, "MAX_SPREAD", 100.0)
     return tmp_path
 
 
@@ -51,9 +51,9 @@ def test_a_table_is_made_gone_on_with_and_checked(capsys: pytest.CaptureFixture[
     assert first["measured"] == len(before.blocks) > 20
     run(*MEASURE, "--name", "board", "--budget", "2s", "--json")
     assert len(read_measured(path).blocks) > len(before.blocks)
-    kept = {before.form(b): b.ms for b in before.blocks}
+    kept = {before.key(b): b.ms for b in before.blocks}
     after = read_measured(path)
-    assert all(kept.get(after.form(b), b.ms) == b.ms for b in after.blocks)
+    assert all(kept.get(after.key(b), b.ms) == b.ms for b in after.blocks)
     latency = find_latency("board", load_space("mobilenet-tiny"))
     assert latency.origin == "measured"
     capsys.readouterr()

@@ -148,7 +148,7 @@ def test_the_page_opens_offline_and_has_every_part(
     html = tmp_path / "page.html"
     assert run(f"{file}:small", "--input", "1x3x8x8", "--repeats", 1, "--html", html) == 0
     text = html.read_text()
-    for part in ("Compute by module", "Hot spots", "What could be cheaper", "94,400"):
+    for part in ("Compute by module", "Most expensive modules", "Possible savings", "94,400"):
         assert part in text
     assert "<script src=" not in text
     assert "<link" not in text
@@ -160,7 +160,7 @@ def test_the_page_opens_offline_and_has_every_part(
         (["{file}:smal", "--input", "1"], "unknown name in .*did you mean 'small'"),
         (["no_such_package.nets:f", "--input", "1"], "cannot import 'no_such_package.nets'"),
         (["no_such.py:f", "--input", "1"], "no file 'no_such.py'"),
-        (["{file}:number", "--input", "1"], "is a int, expected a network"),
+        (["{file}:number", "--input", "1"], "is of type int: expected a network"),
         (["{file}:broken", "--input", "1"], "fails: RuntimeError: no luck"),
         (["{file}:small"], "needs its input: --input 1x3x224x224"),
         (["{file}:small", "--input", "1x3"], "module '0' fails on the input .input 1x3."),
@@ -168,7 +168,7 @@ def test_the_page_opens_offline_and_has_every_part(
         (["{file}:small", "--input", "1x0x3"], "malformed input"),
         (["{file}:small", "--input", "1x3:flaot32"], "did you mean 'float32'"),
         (["{file}:Tokens", "--input", "1x3"], "token ids are written 1x3:int64"),
-        (["{file}:Depends", "--input", "2x3"], "depends on the values of its input"),
+        (["{file}:Depends", "--input", "2x3"], "depends on values of its input"),
         (["small", "--input", "1"], "expected pkg.module:function"),
     ],
 )
@@ -183,7 +183,7 @@ def test_wrong_input_ends_with_one_line_and_code_2(
     assert not captured.out
 
 
-def test_inputs_are_read_as_people_write_them() -> None:
+def test_inputs_are_parsed() -> None:
     assert parse_input("1x3x224x224") == Input((1, 3, 224, 224))
     assert parse_input("mask=1x128:bool") == Input((1, 128), torch.bool, "mask")
     with pytest.raises(UserError):

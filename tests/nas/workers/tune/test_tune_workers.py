@@ -1,4 +1,4 @@
-"""Candidates trained from scratch by Ray Tune: what ends, what stops early, what fails."""
+"""Candidates trained from scratch by Ray Tune: complete, stopped early and failed ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ARCHS = list(
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """One Ray for all tests of this file; searches use it and leave it running."""
+    """One Ray for all tests of this file; searches do not stop it."""
     with ray_session(2):
         yield
 
@@ -60,7 +60,7 @@ def train_all(
     costs_of: Callable[[Architecture], Sequence[float]] = free,
     seconds: float | None = None,
 ) -> list[EvaluationResult]:
-    """Everything that ended, from a search without a strategy."""
+    """Results of all candidates, without a search."""
     waiting, found = list(archs), []
     with TuneWorkers(train, count, rungs=rungs, costs_of=costs_of, seconds=seconds) as pool:
         while len(found) < len(archs):
@@ -71,15 +71,15 @@ def train_all(
 
 
 def search(folder: Path, trials: int, **settings: Any) -> list[Evaluation]:
-    """A whole search as the engine does it; what it evaluated now, without what it found done."""
+    """Search as the engine does; return the evaluations of this call, without earlier ones."""
     folder.mkdir(exist_ok=True)
-    asked = {
+    defaults = {
         "space": "mobilenet-tiny",
         "data": "digits",
         "high": {"macs": 100_000},
         "strategy": "random",
     }
-    specification = spec.make(asked | settings | {"trials": trials})
+    specification = spec.make(defaults | settings | {"trials": trials})
     (folder / "specification.json").write_text(spec.to_json(specification))
     task, run = Task(specification), Run(folder)
     study = Study(run.study_path, task.space, run.objectives)
@@ -149,7 +149,7 @@ def test_a_killed_search_resumes_and_trains_nothing_that_had_ended_again(tmp_pat
 
 
 def ended(folder: Path) -> list[Architecture]:
-    """What is recorded in a run that is being written by another process."""
+    """Architectures in the study of a run that another process is writing."""
     try:
         return [evaluation.arch for evaluation in Run(folder).evaluations()]
     except UserError:
@@ -163,13 +163,13 @@ def test_a_training_reports_at_each_rung_and_goes_on_from_its_checkpoint(tmp_pat
     assert [r["epochs"] for r in whole] == [1.0, 3.0]
     assert [r["rung"] for r in whole] == [1, 3]
 
-    # Its worker died after the last step was saved and before that was said.
+    # As if a worker had died between the last checkpoint and its report.
     again: list[dict[str, Any]] = []
     train(ARCHS[0], again.append)
     assert again == whole[1:]
 
 
-def test_a_training_over_its_time_ends_itself(tmp_path: Path) -> None:
+def test_a_training_over_its_time_limit_ends_itself(tmp_path: Path) -> None:
     with pytest.raises(TimeLimitExceeded, match=r"^took longer than 1e-06 s$"):
         from_scratch(tmp_path, epochs=3.0, seconds=1e-6)(ARCHS[0], lambda result: None)
 
@@ -197,7 +197,7 @@ def test_rungs_rise_to_the_last_step_and_none_is_within_the_first_epoch(
 def troubled(
     cluster: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[EvaluationResult], dict[str, int]]:
-    """Candidates of which most fail, each in its way: what ended, and how often each was tried."""
+    """Results of candidates, most of which fail in some way, and the attempts of each way."""
     folder = tmp_path_factory.mktemp("attempts")
 
     def train(arch: Architecture, report: Report) -> None:
@@ -223,7 +223,7 @@ WAYS = (
 )
 
 
-def test_what_fails_has_its_reason_and_everything_else_is_evaluated(
+def test_a_failure_has_its_reason_and_all_other_candidates_are_evaluated(
     troubled: tuple[list[EvaluationResult], dict[str, int]],
 ) -> None:
     errors = {WAYS[ARCHS.index(ended.arch)]: ended.error for ended in troubled[0]}
@@ -254,7 +254,7 @@ def test_only_a_candidate_whose_worker_died_is_tried_again(
     assert again == {"kills one worker": 2, "kills its worker": ATTEMPTS}
 
 
-# Who goes on
+# Early stopping
 
 
 def test_with_accuracy_alone_the_worst_of_many_stop_at_the_first_rung(cluster: None) -> None:
@@ -264,7 +264,7 @@ def test_with_accuracy_alone_the_worst_of_many_stop_at_the_first_rung(cluster: N
     assert stopped == set(ARCHS[-3:])
 
 
-def test_where_a_cost_is_an_objective_the_cheapest_goes_on_however_poor(cluster: None) -> None:
+def test_if_a_cost_is_an_objective_the_cheapest_continues_at_any_accuracy(cluster: None) -> None:
     found = train_all(staged, ARCHS, count=1, rungs=2, costs_of=cost)
     stopped = {ended.arch for ended in found if ended.metrics["epochs"] == 1}
     # Of the last three, which are poor, one is the cheapest of all.
@@ -293,7 +293,7 @@ def test_shortfalls_are_to_the_best_of_those_that_cost_no_more() -> None:
     assert shortfalls(accuracies, two) == pytest.approx([0.0, 0.0, 0.0, 0.0])
 
 
-def test_the_scheduler_ends_who_is_at_the_last_rung() -> None:
+def test_the_scheduler_stops_trials_at_the_last_rung() -> None:
     class _Trial:
         trial_id = "one"
 

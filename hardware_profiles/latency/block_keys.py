@@ -1,7 +1,8 @@
-"""What a runtime makes of a block, as a key: which kernels in which order, and how large they are.
+"""Keys of blocks by their kernels: the kernels in order, their wiring, and their sizes.
 
-Two blocks with one form take the same time, whatever they are called and wherever they stand. Forms
-of one structure differ in sizes only, so what lies between two measured ones can be interpolated.
+Blocks with equal keys take the same time, whatever their names and positions. Keys with equal
+structure differ in sizes only, so times between measured sizes can be interpolated. Knows ops. Does
+not know times.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from typing import Any
 from search_spaces.ops import Op
 
 SIZES = ("heads", "kv_heads", "vocabulary", "positions", "distance", "types")
-"""Attributes of ops that say how much, not what."""
+"""Attributes of ops that are sizes; the others select a kernel."""
 
 
 @dataclass(frozen=True)
-class Form:
-    """The key of a block: kernels and their wiring in words, and all sizes in a fixed order."""
+class BlockKey:
+    """Key of a block: its kernels and their wiring as text, and all sizes in a fixed order."""
 
     structure: str
     sizes: tuple[int, ...]
 
 
-def form_of(ops: Sequence[Op]) -> Form:
-    """The form of a block's ops."""
+def block_key(ops: Sequence[Op]) -> BlockKey:
+    """Return the key of a block's ops."""
     words: list[str] = []
     sizes: list[int] = []
     made: dict[str, int] = {}
@@ -42,7 +43,7 @@ def form_of(ops: Sequence[Op]) -> Form:
                 continue
             value: Any = getattr(op, field.name)
             if field.name == "groups" and value > 1:
-                # Depthwise by its channels, which are a size already.
+                # The groups of a depthwise convolution are its channels, already among the sizes.
                 depthwise = value == op.inputs[0].shape[0]
                 settings.append("depthwise" if depthwise else f"groups={value}")
             elif field.name == "tied":
@@ -57,4 +58,4 @@ def form_of(ops: Sequence[Op]) -> Form:
             sizes += op.out_shape
         words.append(f"{type(op).__name__}({','.join(reads)};{','.join(settings)})")
         made[op.name] = index
-    return Form(" ".join(words), tuple(sizes))
+    return BlockKey(" ".join(words), tuple(sizes))

@@ -1,17 +1,20 @@
-"""`nas fidelity`: what it checks before anything is trained, and what it prints."""
+"""Measures how well a supernet ranks architectures, and prints the result: `nas fidelity`.
+
+Knows runs and the result of the measurement. Does not know how it is measured.
+"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.costs.tables import CONVENTION
 from evaluators.metrics import Metric
 from evaluators.sizes import format_size
+from nas.commands.show.console import make_console, print_json
+from nas.commands.training.networks import check_cluster
 from nas.engine.fidelity_result import Fidelity, format_statistic
 from nas.progress import reporter_for
 from nas.run import folder as runs
@@ -29,11 +32,22 @@ def fidelity_and_print(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Measure a run's fidelity and print it."""
+    """Train architectures alone, compare their scores with inherited ones and print the result.
+
+    Args:
+        folder: the run.
+        count: number of architectures to train.
+        epochs: epochs of each; None: the default of `nas.engine.fidelity.measure`.
+        resources: workers that train and evaluate.
+        quiet: print no progress.
+        as_json: print JSON.
+
+    Raises:
+        UserError: for a run without a supernet, or a cluster that does not answer.
+    """
     from nas.engine.fidelity import measure
     from nas.engine.preparation import starting_weights
     from nas.engine.task import Task
-    from nas.workers.cluster import check_reachable
 
     run = Run(folder)
     specification = run.specification
@@ -43,8 +57,7 @@ def fidelity_and_print(
             f"{folder} has no supernet whose fidelity could be measured: it was searched with "
             f"--evaluator {specification.evaluator}"
         )
-    if resources.address is not None:
-        check_reachable(resources.address)
+    check_cluster(resources)
     reporter = reporter_for(quiet=quiet)
     with runs.lock(folder):
         evaluator = starting_weights(task, run, reporter, resources)
@@ -59,18 +72,30 @@ def fidelity_and_print(
             resources=resources,
         )
     if as_json:
-        print(json.dumps(result.to_json(), indent=2))
+        print_json(result.to_json())
     else:
         print_fidelity(result, folder)
 
 
 def print_fidelity(result: Fidelity, folder: Path) -> None:
-    """The table of bins, and what to make of it."""
-    console = Console(highlight=False)
+    """Print the scores and correlations per range of FLOPs, and the verdict.
+
+    Args:
+        result: the measurement.
+        folder: the run.
+    """
+    console = make_console()
     metric = Metric.of(result.metric)
     rows = result.architectures
     table = Table(title=f"fidelity of {folder}", title_justify="left")
-    for header in ("FLOPs", "networks", f"inherited {metric.name}", "alone", "τ", "τ of FLOPs"):
+    for header in (
+        "FLOPs",
+        "networks",
+        f"inherited {metric.name}",
+        "stand-alone",
+        "τ",
+        "τ of FLOPs",
+    ):
         table.add_column(header, justify="right")
     for part in result.ranges:
         table.add_row(
@@ -99,6 +124,6 @@ def print_fidelity(result: Fidelity, folder: Path) -> None:
     )
     least, most = result.gain_over_flops
     if least is not None and most is not None:
-        console.print(f"over FLOPs alone it gains {least:+.2f} to {most:+.2f}")
+        console.print(f"gain in τ over FLOPs alone: {least:+.2f} to {most:+.2f}")
     console.print(result.verdict())
-    console.print(f"[dim]{CONVENTION}[/]", highlight=False)
+    console.print(f"[dim]{CONVENTION}[/]")
