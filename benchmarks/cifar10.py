@@ -37,7 +37,7 @@ from nas.engine.preparation import inherited_evaluator
 from nas.training.loop import recipe_for
 from nas.progress import Live
 from nas.run.specification import Specification, make
-from nas.engine.task import Task
+from nas.task.task import Task
 from nas.training.network import train
 from nas.engine.fine_tuning import FineTuning
 from nas.engine.race import finalists, race

@@ -32,7 +32,7 @@ from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.sizes import parse_size
 from nas.supernet.alternation import Relaxation
 from nas.training.loop import fit, recipe_for
-from nas.engine.starting_weights import inherited_from
+from nas.task.starting_weights import inherited_from
 from nas.run.objectives import objective
 from nas.supernet.relaxation import relax
 from nas.run.specification import make
@@ -40,7 +40,7 @@ from nas.strategies import Candidates, Strategy, make_strategy
 from nas.run.evaluation import Evaluation
 from nas.supernet.shared_weights import Supernet
 from nas.supernet.sandwich import Draw, sandwich
-from nas.engine.task import Task
+from nas.task.task import Task
 from nas.training.network import train
 from search_spaces.architecture import Architecture
 from search_spaces.networks.modules import build, channels_last

@@ -28,7 +28,7 @@ from nas.engine.fidelity import measure
 from nas.engine.preparation import inherited_evaluator
 from nas.progress import Live
 from nas.run.folder import Run
-from nas.engine.task import Task
+from nas.task.task import Task
 
 
 def main() -> None:

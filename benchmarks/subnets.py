@@ -32,7 +32,7 @@ from nas.engine.preparation import inherited_evaluator
 from nas.progress import Live
 from nas.training.job import steps_of
 from nas.run.folder import Run
-from nas.engine.task import Task
+from nas.task.task import Task
 from nas.training.network import train
 from nas.engine.fine_tuning import FINE_TUNING_RATE
 from search_spaces.architecture import Architecture

@@ -29,7 +29,7 @@ from evaluators.sizes import parse_size
 from nas.engine.search import search
 from nas.progress import Live
 from nas.run.specification import make
-from nas.engine.task import Task
+from nas.task.task import Task
 from nas.training.network import train
 from search_spaces.spaces.gpt import Preset, decoder
 from search_spaces.networks.modules import build

@@ -35,7 +35,7 @@ from nas.run.specification import make
 from nas.strategies import Candidates, make_strategy
 from nas.run.evaluation import Evaluation
 from nas.run.study import Study
-from nas.engine.task import Task
+from nas.task.task import Task
 from nas.workers.pool import EvaluationResult
 from search_spaces.architecture import Architecture
 

@@ -22,6 +22,7 @@ LEVELS = (
     ("training", "strategies", "progress"),
     ("supernet", "pruning"),
     ("workers", "dynamic"),
+    ("task",),
     ("engine",),
     ("report", "release"),
     ("commands",),

@@ -323,7 +323,7 @@ def _device_names(references: tuple[str, ...], evaluator: str) -> list[str]:
     if not references:
         return []
     from hardware_profiles.latencies import device_name
-    from nas.engine.evaluator_kinds import TABLE
+    from nas.task.evaluator_kinds import TABLE
 
     # The columns of a published table have its own names of devices.
     by_alias = not evaluator.startswith(TABLE)
@@ -333,8 +333,8 @@ def _device_names(references: tuple[str, ...], evaluator: str) -> list[str]:
 def _check_names(specification: Specification) -> None:
     """Check names before data is loaded or anything is trained."""
     from evaluators.data.augmentation import Augmentation
-    from nas.engine.evaluator_kinds import kind_of
     from nas.strategies import STRATEGIES, check_sampler
+    from nas.task.evaluator_kinds import kind_of
     from search_spaces.errors import unknown
 
     if specification.strategy not in STRATEGIES:
@@ -348,7 +348,7 @@ def new_folder(specification: Specification) -> Path:
     """Return a folder for a run, named after its data, or else its space, and the time."""
     from datetime import datetime
 
-    from nas.engine.evaluator_kinds import DEFAULT_DATA, kind_of, needs_images
+    from nas.task.evaluator_kinds import DEFAULT_DATA, kind_of, needs_images
 
     default = DEFAULT_DATA if needs_images(kind_of(specification.evaluator)) else None
     name = Path(specification.data or default or specification.space).stem

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nas.engine.task import Task
 from nas.supernet.sandwich import RANDOM_SUBNETS
+from nas.task.task import Task
 from search_spaces.architecture import Architecture
 from search_spaces.networks.modules import build, channels_last
 from search_spaces.ops import BatchNorm2d

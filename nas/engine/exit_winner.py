@@ -24,11 +24,11 @@ from evaluators.accuracy.thresholds import NEVER, Outcomes, operate, within_budg
 from evaluators.costs.exit_costs import ExitCosts
 from evaluators.metrics import MEAN_MACS
 from nas.engine.fine_tuning import FineTuning
-from nas.engine.task import Task
 from nas.engine.winner import final_score
 from nas.exports.writing import export
 from nas.run.results import ExitReport, ExitUse, ExitValidation, TimeSaving
 from nas.run.specification import Specification
+from nas.task.task import Task
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.exits.heads import DEFAULT_EXITS, exits_of

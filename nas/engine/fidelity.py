@@ -21,9 +21,9 @@ import torch
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.data.dataset import Data
 from nas.engine.fidelity_result import FEWEST, Fidelity, ScoredTwice, compare
-from nas.engine.task import Task
 from nas.progress import Reporter
 from nas.run.folder import Run
+from nas.task.task import Task
 from nas.training.loop import Recipe
 from nas.training.network import train
 from nas.workers.opening import open_workers

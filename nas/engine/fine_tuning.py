@@ -16,10 +16,10 @@ from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.accuracy.recalibration import recalibrate
 from evaluators.data.batches import Batches
 from evaluators.data.dataset import Part
-from nas.engine.starting_weights import FreshWeights, Weights
-from nas.engine.task import Task
 from nas.progress import Quiet, Reporter
 from nas.run.folder import Run
+from nas.task.starting_weights import FreshWeights, Weights
+from nas.task.task import Task
 from nas.training.curve import Curve
 from nas.training.job import NetworkTraining, TrainingJob, steps_of
 from nas.workers.data_parallel import train_data_parallel

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from nas.engine.task import Task
 from nas.run.folder import Run
 from nas.run.objectives import objective
+from nas.task.task import Task
 from nas.workers.cluster import gpus_for, ray_session
 from nas.workers.opening import open_workers
 from nas.workers.pool import Evaluator, Workers

@@ -22,9 +22,6 @@ from evaluators.metrics import GREENSCORE
 from evaluators.prediction.proxy_features import SAMPLED_ROWS, ProxyFeatures
 from hardware_profiles.electricity.grid import load_region
 from nas.engine.exit_winner import check_training
-from nas.engine.loading import check_batch
-from nas.engine.starting_weights import FreshWeights, Weights, fresh_supernet, inherited_from
-from nas.engine.task import Task
 from nas.progress import Reporter
 from nas.run.folder import Run
 from nas.strategies import Candidates, Strategy, make_strategy
@@ -32,6 +29,9 @@ from nas.supernet.alternation import Relaxation, TrajectoryPoint
 from nas.supernet.job import SupernetTraining
 from nas.supernet.relaxation import relax
 from nas.supernet.shared_weights import Supernet
+from nas.task.loading import check_batch
+from nas.task.starting_weights import FreshWeights, Weights, fresh_supernet, inherited_from
+from nas.task.task import Task
 from nas.training.curve import Curve
 from nas.training.job import steps_of
 from nas.workers.data_parallel import train_data_parallel

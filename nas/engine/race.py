@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Protocol
 
 from evaluators.costs.nearest import FLOOR
-from nas.engine.task import Task
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import objective
 from nas.run.results import ExitReport, FinalScore
+from nas.task.task import Task
 from search_spaces.architecture import Architecture
 
 

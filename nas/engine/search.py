@@ -21,8 +21,6 @@ from nas.engine.fine_tuning import FineTuning
 from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
-from nas.engine.starting_weights import FreshWeights, Weights
-from nas.engine.task import DEVICES, Task
 from nas.engine.winner import PlainFinisher
 from nas.progress import Quiet, Reporter
 from nas.run import folder as runs
@@ -35,6 +33,8 @@ from nas.run.results import ExitReport, FinalScore, ScoredArchitecture, Summary,
 from nas.run.specification import Specification
 from nas.run.study import Study
 from nas.strategies import Strategy
+from nas.task.starting_weights import FreshWeights, Weights
+from nas.task.task import DEVICES, Task
 from nas.workers.cluster import check_reachable, gpus_for, ray_session
 from nas.workers.pool import EvaluationResult, Evaluator, Workers, keep_busy
 from nas.workers.resources import THIS_PROCESS, Resources

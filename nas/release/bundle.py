@@ -19,7 +19,6 @@ from evaluators.accuracy.interval import share_interval
 from evaluators.metrics import Metric
 from nas.engine.cut_winner import trained_already
 from nas.engine.preparation import starting_weights
-from nas.engine.task import Task
 from nas.exports import checks, onnx_file, quantised
 from nas.exports.saved import load, write_config
 from nas.exports.source import hugging_face, python_source
@@ -43,6 +42,7 @@ from nas.release.efficiency import (
 from nas.release.facts import Facts, gather, task_name
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
+from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.exits.network import ExitNetwork
 from search_spaces.files import staged, write_text

@@ -14,11 +14,11 @@ from evaluators.accuracy.interval import share_interval
 from evaluators.data.dataset import Data
 from evaluators.metrics import GREENSCORE, Metric, energy_on, latency_on
 from hardware_profiles.machine import describe
-from nas.engine.task import Task
 from nas.release.efficiency import Estimated, Footprint, Result
 from nas.run import footprint
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
+from nas.task.task import Task
 from search_spaces.errors import UserError
 
 PACKAGES = (

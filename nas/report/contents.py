@@ -18,8 +18,6 @@ from evaluators.costs.tables import CONVENTION
 from evaluators.device_prices import Target
 from evaluators.metrics import Metric, carbon_on
 from hardware_profiles.electricity.grid import load_region
-from nas.engine.pricing import micrograms, priced, task_of
-from nas.engine.task import Task
 from nas.report import figures
 from nas.report.choices import ChosenOptions, axes, frequencies, importance
 from nas.report.networks import Networks
@@ -31,6 +29,8 @@ from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.history import hours_of, largest_costs
 from nas.run.objectives import knee
+from nas.task.pricing import micrograms, priced, task_of
+from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
 

@@ -156,7 +156,7 @@ def progress(found: HypervolumeHistory | Run, *, against: str = "evaluations") -
 
 
 def _progress_of(run: Run) -> HypervolumeHistory:
-    from nas.engine.task import Task  # imports torch
+    from nas.task.task import Task  # imports torch
 
     worst = Task(run.specification, run.folder).worst
     return history.progress(run.evaluations(), run.objectives, worst)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from evaluators.device_prices import Target
 from hardware_profiles.latency.measured import MeasuredLatency, MeasuredTable
-from nas.engine.evaluator_kinds import kind_of
 from nas.engine.fidelity_result import Fidelity, format_statistic
 from nas.run.folder import Run
 from nas.run.history import json_of
+from nas.task.evaluator_kinds import kind_of
 
 
 def fidelity(run: Run) -> tuple[Fidelity | None, str]:

@@ -30,7 +30,7 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
     Raises:
         UserError: for a name that matches no architecture, or several.
     """
-    from nas.engine.task import Task
+    from nas.task.task import Task
 
     run = Run(folder)
     evaluation = run.find(name)

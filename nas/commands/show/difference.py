@@ -133,7 +133,7 @@ def print_difference(folder: Path, first: str, second: str, *, as_json: bool) ->
     Raises:
         UserError: for a name that matches no architecture or several, or if both are the same.
     """
-    from nas.engine.task import Task
+    from nas.task.task import Task
 
     run = Run(folder)
     a, b = run.find(first), run.find(second)

@@ -55,7 +55,7 @@ def export_dynamic_and_print(
     """
     from evaluators.accuracy.inherited import InheritedAccuracy
     from nas.engine.preparation import starting_weights
-    from nas.engine.task import Task
+    from nas.task.task import Task
 
     run = Run(folder)
     front = run.front()

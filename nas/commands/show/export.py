@@ -12,7 +12,6 @@ from typing import Any
 
 from evaluators.metrics import Metric
 from nas.commands.show.console import make_console
-from nas.engine.task import Task
 from nas.progress import reporter_for
 from nas.release.bundle import (
     Bundle,
@@ -23,6 +22,7 @@ from nas.release.bundle import (
 )
 from nas.run import ranking
 from nas.run.folder import Run
+from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.files import refuse_full, write_text
 

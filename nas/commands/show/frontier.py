@@ -112,7 +112,7 @@ def print_frontier(
     evaluations = run.evaluations()
     objectives, notes = run.objectives, []
     if devices:
-        from nas.engine.pricing import objectives_of, priced, task_of
+        from nas.task.pricing import objectives_of, priced, task_of
 
         task = task_of(run, devices)
         evaluations, objectives = priced(task, evaluations), objectives_of(task)

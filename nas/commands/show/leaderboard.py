@@ -16,10 +16,10 @@ from rich.table import Table
 from evaluators.metrics import GREENSCORE, Metric
 from hardware_profiles.electricity.grid import load_region
 from nas.commands.show.console import make_console, print_json
-from nas.engine.pricing import micrograms, priced, task_of
-from nas.engine.task import Task
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
+from nas.task.pricing import micrograms, priced, task_of
+from nas.task.task import Task
 from search_spaces.errors import UserError
 
 BOARD_ROWS = 20

@@ -41,7 +41,7 @@ def print_plan(specification: Specification, *, workers: int, as_json: bool) -> 
         UserError: for a specification that no search can run.
     """
     from nas.engine.dry_run import plan
-    from nas.engine.task import Task
+    from nas.task.task import Task
 
     task = Task.of(specification)
     found = plan(task, workers=workers)

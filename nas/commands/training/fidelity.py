@@ -47,7 +47,7 @@ def fidelity_and_print(
     """
     from nas.engine.fidelity import measure
     from nas.engine.preparation import starting_weights
-    from nas.engine.task import Task
+    from nas.task.task import Task
 
     run = Run(folder)
     specification = run.specification

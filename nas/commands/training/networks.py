@@ -12,11 +12,11 @@ from typing import Any
 
 from evaluators.sizes import format_size
 from nas.commands.show.console import make_console, print_json
-from nas.engine.task import Task
 from nas.progress import reporter_for
 from nas.run import folder as runs
 from nas.run.folder import Run
 from nas.run.specification import replace_field
+from nas.task.task import Task
 from nas.workers.resources import Resources
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError

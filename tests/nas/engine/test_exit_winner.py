@@ -20,11 +20,11 @@ from nas.commands.training.exits import print_exits, train_exits_and_print
 from nas.engine.exit_winner import ExitFinisher, check, thresholds_for
 from nas.engine.fine_tuning import FineTuning
 from nas.engine.search import Outcome
-from nas.engine.task import Task
 from nas.progress import Quiet
 from nas.run.folder import Run
 from nas.run.specification import replace_field
 from nas.supernet.exit_supernet import ExitSupernet
+from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.exits.network import ExitNetwork
 

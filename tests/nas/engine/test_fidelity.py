@@ -15,8 +15,8 @@ from nas.commands.training.fidelity import print_fidelity
 from nas.engine.fidelity import TRAININGS_FILE, StandAlone, representatives
 from nas.engine.fidelity_result import Fidelity, ScoredTwice, compare
 from nas.engine.search import Outcome
-from nas.engine.task import Task
 from nas.run.specification import make
+from nas.task.task import Task
 from search_spaces.architecture import Architecture
 
 

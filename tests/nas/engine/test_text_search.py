@@ -21,11 +21,11 @@ from nas.cli import main
 from nas.engine.dry_run import plan
 from nas.engine.pools import candidate_training
 from nas.engine.search import Outcome, search
-from nas.engine.starting_weights import fresh_supernet, inherited_from
-from nas.engine.task import Task
 from nas.run import specification as spec
 from nas.run.folder import Run
 from nas.run.objectives import Objective
+from nas.task.starting_weights import fresh_supernet, inherited_from
+from nas.task.task import Task
 from nas.workers.actors import shared_evaluator
 from nas.workers.tune.frontier_asha import FrontierASHA
 from search_spaces.catalogue import samples_of

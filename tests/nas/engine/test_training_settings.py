@@ -11,9 +11,9 @@ import pytest
 
 from nas.cli import main
 from nas.engine.search import Outcome, search
-from nas.engine.task import Task
 from nas.run.curves import read_curve
 from nas.run.specification import make
+from nas.task.task import Task
 from search_spaces.errors import UserError
 
 QUICK: dict[str, Any] = {

@@ -305,10 +305,10 @@ def test_entropy_is_a_share() -> None:
 
 
 def test_a_run_resumes_its_relaxation(tmp_path: Path) -> None:
-    from nas.engine.task import Task
     from nas.progress import Quiet
     from nas.run import specification as spec
     from nas.run.folder import Run
+    from nas.task.task import Task
 
     specification = spec.make(
         {

@@ -23,11 +23,11 @@ import torch
 
 from nas.engine.preparation import supernet_training
 from nas.engine.search import search
-from nas.engine.task import Task
 from nas.progress import OnStep, Quiet, ShowEvaluations
 from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
+from nas.task.task import Task
 from nas.training.checkpoint import steps_done
 from nas.training.job import steps_of
 from nas.workers.cluster import check_reachable, ray_session

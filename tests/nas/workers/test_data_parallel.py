@@ -13,12 +13,12 @@ from evaluators.data.batches import Batches
 from nas.engine import preparation
 from nas.engine.fine_tuning import FineTuning
 from nas.engine.search import Outcome
-from nas.engine.task import Task
 from nas.engine.winner import PlainFinisher
 from nas.progress import Quiet
 from nas.run import specification as spec
 from nas.supernet.job import SupernetTraining
 from nas.supernet.shared_weights import Supernet
+from nas.task.task import Task
 from nas.training.checkpoint import steps_done
 from nas.training.job import PreparedTraining, steps_of
 from nas.training.loop import Recipe

@@ -1,4 +1,4 @@
-"""`nas device fit` and `propose`: files in, a latency out, and wrong input in one line."""
+"""`nas device fit` and `propose`: a latency table from timed networks, and wrong input."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def milliseconds(rows: Rows) -> list[float]:
-    """Of a device that takes a millisecond a million MACs and 10 microseconds an op."""
+    """Latencies of a device that takes 1 ms per million MACs and 10 us per op."""
     price = {"ms": lambda ops: sum(op.macs / 1e6 + 0.01 for op in ops)}
     return CostTables(SPACE, prices=price).score(rows, ("ms",))["ms"].tolist()
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Timed networks with one column a choice, two of numbers, and one of words."""
+    """Timed networks with one column per choice, two of numbers and one of text."""
     path = tmp_path / "timed.csv"
     archs = [dict(arch) for arch in SPACE.decode(ROWS)]
     with path.open("w", newline="") as stream:
@@ -61,7 +61,7 @@ def fit(file: Path, *more: str, name: str = "toaster") -> int:
     return run("fit", "--name", name, "--space", "vit-tiny", "--from", str(file), *more)
 
 
-def test_a_fit_is_kept_among_the_users_tables_and_says_how_good_it_is(
+def test_a_fit_is_saved_among_the_users_tables_and_its_agreement_is_printed(
     file: Path, user: Path, capsys: Captured
 ) -> None:
     assert fit(file, "--samples", "30") == 0
@@ -76,7 +76,9 @@ def test_a_fit_is_kept_among_the_users_tables_and_says_how_good_it_is(
     assert find_latency("toaster", SPACE).origin == "fitted"
 
 
-def test_json_holds_the_same_and_nothing_else(file: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_json_contains_the_same_and_nothing_else_is_printed(
+    file: Path, tmp_path: Path, capsys: Captured
+) -> None:
     out = tmp_path / "fitted.json"
     assert fit(file, "--samples", "30", "--seed", "3", "--out", str(out), "--json") == 0
     said = json.loads(capsys.readouterr().out)
@@ -91,7 +93,7 @@ def test_json_holds_the_same_and_nothing_else(file: Path, tmp_path: Path, capsys
     assert load_fitted(out).samples == 30
 
 
-def test_all_rows_leave_no_rest(file: Path, capsys: Captured) -> None:
+def test_a_fit_to_all_rows_holds_none_out(file: Path, capsys: Captured) -> None:
     assert fit(file, "--metric", "latency_ms_kettle", "--json", name="other") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["metric"] == "latency_ms_kettle"
@@ -130,7 +132,7 @@ def test_another_fit_replaces_a_fit_but_not_a_measured_table(
 def test_wrong_input_is_one_line_and_writes_nothing(
     arguments: list[str], message: str, file: Path, user: Path, capsys: Captured
 ) -> None:
-    assert fit(file, *arguments) == 2  # the last of an option counts
+    assert fit(file, *arguments) == 2  # the last value of an option counts
     printed = capsys.readouterr()
     assert printed.out == ""
     assert message in printed.err
@@ -138,7 +140,7 @@ def test_wrong_input_is_one_line_and_writes_nothing(
     assert not user.exists()
 
 
-def test_too_few_usable_readings_are_said(tmp_path: Path, user: Path, capsys: Captured) -> None:
+def test_too_few_usable_readings_are_an_error(tmp_path: Path, user: Path, capsys: Captured) -> None:
     path = tmp_path / "few.jsonl"
     lines = [
         json.dumps({**arch, "latency_ms_toaster": time})
@@ -150,7 +152,7 @@ def test_too_few_usable_readings_are_said(tmp_path: Path, user: Path, capsys: Ca
     assert not user.exists()
 
 
-def test_what_is_proposed_can_be_timed_and_fitted(tmp_path: Path, capsys: Captured) -> None:
+def test_proposed_networks_can_be_timed_and_fitted(tmp_path: Path, capsys: Captured) -> None:
     smaller = int(np.median(CostTables(SPACE).score(ROWS)["macs"]))
     options = ["--space", "vit-tiny", "--number", "8", "--max-flops", str(smaller)]
     assert run("propose", *options) == 0
@@ -172,7 +174,7 @@ def test_what_is_proposed_can_be_timed_and_fitted(tmp_path: Path, capsys: Captur
         (["--max-flops", "10"], "the nearest one has"),
     ],
 )
-def test_what_cannot_be_proposed_is_said_in_one_line(
+def test_wrong_input_of_propose_is_one_line(
     arguments: list[str], message: str, capsys: Captured
 ) -> None:
     assert run("propose", "--space", "vit-tiny", *arguments) == 2

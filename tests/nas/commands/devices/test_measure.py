@@ -1,4 +1,4 @@
-"""`nas device measure` and `check` as a user runs them, on a space small enough for a test."""
+"""`nas device measure` and `check` on the command line, with a small space."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEASURE = ["device", "measure", "--space", "mobilenet-tiny", "--calibrate", "4"]
 @pytest.fixture(autouse=True)
 def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    # Other tests run beside these: whatever is measured here is used.
+    # Other tests run at the same time: use measurements with any spread.
     monkeypatch.setattr(standalone, "MAX_SPREAD", 100.0)
     return tmp_path
 
@@ -37,12 +37,12 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as ended:
         main([*arguments])
     assert ended.value.code == 2
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith("nas: ")
-    return told
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("nas: ")
+    return error
 
 
-def test_a_table_is_made_gone_on_with_and_checked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_measured_resumed_and_checked(capsys: pytest.CaptureFixture[str]) -> None:
     run(*MEASURE, "--name", "board", "--budget", "2s", "--json")
     first = json.loads(capsys.readouterr().out)
     path = Path(first["table"])
@@ -75,18 +75,18 @@ def test_another_space_runtime_or_setting_is_refused(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.slow
-def test_a_board_is_measured_by_a_script_of_its_own(
+def test_a_board_is_measured_by_a_script_without_our_packages(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "board"
     run(*MEASURE, "--name", "board", "--budget", "6s", "--script", str(folder))
     assert "measure.py" in capsys.readouterr().out
-    # No package of ours, as on the board.
+    # As on the board, our packages cannot be imported.
     command = [sys.executable, "-I", str(folder / "measure.py")]
     subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
     run(*MEASURE, "--name", "board", "--from", str(folder / "result.json"), "--json")
-    told = json.loads(capsys.readouterr().out)
-    table = read_measured(Path(told["table"]))
+    content = json.loads(capsys.readouterr().out)
+    table = read_measured(Path(content["table"]))
     assert table.reference_ms > 0
     wrong = ["--calibrate", "5", "--overwrite", "--from", str(folder / "result.json")]
     assert "another plan" in refused(capsys, *MEASURE, "--name", "board", *wrong)

@@ -1,4 +1,4 @@
-"""`nas profile`: what a user types, what the table, JSON and page show, and errors of one line."""
+"""`nas profile`: arguments, the table, JSON, the page, and errors of one line."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_module_that_can_be_imported(
     assert content["macs"] == 84
 
 
-def test_what_does_not_fit_is_counted_and_said_to_be_unmeasured(
+def test_a_network_that_does_not_fit_into_memory_is_counted_but_not_measured(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = as_json(capsys, f"{file}:huge", "--input", "1x50000")
@@ -213,7 +213,7 @@ class Attends(nn.Module):
         return (q @ k.transpose(1, 2)).softmax(-1) @ v
 
 
-def test_hints_say_what_a_cheaper_form_would_save() -> None:
+def test_hints_have_the_macs_that_a_cheaper_form_saves() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 3), nn.Conv2d(32, 32, 3), nn.Conv2d(32, 32, 3)
     )

@@ -1,4 +1,4 @@
-"""`nas curves`: a run's curves, for TensorBoard and MLflow."""
+"""`nas curves`: the curves of a run, exported to TensorBoard and MLflow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(*arguments: str) -> int:
 
 
 def events(file: Path) -> list[tuple[int, str, float]]:
-    """`(step, tag, value)` of an event file: records of a length, two checksums and a message."""
+    """`(step, tag, value)` of an event file: records of length, two checksums and a message."""
     content, place, found = file.read_bytes(), 0, []
     while place < len(content):
         size = int.from_bytes(content[place : place + 8], "little")
@@ -43,7 +43,7 @@ def test_tensorboard_gets_every_point(
     assert "supernet" in curves
     assert any(name.startswith("trained/") for name in curves)
     logs = tmp_path / "logs"
-    for _ in range(2):  # the second time in place of the first
+    for _ in range(2):  # the second export replaces the first
         assert run("curves", str(finished.run.folder), "--tensorboard", str(logs)) == 0
     for name, points in curves.items():
         (file,) = (logs / name).glob("events.out.tfevents.*")
@@ -56,12 +56,12 @@ def test_tensorboard_gets_every_point(
     assert json.loads(capsys.readouterr().out) == curves
 
 
-def test_without_mlflow_the_command_that_installs_it_is_told(
+def test_without_mlflow_the_error_has_the_command_that_installs_it(
     finished: Outcome, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "mlflow"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not there
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
     folder = str(finished.run.folder)
     for command in ("curves", "train"):
         assert run(command, folder, "--mlflow", "sqlite:///x.db") == 2
@@ -72,7 +72,7 @@ def test_without_mlflow_the_command_that_installs_it_is_told(
 
 def test_mlflow_gets_every_point_once(finished: Outcome, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    for _ in range(2):  # the second time in place of the first
+    for _ in range(2):  # the second export replaces the first
         assert run("curves", str(finished.run.folder), "--mlflow", uri) == 0
     client = MlflowClient(tracking_uri=uri)
     (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
@@ -94,7 +94,7 @@ def test_training_logs_to_mlflow(copied: Path, tmp_path: Path) -> None:
     assert names == curves_of(Run(copied)).keys()
 
 
-def test_an_mlflow_that_does_not_answer_is_told_before_anything_is_spent(
+def test_an_mlflow_that_does_not_answer_is_an_error_before_any_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
@@ -106,7 +106,9 @@ def test_an_mlflow_that_does_not_answer_is_told_before_anything_is_spent(
     assert not out.exists()
 
 
-def test_a_run_of_another_version_says_so(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_another_version_is_an_error(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = copied / "specification.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 9}))
     assert run("curves", str(copied)) == 2

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.engine.pools import candidate_training, open_tuning
-from nas.engine.task import Task
 from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.study import Study
 from nas.strategies import Candidates, make_strategy
+from nas.task.task import Task
 from nas.workers.cluster import ray_session
 from nas.workers.pool import ATTEMPTS, EvaluationResult, TimeLimitExceeded
 from nas.workers.tune.from_scratch import FromScratch, Report, rung_steps

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from nas.cli import main
-from nas.engine.evaluator_kinds import kind_of
 from nas.engine.search import AllFailed, NothingFeasible, Outcome, search
 from nas.run.folder import Run
 from nas.run.specification import make
+from nas.task.evaluator_kinds import kind_of
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 

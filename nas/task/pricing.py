@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from evaluators.footprint.energy import JOULES_PER_KWH
 from evaluators.metrics import Metric, latency_on
-from nas.engine.task import Task
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import Objective, objective
+from nas.task.task import Task
 
 MICROGRAMS = 1e6
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.accuracy.inherited import InheritedAccuracy
-from nas.engine.task import Task
 from nas.supernet.shared_weights import Supernet
+from nas.task.task import Task
 from search_spaces.architecture import Architecture
 from search_spaces.networks.modules import build, channels_last
 from search_spaces.space import SearchSpace

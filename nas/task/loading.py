@@ -9,8 +9,8 @@ from evaluators.data.dataset import Data
 from evaluators.data.image_files import load_data
 from evaluators.data.sentence_files import load_sentences
 from evaluators.data.text_files import load_text
-from nas.engine.evaluator_kinds import DEFAULT_DATA
 from nas.run.specification import Specification
+from nas.task.evaluator_kinds import DEFAULT_DATA
 from search_spaces.catalogue import Samples
 from search_spaces.errors import UserError
 

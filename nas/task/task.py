@@ -23,18 +23,11 @@ from evaluators.device_prices import Target, device_tables, targets_of
 from evaluators.footprint.greenscore import GreenScore
 from evaluators.metrics import COUNTED, GREENSCORE, MEAN_MACS, Metric, energy_on, latency_on
 from hardware_profiles.latencies import device_name
-from nas.engine.evaluator_kinds import (
-    TABLE,
-    Kind,
-    UserFunction,
-    kind_of,
-    needs_images,
-    user_function,
-)
-from nas.engine.loading import check_batch, load
-from nas.engine.schedule import Schedule
 from nas.run.objectives import Objective, objective
 from nas.run.specification import Specification
+from nas.task.evaluator_kinds import TABLE, Kind, UserFunction, kind_of, needs_images, user_function
+from nas.task.loading import check_batch, load
+from nas.task.schedule import Schedule
 from search_spaces.catalogue import Samples, load_space, samples_of
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import SearchSpace

@@ -1,0 +1,1 @@
+"""What a specification describes: the data, the space, the cost tables, the schedule."""
