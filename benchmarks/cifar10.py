@@ -128,7 +128,7 @@ def main() -> None:
 
 
 def peer(task: Task, seconds: float, send: Connection) -> None:
-    """Train the peer for about so many seconds and send its line of the table."""
+    """Train the peer for about this time and send its line of the table."""
     torch.set_num_threads(1)
     specification: Specification = task.specification
     started = time.monotonic()

@@ -4,7 +4,7 @@
 
 Dynamic networks of random weights over three spaces, each with random subnets, the smallest and
 the largest. A switch is timed in turn over all subnets, with views and with a copy of the active
-one's weights; so is building the same subnet anew with weights of its own, which is how one would
+one's weights; so is building the same subnet again with weights of its own, which is how one would
 switch without shared ones. Switches that the system interrupted for other programs do not count.
 A pass with views is timed in turn with one with contiguous copies, in processor time, and the
 ratio is taken pair by pair. Memory is that of all tensors.

@@ -6,7 +6,7 @@ For each space a random network for its largest images, with random weights and 
 formats written, loaded in a fresh process and compared; then its `model.onnx` and what
 `torch.onnx.export(network, dynamic_shapes=...)` writes, both of any batch size, timed in turns in
 onnxruntime on one thread, sample after sample. Where a session's weights happen to lie in memory
-makes a percent or two of difference between two sessions of one file, so that both are opened anew
+makes a percent or two of difference between two sessions of one file, so both are opened again
 several times, and the interval is over those.
 """
 

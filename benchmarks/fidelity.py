@@ -5,7 +5,7 @@
 A supernet is trained as a search trains it, and `nas fidelity` is measured: architectures evenly
 over its range of log FLOPs, scored with inherited weights on the validation part, and each trained
 from scratch and scored on the test part, which the supernet never saw. What FLOPs alone reach
-stands beside it. With `--run` an interrupted measurement goes on.
+is given beside it. With `--run`, an interrupted measurement resumes.
 """
 
 from __future__ import annotations

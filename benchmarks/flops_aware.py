@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=20.0, help="of each of the two trainings")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="the first one")
-    parser.add_argument("--images", type=int, help="train on so many only")
+    parser.add_argument("--images", type=int, help="number of training images")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

@@ -121,13 +121,13 @@ def _add(
     scores: Scores,
     key: tuple[str, int],
     learner: Learnt,
-    told: npt.NDArray[np.intp],
+    seen: npt.NDArray[np.intp],
     rows: Rows,
     latencies: dict[str, Values],
 ) -> None:
-    rest = np.setdiff1d(np.arange(len(rows)), told)
+    rest = np.setdiff1d(np.arange(len(rows)), seen)
     for device, times in latencies.items():
-        predicted = learner(rows[told], times[told])(rows[rest])
+        predicted = learner(rows[seen], times[seen])(rows[rest])
         scored = _score(predicted, times[rest])
         scores.setdefault(key, {}).setdefault(device, []).append(scored)
 

@@ -136,7 +136,7 @@ def network(arguments: argparse.Namespace) -> Sides:
 
 
 def rate_of(training: TrainingJob) -> Callable[[int], float]:
-    """Images a second that so many workers train on."""
+    """Images per second that this number of workers trains on."""
 
     def rate(workers: int) -> float:
         seen: list[tuple[int, float]] = []

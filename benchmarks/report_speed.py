@@ -110,7 +110,7 @@ def fabricate(folder: Path, space_name: str, trials: int, seed: int) -> None:
 def _attributes(arch: str, accuracy: float, costs: Any, n: int) -> dict[str, Any]:
     metrics = {"accuracy": float(accuracy)}
     metrics |= {name: float(values[n]) for name, values in costs.items()}
-    # As evolution keeps it: its predictor is fitted anew after 64 evaluations.
+    # As evolution keeps it: its predictor is refitted after 64 evaluations.
     fits = n // 64
     quality = {
         "model": "gaussian process",

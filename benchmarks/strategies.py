@@ -1,7 +1,7 @@
 """Strategies compared on NAS-Bench-201: regret and hypervolume against evaluations.
 
 Every architecture of the space has a published accuracy, so a search of a hundred evaluations takes
-a second. Each strategy searches for validation accuracy within a budget; told are the regret in
+a second. Each strategy searches for validation accuracy within a budget; reported are the regret in
 that (how far the best one found is below the best one there is, in points), the regret in test
 accuracy, which no search saw, of the architecture that validation would choose, and the share of
 the attainable hypervolume. Beside ours, in the same run, Optuna's own samplers as its documentation

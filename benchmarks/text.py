@@ -142,7 +142,7 @@ def by_hand(budget: int, vocabulary: int) -> SearchSpace:
 
 
 def _trained(task: Task, space: SearchSpace, epochs: float) -> tuple[float, float]:
-    """Test loss of the space's network after so many epochs, and the processor's seconds."""
+    """Test loss of the space's network after this number of epochs, and its processor seconds."""
     torch.manual_seed(task.specification.seed)
     network, shape = build(space, space.largest), space.input_shape(space.largest)
     started = time.process_time()

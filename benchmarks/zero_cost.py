@@ -133,8 +133,8 @@ def _predictor(
             rng = np.random.default_rng((arguments.seed, repeat))
             order = rng.permutation(len(rows))
             learnt, others = order[: arguments.learnt], order[arguments.learnt :]
-            told = rng.choice(len(rows), evaluations, replace=False)
-            judged = np.setdiff1d(others, told)
+            seen = rng.choice(len(rows), evaluations, replace=False)
+            judged = np.setdiff1d(others, seen)
             features = {
                 "without": None,
                 "with models of proxies": ProxyFeatures(known, tables, rows[learnt]),
@@ -143,7 +143,7 @@ def _predictor(
             better = judged[truth[judged] > np.median(truth[judged])]
             for name, extra in features.items():
                 predictor = Predictor(tables, seed=repeat, extra=extra)
-                predictor.fit(rows[told], truth[told])
+                predictor.fit(rows[seen], truth[seen])
                 for part, cells in (("", judged), (", better half", better)):
                     tau = kendalltau(predictor.predict(rows[cells])[0], truth[cells]).statistic
                     taus.setdefault(name + part, []).append(float(tau))

@@ -1,17 +1,16 @@
 """Loads, counts and measures a user's network: `nas profile`.
 
-Knows the names of networks (`pkg.module:function`, `file.py:NAME`, an ONNX or Keras file) and the
-notation of inputs. Does not know the table (`table.py`) or the page (`page.py`) of the result.
+Knows PyTorch networks, ONNX and Keras files, and the notation of inputs. Does not know how a
+network is imported (`loading.py`), or the table (`table.py`) and page (`page.py`) of the result.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +23,13 @@ from torch import Tensor, nn
 from evaluators.counting.counts import Count
 from evaluators.counting.torch_counter import count_module
 from evaluators.counting.torch_profile import profile_module
-from evaluators.counting.without_memory import without_memory
 from hardware_profiles.machine import available_bytes
 from hardware_profiles.peak import measured_peak
+from nas.commands.profile.loading import build_without_memory, load_network
 from nas.commands.profile.page import page
 from nas.commands.profile.table import print_profile, to_json
 from search_spaces.errors import UserError, unknown
 from search_spaces.files import write_text
-from search_spaces.user_files import load_object
 
 DTYPES = {
     "float32": torch.float32,
@@ -122,7 +120,7 @@ def profile_target(
     args = [i for i in inputs if i.name is None]
     kwargs = {i.name: i for i in inputs if i.name is not None}
     with _silent_stderr():
-        network = _made_without_memory(make, target)
+        network = build_without_memory(make, target)
         with torch.device("meta"):
             count = _count(network, args, kwargs)
         reason = None
@@ -244,73 +242,6 @@ def _shapes(inputs: Sequence[Input]) -> Mapping[str, tuple[int, ...]] | list[tup
     if inputs and all(i.name is not None for i in inputs):
         return {i.name: i.shape for i in inputs if i.name is not None}
     return [i.shape for i in inputs]
-
-
-def load_network(target: str) -> Callable[[], nn.Module]:
-    """Import a network and return a function that returns it.
-
-    Args:
-        target: `pkg.module:NAME` or `file.py:NAME`, where NAME is a `torch.nn.Module`, or a
-            function or class that returns one when called without arguments.
-
-    Raises:
-        UserError: if it cannot be imported, or is not a network or callable. The returned function
-            raises one if the result of the call is not a network.
-    """
-    reference, _, name = target.rpartition(":")
-    if not reference or not name:
-        raise UserError(
-            f"cannot profile '{target}': expected pkg.module:function, file.py:NAME, or a path "
-            "that ends in .onnx or .keras"
-        )
-    is_file = reference.endswith(".py")
-    found = load_object(target) if is_file else _imported(reference, name, target)
-    if isinstance(found, nn.Module):
-        module = found
-        return lambda: module
-    if not callable(found):
-        kind = type(found).__name__
-        raise UserError(f"'{target}' is of type {kind}: expected a network or a function")
-
-    def make() -> nn.Module:
-        network = found()
-        if not isinstance(network, nn.Module):
-            raise UserError(
-                f"'{target}' returns a {type(network).__name__}: expected a torch.nn.Module"
-            )
-        return network
-
-    return make
-
-
-def _imported(reference: str, name: str, target: str) -> Any:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(reference)
-    except ModuleNotFoundError as error:
-        raise UserError(f"cannot import '{reference}' (of '{target}'): {error}") from error
-    except Exception as error:
-        raise UserError(f"'{reference}' fails: {type(error).__name__}: {error}") from error
-    if not hasattr(module, name):
-        raise unknown(f"name in {reference}", name, [n for n in vars(module) if n[0] != "_"])
-    return getattr(module, name)
-
-
-def _made_without_memory(make: Callable[[], nn.Module], target: str) -> nn.Module:
-    try:
-        with without_memory():
-            return make()
-    except UserError:
-        raise
-    except Exception:
-        try:
-            return make()  # its constructor may depend on values of tensors
-        except UserError:
-            raise
-        except Exception as error:
-            text = (str(error).strip().splitlines() or [""])[0]
-            raise UserError(f"'{target}' fails: {type(error).__name__}: {text}") from error
 
 
 def _too_large(count: Count, device: str) -> str | None:

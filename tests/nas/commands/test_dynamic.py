@@ -35,10 +35,10 @@ def test_a_run_is_exported_and_its_subnets_are_listed_and_scored(
     out = tmp_path / "d"
     folder = finished.run.folder
     export_dynamic_and_print(folder, out, overwrite=False, quiet=True, as_json=True)
-    told = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     front = {e.arch.id: e for e in finished.run.front()}
-    listed = {s["id"]: s for s in told["subnets"]}
-    assert told["range"] > 20
+    listed = {s["id"]: s for s in printed["subnets"]}
+    assert printed["range"] > 20
     assert front.keys() <= listed.keys()
     assert all(listed[i]["accuracy"] == e.metrics["accuracy"] for i, e in front.items())
     best = max(front.values(), key=lambda e: e.metrics["accuracy"]).arch

@@ -47,7 +47,7 @@ def searched(folder: Path, evaluator: str, resume: bool = False, **settings: Any
     return search(make(given), folder, resume=resume)
 
 
-def told(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
+def printed(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
     with pytest.raises(SystemExit) as ended:
         main(list(arguments))
     assert (ended.value.code or 0) == code
@@ -142,10 +142,12 @@ def test_greenscore_is_an_objective_a_column_and_a_sort_key(
         assert m["greenscore"] == pytest.approx(green)
     best = max(e.metrics["greenscore"] for e in outcome.run.evaluations())
     assert outcome.winner.metrics["greenscore"] == best
-    rows = json.loads(told(capsys, 0, "frontier", str(folder), "--sort", "greenscore", "--json"))
+    rows = json.loads(printed(capsys, 0, "frontier", str(folder), "--sort", "greenscore", "--json"))
     scores = [row["greenscore"] for row in rows]
     assert scores == sorted(scores, reverse=True)
-    assert "unknown metric 'speed'" in told(capsys, 2, "frontier", str(folder), "--sort", "speed")
+    assert "unknown metric 'speed'" in printed(
+        capsys, 2, "frontier", str(folder), "--sort", "speed"
+    )
 
 
 def test_the_frontier_on_devices_that_the_search_did_not_know(
@@ -154,7 +156,7 @@ def test_the_frontier_on_devices_that_the_search_did_not_know(
     folder = tmp_path / "run"
     outcome = searched(folder, evaluator)
     devices = ["--device", "V100", "--device", "rpi4"]
-    rows = json.loads(told(capsys, 0, "frontier", str(folder), *devices, "--json"))
+    rows = json.loads(printed(capsys, 0, "frontier", str(folder), *devices, "--json"))
     names = ("latency_ms_V100", "latency_ms_RaspberryPi4")
     points = np.array([[-row["accuracy"], *(row[name] for name in names)] for row in rows])
     for point in points:  # none is as good in everything and better in something
@@ -165,9 +167,9 @@ def test_the_frontier_on_devices_that_the_search_did_not_know(
         assert row["latency_ms_V100"] == pytest.approx(
             all_of.cost(by_id[row["id"]].arch)["latency_ms_V100"]
         )
-    text = told(capsys, 0, "frontier", str(folder), *devices)
+    text = printed(capsys, 0, "frontier", str(folder), *devices)
     assert "V100: estimate from the datasheet" in text
-    assert "unknown device" in told(capsys, 2, "frontier", str(folder), "--device", "toaster")
+    assert "unknown device" in printed(capsys, 2, "frontier", str(folder), "--device", "toaster")
 
 
 def test_the_leaderboard_ranks_by_accuracy_and_by_greenscore(
@@ -176,7 +178,7 @@ def test_the_leaderboard_ranks_by_accuracy_and_by_greenscore(
     folder = tmp_path / "run"
     searched(folder, evaluator)
     asked = ["leaderboard", str(folder), "--device", "V100", "--region", "de"]
-    board = json.loads(told(capsys, 0, *asked, "--json"))
+    board = json.loads(printed(capsys, 0, *asked, "--json"))
     networks = board["networks"]
     assert len(networks) == len(Run(folder).evaluations())
     assert [n["place_by_greenscore"] for n in networks] == list(range(1, len(networks) + 1))
@@ -187,12 +189,12 @@ def test_the_leaderboard_ranks_by_accuracy_and_by_greenscore(
     # mJ an inference, as kWh, times grams a kWh, in micrograms.
     grams = load_region("de").intensity * first["energy_mj_V100"] / 1e3 / JOULES_PER_KWH
     assert first["co2e_ug"] == pytest.approx(1e6 * grams)
-    text = told(capsys, 0, *asked)
+    text = printed(capsys, 0, *asked)
     assert "relative to the largest network of macro" in text
     assert "g/kWh, Germany" in text
-    without = told(capsys, 0, "leaderboard", str(folder))
+    without = printed(capsys, 0, "leaderboard", str(folder))
     assert "no CO2: its exponent is 0" in without
-    assert "unknown region" in told(capsys, 2, *asked[:-1], "atlantis")
+    assert "unknown region" in printed(capsys, 2, *asked[:-1], "atlantis")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def test_wrong_devices_are_told_in_one_line_and_leave_nothing(
 ) -> None:
     folder = tmp_path / "run"
     asked = ["search", "--space", "macro", "--evaluator", evaluator, "--out", str(folder)]
-    line = told(capsys, 2, *asked, *options)
+    line = printed(capsys, 2, *asked, *options)
     assert line.startswith("nas: ")
     assert message in line
     assert not folder.exists()
@@ -238,7 +240,7 @@ def test_a_name_in_a_published_table_is_not_a_device_of_that_alias(
     table.write_text("\n".join(lines))
     asked = ["search", "--space", "macro", "--evaluator", f"table:{table}", "--trials", "10"]
     options = ["--max-latency", "9ms", "--device", "raspi4", "--out", str(tmp_path / "run")]
-    told(capsys, 0, *asked, *options)
+    printed(capsys, 0, *asked, *options)
     found = [e for e in Run(tmp_path / "run").evaluations() if e.error is None]
     assert all(1.0 <= e.metrics["latency_ms_raspi4"] <= 9 for e in found)
     assert found

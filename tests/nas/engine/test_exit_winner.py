@@ -101,7 +101,9 @@ def test_a_network_with_exits_is_not_written_as_onnx(
     assert copy.thresholds == network.thresholds
 
 
-def test_broken_exits_in_an_export_are_told(trained: tuple[Path, Any, str], tmp_path: Path) -> None:
+def test_broken_exits_in_an_export_are_reported(
+    trained: tuple[Path, Any, str], tmp_path: Path
+) -> None:
     for file in trained[0].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())

@@ -1,4 +1,4 @@
-"""The fidelity report: its figures are right, and it goes on where it was interrupted."""
+"""The fidelity report: its figures are right, and it resumes after an interruption."""
 
 from __future__ import annotations
 

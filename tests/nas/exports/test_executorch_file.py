@@ -32,7 +32,7 @@ def test_a_program_gives_the_same_in_a_fresh_process(kind: str, tmp_path: Path) 
     assert done.differences["executorch"] <= checks.TOLERANCE
 
 
-def test_without_its_package_the_command_that_installs_it_is_told(
+def test_without_its_package_the_error_names_the_command_that_installs_it(
     finished: Outcome,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -77,20 +77,20 @@ def compared(
     with pytest.raises(SystemExit) as end:
         main(["compare", *map(str, paths), "--json"])
     assert not end.value.code
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return told
+    comparison: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return comparison
 
 
 def test_ratios_are_of_the_second_over_the_first(tmp_path: Path, capsys: Any) -> None:
     other = record(counts__macs=150, measured__0__p90_ms=1.0, estimated__0__latency_ms=6.0)
-    told = compared(tmp_path, record(), other, capsys)
-    ratios = {row["name"]: row["ratio"] for row in told["rows"]}
+    comparison = compared(tmp_path, record(), other, capsys)
+    ratios = {row["name"]: row["ratio"] for row in comparison["rows"]}
     assert ratios["FLOPs"] == 1.5
     assert ratios["parameters"] == 1
     assert ratios["single stream, fp32, p90"] == 0.5
     assert ratios["phone, latency"] == 1.5
     assert ratios["test accuracy, fp32"] == 1
-    assert told["warnings"] == []
+    assert comparison["warnings"] == []
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,12 @@ def test_ratios_are_of_the_second_over_the_first(tmp_path: Path, capsys: Any) ->
         ({"measured__0__runtime": "torch 2"}, "different runtime: onnxruntime 1 and torch 2"),
     ],
 )
-def test_what_differs_is_told(
+def test_differences_are_warned_about(
     changes: dict[str, Any], warning: str, tmp_path: Path, capsys: Any
 ) -> None:
-    told = compared(tmp_path, record(), record(**changes), capsys)
-    assert len(told["warnings"]) == 1
-    assert warning in told["warnings"][0]
+    comparison = compared(tmp_path, record(), record(**changes), capsys)
+    assert len(comparison["warnings"]) == 1
+    assert warning in comparison["warnings"][0]
 
 
 @pytest.mark.parametrize(

@@ -68,10 +68,10 @@ def test_a_parquet_file_has_the_frontier(
     with pytest.raises(SystemExit) as end:
         main(["frontier", str(scored.run.folder), "--json", "--parquet", str(path)])
     assert not end.value.code
-    told = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     read = pd.read_parquet(path)
-    assert list(read.index) == [row["id"] for row in told]
-    assert list(read["macs"]) == [row["macs"] for row in told]
+    assert list(read.index) == [row["id"] for row in printed]
+    assert list(read["macs"]) == [row["macs"] for row in printed]
 
 
 def test_every_figure_is_a_plotly_figure_with_data(scored: Outcome) -> None:
@@ -122,16 +122,16 @@ def test_the_command_prints_the_difference_as_tables_and_json(
     ids = front[0].arch.id, front[-1].arch.id
     with pytest.raises(SystemExit):
         main(["diff", folder, *ids, "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert (told["first"], told["second"]) == ids
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["first"], printed["second"]) == ids
     for metric in ("macs", "params", "latency_ms_V100"):
-        gap = sum(block["difference"][metric] for block in told["blocks"])
-        values = told["metrics"][metric]
+        gap = sum(block["difference"][metric] for block in printed["blocks"])
+        values = printed["metrics"][metric]
         assert gap == pytest.approx(values["second"] - values["first"])
     with pytest.raises(SystemExit):
         main(["diff", folder, *ids])
     out = capsys.readouterr().out
-    assert all(block["block"] in out for block in told["blocks"])
+    assert all(block["block"] in out for block in printed["blocks"])
     with pytest.raises(SystemExit) as end:
         main(["diff", folder, ids[0], ids[0]])
     assert end.value.code == 2

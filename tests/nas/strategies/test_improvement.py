@@ -39,9 +39,9 @@ def test_a_certain_gain_is_the_hypervolume_that_is_added(seed: int) -> None:
         box = [1.2, 0.0], [0.2, 1.001 * end]
         return hypervolume(points, objectives, *box) * 1.0 * 1.001 * end
 
-    told = np.stack([values, costs], axis=1)
+    known = np.stack([values, costs], axis=1)
     for value, cost, gain in zip(new_values, new_costs, gains, strict=True):
-        added = volume(np.vstack([told, [value, cost]])) - volume(told)
+        added = volume(np.vstack([known, [value, cost]])) - volume(known)
         assert gain == pytest.approx(added, abs=1e-6)
 
 

@@ -240,18 +240,18 @@ def test_proxies_are_computed_for_evaluated_rows_and_a_shortlist() -> None:
     proxies = ProxyFeatures(evaluator, tiny, rows)
     candidates = Candidates(budgeted, 0)
     strategy = make_strategy("evolution", candidates, OBJECTIVES, seed=0, proxies=proxies)
-    told = set()
+    recorded = set()
     for step in range(24):
         row = strategy.propose()
         assert row is not None
         (arch,) = tiny.space.decode(row[None])
         metrics = {"accuracy": 0.5 + step / 100, "macs": float(tiny.cost(arch)["macs"])}
         strategy.tell(row, Evaluation(arch, metrics))
-        told.add(arch)
+        recorded.add(arch)
     known = set(scored)
     assert len(known) == len(scored)  # each once
-    assert len(told - known) <= 1  # no predictor has been fitted to the last one
-    shortlisted = known - told - set(tiny.space.decode(rows))
+    assert len(recorded - known) <= 1  # no predictor has been fitted to the last one
+    shortlisted = known - recorded - set(tiny.space.decode(rows))
     assert 0 < len(shortlisted) <= 32 * 12
 
 

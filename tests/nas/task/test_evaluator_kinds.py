@@ -40,7 +40,7 @@ def slow(arch):
         try:
             time.sleep(60)
         except Exception:
-            pass  # whoever catches everything is interrupted all the same
+            pass  # code that catches everything is interrupted too
     return score(arch)
 
 def broken(arch):
@@ -127,7 +127,9 @@ def test_all_failing_ends_with_the_first_reason_and_exit_code_1(
         main([*arguments, f"{functions}:text"])
     assert ended.value.code == 1
     said = capsys.readouterr().err
-    assert "every evaluation failed; first failure: TypeError: the evaluator gave 'good'" in said
+    assert (
+        "every evaluation failed; first failure: TypeError: the evaluator returned 'good'" in said
+    )
 
 
 def test_an_objective_that_the_function_does_not_give_is_a_failure(

@@ -123,7 +123,7 @@ def test_a_search_stops_some_early_and_resumes_without_evaluating_anything_twice
     assert all(e.error is None and e.metrics["macs"] <= 100_000 for e in done)
     assert {e.metrics["epochs"] for e in done} <= {1.0, 3.0}
     assert any(e.metrics["epochs"] == 3 for e in done)
-    assert all(0 <= e.metrics["accuracy"] <= 1 for e in done)
+    assert len({e.metrics["accuracy"] for e in done}) > 1
     assert capfd.readouterr().out == ""
     left = sorted(p.name for p in (tmp_path / "run").rglob("*") if p.is_file())
     assert left == ["specification.json", "study.db"]
