@@ -6,8 +6,8 @@ Each published figure has up to two rows. `its inputs` multiplies what its paper
 achieved FLOP/s, hours, PUE, grams a kWh): that tests our arithmetic and finds slips of the paper.
 `our defaults` is what `nas carbon` says of the same work with nothing known but the device and the
 FLOPs or hours: that tests our defaults, and no default was chosen by these rows. Ranges are the
-worst case. Below: what an operation costs at several shares of a V100's peak. docs/carbon.md quotes
-both and says what cannot be derived.
+worst case. Below: what an operation costs at several shares of a V100's peak. docs/figures.md has
+both tables, and docs/carbon.md says what cannot be derived.
 """
 
 from __future__ import annotations

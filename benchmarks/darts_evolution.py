@@ -6,9 +6,9 @@ One supernet is trained for a quarter of `--minutes`. Then, for each seed, both 
 the same time, on one thread each, for as long: `evolution` scores candidates with the supernet's
 weights; `darts` continues to train them with its probabilities for most of that time, then scores
 its candidates. What each found most accurate on the validation part is trained from scratch on
-training and validation images, both for the same number of epochs, and scored on the test part, which no
-search saw. `DIR` has CIFAR-10 as parquet; without a test file the test part is a tenth of it by a
-fixed seed. Lengths follow from measured speeds, so the minutes are met roughly.
+training and validation images, both for the same number of epochs, and scored on the test part,
+which no search saw. `DIR` has CIFAR-10 as parquet; without a test file the test part is a tenth
+of it by a fixed seed. Lengths follow from measured speeds, so the minutes are met roughly.
 """
 
 from __future__ import annotations
