@@ -332,7 +332,7 @@ def test_what_is_for_images_only_is_refused_in_a_run_of_text(
     assert run("train", folder, "--arch", "best", "--target-flops", "20k", "--quiet") == 2
     assert "expected a space of images; small takes text" in capsys.readouterr().err
     assert run("leaderboard", folder) == 2
-    assert "no network with an accuracy" in capsys.readouterr().err
+    assert "no network has an accuracy" in capsys.readouterr().err
 
 
 def test_what_a_space_takes_is_read_off_its_function(settings: dict[str, Any]) -> None:

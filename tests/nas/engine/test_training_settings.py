@@ -52,14 +52,14 @@ def test_a_search_with_early_exits_is_of_mean_flops(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"early_exit": 0.5, "strategy": "darts"}, "--early-exit has its own supernet"),
-        ({"early_exit": 0.5, "evaluator": "naswot"}, "--early-exit has its own supernet"),
-        ({"early_exit": 0.5, "widening": True}, "without --widening"),
-        ({"early_exit": 0.5, "sampling": "attentive"}, "without --sampling attentive"),
+        ({"early_exit": 0.5, "strategy": "darts"}, "--early-exit trains its own supernet"),
+        ({"early_exit": 0.5, "evaluator": "naswot"}, "--early-exit trains its own supernet"),
+        ({"early_exit": 0.5, "widening": True}, "cannot be combined with --widening"),
+        ({"early_exit": 0.5, "sampling": "attentive"}, "cannot be combined with --sampling attentive"),
         ({"teacher": True, "evaluator": "naswot"}, "--teacher is a subnet of the supernet"),
     ],
 )
-def test_settings_that_do_not_go_together_are_told_before_anything_is_spent(
+def test_settings_that_do_not_go_together_are_refused_before_anything_is_trained(
     tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     folder = tmp_path / "run"
@@ -91,7 +91,7 @@ def test_a_runs_settings_of_training_reach_the_recipe() -> None:
     task = Task(make({**QUICK, "ema": 0.9, "learning_rate": 0.02, "precision": "bf16"}))
     recipe = task.schedule.recipe(2.0)
     assert (recipe.ema, recipe.learning_rate, recipe.precision) == (0.9, 0.02, "bf16")
-    plain = Task(make(QUICK)).recipe(2.0)
+    plain = Task(make(QUICK)).schedule.recipe(2.0)
     assert (plain.ema, plain.precision) == (0.0, "fp32")
 
 
