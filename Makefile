@@ -8,8 +8,8 @@ BIN := .venv/bin
 # Stamps: run-time packages installed; developers' packages installed too.
 RUNTIME := .venv/.installed
 DEVELOPERS := .venv/.developers
-# Two processes; the tests of one file run in the same process and share its fixtures.
-PROCESSES ?= -n 2 --dist loadfile
+# Two processes; one that runs out of tests takes some of the other's.
+PROCESSES ?= -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help search test slow lint docs wheel clean

@@ -57,8 +57,8 @@ def assert_exact(name: str, count: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_tables_equal_torch_for_fifty_random_architectures(name: str) -> None:
-    assert_exact(name, 50, seed=1)
+def test_tables_equal_torch_for_ten_random_architectures(name: str) -> None:
+    assert_exact(name, 10, seed=1)
 
 
 @pytest.mark.slow
