@@ -25,7 +25,7 @@ test: $(DEVELOPERS) ## run the ordinary test suite
 
 # pytest exits with 5 if it collected no test, which is not a failure here.
 slow: $(DEVELOPERS) ## run the tests marked slow
-	$(BIN)/python -m pytest -m slow $(PROCESSES) $(ARGS) || test $$? -eq 5
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ARGS) || test $$? -eq 5
 
 lint: $(DEVELOPERS) ## run ruff and mypy
 	$(BIN)/ruff check .
