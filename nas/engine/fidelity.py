@@ -20,7 +20,14 @@ import torch
 
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.data.dataset import Data
-from nas.engine.fidelity_result import FEWEST, Fidelity, ScoredTwice, compare
+from nas.engine.fidelity_result import (
+    FEWEST,
+    RESULT_FILE,
+    TRAININGS_FILE,
+    Fidelity,
+    ScoredTwice,
+    compare,
+)
 from nas.progress import Reporter
 from nas.run.folder import Run
 from nas.task.task import Task
@@ -34,9 +41,6 @@ from search_spaces.errors import UserError
 from search_spaces.files import write_text
 from search_spaces.networks.modules import build, channels_last
 from search_spaces.space import SearchSpace
-
-TRAININGS_FILE = "fidelity.jsonl"
-RESULT_FILE = "fidelity.json"
 
 POOL = 8192
 """Random architectures that the measured ones are chosen from."""

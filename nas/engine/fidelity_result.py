@@ -15,6 +15,12 @@ import numpy as np
 
 from evaluators.metrics import Metric
 
+RESULT_FILE = "fidelity.json"
+"""In a run: the result."""
+
+TRAININGS_FILE = "fidelity.jsonl"
+"""In a run: the trainings finished so far, a JSON object a line."""
+
 RANGES = 3
 """Parts of the range of FLOPs that are reported separately."""
 

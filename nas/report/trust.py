@@ -10,7 +10,12 @@ from collections.abc import Sequence
 
 from evaluators.device_prices import Target
 from hardware_profiles.latency.measured import MeasuredLatency, MeasuredTable
-from nas.engine.fidelity_result import Fidelity, format_statistic
+from nas.engine.fidelity_result import (
+    RESULT_FILE,
+    TRAININGS_FILE,
+    Fidelity,
+    format_statistic,
+)
 from nas.run.folder import Run
 from nas.run.history import json_of
 from nas.task.evaluator_kinds import kind_of
@@ -23,9 +28,9 @@ def fidelity(run: Run) -> tuple[Fidelity | None, str]:
         return None, (
             f"No supernet: the accuracies come from --evaluator {run.specification.evaluator}."
         )
-    content = json_of(run.folder / "fidelity.json")
+    content = json_of(run.folder / RESULT_FILE)
     if not isinstance(content, dict):
-        begun = (run.folder / "fidelity.jsonl").exists()
+        begun = (run.folder / TRAININGS_FILE).exists()
         hint = "begun but not finished; resume with" if begun else "measure it with"
         return None, (
             "Not known yet: whether the supernet ranks architectures as stand-alone training does; "

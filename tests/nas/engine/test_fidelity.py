@@ -12,8 +12,8 @@ from scipy.stats import kendalltau
 
 from nas.cli import main
 from nas.commands.training.fidelity import print_fidelity
-from nas.engine.fidelity import TRAININGS_FILE, StandAlone, representatives
-from nas.engine.fidelity_result import Fidelity, ScoredTwice, compare
+from nas.engine.fidelity import StandAlone, representatives
+from nas.engine.fidelity_result import TRAININGS_FILE, Fidelity, ScoredTwice, compare
 from nas.engine.search import Outcome
 from nas.run.specification import make
 from nas.task.task import Task
