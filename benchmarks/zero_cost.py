@@ -33,7 +33,7 @@ from evaluators.prediction.proxy_features import ProxyFeatures
 from evaluators.accuracy.zero_cost import ZeroCost
 from evaluators.accuracy.zero_cost_proxies import PROXIES
 from search_spaces.architecture import Architecture
-from search_spaces.spaces.nasbench201 import nasbench201
+from search_spaces.spaces.papers.nasbench201 import nasbench201
 from search_spaces.space import Rows
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

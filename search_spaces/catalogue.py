@@ -13,23 +13,25 @@ from typing import Literal
 
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import SearchSpace
-from search_spaces.spaces.attentivenas import attentivenas
-from search_spaces.spaces.autoformer import PRESETS as AUTOFORMER_PRESETS
-from search_spaces.spaces.autoformer import autoformer
 from search_spaces.spaces.bert import bert
-from search_spaces.spaces.darts import darts
-from search_spaces.spaces.fbnet import fbnet
+from search_spaces.spaces.cnn import cnn
 from search_spaces.spaces.gpt import gpt
-from search_spaces.spaces.macro import macro
 from search_spaces.spaces.mobilenet import mobilenet
-from search_spaces.spaces.nasbench201 import nasbench201
-from search_spaces.spaces.ofa import ofa_mbv3, ofa_proxyless
+from search_spaces.spaces.papers.attentivenas import attentivenas
+from search_spaces.spaces.papers.autoformer import PRESETS as AUTOFORMER_PRESETS
+from search_spaces.spaces.papers.autoformer import autoformer
+from search_spaces.spaces.papers.darts import darts
+from search_spaces.spaces.papers.fbnet import fbnet
+from search_spaces.spaces.papers.macro import macro
+from search_spaces.spaces.papers.nasbench201 import nasbench201
+from search_spaces.spaces.papers.ofa import ofa_mbv3, ofa_proxyless
 from search_spaces.spaces.resnet import ofa_resnet50, resnet
 from search_spaces.spaces.token_pruning import KEEP_RATES, Rates, parse_rates
 from search_spaces.spaces.vit import vit
 from search_spaces.user_files import load_object
 
 FAMILIES: dict[str, Callable[..., SearchSpace]] = {
+    "cnn": cnn,
     "mobilenet": mobilenet,
     "vit": vit,
     "vit-pruned": partial(vit, keep_rates=KEEP_RATES),

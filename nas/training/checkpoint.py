@@ -97,8 +97,11 @@ def steps_done(path: Path) -> int:
     return int(read_checkpoint(path, mapped=True)["step"]) if path.exists() else 0
 
 
-def restore(path: Path, identity: Mapping[str, Any], parts: Mapping[str, Stateful]) -> int:
+def restore(path: Path, identity: Mapping[str, Any] | None, parts: Mapping[str, Stateful]) -> int:
     """Load a checkpoint's state into the parts.
+
+    Args:
+        identity: the settings that it must have been made with; None: any.
 
     Returns:
         The number of completed steps.
@@ -108,8 +111,10 @@ def restore(path: Path, identity: Mapping[str, Any], parts: Mapping[str, Statefu
             network.
     """
     content = read_checkpoint(path)
-    for key in {**identity, **content["identity"]}:
-        given, expected = content["identity"].get(key), identity.get(key)
+    made_with = content["identity"]
+    wanted = made_with if identity is None else identity
+    for key in {**wanted, **made_with}:
+        given, expected = made_with.get(key), wanted.get(key)
         if given != expected:
             raise UserError(
                 f"checkpoint {path} was made with {key} {given}, this training has {expected}; "

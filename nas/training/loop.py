@@ -24,6 +24,7 @@ from nas.training.averaging import WeightAverage
 from nas.training.checkpoint import LastGoodState, Stateful, pack, restore
 from nas.training.divergence import DivergenceMonitor
 from nas.training.out_of_memory import is_out_of_memory, out_of_memory
+from nas.training.pace import Pace, StepPace
 from search_spaces import ops as o
 from search_spaces.space import SearchSpace
 
@@ -90,6 +91,13 @@ class Recipe:
     label_smoothing: float = 0.1
     warmup: float = 0.1
     """Share of the steps during which the learning rate rises."""
+    schedule: Literal["cosine", "constant", "linear"] = "cosine"
+    """Learning rate after the warm-up: a half cosine to zero; constant, for a training that another
+    one may continue; or constant, then linear to zero."""
+    warmup_steps: int = 0
+    """Steps of the warm-up; 0: a share of all steps, see `warmup`."""
+    decay: float = 1.0
+    """linear: share of the training at its end during which the learning rate falls."""
     clip_norm: float = 5.0
     """Maximum norm of the gradient."""
     ema: float = 0.0
@@ -105,13 +113,30 @@ class Recipe:
         """The same recipe at `factor` times the learning rate."""
         return replace(self, learning_rate=factor * self.learning_rate)
 
-    def rate(self, step: int, steps: int) -> float:
-        """Learning rate of a step (from 0): a linear warm-up, then a half cosine to zero."""
-        rising = self.warmup * steps
-        if step < rising:
-            return self.learning_rate * (step + 1) / (rising + 1)
-        progress = (step - rising) / max(1.0, steps - rising)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    def rate(self, step: int, steps: int, progress: float | None = None) -> float:
+        """Learning rate of a step (from 0): a linear warm-up, then that of the schedule.
+
+        Args:
+            progress: share of the training that is done; by default that of the steps.
+        """
+        done = step if progress is None else progress * steps
+        rising, risen = (
+            (self.warmup_steps, step) if self.warmup_steps else (self.warmup * steps, done)
+        )
+        if risen < rising:
+            return self.learning_rate * (risen + 1) / (rising + 1)
+        if self.schedule == "constant":
+            return self.learning_rate
+        if self.schedule == "linear":
+            return self.learning_rate * min(1.0, (steps - done) / max(1.0, self.decay * steps))
+        falling = (done - rising) / max(1.0, steps - rising)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * falling))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings as a checkpoint stores them, without those that older ones did not have."""
+        later = {"schedule": "cosine", "warmup_steps": 0, "decay": 1.0}
+        return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
 
 def recipe_for(space: SearchSpace, epochs: float, *, batch_size: int = 64) -> Recipe:
@@ -151,6 +176,8 @@ def fit(
     companion: Companion | None = None,
     ranks: Ranks | None = None,
     on_message: Callable[[str], None] | None = None,
+    pace: Pace | None = None,
+    continued: Path | None = None,
 ) -> None:
     """Train `network` in place, on the device of its parameters.
 
@@ -168,6 +195,9 @@ def fit(
         ranks: the processes that train together, this one included; they share each batch of the
             recipe's size. Only rank 0 writes checkpoints.
         on_message: called with one line when the training is rolled back.
+        pace: when the training ends; by default after the recipe's epochs.
+        continued: checkpoint of a training that this one continues, on the same or on other data;
+            weights, optimiser and average are taken from it, and steps are counted on.
 
     Raises:
         UserError: for a checkpoint that cannot be read or belongs to another training, for a
@@ -176,28 +206,34 @@ def fit(
     """
     ranks = ranks or SingleProcess()
     device = next(network.parameters()).device
-    steps = recipe.steps(len(batches))
+    pace = pace or StepPace(recipe.steps(len(batches)))
     optimizer = make_optimizer(network, recipe)
     monitor = DivergenceMonitor()
     average = WeightAverage(network, recipe.ema) if recipe.ema else None
-    identity = {"recipe": asdict(recipe), "seed": seed, **batches.identity}
+    identity = {"recipe": recipe.identity, "seed": seed, **batches.identity}
     parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer}
     parts |= {"average": average} if average is not None else {}
     if companion is not None:
         identity |= companion.identity
         parts["companion"] = companion
     saved_parts = {**parts, "guard": monitor}
+    if not isinstance(pace, StepPace):
+        saved_parts["pace"] = pace
     last_good = LastGoodState(checkpoint if ranks.rank == 0 else None)
     step, resumed = 0, False
     if checkpoint is not None and checkpoint.exists():
         step, resumed = restore(checkpoint, identity, saved_parts), True
+    elif continued is not None:
+        step = restore(continued, None, parts)
     # After resuming, the file that rank 0 writes is the last good state already.
-    if step < steps and not (resumed and ranks.rank == 0):
+    if pace.progress(step) < 1 and not (resumed and ranks.rank == 0):
         last_good.begin(pack(identity, step, saved_parts))
     saved = time.monotonic()
     network.train()
-    while step < steps:
-        rate = recipe.rate(step, steps) * monitor.rate_factor
+    while (progress := pace.progress(step)) < 1:
+        steps = pace.steps(step)
+        by_time = None if isinstance(pace, StepPace) else progress
+        rate = recipe.rate(step, steps, by_time) * monitor.rate_factor
         for group in optimizer.param_groups:
             group["lr"] = rate
         indices = training_batch(len(batches), recipe.batch_size, seed, step)
@@ -229,11 +265,14 @@ def fit(
         if average is not None:
             average.update()
         step += 1
+        ended = pace.progress(step) >= 1
         # All ranks save at the same step, so that they roll back to the same one.
-        if step == steps or ranks.mean(time.monotonic() - saved) > checkpoint_seconds:
+        if ended or ranks.mean(time.monotonic() - saved) > checkpoint_seconds:
             last_good.update(pack(identity, step, saved_parts))
             saved = time.monotonic()
         if on_step is not None:
-            on_step(step, steps, loss)
+            on_step(step, step if ended else max(steps, step + 1), loss)
+        if ended:
+            break
     if average is not None:
         average.apply()

@@ -14,7 +14,7 @@ from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import CostTables
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-from search_spaces.spaces.nasbench201 import EDGES, OPERATIONS
+from search_spaces.spaces.papers.nasbench201 import EDGES, OPERATIONS
 
 SPACE = load_space("nasbench201")
 ROWS = SPACE.sample(400, seed=0)

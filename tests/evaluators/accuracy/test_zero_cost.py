@@ -28,7 +28,7 @@ from evaluators.data.image_files import load_data
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
-from search_spaces.spaces.nasbench201 import nasbench201
+from search_spaces.spaces.papers.nasbench201 import nasbench201
 
 TABLE = (
     Path(__file__).resolve().parents[4]

@@ -63,8 +63,8 @@ def test_tables_equal_torch_for_ten_random_architectures(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_tables_equal_torch_for_a_thousand_random_architectures(name: str) -> None:
-    assert_exact(name, 1000, seed=2)
+def test_tables_equal_torch_for_two_hundred_random_architectures(name: str) -> None:
+    assert_exact(name, 200, seed=2)
 
 
 @pytest.mark.parametrize("name", NAMES)

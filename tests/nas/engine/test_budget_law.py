@@ -114,7 +114,7 @@ def test_most_random_budgets_are_accepted() -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_random_searches_never_leave_their_budgets() -> None:
-    searches = [one_search(seed) for seed in range(1000, 2000)]
+def test_three_hundred_random_searches_never_leave_their_budgets() -> None:
+    searches = [one_search(seed) for seed in range(1000, 1300)]
     assert sum(violations for _, violations in searches) == 0
-    assert sum(accepted for accepted, _ in searches) > 600
+    assert sum(accepted for accepted, _ in searches) > 180

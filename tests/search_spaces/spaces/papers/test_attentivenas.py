@@ -20,8 +20,8 @@ from search_spaces.errors import UserError
 from search_spaces.networks.modules import build
 from search_spaces.ops import Conv2d
 from search_spaces.space import SearchSpace
-from search_spaces.spaces.attentivenas import attentivenas
 from search_spaces.spaces.mobilenet import divisible
+from search_spaces.spaces.papers.attentivenas import attentivenas
 
 KEYS = ("resolution", "width", "kernel_size", "expand_ratio", "depth")
 ONES = (1, 4, 4, 4, 4, 6, 6)
@@ -222,9 +222,9 @@ def test_tables_equal_torch_and_the_module_for_any_architecture(seed: int) -> No
 
 
 @pytest.mark.slow
-def test_tables_are_exact_for_a_thousand_random_architectures() -> None:
+def test_tables_are_exact_for_two_hundred_random_architectures() -> None:
     space = tables().space
-    rows = space.sample(1000, seed=7)
+    rows = space.sample(200, seed=7)
     scored = tables().score(rows)
     for index, arch in enumerate(space.decode(rows)):
         counted = scored["macs"][index], scored["params"][index]

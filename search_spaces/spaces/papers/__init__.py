@@ -1,0 +1,1 @@
+"""Spaces of papers, whose published encodings and measurements they keep."""
