@@ -27,6 +27,9 @@ SCORES = ("accuracy", "loss")
 
 GREENSCORE = "greenscore"
 
+TRAINING_MS = "training_ms"
+"""Milliseconds of a training step per sample, where the search ran."""
+
 GREENSCORE_EXPONENT = 0.035
 """Default of both exponents of GreenScore; `evaluators.footprint.greenscore` has the reason."""
 
@@ -145,6 +148,15 @@ KNOWN = {
         Metric("loss", "loss", "validation\nloss", "loss", less_is_better=True),
         Metric("error", "error", "error", "error", less_is_better=True),
         Metric("perplexity", "perplexity", "perplexity", "perplexity", less_is_better=True),
+        Metric(
+            TRAINING_MS,
+            "training time",
+            "ms to\ntrain on\na sample",
+            "ms to train on a sample",
+            less_is_better=True,
+            unit="ms",
+            digits=3,
+        ),
         Metric(GREENSCORE, "GreenScore", "Green\nScore", "GreenScore"),
     )
 }

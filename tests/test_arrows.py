@@ -23,6 +23,7 @@ LEVELS = (
     ("supernet", "pruning"),
     ("workers", "dynamic"),
     ("task",),
+    ("timed",),
     ("engine",),
     ("report", "release"),
     ("commands",),

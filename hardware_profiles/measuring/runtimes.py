@@ -1,7 +1,7 @@
 """Run a block or a network once on a runtime.
 
-Knows onnxruntime on the CPU, and torch, eager or compiled, on any of its devices. Does not measure
-times.
+Knows onnxruntime on the CPU, and torch on any of its devices: eager, compiled, or a training step
+(forward, backward, optimiser). Does not measure times.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from search_spaces.errors import UserError, unknown
 from search_spaces.onnx.writer import inputs_of, write_onnx
 from search_spaces.serial import Blocks
 
-Runtime = Literal["onnxruntime", "torch", "torch-compile"]
-"""Names of the runtimes."""
+Runtime = Literal["onnxruntime", "torch", "torch-compile", "training"]
+"""Names of the runtimes. `training` is a step of training in torch."""
 
 
 def check_runtime(name: str) -> Runtime:
@@ -38,7 +38,7 @@ def versions(runtime: Runtime) -> dict[str, str]:
     Raises:
         UserError: if the package is not installed.
     """
-    package = runtime.partition("-")[0]
+    package = "torch" if runtime == "training" else runtime.partition("-")[0]
     try:
         return {package: version(package)}
     except PackageNotFoundError:
@@ -64,6 +64,8 @@ def runner(
         model = write_onnx(blocks).SerializeToString()
         run: Runner = onnx_runner(model, input_specs(blocks), batch, threads)
         return run
+    if runtime == "training":
+        return _training_runner(blocks, threads, batch, torch_device)
     return _torch_runner(blocks, threads, batch, torch_device, compiled=runtime == "torch-compile")
 
 
@@ -89,15 +91,63 @@ def _torch_runner(
 ) -> Runner:
     import torch
 
-    from search_spaces.networks.modules import BlockModule, Network, channels_last
-
     torch.set_num_threads(threads)
-    whole = Network(blocks) if len(blocks) > 1 else BlockModule(blocks[0][1])
-    network: Callable[..., Any] = channels_last(whole).eval().to(device)
+    whole = _network(blocks, device).eval()
     for parameter in whole.parameters():
         parameter.requires_grad_(False).normal_(std=0.02)
+    network: Callable[..., Any] = whole
     if compiled:
         network = torch.compile(_with_own_code_object(whole), dynamic=False)
+    arguments = _arguments(blocks, batch, device)
+
+    def run() -> None:
+        with torch.inference_mode():
+            network(*arguments)
+            if device != "cpu":
+                torch.cuda.synchronize(device)
+
+    return run
+
+
+def _training_runner(blocks: Blocks, threads: int, batch: int, device: str) -> Runner:
+    import torch
+
+    torch.set_num_threads(threads)
+    network = _network(blocks, device).train()
+    parameters = list(network.parameters())
+    optimizer = (
+        torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, nesterov=True) if parameters else None
+    )
+    first, *outside = _arguments(blocks, batch, device)
+    if len(blocks) == 1 and first.is_floating_point():
+        first.requires_grad_()  # within a network, the gradient goes on to the block before
+
+    def run() -> None:
+        output = network(first, *outside)
+        if output.requires_grad:
+            output.backward(torch.ones_like(output))
+        if optimizer is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        first.grad = None
+        if device != "cpu":
+            torch.cuda.synchronize(device)
+
+    return run
+
+
+def _network(blocks: Blocks, device: str) -> Any:
+    from search_spaces.networks.modules import BlockModule, Network, channels_last
+
+    whole = Network(blocks) if len(blocks) > 1 else BlockModule(blocks[0][1])
+    return channels_last(whole).to(device)
+
+
+def _arguments(blocks: Blocks, batch: int, device: str) -> list[Any]:
+    """Random inputs: the first one's tensor, then the others by name if there are any."""
+    import torch
+
     generator = torch.Generator().manual_seed(0)
     inputs: dict[str, torch.Tensor] = {}
     for name, spec in inputs_of(blocks).items():
@@ -109,15 +159,7 @@ def _torch_runner(
             x = x.contiguous(memory_format=torch.channels_last)
         inputs[name] = x.to(device)
     first = inputs.pop("input", torch.zeros(batch, 1, device=device))
-    arguments = [first, inputs] if inputs else [first]
-
-    def run() -> None:
-        with torch.inference_mode():
-            network(*arguments)
-            if device != "cpu":
-                torch.cuda.synchronize(device)
-
-    return run
+    return [first, inputs] if inputs else [first]
 
 
 def _with_own_code_object(network: Callable[..., Any]) -> Callable[..., Any]:

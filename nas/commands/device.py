@@ -125,12 +125,15 @@ def measure(
         str,
         typer.Option(
             metavar="NAME",
-            help="onnxruntime, torch or torch-compile.",
-            autocompletion=completion.among(("onnxruntime", "torch", "torch-compile")),
+            help="onnxruntime, torch, torch-compile or training (a step of training).",
+            autocompletion=completion.among(("onnxruntime", "torch", "torch-compile", "training")),
         ),
     ] = "onnxruntime",
     threads: Annotated[int, typer.Option(metavar="N", help="Threads per operator.", min=1)] = 1,
-    batch: Annotated[int, typer.Option(metavar="N", help="Samples per inference.", min=1)] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Samples per run.  [default: 1; 64 for training]", min=1),
+    ] = None,
     budget: Annotated[
         str, typer.Option(metavar="TIME", help="Longest time of the measurement, such as 10m.")
     ] = "10m",

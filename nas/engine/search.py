@@ -21,6 +21,7 @@ from nas.engine.fine_tuning import FineTuning
 from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
+from nas.engine.timed_race import TimedRace
 from nas.engine.winner import PlainFinisher
 from nas.progress import Quiet, Reporter
 from nas.run import folder as runs
@@ -35,6 +36,7 @@ from nas.run.study import Study
 from nas.strategies import Strategy
 from nas.task.starting_weights import FreshWeights, Weights
 from nas.task.task import DEVICES, Task
+from nas.timed.clock import Clock
 from nas.workers.cluster import check_reachable, gpus_for, ray_session
 from nas.workers.pool import EvaluationResult, Evaluator, Workers, keep_busy
 from nas.workers.resources import THIS_PROCESS, Resources
@@ -93,6 +95,7 @@ def search(
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror}") from error
     # One Ray for all that follows: starting it takes longer than a short training.
+    clock = None if specification.time is None else Clock(folder, specification.time)
     gpus = gpus_for(specification.device, workers)
     session = ray_session(workers, ray_address, gpus=gpus) if workers else nullcontext()
     with runs.lock(folder), footprint.measure(folder, specification.region), session:
@@ -102,16 +105,22 @@ def search(
         run = Run(folder)
         study = Study(run.study_path, task.space, run.objectives)
         evaluator, strategy = prepare(task, run, reporter, resources, strategy)
+        timed = None
+        if clock is not None and task.kind == "halving":
+            timed = evaluator = TimedRace(task, run, clock, reporter)
+            if specification.strategy == "evolution":
+                strategy = timed.proposals()
         done = study.evaluations()
         for evaluation in done:
             strategy.tell(task.space.encode([evaluation.arch])[0], evaluation)
-        wanted = specification.trials - len(done)
+        trials = specification.trials if timed is None else timed.trials
+        wanted = trials - len(done)
         if wanted > 0:
             with (
                 open_pool(task, run, evaluator, resources) as pool,
-                reporter.evaluations(specification.trials, len(done)) as show,
+                reporter.evaluations(trials, len(done)) as show,
             ):
-                for row, ended in _evaluate(strategy, pool, task.space, wanted):
+                for row, ended in _evaluate(strategy, pool, task.space, wanted, clock, timed):
                     evaluation = _judged(task, strategy, row, ended)
                     study.add(evaluation)
                     strategy.tell(row, evaluation)
@@ -122,7 +131,10 @@ def search(
             raise AllFailed(next((e.error or "" for e in done), "nothing was evaluated"))
         if not any(e.feasible for e in good):
             raise NothingFeasible(ranking.nothing_feasible(good, run.budget))
-        summary = finish(task, run, evaluator, done, reporter, resources)
+        if timed is None:
+            summary = finish(task, run, evaluator, done, reporter, resources)
+        else:
+            summary = _finish_in_time(timed, done)
     front = ranking.frontier(good, run.objectives)
     winner = next(e for e in good if e.arch.id == summary.winner.id)
     return Outcome(task, run, front, winner, summary, footprint.summary(folder))
@@ -156,13 +168,24 @@ def _judged(task: Task, strategy: Strategy, row: Row, ended: EvaluationResult) -
 
 
 def _evaluate(
-    strategy: Strategy, pool: Workers, space: SearchSpace, wanted: int
+    strategy: Strategy,
+    pool: Workers,
+    space: SearchSpace,
+    wanted: int,
+    clock: Clock | None = None,
+    timed: TimedRace | None = None,
 ) -> Iterator[tuple[Row, EvaluationResult]]:
-    """Keep all workers busy until `wanted` evaluations ended or nothing is left to propose."""
+    """Keep all workers busy until `wanted` evaluations ended or nothing is left to propose.
+
+    At least one is proposed, and none after the time of the search, or of its race, is over.
+    """
     running: dict[Architecture, Row] = {}
 
     def candidates() -> Iterator[Architecture]:
-        for _ in range(wanted):
+        for number in range(wanted):
+            over = clock is not None and not clock.left
+            if number and (over or (timed is not None and not timed.has_time)):
+                return
             row = strategy.propose()
             if row is None:
                 return
@@ -224,6 +247,21 @@ def finish(
         scores = race(task, starters, finisher)
         winner = race_winner(task, starters, scores)
         result = finisher.finish(winner.arch, run.folder / "winner")
+    summary = _summary(task, run, evaluations, front, starters, scores, winner, result)
+    write_text(run.folder / "summary.json", json.dumps(summary.to_json(), indent=2) + "\n")
+    return summary
+
+
+def _finish_in_time(timed: TimedRace, evaluations: list[Evaluation]) -> Summary:
+    """Go on with the race, train the winner with the time that is left, sum up."""
+    task, run = timed.task, timed.run
+    existing = run.summary()
+    if existing and existing.evaluations == len(evaluations):
+        return existing
+    starters, scores, segments = timed.go_on(evaluations)
+    winner = starters[0]
+    result = timed.finish(winner.arch, segments, run.folder / "winner")
+    front = ranking.frontier(evaluations, run.objectives)
     summary = _summary(task, run, evaluations, front, starters, scores, winner, result)
     write_text(run.folder / "summary.json", json.dumps(summary.to_json(), indent=2) + "\n")
     return summary

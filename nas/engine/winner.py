@@ -10,12 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from evaluators.accuracy.interval import share_interval
 from evaluators.data.dataset import Data
 from evaluators.metrics import Metric
 from nas.engine.fine_tuning import FineTuning
 from nas.exports.writing import export
+from nas.progress import Reporter
 from nas.run.results import FinalScore
+from nas.task.task import Task
 from search_spaces.architecture import Architecture
 
 
@@ -37,21 +41,9 @@ class PlainFinisher:
 
     def finish(self, arch: Architecture, folder: Path) -> FinalScore:
         """Train an architecture, export it to `folder`, return its score on the test part."""
-        task, reporter = self.tuning.task, self.tuning.reporter
+        task = self.tuning.task
         network = self.tuning.network(arch, task.schedule.train_epochs, "searched", "winner")
-        scores = task.data.score(network, "test", task.space.input_shape(arch))
-        score = final_score(task.data, scores[task.data.metric])
-        with reporter.stage(f"exporting to {folder}"):
-            export(
-                network,
-                arch,
-                task.tables,
-                task.data,
-                folder,
-                metrics=score.to_json(),
-                overwrite=True,
-            )
-        return score
+        return deliver(task, network, arch, folder, self.tuning.reporter)
 
     def finish_all(self, folders: Mapping[Architecture, Path]) -> dict[Architecture, FinalScore]:
         """Train architectures side by side on the workers, then score and export each.
@@ -65,6 +57,25 @@ class PlainFinisher:
         """
         self.tuning.train_ahead(list(folders), self.tuning.task.schedule.train_epochs, "searched")
         return {arch: self.finish(arch, folder) for arch, folder in folders.items()}
+
+
+def deliver(
+    task: Task, network: nn.Module, arch: Architecture, folder: Path, reporter: Reporter
+) -> FinalScore:
+    """Score a trained network on the test part and export it to `folder`."""
+    scores = task.data.score(network, "test", task.space.input_shape(arch))
+    score = final_score(task.data, scores[task.data.metric])
+    with reporter.stage(f"exporting to {folder}"):
+        export(
+            network,
+            arch,
+            task.tables,
+            task.data,
+            folder,
+            metrics=score.to_json(),
+            overwrite=True,
+        )
+    return score
 
 
 def final_score(data: Data, value: float) -> FinalScore:

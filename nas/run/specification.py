@@ -118,13 +118,23 @@ class Specification(BaseModel):
         Option(
             SEARCH,
             choices=(
-                *("supernet", "train", "synflow", "naswot", "zico", "jacob_cov", "grad_norm"),
+                *(
+                    "supernet",
+                    "train",
+                    "halving",
+                    "synflow",
+                    "naswot",
+                    "zico",
+                    "jacob_cov",
+                    "grad_norm",
+                ),
                 *("table:FILE", "file.py:FUNCTION"),
             ),
         ),
     ] = "supernet"
     """Source of an architecture's score: inherited weights of the supernet, training from scratch,
-    a zero-cost proxy, a published table, or a function."""
+    successive halving of trainings that go on (with --time), a zero-cost proxy, a published table,
+    or a function."""
     objectives: Annotated[
         tuple[str, ...],
         Option(SEARCH, "METRIC", name="objective", form="repeated"),
@@ -132,6 +142,11 @@ class Specification(BaseModel):
     ] = ("accuracy", "macs")
     """Metric to optimise (repeatable): accuracy, macs, params, memory, or any that the evaluator
     returns; -METRIC minimises it."""
+    time: Annotated[
+        float | None, Option(SEARCH, "TIME", form="time", default="no limit"), Field(gt=0)
+    ] = None
+    """Time of the whole search, such as 30m: it is divided between a race of candidates, whose
+    trainings go on, and the winner's training. With --trials both hold."""
     time_limit: Annotated[
         float | None, Option(SEARCH, "TIME", form="time", default="no limit"), Field(gt=0)
     ] = None

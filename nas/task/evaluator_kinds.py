@@ -15,7 +15,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 from search_spaces.user_files import load_object
 
-Kind = Literal["supernet", "train", "proxy", "table", "function"]
+Kind = Literal["supernet", "train", "halving", "proxy", "table", "function"]
 
 TABLE = "table:"
 
@@ -29,7 +29,7 @@ def kind_of(name: str) -> Kind:
     Raises:
         UserError: for an unknown name.
     """
-    if name in ("supernet", "train"):
+    if name in ("supernet", "train", "halving"):
         return name  # type: ignore[return-value]
     if name in PROXIES:
         return "proxy"
@@ -37,13 +37,13 @@ def kind_of(name: str) -> Kind:
         return "table"
     if ".py:" in name:
         return "function"
-    known = ("supernet", "train", *PROXIES, "table:FILE", "file.py:FUNCTION")
+    known = ("supernet", "train", "halving", *PROXIES, "table:FILE", "file.py:FUNCTION")
     raise unknown("evaluator", name, known)
 
 
 def needs_images(kind: Kind) -> bool:
     """Whether an evaluator of this kind needs data."""
-    return kind in ("supernet", "train", "proxy")
+    return kind in ("supernet", "train", "halving", "proxy")
 
 
 @dataclass(frozen=True)

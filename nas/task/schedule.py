@@ -5,6 +5,7 @@ Derived from the specification, the space and the data. Does not train.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -20,6 +21,18 @@ from search_spaces.space import SearchSpace
 
 SUPERNET_SAMPLES = 400_000
 """Training samples of a supernet by default: 10 epochs of CIFAR-10."""
+
+TIMED_BATCH = 128
+"""Samples per step of a search with a time of its own."""
+
+LEAST_STEPS = 32
+"""Steps of an epoch at least, if the data are small enough for smaller batches."""
+
+TIMED_RATE = 2.0
+"""Its learning rate of SGD, as a multiple of the usual one of its batch size."""
+
+TIMED_DECAY = 5e-4
+"""Its weight decay of SGD."""
 
 RACE_SHARE = 1 / 16
 """Length of a finalist's training in the race, as a fraction of the winner's."""
@@ -64,8 +77,25 @@ class Schedule:
 
     def recipe(self, epochs: float) -> Recipe:
         """The recipe by which networks of the space train on the data."""
+        return self._of_data(
+            recipe_for(self.space, epochs, batch_size=self.specification.batch_size)
+        )
+
+    @cached_property
+    def timed_recipe(self) -> Recipe:
+        """The recipe of a search with a time of its own, whose trainings have no fixed length."""
+        # Fewer samples per step of small data, so that an epoch has enough steps.
+        fewer = 2 ** int(math.log2(max(32.0, self._samples / LEAST_STEPS)))
+        batch = min(self.specification.batch_size, fewer)
+        recipe = self._of_data(recipe_for(self.space, 1.0, batch_size=batch))
+        if recipe.optimizer == "adamw":
+            return recipe
+        faster = 1.0 if self.specification.learning_rate else TIMED_RATE
+        return replace(recipe.scaled(faster), weight_decay=TIMED_DECAY)
+
+    def _of_data(self, recipe: Recipe) -> Recipe:
+        """A recipe with the settings of the specification and of the data."""
         specification = self.specification
-        recipe = recipe_for(self.space, epochs, batch_size=specification.batch_size)
         rate = recipe.learning_rate / _normed_blocks(self.space)
         return replace(
             recipe,

@@ -27,7 +27,7 @@ from nas.run.objectives import Objective, objective
 from nas.run.specification import Specification
 from nas.task.evaluator_kinds import TABLE, Kind, UserFunction, kind_of, needs_images, user_function
 from nas.task.loading import check_batch, load
-from nas.task.schedule import Schedule
+from nas.task.schedule import TIMED_BATCH, Schedule
 from search_spaces.catalogue import Samples, load_space, samples_of
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import SearchSpace
@@ -53,7 +53,7 @@ class Task:
         names = tuple(device_name(r, by_alias=by_alias) for r in specification.devices)
         references = dict(zip(names, specification.devices, strict=True))
         specification = specification.model_copy(update={"devices": names})
-        return cls(_with_objectives(specification), folder, references)
+        return cls(_with_objectives(_with_time(specification)), folder, references)
 
     @cached_property
     def kind(self) -> Kind:
@@ -281,6 +281,20 @@ class Task:
         if self.specification.early_exit is not None:
             finite[MEAN_MACS] = largest["macs"]
         return {**finite, **self.specification.high}
+
+
+def _with_time(specification: Specification) -> Specification:
+    """Defaults of a search with a time of its own: evaluator, space and batch."""
+    if specification.time is None:
+        return specification
+    defaults = {"evaluator": "halving", "space": "cnn", "batch_size": TIMED_BATCH}
+    given = specification.model_fields_set
+    # An evaluator that does not train has no use for the others.
+    if "evaluator" in given and specification.evaluator != "halving":
+        return specification
+    return specification.model_copy(
+        update={name: value for name, value in defaults.items() if name not in given}
+    )
 
 
 def _with_objectives(specification: Specification) -> Specification:

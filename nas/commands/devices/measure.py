@@ -39,6 +39,9 @@ from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
 
+TRAINING_BATCH = 64
+"""Samples per training step, unless specified."""
+
 CALIBRATION_SEED, CHECK_SEED = 0, 1
 """Seeds of the networks that correct a table, and of those that check it."""
 
@@ -66,7 +69,7 @@ def measure_and_print(
     *,
     runtime: str = "onnxruntime",
     threads: int = 1,
-    batch: int = 1,
+    batch: int | None = None,
     torch_device: str = "cpu",
     budget: str = "10m",
     calibrate: int = 20,
@@ -84,7 +87,7 @@ def measure_and_print(
         options: the space.
         runtime: runtime that runs blocks and networks.
         threads: number of threads.
-        batch: samples per batch.
+        batch: samples per batch; 1 by default, for training 64.
         torch_device: torch's name of the device, for torch's runtimes.
         budget: time for the measurement, such as `10m`.
         calibrate: number of networks that correct the table.
@@ -101,7 +104,9 @@ def measure_and_print(
     """
     seconds = parse_seconds(budget)
     check_name(name)
-    setting = Setting(name, check_runtime(runtime), threads, batch, torch_device)
+    kind = check_runtime(runtime)
+    batch = batch or (TRAINING_BATCH if kind == "training" else 1)
+    setting = Setting(name, kind, threads, batch, torch_device)
     if (script or result) and setting.runtime != "onnxruntime":
         raise UserError("a board is measured with onnxruntime: expected no --runtime")
     space = options.load()

@@ -1,0 +1,182 @@
+"""The race of a search with a time of its own: candidates, rungs and the winner's training.
+
+Divides the time when it begins, and keeps the division in the run folder, so that the segments of a
+resumed race are as long as those before. Knows the clock, the plan and the contest. Does not know
+how candidates are proposed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluators.metrics import TRAINING_MS
+from hardware_profiles.fitting.fitted import FittedLatency
+from nas.engine.winner import deliver
+from nas.progress import OnStep, Reporter
+from nas.run import ranking
+from nas.run.evaluation import Evaluation
+from nas.run.folder import Run
+from nas.run.results import FinalScore
+from nas.strategies.candidates import Candidates
+from nas.task.task import Task
+from nas.timed.clock import Clock
+from nas.timed.contest import Contest
+from nas.timed.plan import Rung, TimePlan, plan_time
+from nas.timed.proposals import LearningLaw, RaceProposals
+from nas.timed.speed import training_speed
+from search_spaces.architecture import Architecture
+from search_spaces.files import write_text
+from search_spaces.space import Rows
+
+PLAN = "plan.json"
+
+MEASURING_SHARE, MOST_MEASURING = 0.04, 20.0
+"""Share of the time, and seconds at most, for measuring the price of training."""
+
+LEAST_MILLISECONDS = 1e-6
+"""Lower bound of a fitted price."""
+
+
+@dataclass(frozen=True)
+class TimedRace:
+    """The race and the winner's training of a run; an evaluator: the first segment of a network."""
+
+    task: Task
+    run: Run
+    clock: Clock
+    reporter: Reporter
+
+    @cached_property
+    def plan(self) -> TimePlan:
+        """The division of the time, as it was when the search began.
+
+        Raises:
+            UserError: if the time is too short for a single training.
+        """
+        file = self.run.folder / PLAN
+        if file.exists():
+            return _read(file)
+        found = plan_time(self.clock.left, self._step_seconds)
+        write_text(file, json.dumps(asdict(found), indent=2) + "\n")
+        return found
+
+    @cached_property
+    def speed(self) -> FittedLatency:
+        """The price of training on this machine."""
+        seconds = min(MOST_MEASURING, MEASURING_SHARE * self.clock.seconds)
+        return training_speed(self.task, seconds, self.reporter)
+
+    def proposals(self) -> RaceProposals:
+        """The default strategy of the race."""
+        task = self.task
+        samples = len(task.data.batches("train"))
+
+        def milliseconds(rows: Rows) -> npt.NDArray[np.float64]:
+            return np.maximum(self.speed.predict(task.space, rows), LEAST_MILLISECONDS)
+
+        law = LearningLaw(task.tables, milliseconds, self.plan.final, samples)
+        candidates = Candidates(task.budgeted, task.specification.seed)
+        return RaceProposals(candidates, task.objectives, law, self.trials)
+
+    @property
+    def _step_seconds(self) -> float:
+        """Seconds of a training step of a network of median price within the budget."""
+        rng = np.random.default_rng(self.task.specification.seed)
+        rows = self.task.budgeted.sample(64, rng)
+        milliseconds = float(np.median(self.speed.predict(self.task.space, rows)))
+        return milliseconds * self.task.schedule.timed_recipe.batch_size / 1e3
+
+    @property
+    def trials(self) -> int:
+        """Candidates of the race, at most those of the specification."""
+        specification = self.task.specification
+        asked = "trials" in specification.model_fields_set
+        planned = self.plan.rungs[0].networks
+        return min(planned, specification.trials) if asked else planned
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        """Train a candidate for the first segment.
+
+        Returns:
+            Its validation score, the epochs of its training, and milliseconds per sample.
+        """
+        ended = self._contest(self.clock.tick).segment(arch, 0, self.plan.rungs[0].seconds)
+        self.clock.save()
+        data = self.task.data
+        trained = ended.epochs * len(data.batches("train"))
+        return {
+            data.metric: ended.score,
+            "epochs": ended.epochs,
+            TRAINING_MS: 1e3 * ended.seconds / max(1.0, trained),
+        }
+
+    @property
+    def has_time(self) -> bool:
+        """Whether there is time for another candidate."""
+        rungs = self.plan.rungs
+        later = sum(rung.networks * rung.seconds for rung in rungs[1:])
+        end = self.plan.final + self.plan.closing + later
+        # Half a segment late is nearer to the plan than half a segment early.
+        return self.clock.left - rungs[0].seconds / 2 > end
+
+    def go_on(
+        self, evaluations: Sequence[Evaluation]
+    ) -> tuple[list[Evaluation], dict[str, float], int]:
+        """Train the best further, rung by rung.
+
+        Args:
+            evaluations: the candidates after their first segment.
+
+        Returns:
+            The networks of the second rung, the best first; the last score of each, by id; and the
+            number of segments of the winner.
+        """
+        objective = self.run.objectives[0]
+        sign = -1 if objective.maximise else 1
+        left = ranking.sorted_by(evaluations, objective)
+        scores: dict[str, float] = {}
+        starters, segments = left[:1], 1
+        for number, rung in enumerate(self.plan.rungs[1:], start=1):
+            left = left[: rung.networks]
+            if self.clock.left < self.plan.closing + rung.networks * rung.seconds:
+                break
+            for place, one in enumerate(left, start=1):
+                name = f"rung {number}: {place} of {len(left)}"
+                with self.reporter.training(name, 1) as on_step:
+                    ended = self._contest(on_step).segment(one.arch, number, rung.seconds)
+                scores[one.arch.id] = ended.score
+                self.clock.save()
+            left = sorted(left, key=lambda e: sign * scores[e.arch.id])
+            starters = left if number == 1 else starters
+            segments = number + 1
+        order = {e.arch.id: place for place, e in enumerate(left)}
+        return sorted(starters, key=lambda e: order.get(e.arch.id, len(order))), scores, segments
+
+    def finish(self, arch: Architecture, segments: int, folder: Path) -> FinalScore:
+        """Train the winner with the time that is left, score it on the test part, export it."""
+        seconds = max(0.0, self.clock.left - self.plan.closing)
+        with self.reporter.training("winner", 1) as on_step:
+            network = self._contest(on_step).finish(arch, segments, seconds)
+        self.clock.save()
+        return deliver(self.task, network, arch, folder, self.reporter)
+
+    def _contest(self, on_step: OnStep) -> Contest:
+        def step(done: int, steps: int, loss: float) -> None:
+            self.clock.tick()
+            on_step(done, steps, loss)
+
+        return Contest(self.task, self.run, step, self.reporter.note)
+
+
+def _read(file: Path) -> TimePlan:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["rungs"] = tuple(Rung(**rung) for rung in content["rungs"])
+    content["reasons"] = tuple(content["reasons"])
+    return TimePlan(**content)

@@ -1,0 +1,138 @@
+"""A race whose trainings go on: each network trains in segments, and the winner keeps its weights.
+
+A segment begins with the weights and the optimiser's state of the one before it, at a constant
+learning rate after the first warm-up; networks are judged by the moving average of their weights,
+as if the rate had been lowered. The last segment lowers it. Every segment leaves a checkpoint, so a
+killed race resumes. Knows trainings. Does not know which networks take part.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from evaluators.accuracy.recalibration import recalibrate
+from evaluators.data.dataset import Part
+from nas.run.folder import Run
+from nas.task.starting_weights import FreshWeights
+from nas.task.task import Task
+from nas.training.checkpoint import steps_done
+from nas.training.loop import Recipe, fit
+from nas.training.network import supervised_backward
+from nas.training.pace import TimePace
+from search_spaces.architecture import Architecture
+from search_spaces.files import write_text
+
+AVERAGE = 0.99
+"""Decay of the moving average by which networks are judged."""
+
+WARMUP_STEPS = 50
+"""Steps of the warm-up, where the length of the training is not known."""
+
+FINAL_DECAY = 0.7
+"""Share of the winner's last segment during which the learning rate falls."""
+
+
+@dataclass(frozen=True)
+class SegmentScore:
+    """A network after a segment."""
+
+    score: float
+    """On the validation part."""
+    epochs: float
+    """Of all its segments."""
+    seconds: float
+    """Of all its segments."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Trains networks of a run in segments."""
+
+    task: Task
+    run: Run
+    on_step: Callable[[int, int, float], None] | None = None
+    on_message: Callable[[str], None] | None = None
+
+    def segment(self, arch: Architecture, number: int, seconds: float) -> SegmentScore:
+        """Train a network for one more segment on the training part, and score it.
+
+        Args:
+            number: of the segment, from 0.
+            seconds: of the segment.
+
+        Raises:
+            UserError: if the training diverges or does not fit into memory.
+        """
+        file = self.checkpoint(arch, number)
+        known = _known(file.with_suffix(".json"))
+        if known is not None:
+            return known
+        recipe = self._recipe("constant")
+        network = self._trained(arch, number, seconds, recipe, "train")
+        data = self.task.data
+        score = data.score(network, "validation", self.task.space.input_shape(arch))[data.metric]
+        epochs = steps_done(file) * recipe.batch_size / len(data.batches("train"))
+        before = self.segment(arch, number - 1, 0.0).seconds if number else 0.0
+        result = SegmentScore(score, round(epochs, 4), round(before + seconds, 3))
+        write_text(file.with_suffix(".json"), json.dumps(result.__dict__) + "\n")
+        return result
+
+    def finish(self, arch: Architecture, number: int, seconds: float) -> nn.Module:
+        """Train the winner to the end, on all searched data, ready for inference.
+
+        Args:
+            number: of its last segment, which follows `number` earlier ones.
+        """
+        return self._trained(arch, number, seconds, self._recipe("linear"), "searched")
+
+    def checkpoint(self, arch: Architecture, number: int) -> Path:
+        """The checkpoint of a segment."""
+        return self.run.folder / "race" / f"{arch.id}-{number}.pt"
+
+    def _recipe(self, schedule: str) -> Recipe:
+        recipe = self.task.schedule.timed_recipe
+        return replace(
+            recipe,
+            schedule=schedule,  # type: ignore[arg-type]
+            warmup_steps=WARMUP_STEPS,
+            decay=FINAL_DECAY,
+            ema=recipe.ema or AVERAGE,
+        )
+
+    def _trained(
+        self, arch: Architecture, number: int, seconds: float, recipe: Recipe, part: Part
+    ) -> nn.Module:
+        task = self.task
+        device = torch.device(task.specification.device)
+        start = FreshWeights.of(task)
+        network = start.recalibrated(arch).to(device)
+        shape = task.space.input_shape(arch)
+        before = self.checkpoint(arch, number - 1) if number else None
+        fit(
+            network,
+            task.data.batches(part, task.schedule.augmentation),
+            recipe,
+            supervised_backward(network, recipe, shape),
+            seed=task.specification.seed,
+            checkpoint=self.checkpoint(arch, number),
+            on_step=self.on_step,
+            on_message=self.on_message,
+            pace=TimePace(seconds, 0 if before is None else steps_done(before)),
+            continued=before,
+        )
+        recalibrate(network, task.data.inputs(start.calibration, shape, device))
+        return network.eval()
+
+
+def _known(file: Path) -> SegmentScore | None:
+    """The score of a segment that has ended; None otherwise."""
+    try:
+        return SegmentScore(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
