@@ -34,6 +34,7 @@ from evaluators.data.table_files import (
     label_values,
     quiet,
     reason,
+    values_of,
 )
 from search_spaces.errors import UserError, unknown
 
@@ -44,6 +45,12 @@ GREY_MODES = ("L", "1")
 """Modes of Pillow with one channel of at most 8 bits."""
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
+
+CHUNK = 512
+"""Images that a thread decodes at a time."""
+
+THREADED_SIZE = 48
+"""Size of images, in pixels, from which several threads decode them faster than one."""
 
 MAX_DEFAULT_SIZE = 224
 """Largest size to resize to, in pixels, if none is given."""
@@ -165,7 +172,7 @@ def _parts(loaded: dict[str, Any], name: str, image_size: int | None) -> Parts:
     channels = max(image.shape[2] for images in decoded.values() for image in images)
     parts = {}
     for part in raw:
-        labels = [index[label] for label in loaded[part][columns[part][1]]]
+        labels = [index[label] for label in values_of(loaded[part], columns[part][1])]
         shape = (size, size, channels)
         stacked = np.stack([np.broadcast_to(image, shape) for image in decoded.pop(part)])
         images = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
@@ -190,7 +197,7 @@ def _encoded(table: Any, column: str) -> list[Any]:
 
     if isinstance(table.features[column], datasets.Image):
         table = table.cast_column(column, datasets.Image(decode=False))
-    return list(table[column])
+    return values_of(table, column)
 
 
 def _open(value: Any, name: str, row: int) -> Image.Image:
@@ -223,8 +230,14 @@ def _decode(values: Sequence[Any], name: str, size: int) -> list[npt.NDArray[np.
             image = _resized(image, size)
         return np.asarray(image, dtype=np.uint8).reshape(size, size, -1)
 
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(decode, range(len(values)), chunksize=512))
+    def decode_chunk(start: int) -> list[npt.NDArray[np.uint8]]:
+        return [decode(row) for row in range(start, min(start + CHUNK, len(values)))]
+
+    # Small images are decoded in less time than threads take to hand over the interpreter.
+    threads = 1 if size < THREADED_SIZE else None
+    with ThreadPoolExecutor(threads) as pool:
+        chunks = pool.map(decode_chunk, range(0, len(values), CHUNK))
+        return [image for chunk in chunks for image in chunk]
 
 
 def _resized(image: Image.Image, size: int) -> Image.Image:

@@ -32,6 +32,7 @@ from evaluators.data.table_files import (
     label_column,
     label_titles,
     label_values,
+    values_of,
 )
 from evaluators.data.text_files import TEXT_COLUMNS
 from search_spaces.errors import UserError
@@ -101,11 +102,11 @@ def _data(tables: Tables, name: str) -> SentenceData:
     index = {value: i for i, value in enumerate(values)}
     raw = {}
     for part, table in tables.items():
-        texts = list(table[column_of(table, TEXT_COLUMNS, "text", name)])
+        texts = values_of(table, column_of(table, TEXT_COLUMNS, "text", name))
         wrong = next((row for row, text in enumerate(texts) if not isinstance(text, str)), None)
         if wrong is not None:
             raise UserError(f"{name}: row {wrong} of {part} has no text")
-        labels = torch.tensor([index[value] for value in table[columns[part]]])
+        labels = torch.tensor([index[value] for value in values_of(table, columns[part])])
         raw[part] = _Texts(np.array(texts, dtype=object), labels)
     raw = held_out(raw, name, classes, HELD_OUT, SPLIT_SEED, "sentences")
     tokenizer = train_tokenizer(raw["train"].texts.tolist(), MAX_VOCABULARY)

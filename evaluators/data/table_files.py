@@ -135,6 +135,12 @@ def column_of(table: Any, names: Sequence[str], kind: str, name: str) -> str:
     return found[0]
 
 
+def values_of(table: Any, column: str) -> list[Any]:
+    """All values of a column, read at once: one row at a time takes a hundred times as long."""
+    values: list[Any] = table.select_columns([column])[:][column]
+    return values
+
+
 def label_column(table: Any, name: str) -> str:
     """The column of labels, found by its name or type.
 

@@ -6,6 +6,7 @@ search.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from inspect import Parameter
 from pathlib import Path
@@ -96,6 +97,7 @@ def search(
 
     Example: nas search --data digits --max-flops 300k --out runs/first
     """
+    started = time.monotonic()
     from nas.commands.settings import new_folder, specification_of
 
     specification = specification_of(
@@ -122,5 +124,6 @@ def search(
             resume=resume,
             quiet=quiet,
             as_json=json_output,
+            started=started,
         )
     raise typer.Exit(code)

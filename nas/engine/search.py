@@ -8,6 +8,7 @@ it was in.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ def search(
     ray_address: str | None = None,
     resume: bool = False,
     reporter: Reporter | None = None,
+    started: float | None = None,
 ) -> Outcome:
     """Search as specified and leave everything in `folder`.
 
@@ -74,10 +76,12 @@ def search(
         workers: evaluations at a time, on Ray actors; 0 evaluates in this process.
         ray_address: a Ray cluster to run the actors on.
         resume: go on with the run in `folder`.
+        started: when the time of the search began, as `time.monotonic()`; by default now.
 
     Raises:
         UserError: for anything in the specification or the folder that cannot be used.
     """
+    started = time.monotonic() if started is None else started
     reporter = reporter or Quiet()
     folder = Path(folder)
     task = Task.of(specification, folder if resume else None)
@@ -95,7 +99,7 @@ def search(
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror}") from error
     # One Ray for all that follows: starting it takes longer than a short training.
-    clock = None if specification.time is None else Clock(folder, specification.time)
+    clock = None if specification.time is None else Clock(folder, specification.time, started)
     gpus = gpus_for(specification.device, workers)
     session = ray_session(workers, ray_address, gpus=gpus) if workers else nullcontext()
     with runs.lock(folder), footprint.measure(folder, specification.region), session:

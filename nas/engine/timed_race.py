@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluators.metrics import TRAINING_MS
 from hardware_profiles.fitting.fitted import FittedLatency
@@ -33,15 +32,14 @@ from nas.timed.proposals import LearningLaw, RaceProposals
 from nas.timed.speed import training_speed
 from search_spaces.architecture import Architecture
 from search_spaces.files import write_text
-from search_spaces.space import Rows
 
 PLAN = "plan.json"
 
+SURVEY, FAST = 256, 0.1
+"""Random networks whose price is looked at, and the quantile that stands for the candidates'."""
+
 MEASURING_SHARE, MOST_MEASURING = 0.04, 20.0
 """Share of the time, and seconds at most, for measuring the price of training."""
-
-LEAST_MILLISECONDS = 1e-6
-"""Lower bound of a fitted price."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ class TimedRace:
         file = self.run.folder / PLAN
         if file.exists():
             return _read(file)
-        found = plan_time(self.clock.left, self._step_seconds)
+        step = self._step_seconds
+        found = plan_time(self.clock.left, step)
         write_text(file, json.dumps(asdict(found), indent=2) + "\n")
         return found
 
@@ -77,20 +76,19 @@ class TimedRace:
         """The default strategy of the race."""
         task = self.task
         samples = len(task.data.batches("train"))
-
-        def milliseconds(rows: Rows) -> npt.NDArray[np.float64]:
-            return np.maximum(self.speed.predict(task.space, rows), LEAST_MILLISECONDS)
-
-        law = LearningLaw(task.tables, milliseconds, self.plan.final, samples)
+        law = LearningLaw(task.space, self.speed, self.plan.final, samples)
         candidates = Candidates(task.budgeted, task.specification.seed)
         return RaceProposals(candidates, task.objectives, law, self.trials)
 
     @property
     def _step_seconds(self) -> float:
-        """Seconds of a training step of a network of median price within the budget."""
+        """Seconds of a training step of a network that trains fast for its budget.
+
+        Those are the candidates; one in the middle of all may take five times as long.
+        """
         rng = np.random.default_rng(self.task.specification.seed)
-        rows = self.task.budgeted.sample(64, rng)
-        milliseconds = float(np.median(self.speed.predict(self.task.space, rows)))
+        rows = self.task.budgeted.sample(SURVEY, rng)
+        milliseconds = float(np.quantile(self.speed.predict(self.task.space, rows), FAST))
         return milliseconds * self.task.schedule.timed_recipe.batch_size / 1e3
 
     @property

@@ -24,14 +24,15 @@ class Clock:
     Args:
         folder: the run's folder, which may not exist yet.
         seconds: what the search may take altogether.
+        start: when it began, as `time.monotonic()`; by default now.
     """
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path, seconds: float, start: float | None = None) -> None:
         self.seconds = seconds
         self._file = folder / FILE
-        self._start = time.monotonic()
+        self._start = time.monotonic() if start is None else start
         self._before = _spent(self._file)
-        self._written = self._start
+        self._written = time.monotonic()
 
     @property
     def spent(self) -> float:

@@ -78,8 +78,12 @@ def search_and_print(
     resume: bool,
     quiet: bool,
     as_json: bool,
+    started: float,
 ) -> int:
     """Run a search and print its result: `nas search`.
+
+    Args:
+        started: when the command began, as `time.monotonic()`.
 
     Returns:
         The exit code: 1 if every evaluation failed or nothing evaluated is within the budget, else
@@ -96,6 +100,7 @@ def search_and_print(
             ray_address=ray_address,
             resume=resume,
             reporter=reporter_for(quiet=quiet),
+            started=started,
         )
     except AllFailed as failure:
         print(f"nas: every evaluation failed; first failure: {failure}", file=sys.stderr)
