@@ -107,8 +107,8 @@ def engine(cell: dict[str, Any], data: str) -> dict[str, Any]:
     winner = found["winner"]
     return {
         "test accuracy": winner["test_accuracy"],
-        "macs": int(winner["metrics"]["macs"]),
-        "params": int(winner["metrics"]["params"]),
+        "macs": int(winner["macs"]),
+        "params": int(winner["params"]),
         "minutes taken": round(minutes, 2),
         "epochs": None,
         "candidates": found["evaluations"],

@@ -100,18 +100,22 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
         images: `(n, channels, height, width)` of any type; not modified.
         generator: on the CPU.
     """
-    n, _, height, width = images.shape
+    n, channels, height, width = images.shape
     if augmentation.crop:
         pad = max(1, height // 8)
         shift = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=generator).to(images.device)
         rows = shift[0] + torch.arange(height, device=images.device)
-        columns = shift[1] + torch.arange(width, device=images.device)
-        padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
-        every = torch.arange(n, device=images.device)[:, None, None]
-        images = padded[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        every = torch.arange(n, device=images.device)[:, None]
+        padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
+        # Whole rows of pixels are copied: `(n, rows, shifts, width * channels)`.
+        windows = padded.reshape(n, height + 2 * pad, -1).unfold(2, width * channels, channels)
+        images = windows[every, rows, shift[1]].view(n, height, width, channels)
+        images = images.permute(0, 3, 1, 2)
     if augmentation.flip:
         chosen = (torch.rand(n, generator=generator) < 0.5).to(images.device)
-        images = torch.where(chosen[:, None, None, None], images.flip(3), images)
+        flipped = images.clone()
+        flipped[chosen] = images[chosen].flip(3)
+        images = flipped
     return images
 
 

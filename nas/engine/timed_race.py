@@ -29,7 +29,7 @@ from nas.timed.clock import Clock
 from nas.timed.contest import Contest
 from nas.timed.plan import Rung, TimePlan, plan_time
 from nas.timed.proposals import LearningLaw, RaceProposals
-from nas.timed.speed import training_speed
+from nas.timed.speed import speed_file, training_speed
 from search_spaces.architecture import Architecture
 from search_spaces.files import write_text
 
@@ -61,7 +61,7 @@ class TimedRace:
         file = self.run.folder / PLAN
         if file.exists():
             return _read(file)
-        step = self._step_seconds
+        step = step_seconds(self.task, self.speed)
         found = plan_time(self.clock.left, step)
         write_text(file, json.dumps(asdict(found), indent=2) + "\n")
         return found
@@ -69,8 +69,7 @@ class TimedRace:
     @cached_property
     def speed(self) -> FittedLatency:
         """The price of training on this machine."""
-        seconds = min(MOST_MEASURING, MEASURING_SHARE * self.clock.seconds)
-        return training_speed(self.task, seconds, self.reporter)
+        return training_speed(self.task, measuring_seconds(self.clock.seconds), self.reporter)
 
     def proposals(self) -> RaceProposals:
         """The default strategy of the race."""
@@ -79,17 +78,6 @@ class TimedRace:
         law = LearningLaw(task.space, self.speed, self.plan.final, samples)
         candidates = Candidates(task.budgeted, task.specification.seed)
         return RaceProposals(candidates, task.objectives, law, self.trials)
-
-    @property
-    def _step_seconds(self) -> float:
-        """Seconds of a training step of a network that trains fast for its budget.
-
-        Those are the candidates; one in the middle of all may take five times as long.
-        """
-        rng = np.random.default_rng(self.task.specification.seed)
-        rows = self.task.budgeted.sample(SURVEY, rng)
-        milliseconds = float(np.quantile(self.speed.predict(self.task.space, rows), FAST))
-        return milliseconds * self.task.schedule.timed_recipe.batch_size / 1e3
 
     @property
     def trials(self) -> int:
@@ -171,6 +159,35 @@ class TimedRace:
             on_step(done, steps, loss)
 
         return Contest(self.task, self.run, step, self.reporter.note)
+
+
+def planned(task: Task, seconds: float, reporter: Reporter) -> tuple[float, TimePlan]:
+    """What a search of `seconds` would do: seconds of measuring, and the division of the rest.
+
+    The price of training is measured, unless it is known, and kept for the search.
+
+    Raises:
+        UserError: if the time is too short for a single training.
+    """
+    known = speed_file(task).exists()
+    speed = training_speed(task, measuring_seconds(seconds), reporter)
+    measuring = 0.0 if known else measuring_seconds(seconds)
+    return measuring, plan_time(seconds - measuring, step_seconds(task, speed))
+
+
+def measuring_seconds(seconds: float) -> float:
+    """Longest time of measuring the price of training in a search of `seconds`."""
+    return min(MOST_MEASURING, MEASURING_SHARE * seconds)
+
+
+def step_seconds(task: Task, speed: FittedLatency) -> float:
+    """Seconds of a training step of a network that trains fast for its budget.
+
+    Those are the candidates; one in the middle of all may take five times as long.
+    """
+    rows = task.budgeted.sample(SURVEY, np.random.default_rng(task.specification.seed))
+    milliseconds = float(np.quantile(speed.predict(task.space, rows), FAST))
+    return milliseconds * task.schedule.timed_recipe.batch_size / 1e3
 
 
 def _read(file: Path) -> TimePlan:

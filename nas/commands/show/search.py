@@ -41,12 +41,19 @@ def print_plan(specification: Specification, *, workers: int, as_json: bool) -> 
         UserError: for a specification that no search can run.
     """
     from nas.engine.dry_run import plan
+    from nas.engine.preparation import check
+    from nas.engine.timed_race import planned
+    from nas.progress import Quiet
     from nas.task.task import Task
 
     task = Task.of(specification)
+    check(task)
     found = plan(task, workers=workers)
+    seconds = specification.time if task.kind == "halving" else None
+    measuring, time = (0.0, None) if seconds is None else planned(task, seconds, Quiet())
     if as_json:
-        print_json({**asdict(found), "seconds": found.seconds})
+        divided = {} if time is None else {"measuring": measuring, "time": asdict(time)}
+        print_json({**asdict(found), "seconds": seconds or found.seconds, **divided})
         return
     table = Table(show_header=False, box=None)
     table.add_row("space", f"{found.space}, {format_count(found.architectures)} architectures")
@@ -58,12 +65,25 @@ def print_plan(specification: Specification, *, workers: int, as_json: bool) -> 
     table.add_row("budget", str(task.budgeted.budget))
     share = f"{found.share:.2%}" if found.share else f"less than 1 in {found.surveyed:,}"
     table.add_row("within budget", f"{share} of {found.surveyed:,} random architectures")
-    table.add_row(
-        "expected time",
-        f"{duration(found.seconds)}: supernet {duration(found.supernet_seconds)}, "
-        f"{specification.trials} evaluations {duration(found.search_seconds)}, "
-        f"winner {duration(found.winner_seconds)}",
-    )
+    if time is None:
+        table.add_row(
+            "expected time",
+            f"{duration(found.seconds)}: supernet {duration(found.supernet_seconds)}, "
+            f"{specification.trials} evaluations {duration(found.search_seconds)}, "
+            f"winner {duration(found.winner_seconds)}",
+        )
+    else:
+        table.add_row(
+            "time",
+            f"{duration(seconds or 0)}: measuring {duration(measuring)}, race "
+            f"{duration(time.race)}, winner {duration(time.final)}, score and export "
+            f"{duration(time.closing)}",
+        )
+        for number, rung in enumerate(time.rungs, start=1):
+            networks = f"{rung.networks} networks, {rung.seconds:.0f} s each"
+            table.add_row(f"rung {number}", networks if number == 1 else f"{networks} more")
+        for number, reason in enumerate(time.reasons):
+            table.add_row("" if number else "because", reason)
     console = make_console()
     console.print(table)
     console.print(f"[dim]{CONVENTION}[/]")
