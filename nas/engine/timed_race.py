@@ -8,7 +8,8 @@ how candidates are proposed.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +20,13 @@ from evaluators.metrics import TRAINING_MS
 from hardware_profiles.fitting.fitted import FittedLatency
 from nas.engine.winner import deliver
 from nas.progress import OnStep, Reporter
-from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.results import FinalScore
 from nas.strategies.candidates import Candidates
 from nas.task.task import Task
 from nas.timed.clock import Clock
-from nas.timed.contest import Contest
+from nas.timed.contest import Contest, SegmentScore
 from nas.timed.plan import Rung, TimePlan, plan_time
 from nas.timed.proposals import LearningLaw, RaceProposals
 from nas.timed.speed import speed_file, training_speed
@@ -71,13 +71,17 @@ class TimedRace:
         """The price of training on this machine."""
         return training_speed(self.task, measuring_seconds(self.clock.seconds), self.reporter)
 
+    @cached_property
+    def law(self) -> LearningLaw:
+        """What networks should reach in the winner's time."""
+        samples = len(self.task.data.batches("train"))
+        return LearningLaw(self.task.space, self.speed, self.plan.final, samples)
+
     def proposals(self) -> RaceProposals:
         """The default strategy of the race."""
         task = self.task
-        samples = len(task.data.batches("train"))
-        law = LearningLaw(task.space, self.speed, self.plan.final, samples)
         candidates = Candidates(task.budgeted, task.specification.seed)
-        return RaceProposals(candidates, task.objectives, law, self.trials)
+        return RaceProposals(candidates, task.objectives, self.law, self.trials)
 
     @property
     def trials(self) -> int:
@@ -124,9 +128,8 @@ class TimedRace:
             The networks of the second rung, the best first; the last score of each, by id; and the
             number of segments of the winner.
         """
-        objective = self.run.objectives[0]
-        sign = -1 if objective.maximise else 1
-        left = ranking.sorted_by(evaluations, objective)
+        known = {e.arch.id: self._contest(self.clock.tick).score(e.arch, 0) for e in evaluations}
+        left = sorted((e for e in evaluations if e.feasible), key=self._expected(known))
         scores: dict[str, float] = {}
         starters, segments = left[:1], 1
         for number, rung in enumerate(self.plan.rungs[1:], start=1):
@@ -134,16 +137,42 @@ class TimedRace:
             if self.clock.left < self.plan.closing + rung.networks * rung.seconds:
                 break
             for place, one in enumerate(left, start=1):
-                name = f"rung {number}: {place} of {len(left)}"
+                name = f"rung {number + 1}: {place} of {len(left)}"
                 with self.reporter.training(name, 1) as on_step:
                     ended = self._contest(on_step).segment(one.arch, number, rung.seconds)
+                known[one.arch.id] = ended
                 scores[one.arch.id] = ended.score
                 self.clock.save()
-            left = sorted(left, key=lambda e: sign * scores[e.arch.id])
+            left = sorted(left, key=self._expected(known))
             starters = left if number == 1 else starters
             segments = number + 1
         order = {e.arch.id: place for place, e in enumerate(left)}
         return sorted(starters, key=lambda e: order.get(e.arch.id, len(order))), scores, segments
+
+    def _expected(self, known: Mapping[str, SegmentScore | None]) -> Callable[[Evaluation], float]:
+        """What a network should reach as the winner, as a key for sorting: less is better.
+
+        The log error, or the loss, that it has reached, less what the law expects of the epochs
+        that it would train further at its own speed. A network that learns fast at first is not
+        preferred to one that needs longer.
+        """
+        left = self.clock.left - self.plan.closing
+
+        def key(evaluation: Evaluation) -> float:
+            ended = known[evaluation.arch.id]
+            if ended is None or ended.epochs <= 0:
+                return math.inf
+            rows = self.task.space.encode([evaluation.arch])
+            final = ended.epochs * (1 + left / max(ended.seconds, 1e-9))
+            now, then = (
+                float(self.law.after(rows, np.array([epochs]))[0])
+                for epochs in (ended.epochs, final)
+            )
+            share = self.task.data.metric == "accuracy"
+            reached = math.log(max(1e-4, 1 - ended.score)) if share else math.log(ended.score)
+            return reached - (then - now)
+
+        return key
 
     def finish(self, arch: Architecture, segments: int, folder: Path) -> FinalScore:
         """Train the winner with the time that is left, score it on the test part, export it."""

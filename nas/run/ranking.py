@@ -90,13 +90,6 @@ def best(evaluations: Sequence[Evaluation], objectives: Sequence[f.Objective]) -
     return evaluations[int(order[0])]
 
 
-def sorted_by(evaluations: Sequence[Evaluation], objective: f.Objective) -> list[Evaluation]:
-    """The feasible evaluations, the best in an objective first."""
-    sign = -1 if objective.maximise else 1
-    done = [e for e in evaluations if e.feasible]
-    return sorted(done, key=lambda e: sign * e.metrics[objective.metric])
-
-
 def hypervolume(
     evaluations: Sequence[Evaluation],
     objectives: Sequence[f.Objective],

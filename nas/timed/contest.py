@@ -69,19 +69,24 @@ class Contest:
         Raises:
             UserError: if the training diverges or does not fit into memory.
         """
-        file = self.checkpoint(arch, number)
-        known = _known(file.with_suffix(".json"))
+        known = self.score(arch, number)
         if known is not None:
             return known
+        file = self.checkpoint(arch, number)
         recipe = self._recipe("constant")
         network = self._trained(arch, number, seconds, recipe, "train")
         data = self.task.data
         score = data.score(network, "validation", self.task.space.input_shape(arch))[data.metric]
         epochs = steps_done(file) * recipe.batch_size / len(data.batches("train"))
-        before = self.segment(arch, number - 1, 0.0).seconds if number else 0.0
-        result = SegmentScore(score, round(epochs, 4), round(before + seconds, 3))
+        before = self.score(arch, number - 1) if number else None
+        spent = seconds if before is None else before.seconds + seconds
+        result = SegmentScore(score, round(epochs, 4), round(spent, 3))
         write_text(file.with_suffix(".json"), json.dumps(result.__dict__) + "\n")
         return result
+
+    def score(self, arch: Architecture, number: int) -> SegmentScore | None:
+        """The score of a segment; None if it has not ended."""
+        return _known(self.checkpoint(arch, number).with_suffix(".json"))
 
     def finish(self, arch: Architecture, number: int, seconds: float) -> nn.Module:
         """Train the winner to the end, on all searched data, ready for inference.

@@ -8,16 +8,20 @@ networks.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from search_spaces.errors import UserError
 
-RACE_SHARE = 0.25
-"""Share of the time for the race. The winner's own part of it is not lost."""
+RACE_SHARES = (0.15, 0.3)
+"""Least and largest share of the time for the race, whose losers' trainings are lost."""
 
-SEGMENTS = 90
-"""The first segment is this fraction of the time, unless that is too short to tell networks
-apart."""
+RACE_GROWTH = 0.1
+"""Growth of that share for each tenfold time, from `SHORT` on."""
+
+SHORT, SHORT_SEGMENT, SEGMENT_POWER = 300.0, 7.0, 0.75
+"""A search of this time has first segments of so many seconds; others in proportion to this power
+of their time, so that a longer search has more candidates and trains them longer."""
 
 LEAST_STEPS = 60
 """Training steps of a first segment at least."""
@@ -28,7 +32,7 @@ SURVIVORS = 3
 LEAST_FINAL_STEPS = 200
 """Training steps of the winner at least."""
 
-CLOSING_SHARE, LEAST_CLOSING = 0.02, 3.0
+CLOSING_SHARE, LEAST_CLOSING = 0.005, 3.0
 """Share of the time, and seconds at least, for the score on the test part and the export."""
 
 
@@ -60,6 +64,12 @@ class TimePlan:
         return self.seconds - self.race - self.closing
 
 
+def race_share(seconds: float) -> float:
+    """Share of a time for the race."""
+    least, most = RACE_SHARES
+    return min(most, max(least, least + RACE_GROWTH * math.log10(seconds / SHORT)))
+
+
 def plan_time(seconds: float, step: float, *, workers: int = 1) -> TimePlan:
     """Divide the time that is left.
 
@@ -78,12 +88,13 @@ def plan_time(seconds: float, step: float, *, workers: int = 1) -> TimePlan:
             f"{seconds:.0f} s are too short for a single training: expected --time of at least "
             f"{least:.0f}s more"
         )
-    first = max(seconds / SEGMENTS, LEAST_STEPS * step)
-    share = RACE_SHARE * seconds * workers
+    first = max(SHORT_SEGMENT * (seconds / SHORT) ** SEGMENT_POWER, LEAST_STEPS * step)
+    share = race_share(seconds) * seconds * workers
     count = int(share / (first * (1 + (SURVIVORS - 1) / SURVIVORS)))
     if count < 2:
         reason = (
-            f"no race: a quarter of the time has no room for two trainings of {LEAST_STEPS} steps"
+            f"no race: {race_share(seconds):.0%} of the time have no room for two trainings of "
+            f"{first:.0f} s"
         )
         return TimePlan(seconds, (Rung(1, first),), closing, (reason,))
     rungs, networks, length = [], count, first

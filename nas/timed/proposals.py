@@ -1,7 +1,8 @@
 """Proposes the candidates of a race: those that should have learnt most when the time is over.
 
 Before anything is evaluated, a network is judged by a law of our own trainings: the error falls
-with a power of the epochs that fit into the time and with one of its MACs. The epochs follow from
+with a power of the epochs that fit into the time and of its MACs, and rises where it has too few or
+too many layers for them. The epochs follow from
 the measured price of training, so that a network may be a good candidate on one machine and a poor
 one on another. Half of the candidates are the best by this law, and unlike each other; the other
 half are children of those that proved best. Knows rows, prices and evaluations. Does not train.
@@ -22,19 +23,26 @@ from nas.strategies.candidates import Candidates
 from nas.strategies.population import Population
 from search_spaces.space import Row, Rows, SearchSpace
 
-EPOCHS_POWER, MACS_POWER, BOTH_POWER, LAYERS_POWER = 0.193, 0.074, 0.057, 0.091
-"""Powers of the error: `log error = - EPOCHS log e - MACS log m - BOTH log e log m + LAYERS log l`
-with epochs e, MACs over `REFERENCE_MACS` m and layers l. Least squares over the learning curves of
-26 random networks of `cnn-cifar` on the training images of CIFAR-10, at a constant learning rate,
-after 0.5 to 5 epochs; networks that were left out have a relative error of 4 %."""
+EPOCHS_POWER, MACS_POWER, BOTH_POWER = 0.164, 0.071, 0.057
+"""Powers of the error: `log error = constant - EPOCHS log e - MACS log m - BOTH log e log m` with
+epochs e and MACs over `REFERENCE_MACS` m, and a term for layers. Least squares over the learning
+curves of 26 random networks of `cnn-cifar` on the training images of CIFAR-10, at a constant
+learning rate, after 0.5 to 5 epochs; networks that were left out have a relative error of 4 %."""
+
+LAYERS_AT_ONE, LAYERS_POWER = 4.0, 0.3
+"""Layers that suffice after e epochs: `LAYERS_AT_ONE e^LAYERS_POWER`."""
+
+TOO_FEW, TOO_MANY = 0.7, 0.091
+"""What other numbers of layers add to the log error: for fewer, times the squared logarithm of the
+ratio; for more, which take longer until they learn, times the logarithm."""
+
+ENOUGH_EPOCHS = 200.0
+"""Epochs from which further ones matter little."""
 
 REFERENCE_MACS = 3e6
 
 LEAST_MILLISECONDS = 1e-6
 """Lower bound of a fitted price."""
-
-LAYERS_EPOCHS = 30.0
-"""Epochs from which more layers do no harm: they take longer until they learn."""
 
 LAYERS = ("Conv2d", "Linear", "Attention")
 """Kinds of kernels that are counted as layers."""
@@ -67,10 +75,17 @@ class LearningLaw:
 
     def epochs(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Epochs that fit into the time, `(n,)`."""
-        return self._epochs(self._features(rows))
+        milliseconds = np.maximum(
+            self._features(rows) @ self.speed.coefficients, LEAST_MILLISECONDS
+        )
+        return np.asarray(1e3 * self.seconds / (self.samples * milliseconds))
 
     def __call__(self, rows: Rows) -> npt.NDArray[np.float64]:
-        """The score of rows `(n, choices)`, `(n,)`; higher is better."""
+        """The score of rows `(n, choices)` at the end of the time, `(n,)`; higher is better."""
+        return self.after(rows, self.epochs(rows))
+
+    def after(self, rows: Rows, epochs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The score of rows `(n, choices)` after some epochs `(n,)`."""
         features = self._features(rows)
         names = self.speed.features.names
         macs = np.log(features[:, names.index("all macs")] / REFERENCE_MACS)
@@ -80,17 +95,14 @@ class LearningLaw:
             if name.startswith("kernels of ") and name.split()[2] in LAYERS
         ]
         layers = np.log(np.maximum(1.0, features[:, counted].sum(axis=1)))
-        epochs = np.log(self._epochs(features))
-        young = np.clip(1 - epochs / np.log(LAYERS_EPOCHS), 0.0, 1.0)
-        gain = EPOCHS_POWER * epochs + MACS_POWER * macs + BOTH_POWER * epochs * macs
-        return np.asarray(gain - LAYERS_POWER * young * layers)
+        age = np.log(epochs / (1 + epochs / ENOUGH_EPOCHS))
+        more = layers - np.log(LAYERS_AT_ONE) - LAYERS_POWER * age
+        loss = np.where(more < 0, TOO_FEW * more**2, TOO_MANY * more)
+        gain = EPOCHS_POWER * age + MACS_POWER * macs + BOTH_POWER * age * macs
+        return np.asarray(gain - loss)
 
     def _features(self, rows: Rows) -> npt.NDArray[np.float64]:
         return self.speed.features.of_rows(self.space, rows)
-
-    def _epochs(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        milliseconds = np.maximum(features @ self.speed.coefficients, LEAST_MILLISECONDS)
-        return np.asarray(1e3 * self.seconds / (self.samples * milliseconds))
 
 
 class RaceProposals:

@@ -12,9 +12,9 @@ from nas.timed.plan import (
     LEAST_CLOSING,
     LEAST_FINAL_STEPS,
     LEAST_STEPS,
-    RACE_SHARE,
     Rung,
     plan_time,
+    race_share,
 )
 from search_spaces.errors import UserError
 
@@ -27,7 +27,7 @@ def test_race_winner_and_closing_add_up_to_the_time(seconds: float, step: float)
     plan = plan_time(seconds, step)
     assert plan.race + plan.final + plan.closing == pytest.approx(seconds)
     assert plan.final > seconds / 2
-    assert plan.race <= 1.01 * RACE_SHARE * seconds or plan.rungs[0].networks == 1
+    assert plan.race <= 1.01 * race_share(seconds) * seconds or plan.rungs[0].networks == 1
 
 
 @given(seconds=seconds_, step=steps_)
@@ -41,10 +41,17 @@ def test_each_rung_trains_fewer_networks_for_longer(seconds: float, step: float)
         assert trained + following.seconds == pytest.approx(3 * trained)
 
 
-def test_five_minutes_of_fast_steps() -> None:
+def test_five_minutes() -> None:
     plan = plan_time(300, 0.01)
-    assert plan.rungs == (Rung(13, pytest.approx(300 / 90)), Rung(4, pytest.approx(600 / 90)))  # type: ignore[arg-type]
-    assert "race of 13 networks, 3 s each" in plan.reasons[0]
+    assert plan.rungs == (Rung(3, 7.0),)
+    assert "race of 3 networks, 7 s each" in plan.reasons[0]
+
+
+def test_a_longer_search_has_more_candidates_and_trains_them_longer() -> None:
+    first, second = plan_time(3000, 0.01).rungs
+    assert (first.networks, second.networks) == (11, 3)
+    assert first.seconds == pytest.approx(7 * 10**0.75)
+    assert second.seconds == pytest.approx(2 * first.seconds)
 
 
 def test_slow_steps_leave_no_room_for_a_race() -> None:
