@@ -1,0 +1,183 @@
+"""Learning curves of random networks of `cnn-cifar`, and the law that is fitted to them.
+
+    python benchmarks/learning_curves.py --data DIR --networks 26
+
+Each network trains on the training images at a constant learning rate for `--seconds` of processor
+time on one thread; the moving average of its weights is scored on the validation images at powers
+of two of an epoch. Half of the networks have one kind of block throughout; with `--dense` all
+blocks are dense. The law of `nas/timed/proposals.py` is fitted by least squares with its term for
+layers held; its error is that of networks left out. Networks in the result file are not trained
+again, so a killed benchmark goes on.
+
+Those of the first result file were 12 draws of any kind (40 s) and 14 dense ones (90 s), seeds 1
+and 2, beside another process, with batch norms recalibrated on images without augmentation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from report import RESULTS, emit
+
+from evaluators.accuracy.recalibration import recalibrate
+from evaluators.data.batches import training_batch
+from nas.run.specification import make
+from nas.task.task import Task
+from nas.timed.contest import AVERAGE, WARMUP_STEPS
+from nas.timed.proposals import (
+    LAYERS_AT_ONE,
+    LAYERS_POWER,
+    REFERENCE_MACS,
+    TOO_FEW,
+    TOO_MANY,
+)
+from nas.training.averaging import WeightAverage
+from nas.training.loop import make_optimizer
+from nas.training.network import supervised_backward
+from search_spaces.architecture import Architecture
+from search_spaces.networks.modules import build, channels_last
+from search_spaces.ops import Conv2d, Linear
+
+DENSE = ("fused-e1", "basic", "fused-e2", "bottleneck")
+MARKS = tuple(2.0**power for power in range(-2, 7))
+FITTED_FROM = 0.4
+"""Epochs from which points are fitted: before, the warm-up decides."""
+
+
+def main() -> None:
+    """Train the missing networks, fit the law, print both."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="folder of CIFAR-10; without it the law is fitted only")
+    parser.add_argument("--networks", type=int, default=26)
+    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--dense", action="store_true")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, default=RESULTS / "learning_curves.json")
+    arguments = parser.parse_args()
+    curves: list[dict[str, Any]] = []
+    if arguments.json.exists():
+        curves = json.loads(arguments.json.read_text())["curves"]
+    if arguments.data is not None:
+        torch.set_num_threads(1)
+        settings = {"time": 600.0, "data": arguments.data, "space": "cnn-cifar"}
+        task = Task.of(make(settings))
+        for arch in draws(task, arguments.seed, arguments.networks, dense=arguments.dense):
+            if any(curve["architecture"] == dict(arch) for curve in curves):
+                continue
+            curves.append(curve_of(task, arch, arguments.seconds))
+            report(curves, arguments.json)
+    report(curves, arguments.json)
+
+
+def draws(task: Task, seed: int, count: int, *, dense: bool) -> list[Architecture]:
+    """Random networks of 0.7M to 10M MACs, evenly over the logarithm."""
+    space, rng = task.space, np.random.default_rng(seed)
+    blocks = [i for i, c in enumerate(space.choices) if c.name.endswith("_block")]
+    options = np.arange(len(space.choices[blocks[0]].options))
+    if dense:
+        options = np.array([space.choices[blocks[0]].options.index(kind) for kind in DENSE])
+    mixed = space.sample(400_000, seed)
+    if dense:
+        for column in blocks:
+            mixed[:, column] = rng.choice(options, size=len(mixed))
+    alike = mixed.copy()
+    alike[:, blocks] = rng.choice(options, size=len(alike))[:, None]
+    found = []
+    for number in range(count):
+        rows = space.canonical(mixed if number % 2 else alike)
+        macs = task.tables.score(rows, ("macs",))["macs"]
+        target = float(np.exp(rng.uniform(np.log(7e5), np.log(1e7))))
+        near = np.flatnonzero((macs <= target) & (macs > 0.85 * target))
+        found += space.decode(rows[[rng.choice(near)]])
+    return found
+
+
+def curve_of(task: Task, arch: Architecture, seconds: float) -> dict[str, Any]:
+    """Train one network; its validation accuracy after some epochs, at a constant rate."""
+    data, shape = task.images, task.space.input_shape(arch)
+    torch.manual_seed(0)
+    network = channels_last(build(task.space, arch)).train()
+    recipe = task.schedule.timed_recipe
+    optimizer = make_optimizer(network, recipe)
+    average = WeightAverage(network, AVERAGE)
+    backward = supervised_backward(network, recipe, shape)
+    batches = data.batches("train", task.schedule.augmentation)
+    cpu = torch.device("cpu")
+    step, spent, points, marks = 0, 0.0, [], list(MARKS)
+    while spent < seconds and marks:
+        started = time.process_time()
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
+        indices = training_batch(len(batches), recipe.batch_size, 0, step)
+        inputs, targets = batches.draw(indices, torch.Generator().manual_seed(step), cpu)
+        optimizer.zero_grad(set_to_none=True)
+        backward(inputs, targets, step)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+        optimizer.step()
+        average.update()
+        step += 1
+        spent += time.process_time() - started
+        epochs = step * recipe.batch_size / len(batches)
+        if epochs >= marks[0] or spent >= seconds:
+            marks.pop(0)
+            kept = {name: value.clone() for name, value in network.state_dict().items()}
+            average.apply()
+            recalibrate(network, data.inputs(task.calibration, shape, cpu))
+            score = data.score(network.eval(), "validation", shape)["accuracy"]
+            points.append([round(epochs, 3), round(spent, 2), round(score, 4)])
+            network.load_state_dict(kept)
+            network.train()
+    ops = [op for _, block in task.space.ops(arch) for op in block]
+    return {
+        "architecture": dict(arch),
+        "macs": sum(op.macs for op in ops),
+        "params": sum(op.params for op in ops),
+        "layers": sum(isinstance(op, Conv2d | Linear) for op in ops),
+        "points": points,
+    }
+
+
+def report(curves: list[dict[str, Any]], path: Path) -> None:
+    """Fit the law and print it."""
+    points = [(i, c, e, a) for i, c in enumerate(curves) for e, _, a in c["points"]]
+    points = [point for point in points if point[2] >= FITTED_FROM]
+    of = np.array([i for i, _, _, _ in points])
+    age = np.log([e for _, _, e, _ in points])
+    macs = np.log([c["macs"] / REFERENCE_MACS for _, c, _, _ in points])
+    layers = np.log([c["layers"] for _, c, _, _ in points])
+    more = layers - np.log(LAYERS_AT_ONE) - LAYERS_POWER * age
+    held = np.where(more < 0, TOO_FEW * more**2, TOO_MANY * more)
+    y = np.log([1 - a for _, _, _, a in points]) - held
+    x = np.column_stack([np.ones(len(y)), -age, -macs, -age * macs])
+    if len(set(of.tolist())) < 6:
+        return
+    found = np.linalg.lstsq(x, y, rcond=None)[0]
+    errors = []
+    for index in np.unique(of):
+        rest = of != index
+        errors.append(y[~rest] - x[~rest] @ np.linalg.lstsq(x[rest], y[rest], rcond=None)[0])
+    error = float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
+    row = {
+        "networks": len(np.unique(of)),
+        "points": len(y),
+        "epochs power": round(float(found[1]), 3),
+        "MACs power": round(float(found[2]), 3),
+        "power of both": round(float(found[3]), 3),
+        "error of left-out networks": round(error, 4),
+    }
+    emit("learning_curves", [row], {"fitted from epochs": FITTED_FROM}, path)
+    content = {**json.loads(path.read_text()), "curves": curves}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
