@@ -88,6 +88,8 @@ def search(
     specification = task.specification
     _check_device(specification.device)
     _check_folder(folder, specification, resume=resume)
+    if task.kind == "halving" and (workers or ray_address):
+        raise UserError("a search with --time trains in one process: expected no --workers")
     resources = Resources(workers, ray_address)
     if ray_address is not None:
         check_reachable(ray_address)
@@ -112,6 +114,13 @@ def search(
         timed = None
         if clock is not None and task.kind == "halving":
             timed = evaluator = TimedRace(task, run, clock, reporter)
+            try:
+                _ = timed.plan
+            except UserError:
+                if not resume:  # the same --out can then be used with a longer time
+                    for file in (folder / "specification.json", run.study_path):
+                        file.unlink(missing_ok=True)
+                raise
             if specification.strategy == "evolution":
                 strategy = timed.proposals()
         done = study.evaluations()

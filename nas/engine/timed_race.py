@@ -62,7 +62,7 @@ class TimedRace:
         if file.exists():
             return _read(file)
         step = step_seconds(self.task, self.speed)
-        found = plan_time(self.clock.left, step)
+        found = plan_time(self.clock.left, step, spent=self.clock.spent)
         write_text(file, json.dumps(asdict(found), indent=2) + "\n")
         return found
 
@@ -201,7 +201,8 @@ def planned(task: Task, seconds: float, reporter: Reporter) -> tuple[float, Time
     known = speed_file(task).exists()
     speed = training_speed(task, measuring_seconds(seconds), reporter)
     measuring = 0.0 if known else measuring_seconds(seconds)
-    return measuring, plan_time(seconds - measuring, step_seconds(task, speed))
+    left = seconds - measuring
+    return measuring, plan_time(left, step_seconds(task, speed), spent=measuring)
 
 
 def measuring_seconds(seconds: float) -> float:

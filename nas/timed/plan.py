@@ -70,13 +70,13 @@ def race_share(seconds: float) -> float:
     return min(most, max(least, least + RACE_GROWTH * math.log10(seconds / SHORT)))
 
 
-def plan_time(seconds: float, step: float, *, workers: int = 1) -> TimePlan:
+def plan_time(seconds: float, step: float, *, spent: float = 0.0) -> TimePlan:
     """Divide the time that is left.
 
     Args:
         seconds: what is left.
         step: seconds of a training step of a typical network.
-        workers: networks that train at a time.
+        spent: what is spent already, on reading the data and measuring.
 
     Raises:
         UserError: if the time is too short for a single training.
@@ -85,11 +85,11 @@ def plan_time(seconds: float, step: float, *, workers: int = 1) -> TimePlan:
     least = LEAST_CLOSING + LEAST_FINAL_STEPS * step
     if seconds < least:
         raise UserError(
-            f"{seconds:.0f} s are too short for a single training: expected --time of at least "
-            f"{least:.0f}s more"
+            f"the time is too short for a single training: expected --time of at least "
+            f"{math.ceil(spent + least)}s"
         )
     first = max(SHORT_SEGMENT * (seconds / SHORT) ** SEGMENT_POWER, LEAST_STEPS * step)
-    share = race_share(seconds) * seconds * workers
+    share = race_share(seconds) * seconds
     count = int(share / (first * (1 + (SURVIVORS - 1) / SURVIVORS)))
     if count < 2:
         reason = (

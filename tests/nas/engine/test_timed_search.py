@@ -127,6 +127,13 @@ def specification(**changes: Any) -> Specification:
 def test_times_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         search(specification(**changes), tmp_path / "run")
+    assert not (tmp_path / "run" / "specification.json").exists()
+
+
+@pytest.mark.usefixtures("user_folder")
+def test_workers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected no --workers"):
+        search(make(SETTINGS), tmp_path / "run", workers=2)
 
 
 def test_trials_and_time_both_hold(tmp_path: Path, user_folder: Path) -> None:
