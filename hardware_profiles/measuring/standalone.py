@@ -205,7 +205,7 @@ def measure(
         load: returns a function that runs the model of a key once.
         keys: models to measure, in order of importance.
         clock: the reference.
-        until: `time.monotonic()` after which no group is started.
+        until: `time.monotonic()` after which no group but the first is started.
         known: earlier results, which are measured again only if noisy.
         on_result: called with all results so far after each group.
         schedule: how models are interleaved.
@@ -216,7 +216,7 @@ def measure(
     results = dict(known or {})
     left = [key for key in keys if key not in results or results[key]["spread"] > MAX_SPREAD]
     tries: dict[Any, int] = {}
-    while left and (until is None or time.monotonic() < until):
+    while left and (until is None or not tries or time.monotonic() < until):
         now, left = left[: schedule.group], left[schedule.group :]
         runs = {key: load(key) for key in now}
         for key, result in measure_group(runs, clock, schedule).items():

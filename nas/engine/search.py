@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +126,13 @@ def search(
         done = study.evaluations()
         for evaluation in done:
             strategy.tell(task.space.encode([evaluation.arch])[0], evaluation)
+
+        def has_time() -> bool:
+            # One candidate at least, else there is no winner.
+            if clock is None or not done:
+                return True
+            return clock.left > 0 if timed is None else timed.has_time
+
         trials = specification.trials if timed is None else timed.trials
         wanted = trials - len(done)
         if wanted > 0:
@@ -133,7 +140,7 @@ def search(
                 open_pool(task, run, evaluator, resources) as pool,
                 reporter.evaluations(trials, len(done)) as show,
             ):
-                for row, ended in _evaluate(strategy, pool, task.space, wanted, clock, timed):
+                for row, ended in _evaluate(strategy, pool, task.space, wanted, has_time=has_time):
                     evaluation = _judged(task, strategy, row, ended)
                     study.add(evaluation)
                     strategy.tell(row, evaluation)
@@ -185,19 +192,19 @@ def _evaluate(
     pool: Workers,
     space: SearchSpace,
     wanted: int,
-    clock: Clock | None = None,
-    timed: TimedRace | None = None,
+    *,
+    has_time: Callable[[], bool],
 ) -> Iterator[tuple[Row, EvaluationResult]]:
     """Keep all workers busy until `wanted` evaluations ended or nothing is left to propose.
 
-    At least one is proposed, and none after the time of the search, or of its race, is over.
+    Args:
+        has_time: whether another candidate may begin.
     """
     running: dict[Architecture, Row] = {}
 
     def candidates() -> Iterator[Architecture]:
-        for number in range(wanted):
-            over = clock is not None and not clock.left
-            if number and (over or (timed is not None and not timed.has_time)):
+        for _ in range(wanted):
+            if not has_time():
                 return
             row = strategy.propose()
             if row is None:

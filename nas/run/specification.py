@@ -274,29 +274,12 @@ class Specification(BaseModel):
 
 
 SEARCH_FIELDS = (
-    "space",
-    "data",
-    "image_size",
-    "objectives",
-    "high",
-    "low",
-    "devices",
-    "evaluator",
-    "seed",
-    "device",
+    *("space", "data", "image_size", "objectives", "high", "low", "devices", "evaluator"),
+    *("seed", "device"),
 )
 TRAINING_FIELDS = (
-    "augmentation",
-    "supernet_epochs",
-    "sampling",
-    "distillation",
-    "widening",
-    "early_exit",
-    "ema",
-    "learning_rate",
-    "precision",
-    "batch_size",
-    "calibration_images",
+    *("augmentation", "supernet_epochs", "sampling", "distillation", "widening", "early_exit"),
+    *("ema", "learning_rate", "precision", "batch_size", "calibration_images"),
 )
 FIXED_ON_RESUME = SEARCH_FIELDS + TRAINING_FIELDS
 """Fields that a resumed run cannot change: its evaluations would not be comparable."""

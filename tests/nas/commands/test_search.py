@@ -36,7 +36,7 @@ OPTIONS = {
         (
             *("--space", "--data", "--max-flops", "--min-flops", "--max-params", "--max-memory"),
             *("--max-latency", "--max-energy", "--region", "--green-exponents", "--evaluator"),
-            *("--time-limit", "--strategy", "--sampler", "--proxies", "--penalty-metric"),
+            *("--time", "--time-limit", "--strategy", "--sampler", "--proxies", "--penalty-metric"),
             *("--estimator", "--sampling", "--distillation", "--precision", "--augment"),
             *("--torch-device", "--ray-address", "--mlflow"),
         ),
@@ -133,7 +133,7 @@ def test_known_values_are_those_that_exist() -> None:
     assert set(known["sampler"].choices) == set(SAMPLERS)
     assert set(known["proxies"].choices) == set(PROXIES)
     assert set(known["evaluator"].choices) == {
-        *("supernet", "train", "table:FILE", "file.py:FUNCTION"),
+        *("supernet", "train", "halving", "table:FILE", "file.py:FUNCTION"),
         *PROXIES,
     }
     assert set(known["augment"].choices) == {*augmentation.AUGMENTATIONS, "none"}

@@ -13,7 +13,17 @@ from hardware_profiles.fitting.fitted import FittedLatency, fit_latency
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import objective
 from nas.strategies.candidates import Candidates
-from nas.timed.proposals import LIKE, LearningLaw, RaceProposals, regular_rows
+from nas.timed.proposals import (
+    BOTH_POWER,
+    ENOUGH_EPOCHS,
+    EPOCHS_POWER,
+    LIKE,
+    MACS_POWER,
+    REFERENCE_MACS,
+    LearningLaw,
+    RaceProposals,
+    regular_rows,
+)
 from search_spaces.catalogue import load_space
 from search_spaces.space import Row
 
@@ -79,10 +89,33 @@ def test_of_two_networks_with_equal_macs_the_faster_one_is_better() -> None:
     rows = regular_rows(space, 4000, np.random.default_rng(0))
     costs = tables().score(rows, ("macs",))["macs"]
     near = rows[np.abs(costs - 500_000) < 25_000]
-    epochs = law(30.0).epochs(near)
-    score = law(30.0)(near)
-    slow, fast = epochs < np.quantile(epochs, 0.1), epochs > np.quantile(epochs, 0.9)
-    assert score[fast].mean() > score[slow].mean() + 0.1
+    layers = np.array([sum(map(len, dict(space.ops(a)).values())) for a in space.decode(near)])
+    alike = near[layers == np.bincount(layers).argmax()]
+    epochs, score = law(30.0).epochs(alike), law(30.0)(alike)
+    assert epochs.max() > 1.5 * epochs.min()
+    assert score[epochs.argmax()] > score[epochs.argmin()]
+
+
+def test_too_few_layers_for_the_time_and_too_many_are_worse() -> None:
+    space = tables().space
+    rows = regular_rows(space, 4000, np.random.default_rng(0))
+    features = speed().features
+    macs = features.of_rows(space, rows)[:, features.names.index("all macs")]
+    convs = np.array(
+        [
+            sum(type(op).__name__ in ("Conv2d", "Linear") for _, ops in space.ops(a) for op in ops)
+            for a in space.decode(rows)
+        ]
+    )
+    # Without what FLOPs explain, at equal epochs.
+    power = EPOCHS_POWER * np.log(10) + np.log(macs / REFERENCE_MACS) * (
+        MACS_POWER + BOTH_POWER * np.log(10)
+    )
+    left = law(1.0).after(rows, np.full(len(rows), 10 / (1 - 10 / ENOUGH_EPOCHS))) - power
+    of = {count: float(left[convs == count].mean()) for count in set(convs.tolist())}
+    assert of[8] == max(of.values())  # 4 e^0.3 = 8 layers after 10 epochs
+    assert of[min(of)] < of[8] - 0.1
+    assert of[max(of)] < of[8] - 0.05
 
 
 def test_later_candidates_are_children_of_the_best() -> None:
