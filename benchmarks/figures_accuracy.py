@@ -50,6 +50,21 @@ def fidelity(results: Results) -> Row:
     )
 
 
+def learning_law(results: Results) -> Row:
+    r = results["learning_curves"]
+    (fit,) = r.rows
+    return Row(
+        f"law of `--time` on CIFAR-10: powers of the error in epochs, in FLOPs, and in both, over "
+        f"{fit['networks']} random networks of `cnn-cifar`",
+        listed(
+            *(fixed(fit[name], 3) for name in ("epochs power", "MACs power", "power of both")),
+            f"relative error of left-out networks {percent(fit['error of left-out networks'])}",
+        ),
+        "–",
+        r.command,
+    )
+
+
 def cifar10(results: Results) -> Row:
     r = results["cifar10"]
     winner, by_hand = r.rows
@@ -87,6 +102,7 @@ def supernet(results: Results) -> Topic:
         for row in step.rows
     ]
     rows.append(fidelity(results))
+    rows.append(learning_law(results))
     rows += [
         Row(
             f"CIFAR-10, a subnet of {sized(row['macs'])} FLOPs, trained on for "
