@@ -6,7 +6,7 @@ Knows the order of blocks, runtimes and time limits. Does not know where tables 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from time import monotonic
 from typing import Any
@@ -25,7 +25,7 @@ from hardware_profiles.latency.measured import (
 from hardware_profiles.machine import describe
 from hardware_profiles.measuring import standalone
 from hardware_profiles.measuring.runtimes import Runtime, reference_blocks, runner, versions
-from hardware_profiles.measuring.standalone import Runner
+from hardware_profiles.measuring.standalone import BLOCK_SCHEDULE, Runner
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.ops import Op
@@ -40,6 +40,9 @@ NETWORK_SCHEDULE = standalone.Schedule(rounds=15, consecutive=5, group=10)
 
 SLOW_NETWORK_SCHEDULE = standalone.Schedule(rounds=8, consecutive=4, group=10)
 """Schedule of networks whose runs take more than `SLOW_SECONDS`: 24 runs of each are counted."""
+
+TRAINING_SCHEDULE = standalone.Schedule(rounds=8, group=16)
+"""Schedule of training steps of blocks: they take fifty times as long as an inference."""
 
 SLOW_SECONDS = 0.1
 """Seconds per run of the largest network above which networks are slow."""
@@ -239,6 +242,7 @@ def measure_blocks(
         until=until,
         known=known,
         on_result=report,
+        schedule=TRAINING_SCHEDULE if setting.runtime == "training" else BLOCK_SCHEDULE,
     )
     return current(results)
 
@@ -307,6 +311,9 @@ def blocks_of(space: SearchSpace, network: NetworkTime) -> list[Sequence[Op]]:
 
 def _clock(setting: Setting, reference_ms: float | None) -> standalone.Clock:
     nominal = None if reference_ms is None else reference_ms / 1e3
+    if setting.runtime == "training":
+        # A training step as reference would take longer than the blocks between two of them.
+        setting = replace(setting, runtime="torch", batch=1)
     return standalone.Clock(setting.run(reference_blocks()), nominal)
 
 

@@ -11,7 +11,7 @@ from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch", "training"])
 @pytest.mark.parametrize("name", ["mobilenet-tiny", "vit-tiny", "nasbench201"])
 def test_blocks_and_networks_run(name: str, runtime: str) -> None:
     space = load_space(name)
