@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -130,7 +129,7 @@ def peer(cell: dict[str, Any], data: str) -> dict[str, Any]:
     from evaluators.sizes import parse_size
     from nas.run.specification import make
     from nas.task.task import Task
-    from nas.timed.contest import AVERAGE, FINAL_DECAY, WARMUP_STEPS
+    from nas.timed.contest import segment_recipe
     from nas.training.loop import fit
     from nas.training.network import supervised_backward
     from nas.training.pace import TimePace
@@ -153,13 +152,7 @@ def peer(cell: dict[str, Any], data: str) -> dict[str, Any]:
         macs, described = macs_of(network), ""
     network = channels_last(network).train()
     shape = (images.channels, size, size)
-    recipe = replace(
-        task.schedule.timed_recipe,
-        schedule="linear",
-        warmup_steps=WARMUP_STEPS,
-        decay=FINAL_DECAY,
-        ema=AVERAGE,
-    )
+    recipe = segment_recipe(task, "linear")
     steps = 0
 
     def on_step(done: int, of: int, loss: float) -> None:

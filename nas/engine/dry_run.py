@@ -79,7 +79,10 @@ def _durations(task: Task, rng: np.random.Generator, workers: int) -> tuple[floa
         return 0.0, 0.0, 0.0
     specification, data = task.specification, task.data
     samples, both = (len(data.batches(part)) for part in ("train", "searched"))
-    forward, step = seconds_per_sample(task, typical(task, rng))
+    feasible = task.budgeted.sample(64, rng)
+    middle = np.argsort(task.tables.score(feasible, ("macs",))["macs"])[[32]]
+    typical = task.space.decode(feasible[middle])[0]
+    forward, step = _seconds_per_sample(task, typical)
     trained = specification.trials * task.schedule.train_epochs * samples * step
     ops = [op for _, block in task.space.ops(task.space.largest) for op in block]
     normed = any(isinstance(op, BatchNorm2d) for op in ops)
@@ -90,7 +93,7 @@ def _durations(task: Task, rng: np.random.Generator, workers: int) -> tuple[floa
         return 0.0, trained / max(1, workers), winner
     if task.kind != "supernet":
         return 0.0, 0.0, winner
-    _, largest_step = seconds_per_sample(task, task.space.largest)
+    _, largest_step = _seconds_per_sample(task, task.space.largest)
     recipe = task.schedule.recipe(task.schedule.supernet_epochs)
     trained_on = recipe.steps(samples) * recipe.batch_size
     sandwich = largest_step + (RANDOM_SUBNETS + 0.5) * step
@@ -98,15 +101,7 @@ def _durations(task: Task, rng: np.random.Generator, workers: int) -> tuple[floa
     return trained_on * sandwich, search, winner
 
 
-def typical(task: Task, rng: np.random.Generator | None = None) -> Architecture:
-    """A network of median MACs among random ones within the budget."""
-    rng = rng or np.random.default_rng(task.specification.seed)
-    feasible = task.budgeted.sample(64, rng)
-    middle = np.argsort(task.tables.score(feasible, ("macs",))["macs"])[[32]]
-    return task.space.decode(feasible[middle])[0]
-
-
-def seconds_per_sample(task: Task, arch: Architecture) -> tuple[float, float]:
+def _seconds_per_sample(task: Task, arch: Architecture) -> tuple[float, float]:
     """Measured seconds per sample of a forward pass and of a backward pass with forward."""
     space, data = task.space, task.data
     device = torch.device(task.specification.device)

@@ -100,8 +100,8 @@ def search(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror}") from error
-    # One Ray for all that follows: starting it takes longer than a short training.
     clock = None if specification.time is None else Clock(folder, specification.time, started)
+    # One Ray for all that follows: starting it takes longer than a short training.
     gpus = gpus_for(specification.device, workers)
     session = ray_session(workers, ray_address, gpus=gpus) if workers else nullcontext()
     with runs.lock(folder), footprint.measure(folder, specification.region), session:
@@ -252,7 +252,6 @@ def finish(
 
     Without data the winner is the best evaluated architecture, and nothing is trained.
     """
-    front = ranking.frontier(evaluations, run.objectives)
     starters = finalists(task, evaluations, run)
     existing = run.summary()
     if existing and (existing.evaluations, [e.id for e in existing.finalists]) == (
@@ -267,9 +266,7 @@ def finish(
         scores = race(task, starters, finisher)
         winner = race_winner(task, starters, scores)
         result = finisher.finish(winner.arch, run.folder / "winner")
-    summary = _summary(task, run, evaluations, front, starters, scores, winner, result)
-    write_text(run.folder / "summary.json", json.dumps(summary.to_json(), indent=2) + "\n")
-    return summary
+    return _summed_up(task, run, evaluations, starters, scores, winner, result)
 
 
 def _finish_in_time(timed: TimedRace, evaluations: list[Evaluation]) -> Summary:
@@ -281,10 +278,7 @@ def _finish_in_time(timed: TimedRace, evaluations: list[Evaluation]) -> Summary:
     starters, scores, segments = timed.go_on(evaluations)
     winner = starters[0]
     result = timed.finish(winner.arch, segments, run.folder / "winner")
-    front = ranking.frontier(evaluations, run.objectives)
-    summary = _summary(task, run, evaluations, front, starters, scores, winner, result)
-    write_text(run.folder / "summary.json", json.dumps(summary.to_json(), indent=2) + "\n")
-    return summary
+    return _summed_up(task, run, evaluations, starters, scores, winner, result)
 
 
 def _finisher(
@@ -303,23 +297,24 @@ def _finisher(
     return PlainFinisher(tuning) if points is None else ExitFinisher(tuning, points)
 
 
-def _summary(
+def _summed_up(
     task: Task,
     run: Run,
     evaluations: list[Evaluation],
-    front: list[Evaluation],
     starters: list[Evaluation],
     scores: dict[str, float],
     winner: Evaluation,
     result: FinalScore | ExitReport | None,
 ) -> Summary:
+    """The summary of a search, written to its folder."""
     specification, objectives = task.specification, run.objectives
+    front = ranking.frontier(evaluations, objectives)
     metric = task.data.metric if task.trains else "accuracy"
     exits = result if isinstance(result, ExitReport) else None
     relaxation = {}
     if run.trajectory.exists():
         relaxation = json.loads(run.trajectory.read_text(encoding="utf-8").splitlines()[-1])
-    return Summary(
+    summary = Summary(
         space=task.space.name,
         data=task.data.name if task.trains else None,
         evaluator=specification.evaluator,
@@ -346,3 +341,5 @@ def _summary(
         seed=specification.seed,
         relaxation=relaxation,
     )
+    write_text(run.folder / "summary.json", json.dumps(summary.to_json(), indent=2) + "\n")
+    return summary

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -73,7 +74,7 @@ class Contest:
         if known is not None:
             return known
         file = self.checkpoint(arch, number)
-        recipe = self._recipe("constant")
+        recipe = segment_recipe(self.task, "constant")
         network = self._trained(arch, number, seconds, recipe, "train")
         data = self.task.data
         score = data.score(network, "validation", self.task.space.input_shape(arch))[data.metric]
@@ -94,21 +95,11 @@ class Contest:
         Args:
             number: of its last segment, which follows `number` earlier ones.
         """
-        return self._trained(arch, number, seconds, self._recipe("linear"), "searched")
+        return self._trained(arch, number, seconds, segment_recipe(self.task, "linear"), "searched")
 
     def checkpoint(self, arch: Architecture, number: int) -> Path:
         """The checkpoint of a segment."""
         return self.run.folder / "race" / f"{arch.id}-{number}.pt"
-
-    def _recipe(self, schedule: str) -> Recipe:
-        recipe = self.task.schedule.timed_recipe
-        return replace(
-            recipe,
-            schedule=schedule,  # type: ignore[arg-type]
-            warmup_steps=WARMUP_STEPS,
-            decay=FINAL_DECAY,
-            ema=recipe.ema or AVERAGE,
-        )
 
     def _trained(
         self, arch: Architecture, number: int, seconds: float, recipe: Recipe, part: Part
@@ -133,6 +124,18 @@ class Contest:
         )
         recalibrate(network, task.data.inputs(start.calibration, shape, device))
         return network.eval()
+
+
+def segment_recipe(task: Task, schedule: Literal["constant", "linear"]) -> Recipe:
+    """The recipe of a segment: constant, or linear for the last one, which lowers the rate."""
+    recipe = task.schedule.timed_recipe
+    return replace(
+        recipe,
+        schedule=schedule,
+        warmup_steps=WARMUP_STEPS,
+        decay=FINAL_DECAY,
+        ema=recipe.ema or AVERAGE,
+    )
 
 
 def _known(file: Path) -> SegmentScore | None:

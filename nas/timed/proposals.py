@@ -2,10 +2,10 @@
 
 Before anything is evaluated, a network is judged by a law of our own trainings: the error falls
 with a power of the epochs that fit into the time and of its MACs, and rises where it has too few or
-too many layers for them. The epochs follow from
-the measured price of training, so that a network may be a good candidate on one machine and a poor
-one on another. Half of the candidates are the best by this law, and unlike each other; the other
-half are children of those that proved best. Knows rows, prices and evaluations. Does not train.
+too many layers for them. The epochs follow from the measured price of training, so that a network
+may be a good candidate on one machine and a poor one on another. Half of the candidates are the
+best by this law, and unlike each other; the other half are children of those that proved best.
+Knows rows, prices and evaluations. Does not train.
 """
 
 from __future__ import annotations
@@ -76,18 +76,24 @@ class LearningLaw:
 
     def epochs(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Epochs that fit into the time, `(n,)`."""
-        milliseconds = np.maximum(
-            self._features(rows) @ self.speed.coefficients, LEAST_MILLISECONDS
-        )
-        return np.asarray(1e3 * self.seconds / (self.samples * milliseconds))
+        return self._epochs(self._features(rows))
 
     def __call__(self, rows: Rows) -> npt.NDArray[np.float64]:
         """The score of rows `(n, choices)` at the end of the time, `(n,)`; higher is better."""
-        return self.after(rows, self.epochs(rows))
+        features = self._features(rows)
+        return self._score(features, self._epochs(features))
 
     def after(self, rows: Rows, epochs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The score of rows `(n, choices)` after some epochs `(n,)`."""
-        features = self._features(rows)
+        return self._score(self._features(rows), epochs)
+
+    def _epochs(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        milliseconds = np.maximum(features @ self.speed.coefficients, LEAST_MILLISECONDS)
+        return np.asarray(1e3 * self.seconds / (self.samples * milliseconds))
+
+    def _score(
+        self, features: npt.NDArray[np.float64], epochs: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
         names = self.speed.features.names
         macs = np.log(features[:, names.index("all macs")] / REFERENCE_MACS)
         counted = [
