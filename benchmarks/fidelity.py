@@ -24,7 +24,7 @@ from rich.console import Console
 
 from nas.run import specification as spec
 from nas.workers.resources import Resources
-from nas.engine.fidelity import measure
+from nas.studies.fidelity import measure
 from nas.engine.preparation import inherited_evaluator
 from nas.progress import Live
 from nas.run.folder import Run

@@ -140,14 +140,18 @@ def targets_of(
 
 
 def device_tables(
-    space: SearchSpace, targets: Sequence[Target], columns: dict[str, Column] | None = None
+    space: SearchSpace,
+    targets: Sequence[Target],
+    columns: dict[str, Column] | None = None,
+    prices: dict[str, Price] | None = None,
 ) -> CostTables:
     """Cost tables of a space with latency and energy on devices.
 
     Args:
         columns: further metrics that are no sum over blocks.
+        prices: further metrics that are sums over blocks.
     """
-    prices: dict[str, Price] = {}
+    prices = dict(prices or {})
     all_columns = dict(columns or {})
     for target in targets:
         prices |= target.prices()

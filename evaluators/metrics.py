@@ -25,6 +25,9 @@ WHOLE_ACCURACY = "whole_accuracy"
 SCORES = ("accuracy", "loss")
 """Metrics of a network on data: those of the classes in `evaluators.data`."""
 
+MACS_PER_TOKEN = "macs_per_token"
+"""MACs of a language model for one sample, divided by the tokens of its context."""
+
 GREENSCORE = "greenscore"
 
 TRAINING_MS = "training_ms"
@@ -140,6 +143,14 @@ KNOWN = {
         ),
         Metric(
             MEAN_MACS, "mean FLOPs", "mean\nFLOPs", "mean FLOPs", less_is_better=True, style="size"
+        ),
+        Metric(
+            MACS_PER_TOKEN,
+            "FLOPs per token",
+            "FLOPs\na token",
+            "FLOPs per token",
+            less_is_better=True,
+            style="size",
         ),
         Metric("accuracy", "accuracy", "validation\naccuracy", "accuracy", style="share"),
         Metric(

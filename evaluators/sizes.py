@@ -18,6 +18,8 @@ MAX_EXPONENT = 30
 _JOULES = {"u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3}
 _ENERGY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([umk]?)J)?", re.IGNORECASE)
 
+_WATT_HOURS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([km]?)Wh)?")
+
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TIME = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s|m|h)?")
 
@@ -82,6 +84,21 @@ def parse_millijoules(text: str) -> float:
             f"malformed energy '{text}': expected an energy above zero such as 5mJ, 0.2J or 300uJ"
         )
     return 1e3 * value
+
+
+def parse_watt_hours(text: str) -> float:
+    """Parse an energy as watt-hours: `50Wh`, `0.2kWh`, `500mWh`; a plain number is watt-hours.
+
+    Raises:
+        UserError: if the text is not an energy above zero.
+    """
+    match = _WATT_HOURS.fullmatch(text.strip())
+    value = float(match[1]) * {"k": 1e3, "m": 1e-3}.get(match[2] or "", 1.0) if match else 0.0
+    if not value > 0:
+        raise UserError(
+            f"malformed energy '{text}': expected an energy above zero such as 50Wh or 0.2kWh"
+        )
+    return value
 
 
 def _seconds(text: str, unit: str, examples: str) -> float:

@@ -25,6 +25,7 @@ COMMANDS: Headings = {
         "report": "nas.commands.runs:report",
         "leaderboard": "nas.commands.runs:leaderboard",
         "curves": "nas.commands.export:curves",
+        "space": "nas.commands.space:app",
     },
     "Networks of a run": {
         "train": "nas.commands.train:train",

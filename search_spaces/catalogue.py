@@ -15,6 +15,7 @@ from search_spaces.errors import UserError, unknown
 from search_spaces.space import SearchSpace
 from search_spaces.spaces.bert import bert
 from search_spaces.spaces.cnn import cnn
+from search_spaces.spaces.cnn_presets import parse_fitted
 from search_spaces.spaces.gpt import gpt
 from search_spaces.spaces.mobilenet import mobilenet
 from search_spaces.spaces.papers.attentivenas import attentivenas
@@ -109,6 +110,8 @@ def samples_of(name: str) -> Samples:
     """
     if ":" not in name:
         name, _ = _without_rates(name)
+        if parse_fitted(name):
+            return "images"
         if name not in SPACES | TEXT_SPACES | SENTENCE_SPACES | FAMILIES:
             raise unknown("space", name, [*SPACES, *TEXT_SPACES, *SENTENCE_SPACES, *FAMILIES])
         return (
@@ -139,7 +142,7 @@ def load_space(
     """Load a space by name, by family (which selects a preset by image size) or from a file.
 
     Args:
-        name: `mobilenet-cifar`, `mobilenet`, or `file.py:OBJECT`, where the object is a
+        name: `mobilenet-cifar`, `mobilenet`, `cnn-32-16`, or `file.py:OBJECT`: a
             `SearchSpace`, or a function that returns one and whose arguments are those in `SHAPES`.
             The keep rates of a space with token pruning follow an `@`
             (`token_pruning.parse_rates`).
@@ -172,6 +175,9 @@ def load_space(
         return (TEXT_SPACES | SENTENCE_SPACES)[name](**shape, **rates)
     if name in FAMILIES:
         name = f"{name}-{preset_for(image_size or 224)}"
+    if parse_fitted(name):
+        size = name.removeprefix("cnn-")
+        return cnn(size, image_size=image_size, channels=channels, classes=classes or 10)
     if classes is None:
         small = name.endswith(TEN_CLASSES) and not name.startswith("autoformer")
         classes = 10 if small else 1000

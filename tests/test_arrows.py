@@ -24,7 +24,7 @@ LEVELS = (
     ("workers", "dynamic"),
     ("task",),
     ("timed",),
-    ("engine",),
+    ("engine", "studies"),
     ("report", "release"),
     ("commands",),
     ("cli", "api"),

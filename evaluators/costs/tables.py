@@ -78,6 +78,14 @@ def block_costs(ops: Sequence[Op], kept: Mapping[str, int] | None = None) -> tup
     return sum(op.macs for op in ops), sum(op.params for op in ops), peak_memory(ops, kept)
 
 
+def macs_per_token(ops: Sequence[Op]) -> float:
+    """MACs of one block of a language model, divided by the tokens of its output `(tokens, ...)`.
+
+    A `Price`: MACs of networks of different contexts cannot be compared otherwise.
+    """
+    return sum(op.macs for op in ops) / ops[-1].out_shape[0] if ops else 0.0
+
+
 @dataclass(frozen=True)
 class BlockTable:
     """Costs of one block for every combination of the choices that change its costs.

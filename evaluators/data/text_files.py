@@ -38,12 +38,23 @@ TINY_SHAKESPEARE = (
 TEXT_SETS = ("tinyshakespeare",)
 """Texts known by name."""
 
+TEXT_ENDINGS = (".txt", ".text", ".md")
+"""Endings of text files, whose data need no name of a space."""
+
 TEXT_COLUMNS = ("text", "sentence", "content", "document", "review")
 
 TOKENIZER = "tokenizer.json"
 
 TIMEOUT_SECONDS = 30.0
 """Timeout for fetching a text from the web."""
+
+
+def is_text(name: str) -> bool:
+    """Return whether data can only be text: a text known by name, a text file, a folder of them."""
+    path = Path(name)
+    if path.is_dir():
+        return any(path.glob("*.txt"))
+    return name in TEXT_SETS or (path.suffix.lower() in TEXT_ENDINGS and path.is_file())
 
 
 def load_text(name: str) -> TextData:

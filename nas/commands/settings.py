@@ -19,8 +19,14 @@ from typing import Any, Literal, get_args
 
 from pydantic.fields import FieldInfo
 
-from evaluators.metrics import energy_on, latency_on
-from evaluators.sizes import parse_millijoules, parse_milliseconds, parse_seconds, parse_size
+from evaluators.metrics import MACS_PER_TOKEN, energy_on, latency_on
+from evaluators.sizes import (
+    parse_millijoules,
+    parse_milliseconds,
+    parse_seconds,
+    parse_size,
+    parse_watt_hours,
+)
 from nas.run import specification as spec
 from nas.run.specification import BUDGET, Option, Specification
 from search_spaces.errors import UserError
@@ -67,6 +73,13 @@ BOUNDS = {
         "macs",
     ),
     "min_flops": Bound("low", "Minimum FLOPs.", "SIZE", parse_size, "macs"),
+    "max_flops_per_token": Bound(
+        "high",
+        "Maximum FLOPs per token of a language model, such as 200k.",
+        "SIZE",
+        parse_size,
+        MACS_PER_TOKEN,
+    ),
     "max_params": Bound("high", "Maximum parameters, such as 2M.", "SIZE", parse_size, "params"),
     "max_memory": Bound(
         "high", "Maximum bytes of activations at their peak, such as 4MB.", "SIZE", parse_size,
@@ -189,6 +202,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 PARSERS: dict[str, Callable[[str], Any]] = {
     "time": parse_seconds,
+    "energy": parse_watt_hours,
     "list": _names,
     "numbers": exponents,
     "pairs": _json_or_text,

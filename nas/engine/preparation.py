@@ -70,11 +70,12 @@ def check(task: Task) -> Strategy | None:
         raise UserError("--teacher is a subnet of the supernet: it needs --evaluator supernet")
     if task.trains:
         _check_data(task)
-    if task.kind == "halving" and specification.time is None:
+    if task.kind == "halving" and not specification.limited:
         raise UserError("evaluator halving divides a time: it needs --time, such as --time 10m")
-    if specification.time is not None and task.trains and task.kind != "halving":
+    if specification.limited and task.trains and task.kind != "halving":
+        limit = "--energy" if specification.time is None else "--time"
         raise UserError(
-            f"--time divides the trainings of evaluator halving: expected no --evaluator "
+            f"{limit} divides the trainings of evaluator halving: expected no --evaluator "
             f"{specification.evaluator} with data"
         )
     _ = task.budgeted

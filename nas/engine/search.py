@@ -46,6 +46,9 @@ from search_spaces.errors import UserError
 from search_spaces.files import write_text
 from search_spaces.space import Row, SearchSpace
 
+ENERGY_READINGS = 5.0
+"""Seconds between readings of the energy that a search may use."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -89,22 +92,29 @@ def search(
     _check_device(specification.device)
     _check_folder(folder, specification, resume=resume)
     if task.kind == "halving" and (workers or ray_address):
-        raise UserError("a search with --time trains in one process: expected no --workers")
+        raise UserError(
+            "a search with --time or --energy trains in one process: expected no --workers"
+        )
     resources = Resources(workers, ray_address)
     if ray_address is not None:
         check_reachable(ray_address)
     strategy = check(task)
+    if task.space_reason:
+        reporter.note(task.space_reason)
     for target in task.targets:
         reporter.note(f"{target.name}: {target.latency.summary}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror}") from error
-    clock = None if specification.time is None else Clock(folder, specification.time, started)
+    limits = specification.time, specification.energy
+    clock = Clock(folder, limits[0], started, energy=limits[1]) if specification.limited else None
     # One Ray for all that follows: starting it takes longer than a short training.
     gpus = gpus_for(specification.device, workers)
     session = ray_session(workers, ray_address, gpus=gpus) if workers else nullcontext()
-    with runs.lock(folder), footprint.measure(folder, specification.region), session:
+    every = ENERGY_READINGS if specification.energy else footprint.SECONDS_BETWEEN_WRITES
+    measured = footprint.measure(folder, specification.region, every=every)
+    with runs.lock(folder), measured, session:
         for target in task.targets:
             target.save(folder / DEVICES)
         write_text(folder / "specification.json", spec.to_json(specification))
@@ -115,6 +125,7 @@ def search(
         if clock is not None and task.kind == "halving":
             timed = evaluator = TimedRace(task, run, clock, reporter)
             try:
+                clock.wait_for_power()
                 _ = timed.plan
             except UserError:
                 if not resume:  # the same --out can then be used with a longer time

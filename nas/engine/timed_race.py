@@ -176,9 +176,12 @@ class TimedRace:
 
     def finish(self, arch: Architecture, segments: int, folder: Path) -> FinalScore:
         """Train the winner with the time that is left, score it on the test part, export it."""
-        seconds = max(0.0, self.clock.left - self.plan.closing)
+
+        def left() -> float:
+            return max(0.0, self.clock.left - self.plan.closing)
+
         with self.reporter.training("winner", 1) as on_step:
-            network = self._contest(on_step).finish(arch, segments, seconds)
+            network = self._contest(on_step).finish(arch, segments, left)
         self.clock.save()
         return deliver(self.task, network, arch, folder, self.reporter)
 

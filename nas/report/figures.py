@@ -20,12 +20,12 @@ from plotly.subplots import make_subplots
 from evaluators.metrics import Metric
 from evaluators.sizes import format_size
 from hardware_profiles.latency.measured import MeasuredTable
-from nas.engine.fidelity_result import Fidelity
 from nas.run import history, ranking
 from nas.run.folder import Run
 from nas.run.history import HypervolumeHistory
 from nas.run.objectives import knee
 from nas.run.objectives import objective as objective_of
+from nas.studies.fidelity_result import Fidelity
 from search_spaces.errors import unknown
 
 LIGHT = {"accent": "#0b6e99", "muted": "#8a94a3", "bound": "#b4470f", "third": "#6b4fa0"}

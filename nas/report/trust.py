@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from evaluators.device_prices import Target
 from hardware_profiles.latency.measured import MeasuredLatency, MeasuredTable
-from nas.engine.fidelity_result import (
+from nas.run.folder import Run
+from nas.run.history import json_of
+from nas.studies.fidelity_result import (
     RESULT_FILE,
     TRAININGS_FILE,
     Fidelity,
     format_statistic,
 )
-from nas.run.folder import Run
-from nas.run.history import json_of
 from nas.task.evaluator_kinds import kind_of
 
 

@@ -23,9 +23,10 @@ from search_spaces.errors import UserError, unknown
 VERSION = 1
 """Format of the runs that this program writes; it reads all formats up to this one."""
 
-Form = Literal["text", "time", "list", "repeated", "numbers", "pairs"]
-"""How a setting is written as text: as it is; as a time (`90s`); as names separated by commas; as
-an option that is repeated; as numbers separated by commas; as `NAME=VALUE`, repeated."""
+Form = Literal["text", "time", "energy", "list", "repeated", "numbers", "pairs"]
+"""How a setting is written as text: as it is; as a time (`90s`) or an energy (`50Wh`); as names
+separated by commas; as an option that is repeated; as numbers separated by commas; as `NAME=VALUE`,
+repeated."""
 
 BUDGET = "Budget"
 DATA = "Space and data"
@@ -70,7 +71,7 @@ Distillation = Literal["soft", "alpha"]
 class Specification(BaseModel):
     """What to search for and how.
 
-    Counts are numbers, times are seconds. None means the default that the docstring gives.
+    Counts are numbers, times seconds, energies Wh. None means the default that the docstring gives.
 
     Raises:
         pydantic.ValidationError: for a value outside its range; `read` and `make` turn it into
@@ -118,17 +119,8 @@ class Specification(BaseModel):
         Option(
             SEARCH,
             choices=(
-                *(
-                    "supernet",
-                    "train",
-                    "halving",
-                    "synflow",
-                    "naswot",
-                    "zico",
-                    "jacob_cov",
-                    "grad_norm",
-                ),
-                *("table:FILE", "file.py:FUNCTION"),
+                *("supernet", "train", "halving", "synflow", "naswot", "zico", "jacob_cov"),
+                *("grad_norm", "table:FILE", "file.py:FUNCTION"),
             ),
         ),
     ] = "supernet"
@@ -147,6 +139,10 @@ class Specification(BaseModel):
     ] = None
     """Time of the whole search, such as 30m: it is divided between a race of candidates, whose
     trainings go on, and the winner's training. With --trials both hold."""
+    energy: Annotated[
+        float | None, Option(SEARCH, "ENERGY", form="energy", default="no limit"), Field(gt=0)
+    ] = None
+    """Energy of the whole search, such as 50Wh, as measured on this machine; divided as --time."""
     time_limit: Annotated[
         float | None, Option(SEARCH, "TIME", form="time", default="no limit"), Field(gt=0)
     ] = None
@@ -271,6 +267,11 @@ class Specification(BaseModel):
 
     version: int = VERSION
     """Format of the run; see `VERSION`."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether the search as a whole has a time or an energy."""
+        return self.time is not None or self.energy is not None
 
 
 SEARCH_FIELDS = (

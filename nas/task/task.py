@@ -5,8 +5,8 @@ Each is made on first use and cached. How long networks train is in `schedule.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -17,19 +17,29 @@ from torch import Tensor
 from evaluators.accuracy.exit_accuracy import EXIT_METRICS
 from evaluators.accuracy.published_table import PublishedTable, read_table
 from evaluators.costs.budget import Budget, BudgetedSpace
-from evaluators.costs.tables import CostTables
+from evaluators.costs.tables import CostTables, Price, macs_per_token
 from evaluators.data.augmentation import augment
 from evaluators.data.dataset import Data
 from evaluators.data.images import ImageData
+from evaluators.data.text_files import is_text
 from evaluators.device_prices import Target, device_tables, targets_of
 from evaluators.footprint.greenscore import GreenScore
-from evaluators.metrics import COUNTED, GREENSCORE, MEAN_MACS, Metric, energy_on, latency_on
+from evaluators.metrics import (
+    COUNTED,
+    GREENSCORE,
+    MACS_PER_TOKEN,
+    MEAN_MACS,
+    Metric,
+    energy_on,
+    latency_on,
+)
 from hardware_profiles.latencies import device_name
 from nas.run.objectives import Objective, objective
 from nas.run.specification import Specification
 from nas.task.evaluator_kinds import TABLE, Kind, UserFunction, kind_of, needs_images, user_function
 from nas.task.loading import check_batch, load
 from nas.task.schedule import TIMED_BATCH, Schedule
+from nas.task.space_choice import SpaceChoice, space_for
 from search_spaces.catalogue import Samples, load_space, samples_of
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import SearchSpace
@@ -47,6 +57,8 @@ class Task:
     """Folder of the run, which keeps the tables of its devices; None before there is one."""
     references: Mapping[str, str] = field(default_factory=dict)
     """Device name -> name, table or file as the user gave it."""
+    space_reason: str = ""
+    """Why the space was chosen; empty for one that was named, and for the usual one."""
 
     @classmethod
     def of(cls, specification: Specification, folder: Path | None = None) -> Task:
@@ -55,7 +67,43 @@ class Task:
         names = tuple(device_name(r, by_alias=by_alias) for r in specification.devices)
         references = dict(zip(names, specification.devices, strict=True))
         specification = specification.model_copy(update={"devices": names})
-        return cls(_with_objectives(_with_time(specification)), folder, references)
+        named = "space" in specification.model_fields_set
+        specification = _with_time(_with_space_of_data(specification))
+        task = cls(_with_objectives(specification), folder, references)
+        return task if named else task._with_fitting_space()
+
+    def _with_fitting_space(self) -> Task:
+        """This task, with the space that suits its budget where its own does not.
+
+        Raises:
+            UserError: if the data cannot be read, or no space suits the budget.
+        """
+        found = self._fitting_space()
+        if found is None:
+            return self
+        changed = self.specification.model_copy(update={"space": found.name})
+        task = replace(self, specification=changed, space_reason=found.reason)
+        if self.trains:
+            vars(task)["_loaded"] = self._loaded  # reading images takes seconds
+        return task
+
+    def _fitting_space(self) -> SpaceChoice | None:
+        """The space for the budget; None if the specified one suits it, or no other could."""
+        if self.samples != "images" or not self.specification.high or self.table is not None:
+            return None
+        budget = self._bounds(known=True)
+        shape: Mapping[str, int] = {}
+        if self.trains:
+            shape = self._loaded.space_options
+        elif self.specification.image_size is not None:
+            shape = {"image_size": self.specification.image_size}
+        if not shape or not budget.high:
+            return None
+
+        def prices(space: SearchSpace) -> dict[str, Price]:
+            return {m: p for t in self._targets_of(space) for m, p in t.prices().items()}
+
+        return space_for(self.specification.space, budget, shape, prices)
 
     @cached_property
     def kind(self) -> Kind:
@@ -169,13 +217,18 @@ class Task:
         """
         published = () if self._published is None else self._published.columns
         wanted = [d for d in self.specification.devices if latency_on(d) not in published]
-        folder = None if self.folder is None else self.folder / DEVICES
         try:
-            return targets_of([self.references.get(d, d) for d in wanted], self.space, folder)
+            return self._targets_of(self.space, wanted)
         except UserError:
             if self._published is not None:  # most likely a misspelt column of the table
                 self._published.only([latency_on(name) for name in wanted])
             raise
+
+    def _targets_of(self, space: SearchSpace, devices: Sequence[str] | None = None) -> list[Target]:
+        """Devices with their prices for a space; by default all."""
+        folder = None if self.folder is None else self.folder / DEVICES
+        wanted = self.specification.devices if devices is None else devices
+        return targets_of([self.references.get(d, d) for d in wanted], space, folder)
 
     @cached_property
     def green(self) -> GreenScore:
@@ -237,7 +290,10 @@ class Task:
             if table is None
             else {n: table.column(n) for n in table.columns if Metric.of(n).less_is_better}
         )
-        return device_tables(self.space, self.targets, columns)
+        prices: dict[str, Price] = (
+            {MACS_PER_TOKEN: macs_per_token} if self.samples == "text" else {}
+        )
+        return device_tables(self.space, self.targets, columns, prices)
 
     @cached_property
     def budgeted(self) -> BudgetedSpace:
@@ -246,7 +302,18 @@ class Task:
         Raises:
             UserError: for a bound on a metric that neither tables nor evaluator give.
         """
-        return BudgetedSpace(self.tables, self._bounds(known=True))
+        try:
+            return BudgetedSpace(self.tables, self._bounds(known=True))
+        except UserError as error:
+            raise UserError(f"{error}{self._other_space()}") from error
+
+    def _other_space(self) -> str:
+        """A space that suits the budget, as the end of a message about one that does not."""
+        try:
+            found = self._fitting_space()
+        except UserError:
+            return ""
+        return "" if found is None else f"; --space {found.name} has such networks"
 
     @cached_property
     def measured(self) -> Budget:
@@ -293,9 +360,21 @@ class Task:
         return {**finite, **self.specification.high}
 
 
+TEXT_SPACE = "gpt-char"
+"""The space by default where the data are a text."""
+
+
+def _with_space_of_data(specification: Specification) -> Specification:
+    """The space of language models, where the data are a text and no space is named."""
+    data = specification.data
+    if "space" in specification.model_fields_set or data is None or not is_text(data):
+        return specification
+    return specification.model_copy(update={"space": TEXT_SPACE})
+
+
 def _with_time(specification: Specification) -> Specification:
     """Defaults of a search with a time of its own: evaluator, space and batch."""
-    if specification.time is None:
+    if not specification.limited:
         return specification
     defaults = {"evaluator": "halving", "space": "cnn", "batch_size": TIMED_BATCH}
     given = specification.model_fields_set

@@ -89,20 +89,26 @@ class Contest:
         """The score of a segment; None if it has not ended."""
         return _known(self.checkpoint(arch, number).with_suffix(".json"))
 
-    def finish(self, arch: Architecture, number: int, seconds: float) -> nn.Module:
+    def finish(self, arch: Architecture, number: int, left: Callable[[], float]) -> nn.Module:
         """Train the winner to the end, on all searched data, ready for inference.
 
         Args:
             number: of its last segment, which follows `number` earlier ones.
+            left: seconds that are left of that segment, as known by now.
         """
-        return self._trained(arch, number, seconds, segment_recipe(self.task, "linear"), "searched")
+        return self._trained(arch, number, left, segment_recipe(self.task, "linear"), "searched")
 
     def checkpoint(self, arch: Architecture, number: int) -> Path:
         """The checkpoint of a segment."""
         return self.run.folder / "race" / f"{arch.id}-{number}.pt"
 
     def _trained(
-        self, arch: Architecture, number: int, seconds: float, recipe: Recipe, part: Part
+        self,
+        arch: Architecture,
+        number: int,
+        seconds: float | Callable[[], float],
+        recipe: Recipe,
+        part: Part,
     ) -> nn.Module:
         task = self.task
         device = torch.device(task.specification.device)

@@ -8,6 +8,7 @@ trained.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -57,11 +58,11 @@ class TimePace:
     """A training that takes a given time; after a restart, what is left of it.
 
     Args:
-        seconds: wall time of the training.
+        seconds: wall time of the training, or a function that returns how much is left of it.
         first: number of the training's first step, if it continues another one.
     """
 
-    def __init__(self, seconds: float, first: int = 0) -> None:
+    def __init__(self, seconds: float | Callable[[], float], first: int = 0) -> None:
         self._seconds = seconds
         self._first = first
         self._spent_before = 0.0
@@ -77,7 +78,9 @@ class TimePace:
         """Share of the time that has passed; the first call starts the clock."""
         if self._start is None:
             self._start = time.monotonic()
-        return self.spent / self._seconds if self._seconds > 0 else 1.0
+        spent = self.spent
+        seconds = spent + self._seconds() if callable(self._seconds) else self._seconds
+        return spent / seconds if seconds > spent else 1.0
 
     def steps(self, step: int) -> int:
         """Steps at the speed so far; at least one more than those done, unless it has ended."""

@@ -2,6 +2,7 @@
 
 Each stage chooses its kind of block (`convolution_blocks.py`), its depth and its width, the stem
 its stride and its width, the head whether it has a 1x1 convolution; the last stages may be absent.
+`cnn-PIXELS-WIDTH` has the size that a budget asks for.
 MobileNetV2, MobileNetV3-Large, EfficientNet-B0 and ResNet-18 are members of `imagenet`, ResNet-8 of
 `tiny` and `cifar`.
 """
@@ -17,115 +18,14 @@ from search_spaces.architecture import Value
 from search_spaces.builder import BlockBuilder, pooled
 from search_spaces.ops import MaxPool2d, Op, strided
 from search_spaces.space import Block, Choice, SearchSpace
+from search_spaces.spaces.cnn_presets import (
+    POOLED_STEM,
+    Stage,
+    fitted_preset,
+    parse_fitted,
+    preset,
+)
 from search_spaces.spaces.convolution_blocks import block_ops
-
-POOLED_STEM = 4
-"""Stem stride of ResNets for large images: a 7x7 convolution and pooling, both with stride 2."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The options of one stage, cheapest first."""
-
-    stride: int
-    depths: tuple[int, ...]
-    """Without a stage of depth 0 there are no later stages either."""
-    widths: tuple[int, ...]
-    blocks: tuple[str, ...]
-    """Kinds of block (`convolution_blocks.BlockKind`). In `inverted-k3-e2.5/inverted-k3-e2.3` the
-    first is that of the first block to which the choice applies, the second that of all others."""
-    firsts: tuple[str, ...] = ()
-    """Kinds of the stage's first block, if it is chosen apart from the others."""
-    activations: tuple[str, ...] = ("relu",)
-
-
-@dataclass(frozen=True)
-class Preset:
-    """The options of a network, cheapest first."""
-
-    resolutions: tuple[int, ...]
-    stem_strides: tuple[int, ...]
-    stem_widths: tuple[int, ...]
-    stages: tuple[Stage, ...]
-    head_widths: tuple[int, ...]
-    """Channels of the head's 1x1 convolution; 0: none."""
-    hidden_features: tuple[int, ...] = (0,)
-    """Features of the classifier's hidden layer, 0: none; its activation is `hardswish`."""
-    activations: tuple[str, ...] = ("relu",)
-    """Of stem and head."""
-
-
-SMALL_BLOCKS = (
-    *("separable-k3", "separable-k5", "fused-e1", "inverted-k3-e2", "inverted-k3-e4-se"),
-    *("inverted-k5-e4-se", "inverted-k3-e6", "bottleneck", "fused-e2", "fused-e4", "basic"),
-)
-"""Kinds of blocks for small images."""
-
-LARGE_BLOCKS = (
-    *("inverted-k3-e2.5/inverted-k3-e2.3", "inverted-k3-e3", "inverted-k5-e3-se"),
-    *("inverted-k3-e4", "inverted-k3-e6", "inverted-k3-e6-se", "inverted-k5-e6-se"),
-    *("bottleneck", "fused-e2", "fused-e4", "basic"),
-)
-"""Kinds of blocks for large images."""
-
-
-def _small_stages(*widths: tuple[int, ...]) -> tuple[Stage, ...]:
-    depths = ((1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4), (0, 1, 2, 3))
-    strides = (1, 2, 2, 2)
-    stages = zip(strides, depths, widths, strict=True)
-    return tuple(Stage(stride, depth, width, SMALL_BLOCKS) for stride, depth, width in stages)
-
-
-def _large_stages() -> tuple[Stage, ...]:
-    start = ("separable-k3", "inverted-k3-e1", "inverted-k3-e1-se", "fused-e1", "basic")
-    two, three = ("relu", "silu"), ("relu", "hardswish", "silu")
-
-    def stage(
-        stride: int, depths: tuple[int, ...], widths: tuple[int, ...], activations: tuple[str, ...]
-    ) -> Stage:
-        return Stage(stride, depths, widths, LARGE_BLOCKS, LARGE_BLOCKS, activations)
-
-    return (
-        Stage(1, (1, 2), (16, 24, 32, 64), start, (), two),
-        stage(2, (1, 2, 3), (24, 32, 64, 128), two),
-        stage(2, (1, 2, 3, 4), (32, 40, 48, 256), two),
-        stage(2, (1, 2, 3, 4), (64, 80, 96, 512), three),
-        stage(1, (0, 1, 2, 3), (96, 112, 128), three),
-        stage(2, (1, 2, 3, 4), (160, 192, 224), three),
-        stage(1, (0, 1), (320,), three),
-    )
-
-
-def preset(name: str, image_size: int) -> Preset:
-    """Return the preset `tiny` (8-31 pixels), `cifar` (32-63) or `imagenet` (224).
-
-    Args:
-        image_size: height and width of the data's images, on which all but `imagenet` depend.
-    """
-    if name == "imagenet":
-        return Preset(
-            (128, 160, 192, 224),
-            (POOLED_STEM, 2),
-            (16, 24, 32, 64),
-            _large_stages(),
-            (0, 960, 1280),
-            (0, 1280),
-            ("relu", "hardswish", "silu"),
-        )
-    if name == "tiny":
-        resolutions = tuple(sorted({image_size, max(16, image_size)}))
-        stages = _small_stages(
-            (8, 16, 24), (16, 24, 32, 48), (24, 32, 48, 64, 96), (48, 64, 96, 128)
-        )
-        return Preset(resolutions, (2, 1), (8, 16, 24), stages, (0, 128))
-    shrunk = 4 * round(image_size * 3 / 16)
-    stages = _small_stages(
-        (8, 16, 24, 32, 48, 64),
-        (16, 24, 32, 48, 64, 96, 128),
-        (32, 48, 64, 96, 128, 192, 256),
-        (64, 96, 128, 192, 256, 384),
-    )
-    return Preset((shrunk, image_size), (2, 1), (8, 16, 24, 32, 48), stages, (0, 256))
 
 
 def cnn(
@@ -134,13 +34,17 @@ def cnn(
     """Return the space for images of `channels` channels and `classes` classes.
 
     Args:
-        name: the preset.
+        name: the preset, or `PIXELS-WIDTH` for that of `fitted_preset`.
         image_size: height and width of the data's images.
         channels: channels of images.
         classes: number of classes.
     """
-    sizes = {"tiny": 8, "cifar": 32, "imagenet": 224}
-    ranges = preset(name, image_size or sizes[name])
+    fitted = parse_fitted(f"cnn-{name}")
+    if fitted is None:
+        sizes = {"tiny": 8, "cifar": 32, "imagenet": 224}
+        ranges = preset(name, image_size or sizes[name])
+    else:
+        ranges = fitted_preset(*fitted)
     parts = _Parts()
     parts.choose("resolution", ranges.resolutions)
     parts.choose("stem_stride", ranges.stem_strides)
@@ -242,7 +146,8 @@ def _add_stage(
         optional: depths of the earlier stages that may be absent, and this one with them.
     """
     depth, width = f"{name}_depth", f"{name}_width"
-    activation, block = f"{name}_activation", f"{name}_block"
+    activation = f"{name}_activation" if stage.activations else "activation"
+    block = f"{name}_block"
     first = f"{name}_first" if stage.firsts else block
     present = tuple(d for d in stage.depths if d)
     if optional:
@@ -252,7 +157,8 @@ def _add_stage(
         parts.choose(depth, stage.depths)
     with_stage = (depth, present)
     parts.choose(width, stage.widths, *with_stage)
-    parts.choose(activation, stage.activations, *with_stage)
+    if stage.activations:
+        parts.choose(activation, stage.activations, *with_stage)
     if stage.firsts:
         parts.choose(first, stage.firsts, *with_stage)
         parts.choose(block, stage.blocks, depth, tuple(d for d in present if d > 1))

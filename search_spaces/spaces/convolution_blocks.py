@@ -22,8 +22,10 @@ Kind = Literal["basic", "bottleneck", "separable", "fused", "inverted"]
 - separable: a depthwise and a 1x1 convolution (Howard et al., 2017, MobileNet).
 - fused: a dense k x k convolution that expands, a 1x1 convolution that projects; with expansion 1,
   the first alone (Tan and Le, 2021, EfficientNetV2).
-- inverted: 1x1 expansion, depthwise, squeeze-excitation with `se`, 1x1 projection (Sandler et al.,
-  2018, MobileNetV2; Howard et al., 2019, MobileNetV3).
+- inverted: 1x1 expansion, depthwise, 1x1 projection (Sandler et al., 2018, MobileNetV2).
+
+With `se`, squeeze-excitation (Hu et al., 2018) follows the last convolution of a basic block, and
+the one that is k x k of a fused or inverted block (Howard et al., 2019, MobileNetV3).
 """
 
 REDUCTION = 4
@@ -87,6 +89,8 @@ def block_ops(
     if block.kind == "basic":
         x = build.conv("first", x, width, 3, stride)
         x = build.conv("second", x, width, 3, active=False)
+        if block.se:
+            x = build.squeeze_excitation(x, width)
         build.residual(x, projected=not same, stride=stride)
     elif block.kind == "bottleneck":
         inner = width // REDUCTION
@@ -108,8 +112,12 @@ def block_ops(
             x = build.conv("project", x, width, active=False)
         elif block.expand == 1:
             x = build.conv("fused", x, width, block.kernel, stride)
+            if block.se:
+                x = build.squeeze_excitation(x, width)
         else:
             x = build.conv("expand", x, hidden, block.kernel, stride)
+            if block.se:
+                x = build.squeeze_excitation(x, in_width)
             x = build.conv("project", x, width, active=False)
         if same:
             build.sum(x)

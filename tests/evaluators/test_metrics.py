@@ -27,6 +27,16 @@ FAMILIES = [
     ("macs", True, "FLOPs", "FLOPs", 300_774_272, "301M", "301M", "301M FLOPs"),
     ("params", True, "parameters", "params", 1234, "1.23k", "1.23k", "1.23k parameters"),
     (
+        "macs_per_token",
+        True,
+        "FLOPs per token",
+        "FLOPs\na token",
+        210_000,
+        "210k",
+        "210k",
+        "210k FLOPs per token",
+    ),
+    (
         "memory",
         True,
         "peak memory",

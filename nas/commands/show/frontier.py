@@ -24,6 +24,9 @@ from nas.run.objectives import Objective
 from nas.run.objectives import knee as knee_of
 from search_spaces.errors import UserError, unknown
 
+CONTEXT = "context"
+"""The choice of language models that has a column of its own."""
+
 FRONTIER_ROWS = 20
 """Approximate maximum of rows of the table."""
 
@@ -53,6 +56,10 @@ def print_table(
     table.add_column("id", no_wrap=True)
     for name in names:
         table.add_column(Metric.of(name).heading, justify="right", overflow="fold")
+    # What a language model costs depends on its context before all else.
+    contexts = CONTEXT in front[0].arch
+    if contexts:
+        table.add_column(CONTEXT, justify="right")
     table.add_column("", no_wrap=True)
     summary = run.summary()
     won = summary.winner.id if summary is not None else None
@@ -64,6 +71,8 @@ def print_table(
         if evaluation is knee:
             note.append("knee")
         cells = [Metric.of(name).cell(evaluation.metrics.get(name)) for name in names]
+        if contexts:
+            cells.append(str(evaluation.arch[CONTEXT]))
         table.add_row(evaluation.arch.id, *cells, ", ".join(note))
     console.print(table)
     if len(shown) < len(front):

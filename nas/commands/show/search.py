@@ -57,6 +57,8 @@ def print_plan(specification: Specification, *, workers: int, as_json: bool) -> 
         return
     table = Table(show_header=False, box=None)
     table.add_row("space", f"{found.space}, {format_count(found.architectures)} architectures")
+    if task.space_reason:
+        table.add_row("", task.space_reason.partition(": ")[2])
     table.add_row(
         "FLOPs",
         f"smallest {format_size(found.smallest)}, median {format_size(found.median)}, "
@@ -65,7 +67,12 @@ def print_plan(specification: Specification, *, workers: int, as_json: bool) -> 
     table.add_row("budget", str(task.budgeted.budget))
     share = f"{found.share:.2%}" if found.share else f"less than 1 in {found.surveyed:,}"
     table.add_row("within budget", f"{share} of {found.surveyed:,} random architectures")
-    if time is None:
+    if time is None and specification.energy is not None:
+        table.add_row(
+            "energy",
+            f"{specification.energy:g} Wh, divided when the power of this machine is known",
+        )
+    elif time is None:
         table.add_row(
             "expected time",
             f"{duration(found.seconds)}: supernet {duration(found.supernet_seconds)}, "

@@ -15,10 +15,10 @@ from evaluators.metrics import Metric
 from evaluators.sizes import format_size
 from nas.commands.show.console import make_console, print_json
 from nas.commands.training.networks import check_cluster
-from nas.engine.fidelity_result import Fidelity, format_statistic
 from nas.progress import reporter_for
 from nas.run import folder as runs
 from nas.run.folder import Run
+from nas.studies.fidelity_result import Fidelity, format_statistic
 from nas.workers.resources import Resources
 from search_spaces.errors import UserError
 
@@ -37,7 +37,7 @@ def fidelity_and_print(
     Args:
         folder: the run.
         count: number of architectures to train.
-        epochs: epochs of each; None: the default of `nas.engine.fidelity.measure`.
+        epochs: epochs of each; None: the default of `nas.studies.fidelity.measure`.
         resources: workers that train and evaluate.
         quiet: print no progress.
         as_json: print JSON.
@@ -45,8 +45,8 @@ def fidelity_and_print(
     Raises:
         UserError: for a run without a supernet, or a cluster that does not answer.
     """
-    from nas.engine.fidelity import measure
     from nas.engine.preparation import starting_weights
+    from nas.studies.fidelity import measure
     from nas.task.task import Task
 
     run = Run(folder)

@@ -34,7 +34,15 @@ TEXT, WHOLE, NUMBER, SWITCH, LIST = "str", "int", "float", "bool", "list[str]"
 OPTIONS = {
     **dict.fromkeys(
         (
-            *("--space", "--data", "--max-flops", "--min-flops", "--max-params", "--max-memory"),
+            *(
+                "--space",
+                "--data",
+                "--max-flops",
+                "--min-flops",
+                *("--max-flops-per-token", "--energy"),
+                "--max-params",
+                "--max-memory",
+            ),
             *("--max-latency", "--max-energy", "--region", "--green-exponents", "--evaluator"),
             *("--time", "--time-limit", "--strategy", "--sampler", "--proxies", "--penalty-metric"),
             *("--estimator", "--sampling", "--distillation", "--precision", "--augment"),

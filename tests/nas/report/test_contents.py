@@ -14,7 +14,6 @@ import pytest
 
 from evaluators.costs.tables import CostTables, block_costs
 from nas.cli import main
-from nas.engine.fidelity_result import ScoredTwice, compare
 from nas.engine.search import Outcome
 from nas.report.choices import ABSENT, ChosenOptions, OptionShares, axes, frequencies, importance
 from nas.report.command import report_and_print
@@ -29,6 +28,7 @@ from nas.run.history import failures, largest_costs, predictor, progress
 from nas.run.objectives import objective
 from nas.run.specification import make
 from nas.run.study import Study
+from nas.studies.fidelity_result import ScoredTwice, compare
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.space import Choice

@@ -47,6 +47,26 @@ def test_a_restart_goes_on_with_what_is_left(monkeypatch: pytest.MonkeyPatch) ->
     assert after.steps(31) == 7 + 30
 
 
+def test_what_is_left_may_change_and_survives_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeTime(monkeypatch)
+    end = clock.now + 10
+    before = TimePace(lambda: end - clock.now)
+    before.progress(0)
+    clock.now += 4
+    assert before.progress(8) == pytest.approx(0.4)
+    end += 6  # as if the machine used less power than expected
+    assert before.progress(8) == pytest.approx(4 / 16)
+    # What is left does not count the time between the two sessions.
+    after, end = TimePace(lambda: end - clock.now), end + 1000
+    after.load_state_dict(before.state_dict())
+    clock.now += 1000
+    assert after.progress(8) == pytest.approx(4 / 16)
+    clock.now += 6
+    assert after.progress(20) == pytest.approx(10 / 16)
+    clock.now += 6
+    assert after.progress(32) == 1
+
+
 def test_no_time_has_ended() -> None:
     assert TimePace(0).progress(0) == 1
 

@@ -20,7 +20,9 @@ import torch
 
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.data.dataset import Data
-from nas.engine.fidelity_result import (
+from nas.progress import Reporter
+from nas.run.folder import Run
+from nas.studies.fidelity_result import (
     FEWEST,
     RESULT_FILE,
     TRAININGS_FILE,
@@ -28,8 +30,6 @@ from nas.engine.fidelity_result import (
     ScoredTwice,
     compare,
 )
-from nas.progress import Reporter
-from nas.run.folder import Run
 from nas.task.task import Task
 from nas.training.loop import Recipe
 from nas.training.network import train

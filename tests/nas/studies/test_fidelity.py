@@ -12,10 +12,10 @@ from scipy.stats import kendalltau
 
 from nas.cli import main
 from nas.commands.training.fidelity import print_fidelity
-from nas.engine.fidelity import StandAlone, representatives
-from nas.engine.fidelity_result import TRAININGS_FILE, Fidelity, ScoredTwice, compare
 from nas.engine.search import Outcome
 from nas.run.specification import make
+from nas.studies.fidelity import StandAlone, representatives
+from nas.studies.fidelity_result import TRAININGS_FILE, Fidelity, ScoredTwice, compare
 from nas.task.task import Task
 from search_spaces.architecture import Architecture
 
