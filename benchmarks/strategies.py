@@ -5,9 +5,11 @@ a second. Each strategy searches for validation accuracy within a budget; report
 that (how far the best one found is below the best one there is, in points), the regret in test
 accuracy, which no search saw, of the architecture that validation would choose, and the share of
 the attainable hypervolume. Beside ours, in the same run, Optuna's own samplers as its documentation
-uses them: a study with a constraint, every proposal an evaluation.
+uses them: a study with a constraint, every proposal an evaluation. SMAC3 and BoTorch
+(`strategy_peers.py`) are asked for by name, in an environment that has them.
 
     python benchmarks/strategies.py --table accuracy_12ep_and_latency.parquet
+    python benchmarks/strategies.py --table FILE --only "evolution,SMAC3,BoTorch LogEI" --seeds 5
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two searches at once, each on i
 import numpy as np
 import optuna
 from report import emit
+from strategy_peers import PEERS, peer
 
 from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import CostTables
@@ -127,7 +130,8 @@ def search(case: tuple[str, str, int], *, path: str, data: str, trials: int) -> 
     w = world(path, data)
     metric, bound = BUDGETS[budget]
     feasible = w.costs[metric] <= bound
-    proposals = (plain if strategy in PLAIN else ours)(strategy, w, metric, bound, seed)
+    search_by = plain if strategy in PLAIN else peer if strategy in PEERS else ours
+    proposals = search_by(strategy, w, metric, bound, seed)
     started = time.perf_counter()
     found = [index for index, _ in zip(proposals, range(trials), strict=False)]
     seconds = time.perf_counter() - started
@@ -167,9 +171,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--only", default="", help="strategies, separated by commas")
     parser.add_argument("--plot", type=Path, help="a PNG of regret against evaluations")
     options = parser.parse_args()
-    names = (*OURS, *PLAIN)
+    names = tuple(n for n in options.only.split(",") if n) or (*OURS, *PLAIN)
     cases = [(n, b, s) for b in BUDGETS for n in names for s in range(options.seeds)]
     run = partial(search, path=options.table, data=options.data, trials=options.trials)
     with ProcessPoolExecutor(options.processes) as pool:

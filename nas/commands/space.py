@@ -73,7 +73,7 @@ def compare(
     workers: Workers = 0,
     ray_address: RayAddress = None,
 ) -> None:
-    """Train random networks of each space equally long; compare their errors.
+    """Train random networks of spaces equally long; compare their errors.
 
     A space is better if its networks have lower errors throughout. Options of a space whose
     networks are clearly better or worse than its others are named, so that its ranges can be

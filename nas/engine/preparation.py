@@ -29,6 +29,7 @@ from nas.supernet.alternation import Relaxation, TrajectoryPoint
 from nas.supernet.job import SupernetTraining
 from nas.supernet.relaxation import relax
 from nas.supernet.shared_weights import Supernet
+from nas.task.earlier_runs import priors_of
 from nas.task.loading import check_batch
 from nas.task.starting_weights import FreshWeights, Weights, fresh_supernet, inherited_from
 from nas.task.task import Task
@@ -79,6 +80,8 @@ def check(task: Task) -> Strategy | None:
             f"{specification.evaluator} with data"
         )
     _ = task.budgeted
+    if specification.learn_from and specification.strategy != "evolution":
+        raise UserError("--learn-from is a prior of evolution: it needs --strategy evolution")
     if specification.strategy == "darts":
         if task.kind != "supernet":
             raise UserError(
@@ -152,6 +155,7 @@ def _strategy(
         bins=specification.bins,
         proxies=proxies,
         probabilities=probabilities,
+        priors=priors_of(task),
     )
 
 

@@ -147,6 +147,8 @@ class Specification(BaseModel):
         float | None, Option(SEARCH, "TIME", form="time", default="no limit"), Field(gt=0)
     ] = None
     """Longest time for the evaluation of one candidate, such as 90s."""
+    learn_from: Annotated[tuple[str, ...], Option(SEARCH, "RUN", form="repeated")] = ()
+    """Earlier run of the same space, on any data (repeatable): a prior of evolution's predictor."""
     seed: Annotated[int, Option(SEARCH, "N"), Field(ge=0)] = 0
     """Random seed."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from evaluators.costs.budget import Budget
 from evaluators.costs.distribution import Probabilities
+from evaluators.prediction.prior import Prior
 from evaluators.prediction.proxy_features import ProxyFeatures
 from nas.run.objectives import Objective
 from nas.strategies.candidates import Candidates, Strategy
@@ -32,6 +33,7 @@ def make_strategy(
     bins: int = 0,
     proxies: ProxyFeatures | None = None,
     probabilities: Probabilities | None = None,
+    priors: Mapping[str, Prior] | None = None,
 ) -> Strategy:
     """Create a strategy by name.
 
@@ -46,6 +48,7 @@ def make_strategy(
         bins: for `evolution`, number of ranges of MACs that get equal shares of the proposals.
         proxies: for `evolution`, additional features of its predictor.
         probabilities: for `darts`, the result of its relaxation.
+        priors: for `evolution`, what earlier searches say, by metric.
 
     Raises:
         UserError: for an unknown strategy or sampler, or wrong options.
@@ -72,7 +75,13 @@ def make_strategy(
         from nas.strategies.evolution import EvolutionStrategy
 
         return EvolutionStrategy(
-            candidates, objectives, seed=seed, measured=measured, bins=bins, proxies=proxies
+            candidates,
+            objectives,
+            seed=seed,
+            measured=measured,
+            bins=bins,
+            proxies=proxies,
+            priors=priors,
         )
     if name == "darts":
         from nas.strategies.darts import DartsStrategy

@@ -21,6 +21,7 @@ from scipy.stats import norm
 
 from evaluators.costs.budget import Budget
 from evaluators.prediction.predictor import MIN_EVALUATIONS, Predictor, Quality
+from evaluators.prediction.prior import Prior
 from evaluators.prediction.proxy_features import ProxyFeatures
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
@@ -36,6 +37,9 @@ BATCH_SHARE = 0.08
 """Number of rows proposed between two fits of the predictor, as a share of all evaluations."""
 
 LARGEST_BATCH = 64
+
+PRIOR_POOL = 1024
+"""Random rows from which the best by a prior is proposed."""
 
 SHORTLIST = 32
 """Number of rows of a pool whose proxies are computed, if there are proxies."""
@@ -82,6 +86,8 @@ class EvolutionStrategy:
             evenly; 0: most proposals are near the budget.
         proxies: additional features; they are computed for evaluated rows and for the best of each
             pool, and modelled for all others.
+        priors: by predicted metric, what earlier searches say; more is better. Half of the first
+            rows are then the best by the prior of the first objective.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class EvolutionStrategy:
         measured: Budget | None = None,
         bins: int = 0,
         proxies: ProxyFeatures | None = None,
+        priors: Mapping[str, Prior] | None = None,
     ) -> None:
         self._candidates = candidates
         self._tables = candidates.budgeted.tables
@@ -109,8 +116,10 @@ class EvolutionStrategy:
         names = dict.fromkeys((*self._signs, *self._measured.metrics))
         self._proxies = proxies
         self.predictors = {
-            name: Predictor(self._tables, seed=seed, extra=proxies) for name in names
+            name: Predictor(self._tables, seed=seed, extra=proxies, prior=(priors or {}).get(name))
+            for name in names
         }
+        self._prior = next(((priors or {})[n] for n in self._signs if n in (priors or {})), None)
         self._rows: list[Row] = []
         self._metrics: list[Mapping[str, float] | None] = []
         self._feasible: list[bool] = []
@@ -143,7 +152,8 @@ class EvolutionStrategy:
         evaluated = len(self._rows)
         good = evaluated - self._metrics.count(None)
         if evaluated + self._waiting < STARTUP or good < MIN_EVALUATIONS or not self._signs:
-            return self._candidates.draw()
+            by_prior = self._prior is not None and (evaluated + self._waiting) % 2 == 0
+            return self._best_by_prior() if by_prior else self._candidates.draw()
         for _ in range(2):
             while self._batch:
                 row = self._batch.popleft()
@@ -151,6 +161,16 @@ class EvolutionStrategy:
                     return row
             self._batch.extend(self._next_batch())
         return self._candidates.draw()
+
+    def _best_by_prior(self) -> Row | None:
+        """The best new row of a random pool by what earlier searches say."""
+        assert self._prior is not None
+        pool = self._candidates.budgeted.sample(PRIOR_POOL, self._rng)
+        order = np.argsort(-self._prior(pool), kind="stable")
+        return next(
+            (np.asarray(pool[i]) for i in order if self._candidates.is_new(pool[i])),
+            self._candidates.draw(),
+        )
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
         """Record the evaluation for the next fit."""

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import kendalltau
 
+from evaluators.prediction.prior import Prior
 from hardware_profiles.fitting.fitted import FittedLatency
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
@@ -53,6 +55,9 @@ POOL = 4096
 
 LIKE = 3
 """Rows that differ in fewer choices than this are alike."""
+
+FEWEST_TOLD = 4
+"""Evaluations from which a prior is held against them."""
 
 PARENTS = 3
 """Number of the best evaluated rows whose children are proposed."""
@@ -120,6 +125,7 @@ class RaceProposals:
         objectives: those of the search; the first is the score.
         law: judges rows before they are evaluated.
         count: number of candidates of the race.
+        prior: what earlier searches say, in addition to the law; more is better.
     """
 
     def __init__(
@@ -128,11 +134,13 @@ class RaceProposals:
         objectives: Sequence[Objective],
         law: LearningLaw,
         count: int,
+        prior: Prior | None = None,
     ) -> None:
         self._candidates = candidates
         self._objective = objectives[0]
         self._law = law
         self._count = count
+        self._prior = prior
         self._proposed: list[Row] = []
         self._told: list[tuple[Row, float]] = []
         self._population = Population(candidates, candidates.rng)
@@ -175,7 +183,7 @@ class RaceProposals:
             regular = regular_rows(self._candidates.space, 8 * POOL, rng)
             regular = regular[budgeted.admits(regular)][: POOL // 2]
             rows = np.concatenate([regular, budgeted.sample(POOL - len(regular), rng)])
-            self._ranked = rows[np.argsort(-self._law(rows), kind="stable")]
+            self._ranked = self._best_first(rows)
         return self._unlike(self._ranked)
 
     def _child(self) -> Row | None:
@@ -183,8 +191,23 @@ class RaceProposals:
         best = sorted(self._told, key=lambda pair: -pair[1])[:PARENTS]
         children = self._population.offspring(np.stack([row for row, _ in best]))
         children = children[self._candidates.admits(children)]
-        ranked = children[np.argsort(-self._law(children), kind="stable")]
-        return self._unlike(ranked, 1)
+        return self._unlike(self._best_first(children), 1)
+
+    def _best_first(self, rows: Rows) -> Rows:
+        """Rows by the law and by what earlier searches say of them."""
+        score = self._law(rows)
+        if self._prior is not None and len(rows):
+            score = score + self._trust() * score.std() * self._prior(rows)
+        return rows[np.argsort(-score, kind="stable")]
+
+    def _trust(self) -> float:
+        """Weight of the prior: 1 at first, then how far the evaluations agree with its order."""
+        assert self._prior is not None
+        if len(self._told) < FEWEST_TOLD:
+            return 1.0
+        expected = self._prior(np.stack([row for row, _ in self._told]))
+        agreement = kendalltau(expected, [value for _, value in self._told]).statistic
+        return max(0.0, float(np.nan_to_num(agreement)))
 
     def _unlike(self, ranked: Rows, least: int = LIKE) -> Row | None:
         """The first new row that differs from all proposed ones in `least` choices."""

@@ -39,7 +39,7 @@ OPTIONS = {
                 "--data",
                 "--max-flops",
                 "--min-flops",
-                *("--max-flops-per-token", "--energy"),
+                *("--max-flops-per-token", "--energy", "--learn-from"),
                 "--max-params",
                 "--max-memory",
             ),
