@@ -19,6 +19,7 @@ from scipy.stats import kendalltau
 
 from evaluators.prediction.prior import Prior
 from hardware_profiles.fitting.fitted import FittedLatency
+from hardware_profiles.latency.kernel_features import FP32_BYTES
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
 from nas.strategies.candidates import Candidates
@@ -35,23 +36,29 @@ learning rate, after 0.5 to 5 epochs; networks that were left out have a relativ
 LAYERS_AT_ONE, LAYERS_POWER = 4.0, 0.3
 """Layers that suffice after e epochs: `LAYERS_AT_ONE e^LAYERS_POWER`."""
 
-TOO_FEW, TOO_MANY = 0.7, 0.091
+TOO_FEW, TOO_MANY = 0.7, 0.29
 """What other numbers of layers add to the log error: for fewer, times the squared logarithm of the
 ratio; for more, which take longer until they learn, times the logarithm."""
 
-ENOUGH_EPOCHS = 200.0
-"""Epochs from which further ones matter little."""
+ENOUGH_EPOCHS, ENOUGH_POWER, REFERENCE_WEIGHTS = 95.0, 0.87, 1e5
+"""Epochs from which further ones matter little, for a network of `REFERENCE_WEIGHTS` weights, and
+their power of the weights: small networks stop learning early (`benchmarks/designs.py`)."""
 
-REFERENCE_MACS = 3e6
+REFERENCE_MACS, LEAST_LOG_MACS = 3e6, -2.0
+"""MACs to which the law refers, and the least logarithm of their ratio that changes the power of the
+epochs: below, no curves were measured, and further epochs would seem to harm."""
 
 LEAST_MILLISECONDS = 1e-6
 """Lower bound of a fitted price."""
 
-LAYERS = ("Conv2d", "Linear", "Attention")
-"""Kinds of kernels that are counted as layers."""
+LAYERS = {"Conv2d": 1, "Linear": 1, "Attention": 1, "Scale": -2, "Conv2d kernel 1 stride 2": -1}
+"""Layers one after the other in each kind of kernel: squeeze-excitation has two linear ones beside
+its scale, and a 1x1 convolution with stride 2 is the shortcut of a residual."""
 
-POOL = 4096
-"""Random rows among which the first candidates are chosen; half of them are regular."""
+POOL, REGULAR, FEWEST_REGULAR = 4096, 8, 256
+"""The first candidates are chosen among the regular ones within the budget of `REGULAR * POOL`
+rows, and among `POOL` random ones only if those are too few: of irregular rows, the law prefers
+those that it knows least about."""
 
 LIKE = 3
 """Rows that differ in fewer choices than this are alike."""
@@ -92,6 +99,14 @@ class LearningLaw:
         """The score of rows `(n, choices)` after some epochs `(n,)`."""
         return self._score(self._features(rows), epochs)
 
+    def layers(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """Layers one after the other of the networks of rows, `(n,)`."""
+        return self._layers(self._features(rows))
+
+    def _layers(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        counts = np.array([_layers_in(name) for name in self.speed.features.names])
+        return np.asarray(np.maximum(1.0, features @ counts))
+
     def _epochs(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         milliseconds = np.maximum(features @ self.speed.coefficients, LEAST_MILLISECONDS)
         return np.asarray(1e3 * self.seconds / (self.samples * milliseconds))
@@ -101,20 +116,29 @@ class LearningLaw:
     ) -> npt.NDArray[np.float64]:
         names = self.speed.features.names
         macs = np.log(features[:, names.index("all macs")] / REFERENCE_MACS)
-        counted = [
-            index
-            for index, name in enumerate(names)
-            if name.startswith("kernels of ") and name.split()[2] in LAYERS
-        ]
-        layers = np.log(np.maximum(1.0, features[:, counted].sum(axis=1)))
-        age = np.log(epochs / (1 + epochs / ENOUGH_EPOCHS))
-        more = layers - np.log(LAYERS_AT_ONE) - LAYERS_POWER * age
+        weights = np.maximum(1.0, features[:, names.index("all weights")] / FP32_BYTES)
+        enough = ENOUGH_EPOCHS * (weights / REFERENCE_WEIGHTS) ** ENOUGH_POWER
+        age = np.log(epochs / (1 + epochs / enough))
+        more = (
+            np.log(self._layers(features)) - np.log(LAYERS_AT_ONE) - LAYERS_POWER * np.log(epochs)
+        )
         loss = np.where(more < 0, TOO_FEW * more**2, TOO_MANY * more)
-        gain = EPOCHS_POWER * age + MACS_POWER * macs + BOTH_POWER * age * macs
+        both = BOTH_POWER * age * np.maximum(macs, LEAST_LOG_MACS)
+        gain = EPOCHS_POWER * age + MACS_POWER * macs + both
         return np.asarray(gain - loss)
 
     def _features(self, rows: Rows) -> npt.NDArray[np.float64]:
         return self.speed.features.of_rows(self.space, rows)
+
+
+def _layers_in(feature: str) -> int:
+    """How a feature of kernels counts as layers."""
+    kind = feature.removeprefix("kernels of ")
+    if kind == feature:
+        return 0
+    return sum(
+        count for name, count in LAYERS.items() if kind == name or kind.startswith(f"{name} ")
+    )
 
 
 class RaceProposals:
@@ -180,9 +204,10 @@ class RaceProposals:
         """The best row by the law that is unlike those proposed."""
         if self._ranked is None:
             budgeted, rng = self._candidates.budgeted, self._candidates.rng
-            regular = regular_rows(self._candidates.space, 8 * POOL, rng)
-            regular = regular[budgeted.admits(regular)][: POOL // 2]
-            rows = np.concatenate([regular, budgeted.sample(POOL - len(regular), rng)])
+            rows = regular_rows(self._candidates.space, REGULAR * POOL, rng)
+            rows = np.unique(rows[budgeted.admits(rows)], axis=0)
+            if len(rows) < FEWEST_REGULAR:
+                rows = np.concatenate([rows, budgeted.sample(POOL, rng)])
             self._ranked = self._best_first(rows)
         return self._unlike(self._ranked)
 

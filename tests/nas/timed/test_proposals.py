@@ -16,10 +16,13 @@ from nas.strategies.candidates import Candidates
 from nas.timed.proposals import (
     BOTH_POWER,
     ENOUGH_EPOCHS,
+    ENOUGH_POWER,
     EPOCHS_POWER,
+    LEAST_LOG_MACS,
     LIKE,
     MACS_POWER,
     REFERENCE_MACS,
+    REFERENCE_WEIGHTS,
     LearningLaw,
     RaceProposals,
     regular_rows,
@@ -76,46 +79,83 @@ def test_candidates_are_within_the_budget_and_unlike_each_other() -> None:
         assert all((row != other).sum() >= LIKE for other in rows[:index] if other is not None)
 
 
-def test_more_time_prefers_larger_networks() -> None:
-    short, long = (proposals(seconds).propose() for seconds in (2.0, 3600.0))
-    assert short is not None
-    assert long is not None
-    assert macs(short) < macs(long)
-    assert macs(long) > 0.7 * CEILING
+def test_more_time_prefers_more_weights() -> None:
+    def weights(seconds: float) -> float:
+        strategy = proposals(seconds)
+        rows = [row for _ in range(4) if (row := strategy.propose()) is not None]
+        return float(tables().score(np.stack(rows), ("params",))["params"].mean())
+
+    assert weights(3600.0) > 1.5 * weights(2.0)
 
 
-def test_of_two_networks_with_equal_macs_the_faster_one_is_better() -> None:
+def test_the_faster_a_network_trains_the_better_it_is() -> None:
+    rows = regular_rows(tables().space, 500, np.random.default_rng(0))
+    one = law(30.0)
+    np.testing.assert_allclose(one(rows), one.after(rows, one.epochs(rows)))
+    deep = rows[one.layers(rows) > 20]  # these have layers enough
+    once, twice = (one.after(deep, times * one.epochs(deep)) for times in (1, 2))
+    assert (twice > once).all()
+    np.testing.assert_allclose(law(60.0)(deep), twice)
+
+
+def test_layers_are_those_one_after_the_other() -> None:
     space = tables().space
-    rows = regular_rows(space, 4000, np.random.default_rng(0))
-    costs = tables().score(rows, ("macs",))["macs"]
-    near = rows[np.abs(costs - 500_000) < 25_000]
-    layers = np.array([sum(map(len, dict(space.ops(a)).values())) for a in space.decode(near)])
-    alike = near[layers == np.bincount(layers).argmax()]
-    epochs, score = law(30.0).epochs(alike), law(30.0)(alike)
-    assert epochs.max() > 1.5 * epochs.min()
-    assert score[epochs.argmax()] > score[epochs.argmin()]
+
+    def layers(block: str, depth: int = 1) -> float:
+        values = {"resolution": 16, "stem_stride": 2, "stem_width": 8, "activation": "relu"}
+        values |= {"head_width": 0, "stage3_depth": 0}
+        for stage, width in enumerate((8, 16, 32)):
+            values |= {f"stage{stage}_{k}": v for k, v in (("depth", depth), ("width", width))}
+            values[f"stage{stage}_block"] = block
+        (found,) = law(1.0).layers(space.encode([space.architecture(values)]))
+        return float(found)
+
+    # The stem, the classifier, and so many for each block.
+    assert layers("basic") == 2 + 3 * 2  # ResNet-8
+    assert layers("basic-se") == 2 + 3 * 2
+    assert layers("fused-e1", depth=2) == 2 + 6 * 1
+    assert layers("fused-e1-se", depth=2) == 2 + 6 * 1
+    assert layers("separable-k3") == 2 + 3 * 2
+    assert layers("inverted-k3-e4-se") == 2 + 3 * 3
+
+
+def at_equal_epochs(rows: np.ndarray, epochs: float) -> np.ndarray:
+    """The law without what MACs explain."""
+    costs = tables().score(rows, ("macs", "params"))
+    enough = ENOUGH_EPOCHS * (costs["params"] / REFERENCE_WEIGHTS) ** ENOUGH_POWER
+    age = np.log(epochs / (1 + epochs / enough))
+    ratio = np.log(costs["macs"] / REFERENCE_MACS)
+    power = MACS_POWER * ratio + BOTH_POWER * age * np.maximum(ratio, LEAST_LOG_MACS)
+    score: np.ndarray = law(1.0).after(rows, np.full(len(rows), epochs))
+    return score - power - EPOCHS_POWER * age
 
 
 def test_too_few_layers_for_the_time_and_too_many_are_worse() -> None:
-    space = tables().space
-    rows = regular_rows(space, 4000, np.random.default_rng(0))
-    features = speed().features
-    macs = features.of_rows(space, rows)[:, features.names.index("all macs")]
-    convs = np.array(
-        [
-            sum(type(op).__name__ in ("Conv2d", "Linear") for _, ops in space.ops(a) for op in ops)
-            for a in space.decode(rows)
-        ]
-    )
-    # Without what FLOPs explain, at equal epochs.
-    power = EPOCHS_POWER * np.log(10) + np.log(macs / REFERENCE_MACS) * (
-        MACS_POWER + BOTH_POWER * np.log(10)
-    )
-    left = law(1.0).after(rows, np.full(len(rows), 10 / (1 - 10 / ENOUGH_EPOCHS))) - power
-    of = {count: float(left[convs == count].mean()) for count in set(convs.tolist())}
+    rows = regular_rows(tables().space, 4000, np.random.default_rng(0))
+    left, layers = at_equal_epochs(rows, 10.0), law(1.0).layers(rows)
+    of = {count: float(left[layers == count].mean()) for count in set(layers.tolist())}
     assert of[8] == max(of.values())  # 4 e^0.3 = 8 layers after 10 epochs
     assert of[min(of)] < of[8] - 0.1
     assert of[max(of)] < of[8] - 0.05
+
+
+def test_small_networks_stop_learning_early() -> None:
+    rows = np.unique(regular_rows(tables().space, 8000, np.random.default_rng(0)), axis=0)
+    costs, layers = tables().score(rows, ("macs", "params")), law(1.0).layers(rows)
+    compared = 0
+    for place in range(0, len(rows), 50):
+        ratio = costs["macs"] / costs["macs"][place]
+        larger = costs["params"] > 3 * costs["params"][place]
+        alike = (layers == layers[place]) & (ratio >= 1) & (ratio < 1.2) & larger
+        for other in np.flatnonzero(alike)[:3]:
+            ahead = [
+                float(np.diff(law(1.0).after(rows[[place, other]], np.full(2, epochs)))[0])
+                for epochs in (2.0, 20.0, 200.0)
+            ]
+            assert ahead == sorted(ahead)
+            assert ahead[-1] > ahead[0] + 0.02
+            compared += 1
+    assert compared > 10
 
 
 def test_later_candidates_are_children_of_the_best() -> None:
