@@ -65,6 +65,20 @@ def learning_law(results: Results) -> Row:
     )
 
 
+def designs(results: Results) -> Row:
+    r = results["designs"]
+    longest = max(row["seconds"] for row in r.rows)
+    ended = [row for row in r.rows if row["seconds"] == longest]
+    ended.sort(key=lambda row: -row["validation accuracy"])
+    return Row(
+        f"designs of `cnn` at 3M FLOPs after {longest:g} s on one thread, CIFAR-10's validation "
+        "images",
+        listed(*(f"{row['design']} {percent(row['validation accuracy'])}" for row in ended)),
+        "–",
+        r.command,
+    )
+
+
 def cifar10(results: Results) -> Row:
     r = results["cifar10"]
     winner, by_hand = r.rows
@@ -102,7 +116,7 @@ def supernet(results: Results) -> Topic:
         for row in step.rows
     ]
     rows.append(fidelity(results))
-    rows.append(learning_law(results))
+    rows += [learning_law(results), designs(results)]
     rows += [
         Row(
             f"CIFAR-10, a subnet of {sized(row['macs'])} FLOPs, trained on for "

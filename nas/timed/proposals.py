@@ -45,8 +45,14 @@ ENOUGH_EPOCHS, ENOUGH_POWER, REFERENCE_WEIGHTS = 95.0, 0.87, 1e5
 their power of the weights: small networks stop learning early (`benchmarks/designs.py`)."""
 
 REFERENCE_MACS, LEAST_LOG_MACS = 3e6, -2.0
-"""MACs to which the law refers, and the least logarithm of their ratio that changes the power of the
-epochs: below, no curves were measured, and further epochs would seem to harm."""
+"""MACs to which the law refers, and the least logarithm of their ratio that changes the power of
+the epochs: below, no curves were measured, and further epochs would seem to harm."""
+
+RESOLUTION = "resolution"
+
+SHRUNK = 0.2
+"""Power of the error in the ratio of sizes, where images are smaller than the space's largest. Of
+equal MACs, the smaller images train faster and end worse."""
 
 LEAST_MILLISECONDS = 1e-6
 """Lower bound of a fitted price."""
@@ -93,11 +99,19 @@ class LearningLaw:
     def __call__(self, rows: Rows) -> npt.NDArray[np.float64]:
         """The score of rows `(n, choices)` at the end of the time, `(n,)`; higher is better."""
         features = self._features(rows)
-        return self._score(features, self._epochs(features))
+        return self._score(features, self._epochs(features)) - self._blur(rows)
 
     def after(self, rows: Rows, epochs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The score of rows `(n, choices)` after some epochs `(n,)`."""
-        return self._score(self._features(rows), epochs)
+        return self._score(self._features(rows), epochs) - self._blur(rows)
+
+    def _blur(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """What smaller images than the largest ones cost, `(n,)`."""
+        place = self.space.column.get(RESOLUTION)
+        if place is None:
+            return np.zeros(len(rows))
+        sizes = np.array(self.space.choices[place].options, dtype=np.float64)
+        return np.asarray(SHRUNK * np.log(sizes.max() / sizes)[rows[:, place]])
 
     def layers(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Layers one after the other of the networks of rows, `(n,)`."""

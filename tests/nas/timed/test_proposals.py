@@ -23,6 +23,7 @@ from nas.timed.proposals import (
     MACS_POWER,
     REFERENCE_MACS,
     REFERENCE_WEIGHTS,
+    SHRUNK,
     LearningLaw,
     RaceProposals,
     regular_rows,
@@ -92,10 +93,22 @@ def test_the_faster_a_network_trains_the_better_it_is() -> None:
     rows = regular_rows(tables().space, 500, np.random.default_rng(0))
     one = law(30.0)
     np.testing.assert_allclose(one(rows), one.after(rows, one.epochs(rows)))
-    deep = rows[one.layers(rows) > 20]  # these have layers enough
-    once, twice = (one.after(deep, times * one.epochs(deep)) for times in (1, 2))
-    assert (twice > once).all()
-    np.testing.assert_allclose(law(60.0)(deep), twice)
+    once, twice = (one.after(rows, times * one.epochs(rows)) for times in (1, 2))
+    np.testing.assert_allclose(law(60.0)(rows), twice)
+    deep = one.layers(rows) > 4 * (2 * one.epochs(rows)) ** 0.3  # layers enough for the time
+    assert (twice > once)[deep].all()
+    assert deep.sum() > 50
+
+
+def test_smaller_images_end_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = tables().space
+    rows = regular_rows(space, 100, np.random.default_rng(0))
+    sizes = space.choices[space.column["resolution"]].options
+    assert sizes == (8, 16)
+    small = rows[:, space.column["resolution"]] == 0
+    with_it = law(30.0)(rows)
+    monkeypatch.setattr("nas.timed.proposals.SHRUNK", 0.0)
+    np.testing.assert_allclose(law(30.0)(rows) - with_it, np.where(small, SHRUNK * np.log(2), 0))
 
 
 def test_layers_are_those_one_after_the_other() -> None:
@@ -126,8 +139,9 @@ def at_equal_epochs(rows: np.ndarray, epochs: float) -> np.ndarray:
     age = np.log(epochs / (1 + epochs / enough))
     ratio = np.log(costs["macs"] / REFERENCE_MACS)
     power = MACS_POWER * ratio + BOTH_POWER * age * np.maximum(ratio, LEAST_LOG_MACS)
+    shrunk = rows[:, tables().space.column["resolution"]] == 0
     score: np.ndarray = law(1.0).after(rows, np.full(len(rows), epochs))
-    return score - power - EPOCHS_POWER * age
+    return score - power - EPOCHS_POWER * age + SHRUNK * np.log(2) * shrunk
 
 
 def test_too_few_layers_for_the_time_and_too_many_are_worse() -> None:
