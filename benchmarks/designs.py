@@ -4,8 +4,9 @@
 
 Each design trains on CIFAR-10's training images for `--seconds` of processor time on one thread,
 with the recipe of a timed winner but without averaging of weights, and is scored on the validation
-images. The law's parameters that learning curves of a few epochs do not show (`learning_curves.py`)
-are fitted to all results: how many epochs are enough for how many weights, what more layers cost.
+images. The law is fitted to all results and to the learning curves of random networks
+(`learning_curves.py`), which are short: how many epochs are enough for how many weights, how many
+layers suffice and what more of them cost is chosen from a grid, the powers by least squares.
 Designs of the result file are not trained again for the same length.
 
 Those of the first result file were trained beside other processes; the designs named "random" were
@@ -18,6 +19,7 @@ import argparse
 import json
 import os
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from learning_curves import FITTED_FROM
 from report import RESULTS, emit
-from scipy.optimize import least_squares
 
 from evaluators.accuracy.recalibration import recalibrate
 from nas.run.specification import make
 from nas.task.task import Task
 from nas.timed.contest import segment_recipe
+from nas.timed.proposals import REFERENCE_MACS, TOO_FEW
 from nas.training.loop import fit
 from nas.training.network import supervised_backward
 from search_spaces.builder import BlockBuilder
@@ -42,15 +45,19 @@ from search_spaces.spaces.convolution_blocks import BlockKind, block_ops
 Stages = list[list[Any]]
 """Depth, width and kind of block of each stage; each but the first begins with stride 2."""
 
-SE = "fused-e1-se"
+E1, SE = "fused-e1", "fused-e1-se"
 DESIGNS: dict[str, dict[str, Any]] = {
     "ResNet-8": {"stem": 15, "stages": [[1, 15, "basic"], [1, 30, "basic"], [1, 60, "basic"]]},
     "A": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [2, 48, SE], [2, 64, SE]]},
     "A2": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [3, 48, SE], [3, 64, SE]]},
     "B": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [2, 64, SE], [1, 128, SE]]},
+    "X": {"activation": "silu", "stages": [[1, 16, E1], [2, 32, E1], [2, 64, E1], [1, 128, E1]]},
     "F": {"activation": "silu", "stages": [[1, 16, SE], [1, 32, SE], [3, 64, SE], [2, 96, SE]]},
 }
 """Stem width 16 and stride 2, 32 pixels and relu, unless given."""
+
+DESIGN_WEIGHT = 1.5
+"""Weight of a long training beside a point of a learning curve."""
 
 LAYERS = {"basic": 2, "bottleneck": 3, "separable": 2, "inverted": 3}
 
@@ -140,28 +147,46 @@ def train(task: Task, name: str, seconds: float) -> dict[str, Any]:
     }
 
 
-def law(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """Fit the law to all results, with its powers near those of the learning curves."""
-    names = ("epochs", "macs", "params", "layers", "validation accuracy")
-    epochs, macs, params, layers, accuracy = (np.array([r[n] for r in rows], float) for n in names)
-    before = np.array([-1.2, 0.25, 0.15, np.log(30), 1.0, 0.0])
-    deviations = np.array([1.0, 0.1, 0.1, 1.0, 0.5, 0.2])
-
-    def residuals(values: np.ndarray) -> np.ndarray:
-        constant, power, of_macs, enough, of_params, of_layers = values
-        most = np.exp(enough) * (params / 1e5) ** of_params
-        error = constant - power * np.log(epochs / (1 + epochs / most))
-        error += of_layers * np.log(layers / 8) - of_macs * np.log(macs / 3e6)
-        return np.concatenate(
-            [(error - np.log(1 - accuracy)) / 0.03, (values - before) / deviations]
-        )
-
-    found = least_squares(residuals, before, loss="soft_l1")
-    errors = np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac)))
-    what = ("power of epochs", "power of MACs", "log of enough epochs")
-    what += ("its power of parameters", "power of layers")
-    pairs = zip(what, found.x[1:], errors[1:], strict=True)
-    return {name: f"{value:.2f} ± {error:.2f}" for name, value, error in pairs}
+def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, str]:
+    """Fit the law to these results and to learning curves; the constant of each may differ."""
+    points = [(1.0, r["epochs"], r, 1 - r["validation accuracy"]) for r in rows]
+    points += [
+        (0.0, epochs, curve, 1 - accuracy)
+        for curve in curves
+        for epochs, _, accuracy in curve["points"]
+        if epochs >= FITTED_FROM
+    ]
+    design, epochs, error = (np.array([point[i] for point in points]) for i in (0, 1, 3))
+    macs, params, layers = (
+        np.array([point[2][name] for point in points], float)
+        for name in ("macs", "params", "layers")
+    )
+    ratio, weight = np.log(macs / REFERENCE_MACS), np.where(design == 1, DESIGN_WEIGHT, 1.0)
+    found = []
+    for at_one, power, more, (enough, growth) in product(
+        (3, 4, 5),
+        (0.1, 0.2, 0.3),
+        (0.06, 0.09, 0.12, 0.16, 0.29),
+        ((60, 0.8), (95, 0.87), (200, 0.5)),
+    ):
+        age = np.log(epochs / (1 + epochs / (enough * (params / 1e5) ** growth)))
+        excess = np.log(layers / (at_one * epochs**power))
+        held = np.where(excess < 0, TOO_FEW * excess**2, more * excess)
+        x = np.column_stack([design == 0, design == 1, -age, -ratio, -age * ratio]).astype(float)
+        y = np.log(error) - held
+        powers = np.linalg.lstsq(x * weight[:, None], y * weight, rcond=None)[0]
+        rest = np.abs(y - x @ powers)
+        deviations = [float(np.sqrt(np.mean(rest[design == kind] ** 2))) for kind in (0, 1)]
+        settings = (f"{at_one} e^{power}", more, f"{enough} (p / 100k)^{growth}")
+        found.append((sum(d**2 for d in deviations), settings, powers[2:], deviations))
+    _, (suffices, more, enough), powers, deviations = min(found, key=lambda each: each[0])
+    return {
+        "powers of epochs, MACs and both": ", ".join(f"{p:.3f}" for p in powers),
+        "layers that suffice": suffices,
+        "cost of more": str(more),
+        "enough epochs": enough,
+        "deviation of curves and designs": ", ".join(f"{d:.3f}" for d in deviations),
+    }
 
 
 def main() -> None:
@@ -184,7 +209,8 @@ def main() -> None:
             if (name, arguments.seconds) not in known:
                 rows.append(train(task, name, arguments.seconds))
     rows.sort(key=lambda row: (row["seconds"], -row["validation accuracy"]))
-    emit("designs", rows, law(rows), arguments.json)
+    curves = json.loads((RESULTS / "learning_curves.json").read_text())["curves"]
+    emit("designs", rows, law(rows, curves), arguments.json)
 
 
 if __name__ == "__main__":
