@@ -17,7 +17,6 @@ from evaluators.costs.tables import Costs, CostTables, Price, block_costs
 from evaluators.metrics import COUNTED
 from evaluators.sizes import format_size
 from search_spaces.catalogue import load_space
-from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace
 from search_spaces.spaces.cnn_presets import LEAST_WIDTH, MOST_PIXELS, MOST_WIDTH, fitted_name
 
@@ -69,20 +68,23 @@ def suits(tables: CostTables, budget: Budget) -> bool:
 def space_for(
     default: str, budget: Budget, shape: Mapping[str, int], prices: Prices
 ) -> SpaceChoice | None:
-    """The space for images of a shape and a budget; None if the default space suits the budget.
+    """The space for images of a shape and a budget.
 
     Args:
         default: the space without a budget.
         shape: `image_size`, `channels` and `classes`.
 
-    Raises:
-        UserError: if no network is within the budget.
+    Returns:
+        None if the default space suits the budget, or if none does.
     """
     space = load_space(default, **shape)
     usual = CostTables(space, prices=prices(space))
     if suits(usual, budget):
         return None
-    pixels, width = fitted_size(budget, shape, prices)
+    found = fitted_size(budget, shape, prices)
+    if found is None:
+        return None
+    pixels, width = found
     name = fitted_name(pixels, width)
     return SpaceChoice(
         name,
@@ -91,12 +93,8 @@ def space_for(
     )
 
 
-def fitted_size(budget: Budget, shape: Mapping[str, int], prices: Prices) -> tuple[int, int]:
-    """Pixels and width of the space whose random networks are nearest to a budget.
-
-    Raises:
-        UserError: if none suits the budget.
-    """
+def fitted_size(budget: Budget, shape: Mapping[str, int], prices: Prices) -> tuple[int, int] | None:
+    """Pixels and width of the space whose random networks suit a budget best; None if none do."""
     image = min(MOST_PIXELS, max(UPSCALED, shape["image_size"]))
     sizes = [image, *(p for p in reversed(PIXELS) if p < image)]
 
@@ -119,7 +117,7 @@ def fitted_size(budget: Budget, shape: Mapping[str, int], prices: Prices) -> tup
             space = load_space(fitted_name(pixels, WIDTHS[at]), **shape)
             if suits(CostTables(space, prices=prices(space)), budget):
                 return pixels, WIDTHS[at]
-    raise UserError(f"no space has thousands of networks with {budget}")
+    return None
 
 
 def _counted(space: SearchSpace, prices: Mapping[str, Price]) -> Costs:

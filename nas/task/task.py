@@ -76,7 +76,7 @@ class Task:
         """This task, with the space that suits its budget where its own does not.
 
         Raises:
-            UserError: if the data cannot be read, or no space suits the budget.
+            UserError: if the data cannot be read.
         """
         found = self._fitting_space()
         if found is None:
@@ -309,10 +309,7 @@ class Task:
 
     def _other_space(self) -> str:
         """A space that suits the budget, as the end of a message about one that does not."""
-        try:
-            found = self._fitting_space()
-        except UserError:
-            return ""
+        found = self._fitting_space()
         return "" if found is None else f"; --space {found.name} has such networks"
 
     @cached_property

@@ -34,15 +34,8 @@ TEXT, WHOLE, NUMBER, SWITCH, LIST = "str", "int", "float", "bool", "list[str]"
 OPTIONS = {
     **dict.fromkeys(
         (
-            *(
-                "--space",
-                "--data",
-                "--max-flops",
-                "--min-flops",
-                *("--max-flops-per-token", "--energy", "--learn-from"),
-                "--max-params",
-                "--max-memory",
-            ),
+            *("--space", "--data", "--max-flops", "--min-flops", "--max-params", "--max-memory"),
+            *("--max-flops-per-token", "--energy"),
             *("--max-latency", "--max-energy", "--region", "--green-exponents", "--evaluator"),
             *("--time", "--time-limit", "--strategy", "--sampler", "--proxies", "--penalty-metric"),
             *("--estimator", "--sampling", "--distillation", "--precision", "--augment"),
@@ -50,7 +43,9 @@ OPTIONS = {
         ),
         TEXT,
     ),
-    **dict.fromkeys(("--device", "--max", "--min", "--objective", "--sampler-option"), LIST),
+    **dict.fromkeys(
+        ("--device", "--learn-from", "--max", "--min", "--objective", "--sampler-option"), LIST
+    ),
     **dict.fromkeys(
         (
             "--bins",

@@ -162,7 +162,10 @@ def test_what_is_printed_names_the_loss(
     folder = str(finished.run.folder)
     assert run("frontier", folder) == 0
     printed = capsys.readouterr().out
-    assert printed.index("loss") < printed.index("FLOPs")
+    assert printed.index("validation") < printed.index("FLOPs")
+    assert "loss" in printed
+    assert "a token" in printed
+    assert "context" in printed
     assert run("frontier", folder, "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["id"] for row in rows] == [e.arch.id for e in finished.frontier]
@@ -282,7 +285,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     for arguments, message in (
         (["--space", "gpt-char"], "space gpt-char needs --data: tinyshakespeare or a text file"),
         (["--space", "bert"], "space bert needs --data: a parquet, CSV or JSON-lines file with a"),
-        (["--data", words], "is not a Parquet file or a folder"),
+        (["--space", "mobilenet", "--data", words], "is not a Parquet file or a folder"),
         (["--space", "gpt-char", "--data", "digits"], "unknown text 'digits'"),
         (
             ["--space", "gpt-char", "--data", str(tmp_path / "short.txt")],
