@@ -151,6 +151,7 @@ KNOWN = {
             "FLOPs per token",
             less_is_better=True,
             style="size",
+            listed=False,
         ),
         Metric("accuracy", "accuracy", "validation\naccuracy", "accuracy", style="share"),
         Metric(

@@ -162,9 +162,7 @@ def test_what_is_printed_names_the_loss(
     folder = str(finished.run.folder)
     assert run("frontier", folder) == 0
     printed = capsys.readouterr().out
-    assert printed.index("validation") < printed.index("FLOPs")
-    assert "loss" in printed
-    assert "a token" in printed
+    assert printed.index("loss") < printed.index("FLOPs")
     assert "context" in printed
     assert run("frontier", folder, "--json") == 0
     rows = json.loads(capsys.readouterr().out)
