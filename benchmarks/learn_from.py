@@ -13,18 +13,15 @@ import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import permutations
+from itertools import islice, permutations
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two searches at once, each on its own processor
 
 import numpy as np
 from report import emit
-from strategies import BUDGETS, OBJECTIVES, World, world
+from strategies import BUDGETS, World, ours, world
 
-from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.prediction.prior import Prior
-from nas.run.evaluation import Evaluation
-from nas.strategies import Candidates, make_strategy
 
 DATA = ("cifar10", "cifar100", "imagenet")
 PRIORS = ("none", "another data set", "shuffled")
@@ -34,18 +31,7 @@ SHOWN = (10, 20, 30, 50, 100)
 
 def search(w: World, budget: str, seed: int, prior: Prior | None, trials: int) -> list[int]:
     """Indices of the evaluated networks, in order."""
-    metric, bound = BUDGETS[budget]
-    candidates = Candidates(BudgetedSpace(w.tables, Budget({metric: bound}, {})), seed)
-    priors = {} if prior is None else {"accuracy": prior}
-    strategy = make_strategy("evolution", candidates, OBJECTIVES, seed=seed, priors=priors)
-    found: list[int] = []
-    while len(found) < trials and (row := strategy.propose()) is not None:
-        index = w.place[row.tobytes()]
-        (arch,) = w.tables.space.decode(row[None])
-        metrics = {"accuracy": float(w.validation[index]), "macs": float(w.costs["macs"][index])}
-        strategy.tell(row, Evaluation(arch, metrics))
-        found.append(index)
-    return found
+    return list(islice(ours("evolution", w, *BUDGETS[budget], seed, prior), trials))
 
 
 def regrets(case: tuple[str, str, str, int, str], path: str) -> np.ndarray:

@@ -34,6 +34,7 @@ from strategy_peers import PEERS, peer
 from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import CostTables
 from evaluators.accuracy.published_table import read_table
+from evaluators.prediction.prior import Prior
 from nas.run import objectives as f
 from nas.strategies import Candidates, make_strategy
 from nas.run.evaluation import Evaluation
@@ -80,12 +81,17 @@ def world(path: str, data: str) -> World:
     return World(tables, table.rows, place, named["val"], named["test"], costs)
 
 
-def ours(name: str, w: World, metric: str, bound: float, seed: int) -> Iterator[int]:
+def ours(
+    name: str, w: World, metric: str, bound: float, seed: int, prior: Prior | None = None
+) -> Iterator[int]:
     budgeted = BudgetedSpace(w.tables, Budget({metric: bound}, {}))
     sampler = {"tpe": "tpe"}.get(name, "nsga2")
     named = "optuna" if name == "tpe" else name
     candidates = Candidates(budgeted, seed)
-    strategy = make_strategy(named, candidates, OBJECTIVES, sampler=sampler, seed=seed)
+    priors = {} if prior is None else {"accuracy": prior}
+    strategy = make_strategy(
+        named, candidates, OBJECTIVES, sampler=sampler, seed=seed, priors=priors
+    )
     while (row := strategy.propose()) is not None:
         index = w.place[row.tobytes()]
         (arch,) = w.tables.space.decode(row[None])

@@ -37,7 +37,7 @@ from nas.run.study import Study
 from nas.strategies import Strategy
 from nas.task.starting_weights import FreshWeights, Weights
 from nas.task.task import DEVICES, Task
-from nas.timed.clock import Clock
+from nas.timed.clock import SECONDS_BETWEEN_READINGS, Clock
 from nas.workers.cluster import check_reachable, gpus_for, ray_session
 from nas.workers.pool import EvaluationResult, Evaluator, Workers, keep_busy
 from nas.workers.resources import THIS_PROCESS, Resources
@@ -45,9 +45,6 @@ from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
 from search_spaces.space import Row, SearchSpace
-
-ENERGY_READINGS = 5.0
-"""Seconds between readings of the energy that a search may use."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ def search(
     # One Ray for all that follows: starting it takes longer than a short training.
     gpus = gpus_for(specification.device, workers)
     session = ray_session(workers, ray_address, gpus=gpus) if workers else nullcontext()
-    every = ENERGY_READINGS if specification.energy else footprint.SECONDS_BETWEEN_WRITES
+    every = SECONDS_BETWEEN_READINGS if specification.energy else footprint.SECONDS_BETWEEN_WRITES
     measured = footprint.measure(folder, specification.region, every=every)
     with runs.lock(folder), measured, session:
         for target in task.targets:

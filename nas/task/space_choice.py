@@ -60,25 +60,23 @@ class SpaceChoice:
 
 def suits(tables: CostTables, budget: Budget) -> bool:
     """Whether thousands of networks of a space use 50 to 100 % of a budget."""
-    used = _used(tables, budget)
-    fits = _admitted(tables, budget) & (used >= LEAST_USED)
+    costs = tables.score(tables.space.sample(SURVEY, 0), budget.metrics)
+    fits = budget.admits(costs) & (budget.used(costs) >= LEAST_USED)
     return float(fits.mean()) * tables.space.size >= ENOUGH
 
 
 def space_for(
-    default: str, budget: Budget, shape: Mapping[str, int], prices: Prices
+    usual: CostTables, budget: Budget, shape: Mapping[str, int], prices: Prices
 ) -> SpaceChoice | None:
     """The space for images of a shape and a budget.
 
     Args:
-        default: the space without a budget.
+        usual: tables of the default space.
         shape: `image_size`, `channels` and `classes`.
 
     Returns:
         None if the default space suits the budget, or if none does.
     """
-    space = load_space(default, **shape)
-    usual = CostTables(space, prices=prices(space))
     if suits(usual, budget):
         return None
     found = fitted_size(budget, shape, prices)
@@ -132,17 +130,6 @@ def _counted(space: SearchSpace, prices: Mapping[str, Price]) -> Costs:
         for metric, price in prices.items():
             found[metric].append(sum(price(ops) for ops in blocks))
     return {metric: np.array(values) for metric, values in found.items()}
-
-
-def _used(tables: CostTables, budget: Budget) -> np.ndarray:
-    """Share of the budget that random networks use, `(SURVEY,)`."""
-    rows = tables.space.sample(SURVEY, 0)
-    return budget.used(tables.score(rows, tuple(budget.high)))
-
-
-def _admitted(tables: CostTables, budget: Budget) -> np.ndarray:
-    rows = tables.space.sample(SURVEY, 0)
-    return budget.admits(tables.score(rows, budget.metrics))
 
 
 def _range_of(tables: CostTables, budget: Budget) -> str:

@@ -103,7 +103,7 @@ class Task:
         def prices(space: SearchSpace) -> dict[str, Price]:
             return {m: p for t in self._targets_of(space) for m, p in t.prices().items()}
 
-        return space_for(self.specification.space, budget, shape, prices)
+        return space_for(self.tables, budget, shape, prices)
 
     @cached_property
     def kind(self) -> Kind:

@@ -26,6 +26,7 @@ SECONDS_TO_FIRST_READING = 40.0
 """Longest wait for the power of this machine, without which an energy is no time."""
 
 SECONDS_BETWEEN_READINGS = 5.0
+"""Interval at which the power is written and read, where an energy is the limit."""
 
 
 class Clock:

@@ -9,7 +9,7 @@ from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import CostTables, Price
 from nas.cli import main
 from nas.run.specification import make
-from nas.task.space_choice import ENOUGH, PIXELS, WIDTHS, space_for, suits
+from nas.task.space_choice import ENOUGH, PIXELS, WIDTHS, SpaceChoice, space_for, suits
 from nas.task.task import Task
 from search_spaces.catalogue import load_space
 from search_spaces.space import SearchSpace
@@ -21,6 +21,11 @@ def shape(image_size: int) -> dict[str, int]:
 
 def no_prices(_: SearchSpace) -> dict[str, Price]:
     return {}
+
+
+def chosen(default: str, budget: Budget, image_size: int) -> SpaceChoice | None:
+    usual = CostTables(load_space(default, **shape(image_size)))
+    return space_for(usual, budget, shape(image_size), no_prices)
 
 
 def photos(folder: Path, size: int, count: int = 40) -> Path:
@@ -37,7 +42,7 @@ def photos(folder: Path, size: int, count: int = 40) -> Path:
 @pytest.mark.parametrize("macs", [1e5, 2e7, 4e9])
 def test_every_budget_has_a_space_with_thousands_of_networks(image_size: int, macs: float) -> None:
     budget = Budget({"macs": macs}, {})
-    found = space_for("mobilenet", budget, shape(image_size), no_prices)
+    found = chosen("mobilenet", budget, image_size)
     space = load_space("mobilenet" if found is None else found.name, **shape(image_size))
     tables = CostTables(space)
     # The share is measured on other rows than those that the choice looked at.
@@ -57,7 +62,7 @@ def test_every_budget_has_a_space_with_thousands_of_networks(image_size: int, ma
 )
 def test_other_bounds_have_a_space_too(bounds: dict[str, float]) -> None:
     budget = Budget(bounds, {})
-    found = space_for("mobilenet-imagenet", budget, shape(128), no_prices)
+    found = chosen("mobilenet-imagenet", budget, 128)
     assert found is not None
     tables = CostTables(load_space(found.name, **shape(128)))
     assert suits(tables, budget)
@@ -66,13 +71,13 @@ def test_other_bounds_have_a_space_too(bounds: dict[str, float]) -> None:
 
 
 def test_the_usual_space_is_kept_where_it_suits() -> None:
-    assert space_for("mobilenet", Budget({"macs": 3e5}, {}), shape(8), no_prices) is None
-    assert space_for("mobilenet", Budget({"macs": 3e6}, {}), shape(32), no_prices) is None
-    assert space_for("cnn", Budget({"macs": 3e6}, {}), shape(32), no_prices) is None
+    assert chosen("mobilenet", Budget({"macs": 3e5}, {}), 8) is None
+    assert chosen("mobilenet", Budget({"macs": 3e6}, {}), 32) is None
+    assert chosen("cnn", Budget({"macs": 3e6}, {}), 32) is None
 
 
 def test_no_space_suits_an_impossible_budget() -> None:
-    assert space_for("mobilenet", Budget({"macs": 100.0}, {}), shape(32), no_prices) is None
+    assert chosen("mobilenet", Budget({"macs": 100.0}, {}), 32) is None
 
 
 def test_sizes_are_in_order() -> None:
