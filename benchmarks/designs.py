@@ -35,8 +35,8 @@ from nas.run.specification import make
 from nas.task.task import Task
 from nas.timed.contest import segment_recipe
 from nas.timed.proposals import REFERENCE_MACS, TOO_FEW
-from nas.training.loop import fit
-from nas.training.network import supervised_backward
+from nas.training.network import train
+from nas.training.pace import TimePace
 from search_spaces.builder import BlockBuilder
 from search_spaces.networks.modules import Network, channels_last
 from search_spaces.ops import strided
@@ -95,44 +95,16 @@ def layers_of(design: dict[str, Any]) -> int:
     return count
 
 
-class ProcessorPace:
-    """A training that takes a given processor time."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._start = seconds, time.process_time()
-
-    def progress(self, step: int) -> float:
-        """Share of the time."""
-        return (time.process_time() - self._start) / self._seconds
-
-    def steps(self, step: int) -> int:
-        """Steps of the whole training."""
-        return step + max(1, round(step * (1 / max(self.progress(step), 1e-9) - 1)))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing."""
-
-
-def train(task: Task, name: str, seconds: float) -> dict[str, Any]:
+def result_of(task: Task, name: str, seconds: float) -> dict[str, Any]:
     """Train a design and score it."""
     design, images = DESIGNS[name], task.images
     torch.manual_seed(0)
     network = channels_last(network_of(design)).train()
     size = design.get("resolution", 32)
-    shape, batches, steps = (3, size, size), images.batches("train"), 0
-
-    def on_step(done: int, of: int, loss: float) -> None:
-        nonlocal steps
-        steps = done
-
+    shape, batches = (3, size, size), images.batches("train")
     recipe = segment_recipe(task, "linear")
-    backward = supervised_backward(network, recipe, shape)
-    pace = ProcessorPace(seconds)
-    fit(network, batches, recipe, backward, seed=0, pace=pace, on_step=on_step)
+    pace = TimePace(seconds, clock=time.process_time)
+    steps = train(network, batches, recipe, shape, seed=0, pace=pace)
     recalibrate(network, images.inputs(task.calibration, shape, torch.device("cpu")))
     ops = [op for _, block in network.blocks for op in block]
     return {
@@ -207,7 +179,7 @@ def main() -> None:
         task = Task.of(make(settings))
         for name in arguments.only.split(","):
             if (name, arguments.seconds) not in known:
-                rows.append(train(task, name, arguments.seconds))
+                rows.append(result_of(task, name, arguments.seconds))
     rows.sort(key=lambda row: (row["seconds"], -row["validation accuracy"]))
     curves = json.loads((RESULTS / "learning_curves.json").read_text())["curves"]
     emit("designs", rows, law(rows, curves), arguments.json)

@@ -130,8 +130,7 @@ def peer(cell: dict[str, Any], data: str) -> dict[str, Any]:
     from nas.run.specification import make
     from nas.task.task import Task
     from nas.timed.contest import segment_recipe
-    from nas.training.loop import fit
-    from nas.training.network import supervised_backward
+    from nas.training.network import train
     from nas.training.pace import TimePace
     from search_spaces.networks.modules import build, channels_last
 
@@ -153,23 +152,9 @@ def peer(cell: dict[str, Any], data: str) -> dict[str, Any]:
     network = channels_last(network).train()
     shape = (images.channels, size, size)
     recipe = segment_recipe(task, "linear")
-    steps = 0
-
-    def on_step(done: int, of: int, loss: float) -> None:
-        nonlocal steps
-        steps = done
-
     left = seconds - CLOSING - (time.monotonic() - STARTED)
     batches = images.batches("searched")
-    fit(
-        network,
-        batches,
-        recipe,
-        supervised_backward(network, recipe, shape),
-        seed=cell["seed"],
-        pace=TimePace(left),
-        on_step=on_step,
-    )
+    steps = train(network, batches, recipe, shape, seed=cell["seed"], pace=TimePace(left))
     recalibrate(network, images.inputs(task.calibration, shape, torch.device("cpu")))
     score = images.score(network.eval(), "test", shape)["accuracy"]
     return {

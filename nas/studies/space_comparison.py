@@ -24,8 +24,8 @@ from nas.studies.error_distribution import Trained
 from nas.task.starting_weights import FreshWeights
 from nas.task.task import Task
 from nas.timed.contest import segment_recipe
-from nas.training.loop import Recipe, fit
-from nas.training.network import supervised_backward
+from nas.training.loop import Recipe
+from nas.training.network import train
 from nas.training.pace import TimePace
 from nas.workers.opening import open_workers
 from nas.workers.pool import keep_busy
@@ -67,21 +67,9 @@ class EqualTraining:
         network = self.start.recalibrated(arch).to(device).train()
         shape = self.start.space.input_shape(arch)
         batches = self.data.batches("train")
-        steps, began = 0, time.monotonic()
-
-        def count(done: int, _: int, __: float) -> None:
-            nonlocal steps
-            steps = done
-
-        fit(
-            network,
-            batches,
-            self.recipe,
-            supervised_backward(network, self.recipe, shape),
-            seed=seed,
-            on_step=count,
-            pace=None if self.length.seconds is None else TimePace(self.length.seconds),
-        )
+        pace = None if self.length.seconds is None else TimePace(self.length.seconds)
+        began = time.monotonic()
+        steps = train(network, batches, self.recipe, shape, seed=seed, pace=pace)
         seconds = time.monotonic() - began
         recalibrate(network, self.data.inputs(self.start.calibration, shape, device))
         score = self.data.score(network.eval(), "validation", shape)[self.data.metric]

@@ -23,8 +23,8 @@ from nas.run.folder import Run
 from nas.task.starting_weights import FreshWeights
 from nas.task.task import Task
 from nas.training.checkpoint import steps_done
-from nas.training.loop import Recipe, fit
-from nas.training.network import supervised_backward
+from nas.training.loop import Recipe
+from nas.training.network import train
 from nas.training.pace import TimePace
 from search_spaces.architecture import Architecture
 from search_spaces.files import write_text
@@ -116,11 +116,11 @@ class Contest:
         network = start.recalibrated(arch).to(device)
         shape = task.space.input_shape(arch)
         before = self.checkpoint(arch, number - 1) if number else None
-        fit(
+        train(
             network,
             task.data.batches(part, task.schedule.augmentation),
             recipe,
-            supervised_backward(network, recipe, shape),
+            shape,
             seed=task.specification.seed,
             checkpoint=self.checkpoint(arch, number),
             on_step=self.on_step,

@@ -178,7 +178,7 @@ def fit(
     on_message: Callable[[str], None] | None = None,
     pace: Pace | None = None,
     continued: Path | None = None,
-) -> None:
+) -> int:
     """Train `network` in place, on the device of its parameters.
 
     Args:
@@ -198,6 +198,9 @@ def fit(
         pace: when the training ends; by default after the recipe's epochs.
         continued: checkpoint of a training that this one continues, on the same or on other data;
             weights, optimiser and average are taken from it, and steps are counted on.
+
+    Returns:
+        Steps of the training, those of the one that it continues included.
 
     Raises:
         UserError: for a checkpoint that cannot be read or belongs to another training, for a
@@ -276,3 +279,4 @@ def fit(
             break
     if average is not None:
         average.apply()
+    return step

@@ -16,6 +16,7 @@ from evaluators.data.batches import Batches
 from evaluators.data.scoring import cross_entropy, fit_to_shape
 from nas.training.distillation import soft_cross_entropy
 from nas.training.loop import Backward, Recipe, fit
+from nas.training.pace import Pace
 from search_spaces.ops import Shape
 
 Forward = Callable[[Tensor], Tensor]
@@ -76,14 +77,16 @@ def train(
     checkpoint: Path | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
     on_message: Callable[[str], None] | None = None,
-) -> None:
+    pace: Pace | None = None,
+    continued: Path | None = None,
+) -> int:
     """Train a network in place on the labels.
 
     Args:
         shape: input shape of one sample; batches are fitted to it.
-        seed: see `nas.training.loop.fit`, also for the other arguments and errors.
+        seed: see `nas.training.loop.fit`, also for the other arguments, the result and errors.
     """
-    fit(
+    return fit(
         network,
         batches,
         recipe,
@@ -92,4 +95,6 @@ def train(
         checkpoint=checkpoint,
         on_step=on_step,
         on_message=on_message,
+        pace=pace,
+        continued=continued,
     )

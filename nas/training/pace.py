@@ -60,9 +60,16 @@ class TimePace:
     Args:
         seconds: wall time of the training, or a function that returns how much is left of it.
         first: number of the training's first step, if it continues another one.
+        clock: returns seconds; by default wall time.
     """
 
-    def __init__(self, seconds: float | Callable[[], float], first: int = 0) -> None:
+    def __init__(
+        self,
+        seconds: float | Callable[[], float],
+        first: int = 0,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._clock = clock or time.monotonic
         self._seconds = seconds
         self._first = first
         self._spent_before = 0.0
@@ -71,13 +78,13 @@ class TimePace:
     @property
     def spent(self) -> float:
         """Seconds so far, those before a restart included."""
-        now = 0.0 if self._start is None else time.monotonic() - self._start
+        now = 0.0 if self._start is None else self._clock() - self._start
         return self._spent_before + now
 
     def progress(self, step: int) -> float:
         """Share of the time that has passed; the first call starts the clock."""
         if self._start is None:
-            self._start = time.monotonic()
+            self._start = self._clock()
         spent = self.spent
         seconds = spent + self._seconds() if callable(self._seconds) else self._seconds
         return spent / seconds if seconds > spent else 1.0

@@ -53,7 +53,7 @@ def test_a_comparison_trains_equally_long_and_goes_on(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("nas.studies.space_comparison.fit", fail)
+    monkeypatch.setattr("nas.studies.space_comparison.train", fail)
     again = compare_spaces(tasks, Length(epochs=0.2), tmp_path, count=2)
     assert again == rows
     with pytest.raises(UserError, match="trained again"):
