@@ -3,14 +3,16 @@
     python benchmarks/designs.py --data DIR --seconds 200 --only "ResNet-8"
 
 Each design trains on CIFAR-10's training images for `--seconds` of processor time on one thread,
-with the recipe of a timed winner but without averaging of weights, and is scored on the validation
-images. The law is fitted to all results and to the learning curves of random networks
-(`learning_curves.py`), which are short: how many epochs are enough for how many weights, how many
-layers suffice and what more of them cost is chosen from a grid, the powers by least squares.
+with the recipe of a timed winner, and is scored on the validation images. The law is fitted to all
+results and to the learning curves of random networks (`learning_curves.py`), which are short: how
+many epochs are enough for how many weights, how many layers suffice and what more of them cost is
+chosen from a grid, the powers by least squares.
 Designs of the result file are not trained again for the same length.
 
-Those of the first result file were trained beside other processes; the designs named "random" were
-drawn with any kind of dense block, activation and resolution, and cannot be trained again.
+The first result file was not written by this script: its rows are trainings by exploratory scripts
+with the same rate, batch and decay, without averaging of weights and recalibration, beside other
+processes. Its designs that are not in `DESIGNS`, the "random" ones among them, cannot be trained
+again. One seed each: differences below a point say little.
 """
 
 from __future__ import annotations
@@ -39,11 +41,8 @@ from nas.training.network import train
 from nas.training.pace import TimePace
 from search_spaces.builder import BlockBuilder
 from search_spaces.networks.modules import Network, channels_last
-from search_spaces.ops import strided
+from search_spaces.ops import Op, strided
 from search_spaces.spaces.convolution_blocks import BlockKind, block_ops
-
-Stages = list[list[Any]]
-"""Depth, width and kind of block of each stage; each but the first begins with stride 2."""
 
 E1, SE = "fused-e1", "fused-e1-se"
 DESIGNS: dict[str, dict[str, Any]] = {
@@ -54,7 +53,8 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "X": {"activation": "silu", "stages": [[1, 16, E1], [2, 32, E1], [2, 64, E1], [1, 128, E1]]},
     "F": {"activation": "silu", "stages": [[1, 16, SE], [1, 32, SE], [3, 64, SE], [2, 96, SE]]},
 }
-"""Stem width 16 and stride 2, 32 pixels and relu, unless given."""
+"""Depth, width and kind of block of each stage; each but the first begins with stride 2. Stem width
+16 and stride 2, 32 pixels and relu, unless given."""
 
 DESIGN_WEIGHT = 1.5
 """Weight of a long training beside a point of a learning curve."""
@@ -62,8 +62,8 @@ DESIGN_WEIGHT = 1.5
 LAYERS = {"basic": 2, "bottleneck": 3, "separable": 2, "inverted": 3}
 
 
-def network_of(design: dict[str, Any]) -> Network:
-    """Build a design, newly initialised."""
+def blocks_of(design: dict[str, Any]) -> list[tuple[str, tuple[Op, ...]]]:
+    """The blocks of a design."""
     size, activation = design.get("resolution", 32), design.get("activation", "relu")
     build = BlockBuilder(3, size, size)
     stem, stride = design.get("stem", 16), design.get("stride", 2)
@@ -78,7 +78,7 @@ def network_of(design: dict[str, Any]) -> Network:
             before, size = width, strided(size, step)
     build = BlockBuilder(before, size, size)
     build.linear("classifier", build.global_pool("pool", build.input), 10)
-    return Network([*blocks, ("head", build.ops)])
+    return [*blocks, ("head", build.ops)]
 
 
 def described(design: dict[str, Any]) -> str:
@@ -99,14 +99,15 @@ def result_of(task: Task, name: str, seconds: float) -> dict[str, Any]:
     """Train a design and score it."""
     design, images = DESIGNS[name], task.images
     torch.manual_seed(0)
-    network = channels_last(network_of(design)).train()
+    blocks = blocks_of(design)
+    network = channels_last(Network(blocks)).train()
     size = design.get("resolution", 32)
     shape, batches = (3, size, size), images.batches("train")
     recipe = segment_recipe(task, "linear")
     pace = TimePace(seconds, clock=time.process_time)
     steps = train(network, batches, recipe, shape, seed=0, pace=pace)
     recalibrate(network, images.inputs(task.calibration, shape, torch.device("cpu")))
-    ops = [op for _, block in network.blocks for op in block]
+    ops = [op for _, block in blocks for op in block]
     return {
         "design": name,
         "network": described(design),

@@ -72,7 +72,7 @@ def designs(results: Results) -> Row:
     ended.sort(key=lambda row: -row["validation accuracy"])
     return Row(
         f"designs of `cnn` at 3M FLOPs after {longest:g} s on one thread, CIFAR-10's validation "
-        "images",
+        "images (exploratory trainings, one seed, by which designs were chosen)",
         listed(*(f"{row['design']} {percent(row['validation accuracy'])}" for row in ended)),
         "–",
         r.command,
