@@ -29,7 +29,6 @@ from nas.supernet.alternation import Relaxation, TrajectoryPoint
 from nas.supernet.job import SupernetTraining
 from nas.supernet.relaxation import relax
 from nas.supernet.shared_weights import Supernet
-from nas.task.earlier_runs import priors_of
 from nas.task.loading import check_batch
 from nas.task.starting_weights import FreshWeights, Weights, fresh_supernet, inherited_from
 from nas.task.task import Task
@@ -155,7 +154,7 @@ def _strategy(
         bins=specification.bins,
         proxies=proxies,
         probabilities=probabilities,
-        priors=priors_of(task),
+        priors=task.priors,
     )
 
 

@@ -24,7 +24,6 @@ from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.results import FinalScore
 from nas.strategies.candidates import Candidates
-from nas.task.earlier_runs import priors_of
 from nas.task.task import Task
 from nas.timed.clock import Clock
 from nas.timed.contest import Contest, SegmentScore
@@ -82,7 +81,7 @@ class TimedRace:
         """The default strategy of the race."""
         task = self.task
         candidates = Candidates(task.budgeted, task.specification.seed)
-        prior = priors_of(task).get(task.objectives[0].metric)
+        prior = task.priors.get(task.objectives[0].metric)
         return RaceProposals(candidates, task.objectives, self.law, self.trials, prior)
 
     @property

@@ -115,11 +115,12 @@ class EvolutionStrategy:
             self._costs.append("macs")
         names = dict.fromkeys((*self._signs, *self._measured.metrics))
         self._proxies = proxies
+        priors = priors or {}
         self.predictors = {
-            name: Predictor(self._tables, seed=seed, extra=proxies, prior=(priors or {}).get(name))
+            name: Predictor(self._tables, seed=seed, extra=proxies, prior=priors.get(name))
             for name in names
         }
-        self._prior = next(((priors or {})[n] for n in self._signs if n in (priors or {})), None)
+        self._prior = next((priors[name] for name in self._signs if name in priors), None)
         self._rows: list[Row] = []
         self._metrics: list[Mapping[str, float] | None] = []
         self._feasible: list[bool] = []
@@ -166,11 +167,10 @@ class EvolutionStrategy:
         """The best new row of a random pool by what earlier searches say."""
         assert self._prior is not None
         pool = self._candidates.budgeted.sample(PRIOR_POOL, self._rng)
-        order = np.argsort(-self._prior(pool), kind="stable")
-        return next(
-            (np.asarray(pool[i]) for i in order if self._candidates.is_new(pool[i])),
-            self._candidates.draw(),
-        )
+        for row in pool[np.argsort(-self._prior(pool), kind="stable")]:
+            if self._candidates.is_new(row):
+                return np.asarray(row)
+        return self._candidates.draw()
 
     def tell(self, row: Row, evaluation: Evaluation) -> None:
         """Record the evaluation for the next fit."""

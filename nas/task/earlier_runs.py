@@ -7,35 +7,43 @@ matter, only their order. Knows run folders. Does not know how far a prior is tr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from evaluators.costs.tables import CostTables
 from evaluators.prediction.predictor import MIN_EVALUATIONS
 from evaluators.prediction.prior import Prior
 from evaluators.prediction.surrogates import Vector
 from nas.run.folder import Run
 from nas.run.objectives import Objective
-from nas.task.task import Task
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.space import Rows, SearchSpace
 
 
-def priors_of(task: Task) -> dict[str, Prior]:
-    """By metric, what the runs of `learn_from` say about objectives that no table prices.
+def priors_of(
+    folders: Sequence[str], tables: CostTables, objectives: Sequence[Objective]
+) -> dict[str, Prior]:
+    """By metric, what earlier runs say about the objectives that no table prices.
+
+    Args:
+        folders: of the runs.
+        tables: of the space that is searched now.
+        objectives: of the search.
 
     Raises:
         UserError: for a folder that is no run, a run of another space, and a run without enough
             evaluations of the metric.
     """
-    runs = [Run(Path(folder)) for folder in task.specification.learn_from]
-    predicted = [o for o in task.objectives if o.metric not in task.tables.metrics]
+    runs = [Run(Path(folder)) for folder in folders]
     if not runs:
         return {}
     return {
-        o.metric: Prior(task.tables, [_evaluated(run, task.space, o) for run in runs])
-        for o in predicted
+        o.metric: Prior(tables, [_evaluated(run, tables.space, o) for run in runs])
+        for o in objectives
+        if o.metric not in tables.metrics
     }
 
 

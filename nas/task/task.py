@@ -21,7 +21,6 @@ from evaluators.costs.tables import CostTables, Price, macs_per_token
 from evaluators.data.augmentation import augment
 from evaluators.data.dataset import Data
 from evaluators.data.images import ImageData
-from evaluators.data.text_files import is_text
 from evaluators.device_prices import Target, device_tables, targets_of
 from evaluators.footprint.greenscore import GreenScore
 from evaluators.metrics import (
@@ -33,12 +32,15 @@ from evaluators.metrics import (
     energy_on,
     latency_on,
 )
+from evaluators.prediction.prior import Prior
 from hardware_profiles.latencies import device_name
 from nas.run.objectives import Objective, objective
 from nas.run.specification import Specification
+from nas.task.defaults import with_defaults
+from nas.task.earlier_runs import priors_of
 from nas.task.evaluator_kinds import TABLE, Kind, UserFunction, kind_of, needs_images, user_function
 from nas.task.loading import check_batch, load
-from nas.task.schedule import TIMED_BATCH, Schedule
+from nas.task.schedule import Schedule
 from nas.task.space_choice import SpaceChoice, space_for
 from search_spaces.catalogue import Samples, load_space, samples_of
 from search_spaces.errors import UserError, unknown
@@ -68,8 +70,7 @@ class Task:
         references = dict(zip(names, specification.devices, strict=True))
         specification = specification.model_copy(update={"devices": names})
         named = "space" in specification.model_fields_set
-        specification = _with_time(_with_space_of_data(specification))
-        task = cls(_with_objectives(specification), folder, references)
+        task = cls(with_defaults(specification), folder, references)
         return task if named else task._with_fitting_space()
 
     def _with_fitting_space(self) -> Task:
@@ -274,6 +275,11 @@ class Task:
         """What the search optimises."""
         return tuple(objective(name) for name in self.specification.objectives)
 
+    @cached_property
+    def priors(self) -> dict[str, Prior]:
+        """By metric, what the runs of `learn_from` say; see `priors_of`."""
+        return priors_of(self.specification.learn_from, self.tables, self.objectives)
+
     @property
     def _named(self) -> list[str]:
         """All metrics that are objectives or have a bound."""
@@ -355,41 +361,3 @@ class Task:
         if self.specification.early_exit is not None:
             finite[MEAN_MACS] = largest["macs"]
         return {**finite, **self.specification.high}
-
-
-TEXT_SPACE = "gpt-char"
-"""The space by default where the data are a text."""
-
-
-def _with_space_of_data(specification: Specification) -> Specification:
-    """The space of language models, where the data are a text and no space is named."""
-    data = specification.data
-    if "space" in specification.model_fields_set or data is None or not is_text(data):
-        return specification
-    return specification.model_copy(update={"space": TEXT_SPACE})
-
-
-def _with_time(specification: Specification) -> Specification:
-    """Defaults of a search with a time of its own: evaluator, space and batch."""
-    if not specification.limited:
-        return specification
-    defaults = {"evaluator": "halving", "space": "cnn", "batch_size": TIMED_BATCH}
-    given = specification.model_fields_set
-    # An evaluator that does not train has no use for the others.
-    if "evaluator" in given and specification.evaluator != "halving":
-        return specification
-    return specification.model_copy(
-        update={name: value for name, value in defaults.items() if name not in given}
-    )
-
-
-def _with_objectives(specification: Specification) -> Specification:
-    """Default objectives: the loss for language models, mean FLOPs for early exits."""
-    default = "objectives" not in specification.model_fields_set
-    if not default or not needs_images(kind_of(specification.evaluator)):
-        return specification
-    if samples_of(specification.space) == "text":
-        return specification.model_copy(update={"objectives": ("loss", "macs")})
-    if specification.early_exit is not None:
-        return specification.model_copy(update={"objectives": ("accuracy", MEAN_MACS)})
-    return specification

@@ -10,7 +10,6 @@ from nas import search
 from nas.cli import main
 from nas.run.folder import Run
 from nas.run.specification import make
-from nas.task.earlier_runs import priors_of
 from nas.task.task import Task
 from search_spaces.errors import UserError
 
@@ -41,11 +40,11 @@ def task(evaluator: str, *runs: str, **settings: object) -> Task:
 
 def test_a_run_is_a_prior_of_what_no_table_prices(evaluator: str, earlier: str) -> None:
     found = task(evaluator, earlier)
-    (metric,) = priors_of(found)
+    (metric,) = found.priors
     assert metric == "accuracy"
     space = found.space
     rows = space.encode([space.smallest, space.largest])
-    low, high = priors_of(found)["accuracy"](rows)
+    low, high = found.priors["accuracy"](rows)
     assert low > high
 
 
@@ -58,12 +57,12 @@ def test_the_first_proposals_follow_the_prior(evaluator: str, earlier: str, tmp_
 
 def test_a_run_of_another_space_is_refused(earlier: str, evaluator: str) -> None:
     with pytest.raises(UserError, match=r"networks are of mobilenet-tiny, expected a run of vit"):
-        priors_of(task(evaluator, earlier, space="vit-tiny"))
+        _ = task(evaluator, earlier, space="vit-tiny").priors
 
 
 def test_a_run_without_the_metric_is_refused(earlier: str, evaluator: str) -> None:
     with pytest.raises(UserError, match="0 evaluations of speed"):
-        priors_of(task(evaluator, earlier, objectives=("speed",)))
+        _ = task(evaluator, earlier, objectives=("speed",)).priors
 
 
 @pytest.mark.parametrize(
