@@ -115,8 +115,7 @@ def curve_of(task: Task, arch: Architecture, seconds: float) -> dict[str, Any]:
     step, spent, points, marks = 0, 0.0, [], list(MARKS)
     while spent < seconds and marks:
         started = time.process_time()
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
+        optimizer.set_rate(recipe.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS))
         indices = training_batch(len(batches), recipe.batch_size, 0, step)
         inputs, targets = batches.draw(indices, torch.Generator().manual_seed(step), cpu)
         optimizer.zero_grad(set_to_none=True)

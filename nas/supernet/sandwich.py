@@ -68,6 +68,8 @@ class Sandwich(Generic[Logits]):
     widening: Widening | None = None
     after: Callable[[Sequence[Architecture]], None] | None = None
     """Called at the end of a step with the subnets in the order of `learn`."""
+    lead: Draw | None = None
+    """Draws the network that is trained on the targets; by default the largest of the space."""
 
     def __call__(self, batch: Tensor, targets: Tensor, step: int) -> float:
         """Compute the gradients of a batch; return the loss of the largest network."""
@@ -81,7 +83,8 @@ class Sandwich(Generic[Logits]):
                 inputs[shape] = fit_to_shape(batch, shape)
             return self.run(inputs[shape], arch)
 
-        teacher = logits(space.largest)
+        first = space.largest if self.lead is None else self.lead(rng, 1)[0]
+        teacher = logits(first)
         loss = self.teach(teacher, targets)
         archs = [space.smallest, *self.draw(rng, self.random_subnets)]
         if self.widening is not None:
@@ -103,6 +106,7 @@ def sandwich(
     random_subnets: int = RANDOM_SUBNETS,
     distillation: Distillation = "soft",
     widening: Widening | None = None,
+    lead: Draw | None = None,
 ) -> Backward:
     """The `backward` of `nas.training.loop.fit` for a supernet.
 
@@ -148,4 +152,5 @@ def sandwich(
         random_subnets,
         widening,
         after,
+        lead,
     )

@@ -34,6 +34,9 @@ TIMED_RATE = 2.0
 TIMED_DECAY = 5e-4
 """Its weight decay of SGD."""
 
+MUON = {"sgd": 0.075, "adamw": 10.0}
+"""Its rate of Muon, as a multiple of that of the optimiser beside it (`benchmarks/recipes.py`)."""
+
 RACE_SHARE = 1 / 16
 """Length of a finalist's training in the race, as a fraction of the winner's."""
 
@@ -88,6 +91,7 @@ class Schedule:
         fewer = 2 ** int(math.log2(max(32.0, self._samples / LEAST_STEPS)))
         batch = min(self.specification.batch_size, fewer)
         recipe = self._of_data(recipe_for(self.space, 1.0, batch_size=batch))
+        recipe = replace(recipe, muon=MUON[recipe.optimizer])
         if recipe.optimizer == "adamw":
             return recipe
         faster = 1.0 if self.specification.learning_rate else TIMED_RATE

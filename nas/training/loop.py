@@ -23,6 +23,7 @@ from evaluators.data.batches import Batches, training_batch
 from nas.training.averaging import WeightAverage
 from nas.training.checkpoint import LastGoodState, Stateful, pack, restore
 from nas.training.divergence import DivergenceMonitor
+from nas.training.muon import Muon, Optimizers, hidden_matrices
 from nas.training.out_of_memory import is_out_of_memory, out_of_memory
 from nas.training.pace import Pace, StepPace
 from search_spaces import ops as o
@@ -86,6 +87,9 @@ class Recipe:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.1
     """Highest learning rate of the schedule."""
+    muon: float = 0.0
+    """Learning rate of Muon, which then updates hidden matrices (`muon.py`), as a multiple of that
+    of the optimiser, which updates the rest; 0: the optimiser updates all."""
     weight_decay: float = 1e-4
     """Of parameters with more than one dimension."""
     label_smoothing: float = 0.1
@@ -135,7 +139,7 @@ class Recipe:
     @property
     def identity(self) -> dict[str, Any]:
         """The settings as a checkpoint stores them, without those that older ones did not have."""
-        later = {"schedule": "cosine", "warmup_steps": 0, "decay": 1.0}
+        later = {"schedule": "cosine", "warmup_steps": 0, "decay": 1.0, "muon": 0.0}
         return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
 
@@ -150,17 +154,24 @@ def recipe_for(space: SearchSpace, epochs: float, *, batch_size: int = 64) -> Re
     return Recipe(epochs, batch_size, "adamw", learning_rate=2e-3, weight_decay=0.05)
 
 
-def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser, without weight decay for vectors (biases, norms)."""
-    matrices = [p for p in network.parameters() if p.dim() > 1]
-    vectors = [p for p in network.parameters() if p.dim() <= 1]
+def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizers:
+    """The recipe's optimisers, without weight decay for vectors (biases, norms)."""
+    hidden = hidden_matrices(network) if recipe.muon else []
+    known = {id(weight) for weight in hidden}
+    others = [p for p in network.parameters() if id(p) not in known]
+    rate, decay = recipe.learning_rate, recipe.weight_decay
     groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for p in others if p.dim() > 1], "weight_decay": decay},
+        {"params": [p for p in others if p.dim() <= 1], "weight_decay": 0.0},
     ]
+    plain: torch.optim.Optimizer
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+        plain = torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
+    else:
+        plain = torch.optim.AdamW(groups, lr=rate)
+    if not hidden:
+        return Optimizers([(plain, 1.0)])
+    return Optimizers([(plain, 1.0), (Muon(hidden, recipe.muon * rate), recipe.muon)])
 
 
 def fit(
@@ -237,8 +248,7 @@ def fit(
         steps = pace.steps(step)
         by_time = None if isinstance(pace, StepPace) else progress
         rate = recipe.rate(step, steps, by_time) * monitor.rate_factor
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        optimizer.set_rate(rate)
         indices = training_batch(len(batches), recipe.batch_size, seed, step)
         generator = torch.Generator().manual_seed(
             (seed * 1_000_003 + step) * ranks.size + ranks.rank
