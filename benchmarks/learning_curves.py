@@ -47,7 +47,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.networks.modules import build, channels_last
 from search_spaces.ops import Conv2d, Linear
 
-DENSE = ("fused-e1", "basic", "fused-e2", "bottleneck")
+DENSE = ("fused-e1", "basic", "fused-e1-se", "bottleneck")
 MARKS = tuple(2.0**power for power in range(-2, 7))
 FITTED_FROM = 0.4
 """Epochs from which points are fitted: before, the warm-up decides."""

@@ -6,11 +6,13 @@ Every cell is one side at one budget, time and seed, in a process of its own wit
 run at a time, so that whatever else the machine does falls on both. The engine is `nas search
 --time`. A peer (`hand_set.py`) is the widest of its family within the budget and trains for all of
 the time by the recipe of the engine's winner; `random` is a random network of the engine's space
-at 80 to 100 % of the budget. The time counts from the start of the process, reading the data
-included. All train on training and validation images and are scored once on the test part.
+at 80 to 100 % of the budget. With a text as `--data`, the peer is the network that `text.py` sets
+by hand, and the score is the loss in nats a character. The time counts from the start of the
+process, reading the data included. All train on the training and validation parts and are scored
+once on the test part.
 
 Cells that are in the result file already are not run again, so a killed benchmark goes on where it
-was. `--sides` selects some, such as `engine,random,ResNet-8 stride 2`.
+was. `--sides` selects some, such as "engine;random;ResNet-8, stem stride 2".
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ STARTED = time.monotonic()
 
 RANDOM = "random"
 ENGINE = "engine"
+BY_HAND = "by hand, 4 layers"
 AT_A_TIME = 2
 CLOSING = 3.0
 """Seconds that a peer keeps for its score."""
@@ -47,10 +50,13 @@ def main() -> None:
     parser.add_argument("--minutes", default="5")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--sides", default="")
-    parser.add_argument("--json", type=Path, default=RESULTS / "pays.json")
+    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    name = "pays_text" if is_text(arguments.data) else "pays"
+    path = arguments.json or RESULTS / f"{name}.json"
     sides = [s.strip() for s in arguments.sides.split(";") if s.strip()]
-    sides = sides or [ENGINE, RANDOM, *PEERS]
+    peers = [BY_HAND] if is_text(arguments.data) else [*PEERS]
+    sides = sides or [ENGINE, RANDOM, *peers]
     wanted = [
         {"side": side, "budget": budget, "minutes": float(minutes), "seed": seed}
         for minutes, seed, budget, side in product(
@@ -60,7 +66,7 @@ def main() -> None:
             sides,
         )
     ]
-    cells = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
+    cells = json.loads(path.read_text())["rows"] if path.exists() else []
     known = [{key: cell[key] for key in wanted[0]} for cell in cells]
 
     def one(cell: dict[str, Any]) -> dict[str, Any]:
@@ -75,12 +81,13 @@ def main() -> None:
         for result in pool.map(one, [cell for cell in wanted if cell not in known]):
             cells.append(result)
             settings = {"threads of each": 1, "at a time": AT_A_TIME}
-            emit("pays", sorted(cells, key=order), settings, arguments.json)
+            emit(name, sorted(cells, key=order), settings, path)
 
 
 def order(cell: dict[str, Any]) -> tuple[Any, ...]:
-    """By time, budget, and accuracy."""
-    return cell["minutes"], float(cell["budget"][:-1]), -cell["test accuracy"]
+    """By time, budget, and score."""
+    score = cell["test loss"] if "test loss" in cell else -cell["test accuracy"]
+    return cell["minutes"], float(cell["budget"][:-1]), score
 
 
 def run_cell(cell: dict[str, Any], data: str) -> dict[str, Any]:
@@ -102,28 +109,22 @@ def engine(cell: dict[str, Any], data: str) -> dict[str, Any]:
             raise SystemExit(done.stderr)
         minutes = (time.monotonic() - STARTED) / 60
         found = json.loads(done.stdout)
-        plan = json.loads((out / "plan.json").read_text())
     winner = found["winner"]
+    metric = "test_loss" if is_text(data) else "test_accuracy"
     return {
-        "test accuracy": winner["test_accuracy"],
+        metric.replace("_", " "): winner[metric],
         "macs": int(winner["macs"]),
         "params": int(winner["params"]),
         "minutes taken": round(minutes, 2),
         "epochs": None,
         "candidates": found["evaluations"],
-        "network": _described(winner["choices"], plan),
+        "network": json.dumps({k: v for k, v in winner["choices"].items() if v is not None}),
     }
-
-
-def _described(choices: dict[str, Any], plan: dict[str, Any]) -> str:
-    return json.dumps({k: v for k, v in choices.items() if v is not None})
 
 
 def peer(cell: dict[str, Any], data: str) -> dict[str, Any]:
     """A hand-set or random network, trained for the whole time."""
-    import numpy as np
     import torch
-    from hand_set import at_budget, macs_of
 
     from evaluators.accuracy.recalibration import recalibrate
     from evaluators.sizes import parse_size
@@ -132,33 +133,23 @@ def peer(cell: dict[str, Any], data: str) -> dict[str, Any]:
     from nas.timed.contest import segment_recipe
     from nas.training.network import train
     from nas.training.pace import TimePace
-    from search_spaces.networks.modules import build, channels_last
+    from search_spaces.networks.modules import channels_last
 
     torch.set_num_threads(1)
     seconds, budget = 60 * cell["minutes"], int(parse_size(cell["budget"]))
     task = Task.of(make({"time": seconds, "data": data, "high": {"macs": budget}}))
-    images = task.images
     torch.manual_seed(cell["seed"])
-    size = images.image_size
-    if cell["side"] == RANDOM:
-        rows = task.budgeted.sample(256, np.random.default_rng((cell["seed"], 9)))
-        macs = task.tables.score(rows, ("macs",))["macs"]
-        (arch,) = task.space.decode(rows[np.flatnonzero(macs >= 0.8 * budget)[:1]])
-        network, size = build(task.space, arch), task.space.input_shape(arch)[-1]
-        macs, described = int(task.tables.cost(arch)["macs"]), json.dumps(dict(arch))
-    else:
-        network = at_budget(cell["side"], budget)
-        macs, described = macs_of(network), ""
+    network, shape, macs, described = network_of(cell, task, budget)
     network = channels_last(network).train()
-    shape = (images.channels, size, size)
     recipe = segment_recipe(task, "linear")
     left = seconds - CLOSING - (time.monotonic() - STARTED)
-    batches = images.batches("searched")
+    batches = task.data.batches("searched")
     steps = train(network, batches, recipe, shape, seed=cell["seed"], pace=TimePace(left))
-    recalibrate(network, images.inputs(task.calibration, shape, torch.device("cpu")))
-    score = images.score(network.eval(), "test", shape)["accuracy"]
+    recalibrate(network, task.data.inputs(task.calibration, shape, torch.device("cpu")))
+    metric = task.data.metric
+    score = task.data.score(network.eval(), "test", shape)[metric]
     return {
-        "test accuracy": round(score, 4),
+        f"test {metric}": round(score, 4),
         "macs": macs,
         "params": sum(p.numel() for p in network.parameters()),
         "minutes taken": round((time.monotonic() - STARTED) / 60, 2),
@@ -166,6 +157,34 @@ def peer(cell: dict[str, Any], data: str) -> dict[str, Any]:
         "candidates": 1,
         "network": described,
     }
+
+
+def network_of(cell: dict[str, Any], task: Any, budget: int) -> tuple[Any, Any, int, str]:
+    """The network of a peer, its input shape, its MACs and its choices, if it has any."""
+    import numpy as np
+    from hand_set import at_budget, macs_of
+
+    from search_spaces.networks.modules import build
+    from text import by_hand
+
+    if cell["side"] == RANDOM:
+        rows = task.budgeted.sample(256, np.random.default_rng((cell["seed"], 9)))
+        macs = task.tables.score(rows, ("macs",))["macs"]
+        (arch,) = task.space.decode(rows[np.flatnonzero(macs >= 0.8 * budget)[:1]])
+        found, shape = build(task.space, arch), task.space.input_shape(arch)
+        return found, shape, int(task.tables.cost(arch)["macs"]), json.dumps(dict(arch))
+    if cell["side"] == BY_HAND:
+        space = by_hand(budget, task.data.space_options["vocabulary"])
+        arch = space.largest
+        macs = sum(op.macs for _, ops in space.ops(arch) for op in ops)
+        return build(space, arch), space.input_shape(arch), macs, ""
+    network = at_budget(cell["side"], budget)
+    return network, (task.images.channels, 32, 32), macs_of(network), ""
+
+
+def is_text(data: str) -> bool:
+    """Whether the data are a text."""
+    return Path(data).is_file()
 
 
 if __name__ == "__main__":
