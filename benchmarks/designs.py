@@ -9,10 +9,7 @@ many epochs are enough for how many weights, how many layers suffice and what mo
 chosen from a grid, the powers by least squares.
 Designs of the result file are not trained again for the same length.
 
-The first result file was not written by this script: its rows are trainings by exploratory scripts
-with the same rate, batch and decay, without averaging of weights and recalibration, beside other
-processes. Its designs that are not in `DESIGNS`, the "random" ones among them, cannot be trained
-again. One seed each: differences below a point say little.
+One seed each: differences below a point say little.
 """
 
 from __future__ import annotations
@@ -36,7 +33,7 @@ from evaluators.accuracy.recalibration import recalibrate
 from nas.run.specification import make
 from nas.task.task import Task
 from nas.timed.contest import segment_recipe
-from nas.timed.proposals import REFERENCE_MACS, TOO_FEW
+from nas.timed.proposals import REFERENCE_MACS, layers_loss
 from nas.training.network import train
 from nas.training.pace import TimePace
 from search_spaces.builder import BlockBuilder
@@ -140,11 +137,11 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
         (3, 4, 5),
         (0.1, 0.2, 0.3),
         (0.06, 0.09, 0.12, 0.16, 0.29),
-        ((60, 0.8), (95, 0.87), (200, 0.5)),
+        ((40, 0.8), (60, 0.8), (60, 0.5), (100, 0.5), (200, 0.5)),
     ):
         age = np.log(epochs / (1 + epochs / (enough * (params / 1e5) ** growth)))
-        excess = np.log(layers / (at_one * epochs**power))
-        held = np.where(excess < 0, TOO_FEW * excess**2, more * excess)
+        excess = np.log(layers / at_one) - power * age
+        held = layers_loss(excess, more)
         x = np.column_stack([design == 0, design == 1, -age, -ratio, -age * ratio]).astype(float)
         y = np.log(error) - held
         powers = np.linalg.lstsq(x * weight[:, None], y * weight, rcond=None)[0]

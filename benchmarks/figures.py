@@ -4,7 +4,8 @@
     python benchmarks/figures.py --check    # exit 1 if either is not what would be written
 
 Knows the layout of the page and the order of its topics, which are in `figures_costs.py`,
-`figures_accuracy.py` and `figures_dynamic.py`; how a number is rounded is in `figures_format.py`.
+`figures_accuracy.py`, `figures_time.py` and `figures_dynamic.py`; how a number is rounded is in
+`figures_format.py`.
 Runs no benchmark and needs the standard library only.
 """
 
@@ -20,6 +21,7 @@ from figures_accuracy import by_hand, cifar10, fidelity, proxies, regret, strate
 from figures_costs import carbon, counting, files, installation, latency, pricing, workers
 from figures_dynamic import dynamic, tokens
 from figures_format import Results, Row, load
+from figures_time import timed
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -39,6 +41,7 @@ stand for a path to data. FLOPs are multiply-accumulates (1 MAC = 1 FLOP).
 
 TOPICS = (
     counting,
+    timed,
     supernet,
     strategies,
     by_hand,

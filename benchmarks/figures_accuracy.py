@@ -50,35 +50,6 @@ def fidelity(results: Results) -> Row:
     )
 
 
-def learning_law(results: Results) -> Row:
-    r = results["learning_curves"]
-    (fit,) = r.rows
-    return Row(
-        f"law of `--time` on CIFAR-10: powers of the error in epochs, in FLOPs, and in both, over "
-        f"{fit['networks']} random networks of `cnn-cifar`",
-        listed(
-            *(fixed(fit[name], 3) for name in ("epochs power", "MACs power", "power of both")),
-            f"relative error of left-out networks {percent(fit['error of left-out networks'])}",
-        ),
-        "–",
-        r.command,
-    )
-
-
-def designs(results: Results) -> Row:
-    r = results["designs"]
-    longest = max(row["seconds"] for row in r.rows)
-    ended = [row for row in r.rows if row["seconds"] == longest]
-    ended.sort(key=lambda row: -row["validation accuracy"])
-    return Row(
-        f"designs of `cnn` at 3M FLOPs after {longest:g} s on one thread, CIFAR-10's validation "
-        "images (exploratory trainings, one seed, by which designs were chosen)",
-        listed(*(f"{row['design']} {percent(row['validation accuracy'])}" for row in ended)),
-        "–",
-        r.command,
-    )
-
-
 def cifar10(results: Results) -> Row:
     r = results["cifar10"]
     winner, by_hand = r.rows
@@ -116,7 +87,6 @@ def supernet(results: Results) -> Topic:
         for row in step.rows
     ]
     rows.append(fidelity(results))
-    rows += [learning_law(results), designs(results)]
     rows += [
         Row(
             f"CIFAR-10, a subnet of {sized(row['macs'])} FLOPs, trained on for "

@@ -8,9 +8,6 @@ of two of an epoch. Half of the networks have one kind of block throughout; with
 blocks are dense. The law of `nas/timed/proposals.py` is fitted by least squares with its term for
 layers held; its error is that of networks left out. Networks in the result file are not trained
 again, so a killed benchmark goes on.
-
-Those of the first result file were 12 draws of any kind (40 s) and 14 dense ones (90 s), seeds 1
-and 2, beside another process, with batch norms recalibrated on images without augmentation.
 """
 
 from __future__ import annotations
@@ -37,8 +34,7 @@ from nas.timed.proposals import (
     LAYERS_AT_ONE,
     LAYERS_POWER,
     REFERENCE_MACS,
-    TOO_FEW,
-    TOO_MANY,
+    layers_loss,
 )
 from nas.training.averaging import WeightAverage
 from nas.training.loop import make_optimizer
@@ -154,8 +150,7 @@ def report(curves: list[dict[str, Any]], path: Path) -> None:
     macs = np.log([c["macs"] / REFERENCE_MACS for _, c, _, _ in points])
     layers = np.log([c["layers"] for _, c, _, _ in points])
     more = layers - np.log(LAYERS_AT_ONE) - LAYERS_POWER * age
-    held = np.where(more < 0, TOO_FEW * more**2, TOO_MANY * more)
-    y = np.log([1 - a for _, _, _, a in points]) - held
+    y = np.log([1 - a for _, _, _, a in points]) - layers_loss(more)
     x = np.column_stack([np.ones(len(y)), -age, -macs, -age * macs])
     if len(set(of.tolist())) < 6:
         return

@@ -145,13 +145,23 @@ def at_equal_epochs(rows: np.ndarray, epochs: float) -> np.ndarray:
 
 
 def test_too_few_layers_for_the_time_and_too_many_are_worse() -> None:
-    rows = regular_rows(tables().space, 4000, np.random.default_rng(0))
-    left, layers = at_equal_epochs(rows, 10.0), law(1.0).layers(rows)
+    rows = regular_rows(tables().space, 8000, np.random.default_rng(0))
+    params = tables().score(rows, ("params",))["params"]
+    rows = rows[(params > 80_000) & (params < 120_000)]
+    left, layers = at_equal_epochs(rows, 400.0), law(1.0).layers(rows)
     of = {count: float(left[layers == count].mean()) for count in set(layers.tolist())}
     best = max(of, key=lambda count: of[count])
-    assert 5 <= best <= 7  # 3 e^0.3 = 6 layers after 10 epochs
+    assert best == 12  # 4 a^0.3 = 11.7 layers for a = 36 of 400 epochs
     assert of[min(of)] < of[best] - 0.02
     assert of[max(of)] < of[best] - 0.05
+
+
+def test_more_time_is_never_worse() -> None:
+    space = tables().space
+    rows = np.concatenate([space.sample(500, 0), space.encode([space.smallest, space.largest])])
+    epochs = np.geomspace(0.3, 1000.0, 30)
+    scores = np.array([law(1.0).after(rows, np.full(len(rows), e)) for e in epochs])
+    assert (np.diff(scores, axis=0) > 0).all()
 
 
 def test_small_networks_stop_learning_early() -> None:

@@ -1,0 +1,142 @@
+"""The topic of docs/figures.md about searches with a time of their own: does one pay, and why.
+
+Knows the keys that each benchmark writes, not how a table is laid out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import mean
+from typing import Any
+
+from figures_format import Results, Row, Topic, fixed, listed, percent, sized
+
+ENGINE, RANDOM = "engine", "random"
+
+
+def timed(results: Results) -> Topic:
+    rows = [
+        *pays(results, "pays"),
+        *pays(results, "pays_text"),
+        *recipes(results),
+        *orders(results),
+        learning_law(results),
+        designs(results),
+    ]
+    return Topic(
+        "A search with a time of its own",
+        rows,
+        [
+            "Engine and peers share recipe, wall time and one thread each; a peer spends all of "
+            "its time on the training of one network. The score is that of the test part, which "
+            "neither law nor recipe was chosen by.",
+        ],
+    )
+
+
+def pays(results: Results, name: str) -> Iterator[Row]:
+    """A row for each time and budget; means over the seeds."""
+    if name not in results:
+        return
+    r = results[name]
+    metric = "test loss" if name == "pays_text" else "test accuracy"
+    shown = (lambda v: fixed(v, 3)) if metric == "test loss" else percent
+
+    def scores(cells: list[Mapping[str, Any]]) -> str:
+        seeds = f" (mean of {len(cells)})" if len(cells) > 1 else ""
+        return f"{shown(mean(cell[metric] for cell in cells))}{seeds}"
+
+    for minutes, budget in sorted({(c["minutes"], c["budget"]) for c in r.rows}, key=_by_size):
+        cells = [c for c in r.rows if (c["minutes"], c["budget"]) == (minutes, budget)]
+        sides = {c["side"]: [d for d in cells if d["side"] == c["side"]] for c in cells}
+        mine = sides.pop(ENGINE, [])
+        if not mine or not sides:
+            continue
+        data = "tinyshakespeare, nats a character" if name == "pays_text" else "CIFAR-10"
+        yield Row(
+            f"{data}: {metric} of `nas search --time {minutes:g}m --max-flops {budget}`",
+            scores(mine),
+            listed(
+                *(
+                    f"{'a random network of the space' if side == RANDOM else side} {scores(of)}"
+                    for side, of in sides.items()
+                )
+            ),
+            r.command,
+        )
+
+
+def _by_size(key: tuple[float, str]) -> tuple[float, float]:
+    return key[0], float(key[1][:-1])
+
+
+def recipes(results: Results) -> Iterator[Row]:
+    """A row for each network: the recipe with Muon after half and all of the time."""
+    if "recipes" not in results:
+        return
+    r = results["recipes"]
+    for network in dict.fromkeys(row["network"] for row in r.rows):
+        cells = {(row["muon"], row["seconds"]): row for row in r.rows if row["network"] == network}
+        seconds = max(s for _, s in cells)
+        muon = max(rate for rate, _ in cells)
+        shown = (lambda v: fixed(v, 3)) if network == "gpt" else percent
+        yield Row(
+            f"{network}, {fixed(seconds)} s on one thread: "
+            + ("validation loss" if network == "gpt" else "validation accuracy"),
+            f"recipe with Muon {shown(cells[muon, seconds]['score'])}; in half of the time "
+            f"{shown(cells[muon, seconds / 2]['score'])}",
+            f"without Muon {shown(cells[0.0, seconds]['score'])}",
+            r.command,
+        )
+
+
+def orders(results: Results) -> Iterator[Row]:
+    """A row for each way of ordering networks."""
+    if "fidelity_per_second" not in results:
+        return
+    r = results["fidelity_per_second"]
+    s = r.settings
+    for row in r.rows:
+        yield Row(
+            f"Kendall's τ with trainings of {fixed(s['epochs'])} epochs, {s['networks']} networks "
+            f"of `cnn` at 16 pixels, ordered by {row['ordered by']}",
+            f"{fixed(row['tau'], 2)}; within bands of ±10 % of FLOPs "
+            f"{fixed(row['tau within bands'], 2)}; {fixed(row['seconds each'], 1)} s each",
+            "–",
+            r.command,
+        )
+
+
+def learning_law(results: Results) -> Row:
+    r = results["learning_curves"]
+    (fit,) = r.rows
+    return Row(
+        f"law of `--time` on CIFAR-10: powers of the error in epochs, in FLOPs, and in both, over "
+        f"{fit['networks']} random networks of `cnn-cifar`",
+        listed(
+            *(fixed(fit[name], 3) for name in ("epochs power", "MACs power", "power of both")),
+            f"relative error of left-out networks {percent(fit['error of left-out networks'])}",
+        ),
+        "–",
+        r.command,
+    )
+
+
+def designs(results: Results) -> Row:
+    r = results["designs"]
+    longest = max(row["seconds"] for row in r.rows)
+    ended = [row for row in r.rows if row["seconds"] == longest]
+    ended.sort(key=lambda row: -row["validation accuracy"])
+    return Row(
+        f"designs of `cnn` at 3M FLOPs after {longest:g} s on one thread, CIFAR-10's validation "
+        "images, one seed",
+        listed(
+            *(
+                f"{row['design']} {percent(row['validation accuracy'])} "
+                f"({sized(row['params'])} parameters)"
+                for row in ended
+            )
+        ),
+        "–",
+        r.command,
+    )
