@@ -95,6 +95,17 @@ def test_a_runs_settings_of_training_reach_the_recipe() -> None:
     assert (plain.ema, plain.precision) == (0.0, "fp32")
 
 
+@pytest.mark.parametrize(
+    ("space", "data", "rate"), [("cnn-tiny", "digits", 0.03), ("vit-tiny", "digits", 0.02)]
+)
+def test_hidden_layers_of_a_timed_training_step_by_the_same_length(
+    space: str, data: str, rate: float
+) -> None:
+    recipe = Task.of(make({"space": space, "data": data, "time": 60.0})).schedule.timed_recipe
+    batches = recipe.batch_size / 128 if recipe.optimizer == "sgd" else 1.0
+    assert recipe.muon * recipe.learning_rate == pytest.approx(rate * batches)
+
+
 @pytest.mark.parametrize("setting", ["teacher", "compile"])
 def test_networks_with_exits_have_no_teacher_and_are_not_compiled(
     tmp_path: Path, setting: str
