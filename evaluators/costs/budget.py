@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from evaluators.costs.tables import Costs, CostTables
 from evaluators.metrics import Metric
+from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import Rows
 
@@ -26,6 +28,10 @@ MAX_BATCHES = 16
 
 SPREAD_POOL = 64
 """Rows drawn for each one that `spread` keeps."""
+
+SURVEYED, RARE = 4096, 0.3
+"""Random rows within the budget that tell which options it admits, and the share of them, relative
+to an even one, below which an option is rare."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +229,26 @@ class BudgetedSpace:
         macs = self.tables.score(rows)["macs"]
         wanted = rng.uniform(macs.min(), macs.max(), size=n)
         return rows[np.abs(macs[None] - wanted[:, None]).argmin(axis=1)]
+
+    @cached_property
+    def largest(self) -> Architecture:
+        """The architecture with the last option of every choice that is not rare in the budget.
+
+        It contains the weights of nearly all networks within the budget, and may be above it. Of a
+        space without a budget it is the largest.
+        """
+        if not self.budget.metrics:
+            return self.space.largest
+        rows = self.sample(SURVEYED, np.random.default_rng(0))
+        active = self.space.active(rows)
+        last = self.space.option_counts - 1
+        for column, count in enumerate(self.space.option_counts):
+            seen = rows[active[:, column], column]
+            even = len(seen) / count
+            shares = np.bincount(seen, minlength=count) / max(1.0, even)
+            if len(seen):
+                last[column] = np.flatnonzero(shares >= RARE)[-1]
+        return self.space.decode(self.space.canonical(last.astype(np.uint8)[None]))[0]
 
     def _walk(self, rows: Rows, rng: np.random.Generator, steps: int = 200) -> Rows:
         counts = self.space.option_counts

@@ -93,7 +93,7 @@ def _durations(task: Task, rng: np.random.Generator, workers: int) -> tuple[floa
         return 0.0, trained / max(1, workers), winner
     if task.kind != "supernet":
         return 0.0, 0.0, winner
-    _, largest_step = _seconds_per_sample(task, task.space.largest)
+    _, largest_step = _seconds_per_sample(task, task.largest)
     recipe = task.schedule.recipe(task.schedule.supernet_epochs)
     trained_on = recipe.steps(samples) * recipe.batch_size
     sandwich = largest_step + (RANDOM_SUBNETS + 0.5) * step

@@ -68,7 +68,7 @@ class FineTuning:
         if specification.teacher:
             if not isinstance(self.start, InheritedAccuracy):
                 raise UserError("--teacher is a subnet of the supernet, and this run has none")
-            teacher = self.start.recalibrated(task.space.largest)
+            teacher = self.start.recalibrated(task.largest)
         return NetworkTraining(
             task.space,
             arch,
@@ -77,6 +77,7 @@ class FineTuning:
             recipe,
             specification.seed,
             teacher,
+            task.largest,
             specification.compile,
         )
 

@@ -254,6 +254,7 @@ def supernet_training(task: Task) -> SupernetTraining:
         specification.sampling,
         specification.distillation,
         specification.widening,
+        task.largest,
         specification.early_exit is not None,
     )
 

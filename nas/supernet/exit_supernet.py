@@ -18,7 +18,7 @@ from nas.supernet.sandwich import RANDOM_SUBNETS, Draw, Sandwich, uniform_draw
 from nas.supernet.shared_weights import Supernet, largest_ops
 from nas.training.exits import JointLossWeights, joint_loss
 from nas.training.loop import Backward, Recipe
-from search_spaces.architecture import Value
+from search_spaces.architecture import Architecture, Value
 from search_spaces.exits.heads import DEFAULT_EXITS, exit_block, exit_name, exits_of
 from search_spaces.exits.network import ExitNetwork
 from search_spaces.networks.modules import BlockModule
@@ -89,6 +89,7 @@ def exit_sandwich(
     draw: Draw | None = None,
     random_subnets: int = RANDOM_SUBNETS,
     weights: JointLossWeights | None = None,
+    largest: Architecture | None = None,
 ) -> Backward:
     """The `backward` of `nas.training.loop.fit` for a supernet with exits.
 
@@ -102,6 +103,7 @@ def exit_sandwich(
         random_subnets: number of random subnets per step.
         weights: of the exits' losses; the distillation share applies to the largest network only,
             since all other networks are trained on its last exit alone.
+        largest: the network that is trained on the targets; by default the largest of the space.
     """
     weights = weights or JointLossWeights()
     distilled = JointLossWeights(weights.weight, distillation=1.0)
@@ -123,4 +125,5 @@ def exit_sandwich(
         seed=seed,
         draw=draw or uniform_draw(supernet),
         random_subnets=random_subnets,
+        largest=largest,
     )

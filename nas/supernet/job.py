@@ -40,6 +40,8 @@ class SupernetTraining:
     """Loss of a subnet against the largest network."""
     widening: bool = False
     """Whether smaller options are opened progressively."""
+    largest: Architecture | None = None
+    """The network that all others learn from; by default the largest of the space."""
     exits: bool = False
     """Whether its networks have early exits, which are trained with them."""
 
@@ -53,7 +55,13 @@ class SupernetTraining:
         torch.manual_seed(self.seed)
         if self.exits:
             with_exits = channels_last(ExitSupernet(self.space).to(device))
-            exit_step = exit_sandwich(with_exits, self.recipe, seed=self.seed, draw=self._draw)
+            exit_step = exit_sandwich(
+                with_exits,
+                self.recipe,
+                seed=self.seed,
+                draw=self._draw,
+                largest=self.largest,
+            )
             return PreparedTraining(with_exits, exit_step)
         supernet = channels_last(Supernet(self.space).to(device))
         attentive = None
@@ -67,6 +75,7 @@ class SupernetTraining:
             tell=None if attentive is None else attentive.tell,
             distillation=self.distillation,
             widening=Widening(self.space, steps_of(self)) if self.widening else None,
+            largest=self.largest,
         )
         return PreparedTraining(supernet, backward, attentive)
 

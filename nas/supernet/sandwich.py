@@ -68,8 +68,8 @@ class Sandwich(Generic[Logits]):
     widening: Widening | None = None
     after: Callable[[Sequence[Architecture]], None] | None = None
     """Called at the end of a step with the subnets in the order of `learn`."""
-    lead: Draw | None = None
-    """Draws the network that is trained on the targets; by default the largest of the space."""
+    largest: Architecture | None = None
+    """The network that is trained on the targets; by default the largest of the space."""
 
     def __call__(self, batch: Tensor, targets: Tensor, step: int) -> float:
         """Compute the gradients of a batch; return the loss of the largest network."""
@@ -83,12 +83,12 @@ class Sandwich(Generic[Logits]):
                 inputs[shape] = fit_to_shape(batch, shape)
             return self.run(inputs[shape], arch)
 
-        first = space.largest if self.lead is None else self.lead(rng, 1)[0]
-        teacher = logits(first)
+        largest = self.largest or space.largest
+        teacher = logits(largest)
         loss = self.teach(teacher, targets)
         archs = [space.smallest, *self.draw(rng, self.random_subnets)]
         if self.widening is not None:
-            archs = [a for a in self.widening.within(archs, step) if a != space.largest]
+            archs = [a for a in self.widening.within(archs, step) if a != largest]
         for arch in archs:
             self.learn(logits(arch), teacher, targets)
         if self.after is not None:
@@ -106,7 +106,7 @@ def sandwich(
     random_subnets: int = RANDOM_SUBNETS,
     distillation: Distillation = "soft",
     widening: Widening | None = None,
-    lead: Draw | None = None,
+    largest: Architecture | None = None,
 ) -> Backward:
     """The `backward` of `nas.training.loop.fit` for a supernet.
 
@@ -122,6 +122,7 @@ def sandwich(
         distillation: loss of a subnet against the largest network.
         widening: the options that are open at a step; by default all. As long as only the largest
             network is open, it is trained alone.
+        largest: the network that is trained on the targets; by default the largest of the space.
     """
     soft_loss = LOSSES[distillation]
     excess: list[float] = []
@@ -152,5 +153,5 @@ def sandwich(
         random_subnets,
         widening,
         after,
-        lead,
+        largest,
     )

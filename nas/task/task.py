@@ -42,6 +42,7 @@ from nas.task.evaluator_kinds import TABLE, Kind, UserFunction, kind_of, needs_i
 from nas.task.loading import check_batch, load
 from nas.task.schedule import Schedule
 from nas.task.space_choice import SpaceChoice, space_for
+from search_spaces.architecture import Architecture
 from search_spaces.catalogue import Samples, load_space, samples_of
 from search_spaces.errors import UserError, unknown
 from search_spaces.space import SearchSpace
@@ -312,6 +313,14 @@ class Task:
             return BudgetedSpace(self.tables, self._bounds(known=True))
         except UserError as error:
             raise UserError(f"{error}{self._other_space()}") from error
+
+    @property
+    def largest(self) -> Architecture:
+        """The network that the supernet's other networks learn from.
+
+        Widening begins with the largest of the space.
+        """
+        return self.space.largest if self.specification.widening else self.budgeted.largest
 
     def _other_space(self) -> str:
         """A space that suits the budget, as the end of a message about one that does not."""

@@ -73,8 +73,9 @@ class NetworkTraining:
     recipe: Recipe
     seed: int
     teacher: nn.Module | None = None
-    """The network of the space's largest architecture, ready for inference; not used for a network
-    with early exits."""
+    """A network of the space, ready for inference; not used for a network with early exits."""
+    teacher_arch: Architecture | None = None
+    """Its architecture; by default the largest of the space."""
     compiled: bool = False
     """Whether the network is compiled by torch for its training."""
 
@@ -89,7 +90,7 @@ class NetworkTraining:
         if self.teacher is None:
             return PreparedTraining(network, supervised_backward(forward, self.recipe, shape))
         teacher = copy.deepcopy(self.teacher).to(device).eval()
-        teacher_shape = self.space.input_shape(self.space.largest)
+        teacher_shape = self.space.input_shape(self.teacher_arch or self.space.largest)
         return PreparedTraining(
             network, distilled_backward(forward, shape, teacher, teacher_shape, self.recipe)
         )

@@ -221,3 +221,16 @@ def test_contradictions_and_unknown_metrics_are_refused() -> None:
         Budget({"params": 0}, {})
     assert str(Budget({"macs": 5}, {"macs": 5})) == "at most 5 FLOPs, at least 5 FLOPs"
     assert str(Budget({}, {})) == "no budget"
+
+
+def test_the_largest_within_a_budget_leaves_out_options_that_are_rare_there() -> None:
+    tables = tables_of("mobilenet-tiny")
+    space = tables.space
+    assert BudgetedSpace(tables, Budget({}, {})).largest == space.largest
+    whole = tables.cost(space.largest)["macs"]
+    assert BudgetedSpace(tables, Budget({"macs": whole}, {})).largest == space.largest
+    budgeted = BudgetedSpace(tables, Budget({"macs": 0.08 * whole}, {}))
+    rows = budgeted.sample(3000, np.random.default_rng(1))
+    held = (rows <= space.encode([budgeted.largest])[0])[space.active(rows)].mean()
+    assert held > 0.99
+    assert tables.cost(budgeted.largest)["macs"] < 0.6 * whole
