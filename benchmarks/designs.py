@@ -49,6 +49,8 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "B": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [2, 64, SE], [1, 128, SE]]},
     "X": {"activation": "silu", "stages": [[1, 16, E1], [2, 32, E1], [2, 64, E1], [1, 128, E1]]},
     "F": {"activation": "silu", "stages": [[1, 16, SE], [1, 32, SE], [3, 64, SE], [2, 96, SE]]},
+    "F1": {"activation": "silu", "stages": [[1, 16, E1], [1, 32, E1], [3, 64, E1], [2, 96, E1]]},
+    "G": {"resolution": 24, "stages": [[2, 16, E1], [3, 32, E1], [3, 64, E1], [2, 96, E1]]},
 }
 """Depth, width and kind of block of each stage; each but the first begins with stride 2. Stem width
 16 and stride 2, 32 pixels and relu, unless given."""

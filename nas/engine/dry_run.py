@@ -94,7 +94,7 @@ def _durations(task: Task, rng: np.random.Generator, workers: int) -> tuple[floa
     if task.kind != "supernet":
         return 0.0, 0.0, winner
     _, largest_step = _seconds_per_sample(task, task.largest)
-    recipe = task.schedule.recipe(task.schedule.supernet_epochs)
+    recipe = task.schedule.supernet_recipe
     trained_on = recipe.steps(samples) * recipe.batch_size
     sandwich = largest_step + (RANDOM_SUBNETS + 0.5) * step
     search = specification.trials * scored * forward / max(1, workers)

@@ -249,7 +249,7 @@ def supernet_training(task: Task) -> SupernetTraining:
     return SupernetTraining(
         task.budgeted,
         task.data.only("train").batches("train", task.schedule.augmentation),
-        task.schedule.recipe(task.schedule.supernet_epochs),
+        task.schedule.supernet_recipe,
         specification.seed,
         specification.sampling,
         specification.distillation,
@@ -305,7 +305,7 @@ def relaxed_evaluator(
         The evaluator over the trained weights, and the final probabilities of each choice.
     """
     specification, data, space = task.specification, task.images, task.space
-    recipe = task.schedule.recipe(task.schedule.supernet_epochs)
+    recipe = task.schedule.supernet_recipe
     supernet = fresh_supernet(task)
 
     # Where few rows are within the budget, drawing one takes longer than a training step.

@@ -84,6 +84,10 @@ def search(
     started = time.monotonic() if started is None else started
     reporter = reporter or Quiet()
     folder = Path(folder)
+    if resume and (folder / "specification.json").exists():
+        # It goes on with the trainings of the format that it was started with.
+        format_ = {"version": Run(folder).specification.version}
+        specification = specification.model_copy(update=format_)
     task = Task.of(specification, folder if resume else None)
     specification = task.specification
     _check_device(specification.device)

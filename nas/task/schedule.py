@@ -22,6 +22,10 @@ from search_spaces.space import SearchSpace
 SUPERNET_SAMPLES = 400_000
 """Training samples of a supernet by default: 10 epochs of CIFAR-10."""
 
+WINNER_SHARE = 0.75
+"""Length of a winner's training by default, as a multiple of the supernet's; without Muon, twice as
+long."""
+
 TIMED_BATCH = 128
 """Samples per step of a search with a time of its own."""
 
@@ -34,8 +38,12 @@ TIMED_RATE = 2.0
 TIMED_DECAY = 5e-4
 """Its weight decay of SGD."""
 
-MUON = {"sgd": 0.075, "adamw": 10.0}
-"""Its rate of Muon, as a multiple of that of the optimiser beside it (`benchmarks/recipes.py`)."""
+MUON = {"sgd": 0.15, "adamw": 10.0}
+"""Rate of Muon, as a multiple of the usual one of the optimiser beside it; see
+`benchmarks/recipes.py`."""
+
+MUON_SINCE = 2
+"""Format of a run from which its trainings use Muon: older ones resume as they began."""
 
 RACE_SHARE = 1 / 16
 """Length of a finalist's training in the race, as a fraction of the winner's."""
@@ -57,11 +65,12 @@ class Schedule:
 
     @cached_property
     def train_epochs(self) -> float:
-        """Epochs of the winner: as specified; by default 1.5 times as many as the supernet's."""
+        """Epochs of the winner, as specified; enough for the data by default."""
         specified = self.specification.train_epochs
         if specified is not None:
             return specified
-        return max(3.0, min(80.0, 1.5 * SUPERNET_SAMPLES / self._samples))
+        whole = max(3.0, min(80.0, 2 * WINNER_SHARE * SUPERNET_SAMPLES / self._samples))
+        return whole / 2 if self._muon else whole
 
     @cached_property
     def race_epochs(self) -> float:
@@ -78,11 +87,24 @@ class Schedule:
         names = self.specification.augmentation
         return Augmentation.from_names(self.data.augmentation if names is None else names)
 
+    @property
+    def _muon(self) -> bool:
+        return self.specification.version >= MUON_SINCE
+
     def recipe(self, epochs: float) -> Recipe:
         """The recipe by which networks of the space train on the data."""
         return self._of_data(
             recipe_for(self.space, epochs, batch_size=self.specification.batch_size)
         )
+
+    @cached_property
+    def supernet_recipe(self) -> Recipe:
+        """That of the supernet, without Muon.
+
+        Its steps are as long in the directions that few subnets use as in all others, so that a
+        supernet needs more of them before its subnets can be compared.
+        """
+        return replace(self.recipe(self.supernet_epochs), muon=0.0)
 
     @cached_property
     def timed_recipe(self) -> Recipe:
@@ -91,11 +113,12 @@ class Schedule:
         fewer = 2 ** int(math.log2(max(32.0, self._samples / LEAST_STEPS)))
         batch = min(self.specification.batch_size, fewer)
         recipe = self._of_data(recipe_for(self.space, 1.0, batch_size=batch))
-        recipe = replace(recipe, muon=MUON[recipe.optimizer])
         if recipe.optimizer == "adamw":
             return recipe
         faster = 1.0 if self.specification.learning_rate else TIMED_RATE
-        return replace(recipe.scaled(faster), weight_decay=TIMED_DECAY)
+        # Muon's own rate stays as it is.
+        rates = replace(recipe.scaled(faster), muon=recipe.muon / faster)
+        return replace(rates, weight_decay=TIMED_DECAY)
 
     def _of_data(self, recipe: Recipe) -> Recipe:
         """A recipe with the settings of the specification and of the data."""
@@ -106,6 +129,7 @@ class Schedule:
             label_smoothing=self.data.label_smoothing,
             learning_rate=specification.learning_rate or rate,
             ema=specification.ema,
+            muon=MUON[recipe.optimizer] if self._muon else 0.0,
             precision=specification.precision or _precision(specification.device),
         )
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nas.cli import main
+from nas.engine.preparation import supernet_training
 from nas.engine.search import Outcome, search
 from nas.run.curves import read_curve
+from nas.run.folder import Run
 from nas.run.specification import make
+from nas.supernet.shared_weights import Supernet
 from nas.task.task import Task
 from search_spaces.errors import UserError
 
@@ -36,6 +41,7 @@ def run(*arguments: str) -> int:
 
 def test_a_search_with_early_exits_is_of_mean_flops(tmp_path: Path) -> None:
     settings = {**QUICK, "trials": 5, "early_exit": 5.0, "finalists": 2, "train_epochs": 1.0}
+    settings["supernet_epochs"] = 4.0  # after fewer steps a first exit may be better than the last
     outcome = search(make(settings), tmp_path / "run")
     assert [o.metric for o in outcome.run.objectives] == ["accuracy", "avg_flops"]
     for evaluation in outcome.run.evaluations():
@@ -127,3 +133,43 @@ def test_a_network_with_exits_is_trained_from_nothing_where_that_is_asked_for(
     for kind in ("-exits-scratch", "-exits"):
         points = read_curve(folder / "trained" / f"{name}{kind}-0.5-epochs.jsonl")
         assert points[-1]["step"] == points[-1]["steps"]
+
+
+def test_the_supernet_learns_from_the_largest_network_that_the_budget_admits_options_of() -> None:
+    task = Task.of(make({"data": "digits", "high": {"macs": 300_000}}))
+    training = supernet_training(task)
+    assert training.largest == task.largest
+    # Nine of ten networks of 300k FLOPs have the smallest images: the largest ones teach nothing.
+    assert task.largest["resolution"] == 8
+    others = {k: v for k, v in task.space.largest.items() if k != "resolution"}
+    assert {k: v for k, v in task.largest.items() if k != "resolution"} == others
+    prepared = training.prepare(torch.device("cpu"))
+    inputs = torch.zeros(64, 1, 8, 8)
+    targets = torch.arange(64) % 10
+    loss = prepared.backward(inputs, targets, 0)
+    supernet = prepared.network
+    assert isinstance(supernet, Supernet)
+    logits = supernet(inputs, task.largest)
+    smoothed = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=0.1)
+    assert loss == pytest.approx(smoothed.item(), rel=1e-5)
+
+
+def test_widening_begins_with_the_largest_network_of_the_space() -> None:
+    task = Task.of(make({"data": "digits", "high": {"macs": 300_000}, "widening": True}))
+    assert task.largest == task.space.largest
+
+
+def test_a_run_of_the_format_before_muon_goes_on_without_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    settings = {**QUICK, "trials": 2, "version": 1}
+    search(make(settings), folder)
+    assert Run(folder).specification.version == 1
+    search(make({**QUICK, "trials": 3}), folder, resume=True)
+    assert Run(folder).specification.version == 1
+    old, new = (Task(make({**QUICK, "version": v})).schedule for v in (1, 2))
+    assert old.recipe(2.0) == replace(new.recipe(2.0), muon=0.0)
+    assert new.recipe(2.0).muon > 0
+    assert old.train_epochs == Task(make({**QUICK, "version": 2})).schedule.train_epochs == 0.5
+    plain = {k: v for k, v in QUICK.items() if k != "train_epochs"}
+    epochs = [Task(make({**plain, "version": v})).schedule.train_epochs for v in (1, 2)]
+    assert epochs[0] == 2 * epochs[1]
