@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -174,6 +175,21 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizers:
     return Optimizers([(plain, 1.0), (Muon(hidden, recipe.muon * rate), recipe.muon)])
 
 
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Let this thread's processor take denormal numbers for 0.
+
+    Momentum and averages of weights without a gradient shrink for ever; arithmetic with denormal
+    numbers made a training three times slower from its 1,500th step on.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@flushed_denormals()
 def fit(
     network: nn.Module,
     batches: Batches,

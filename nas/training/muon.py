@@ -23,6 +23,11 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 SMALLEST_NORM = 1e-7
 
+NEGLIGIBLE = 1e-7
+"""Share of a matrix's norm below which an entry counts as 0. Gradients of dead channels are 0 and
+their momentum shrinks for ever; products of such numbers are denormal, and a processor multiplies
+those a hundred times slower."""
+
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
     """Weights of dense convolutions and linear layers, the last layer's excepted.
@@ -48,6 +53,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + SMALLEST_NORM)
+    x = x.where(x.abs() > NEGLIGIBLE, 0.0)
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

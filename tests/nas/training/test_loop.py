@@ -271,3 +271,17 @@ def test_batches_of_an_epoch_contain_each_image_at_most_once() -> None:
     for epoch in (batches[:3], batches[3:]):
         assert len(set(torch.cat(epoch).tolist())) == 96
     assert batches[0].tolist() != batches[3].tolist()
+
+
+def test_denormal_numbers_are_zero_in_a_training_and_nowhere_else(data: ImageData) -> None:
+    tiny = torch.tensor([1e-30])
+    seen = []
+
+    def backward(batch: torch.Tensor, targets: torch.Tensor, step: int) -> float:
+        seen.append(bool(tiny * 1e-10 == 0))
+        return 0.0
+
+    fit(torch.nn.Linear(2, 2), ImageBatches.of(data), Recipe(0.1), backward, seed=0)
+    assert seen
+    assert all(seen)
+    assert tiny * 1e-10 > 0

@@ -35,6 +35,15 @@ def test_a_zero_gradient_moves_nothing() -> None:
     assert orthogonal(torch.zeros(3, 5)).abs().sum() == 0
 
 
+def test_a_dead_channels_remains_of_momentum_are_nothing() -> None:
+    matrix = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    matrix[2] = 1e-40
+    result = orthogonal(matrix)
+    assert (result[2] == 0).all()
+    alone = orthogonal(matrix[[0, 1, 3]])
+    torch.testing.assert_close(result[[0, 1, 3]], alone)
+
+
 def test_the_last_layer_and_depthwise_filters_are_not_its() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3),
