@@ -202,7 +202,7 @@ class Specification(BaseModel):
     """Epochs of the supernet's training."""
     train_epochs: Annotated[
         float | None,
-        Option(TRAINING, "EPOCHS", default="3 to 80, more for fewer samples"),
+        Option(TRAINING, "EPOCHS", default="1.5 to 40, more for fewer samples"),
         Field(ge=0),
     ] = None
     """Epochs of the winner's training; 0 exports it untrained."""
