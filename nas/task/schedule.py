@@ -123,13 +123,15 @@ class Schedule:
     def _of_data(self, recipe: Recipe) -> Recipe:
         """A recipe with the settings of the specification and of the data."""
         specification = self.specification
-        rate = recipe.learning_rate / _normed_blocks(self.space)
+        normed = _normed_blocks(self.space)
+        rate = recipe.learning_rate / normed
         return replace(
             recipe,
             label_smoothing=self.data.label_smoothing,
             learning_rate=specification.learning_rate or rate,
             ema=specification.ema,
-            muon=MUON[recipe.optimizer] if self._muon else 0.0,
+            # Its steps are as long however large the gradients are.
+            muon=normed * MUON[recipe.optimizer] if self._muon else 0.0,
             precision=specification.precision or _precision(specification.device),
         )
 

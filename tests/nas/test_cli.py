@@ -193,10 +193,10 @@ def test_train_takes_any_architecture_of_the_run(
     copied: Path, finished: Outcome, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arch = finished.frontier[0].arch.id
-    assert run("train", str(copied), "--arch", arch, "--epochs", "0.2", "--quiet", "--json") == 0
+    assert run("train", str(copied), "--arch", arch, "--epochs", "2", "--quiet", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["id"] == arch
-    assert result["test_accuracy"] > 0.15  # chance is a tenth
+    assert result["test_accuracy"] > 0.3  # chance is a tenth
     assert (copied / "trained" / arch / "model.safetensors").exists()
 
 

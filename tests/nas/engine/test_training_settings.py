@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from evaluators.data.image_files import load_data
 from nas.cli import main
 from nas.engine.preparation import supernet_training
 from nas.engine.search import Outcome, search
@@ -18,7 +19,10 @@ from nas.run.curves import read_curve
 from nas.run.folder import Run
 from nas.run.specification import make
 from nas.supernet.shared_weights import Supernet
+from nas.task.schedule import Schedule
 from nas.task.task import Task
+from nas.training.loop import recipe_for
+from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 
 QUICK: dict[str, Any] = {
@@ -41,13 +45,12 @@ def run(*arguments: str) -> int:
 
 def test_a_search_with_early_exits_is_of_mean_flops(tmp_path: Path) -> None:
     settings = {**QUICK, "trials": 5, "early_exit": 5.0, "finalists": 2, "train_epochs": 1.0}
-    settings["supernet_epochs"] = 4.0  # after fewer steps a first exit may be better than the last
     outcome = search(make(settings), tmp_path / "run")
     assert [o.metric for o in outcome.run.objectives] == ["accuracy", "avg_flops"]
     for evaluation in outcome.run.evaluations():
         metrics = evaluation.metrics
         assert 0 < metrics["avg_flops"] <= 1.1 * metrics["macs"]
-        assert metrics["accuracy"] <= metrics["whole_accuracy"] + 0.05
+        assert metrics["accuracy"] >= metrics["whole_accuracy"] - 0.05
     winner = outcome.summary.to_json()["winner"]
     low, high = winner["test_accuracy_interval"]
     assert low <= winner["test_accuracy"] <= high
@@ -173,3 +176,11 @@ def test_a_run_of_the_format_before_muon_goes_on_without_it(tmp_path: Path) -> N
     plain = {k: v for k, v in QUICK.items() if k != "train_epochs"}
     epochs = [Task(make({**plain, "version": v})).schedule.train_epochs for v in (1, 2)]
     assert epochs[0] == 2 * epochs[1]
+
+
+def test_muon_steps_are_as_long_where_the_rate_is_lower_for_norms_behind_sums() -> None:
+    space = load_space("bert-mini")
+    schedule = Schedule(make({"space": "bert-mini"}), space, load_data("digits"))
+    recipe, plain = schedule.recipe(1.0), recipe_for(space, 1.0)
+    assert recipe.learning_rate < plain.learning_rate / 2
+    assert recipe.muon * recipe.learning_rate == pytest.approx(0.02)

@@ -26,7 +26,7 @@ from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.history import failures, largest_costs, predictor, progress
 from nas.run.objectives import objective
-from nas.run.specification import make
+from nas.run.specification import VERSION, make
 from nas.run.study import Study
 from nas.studies.fidelity_result import ScoredTwice, compare
 from search_spaces.catalogue import load_space
@@ -255,7 +255,7 @@ def test_a_run_of_a_later_version_says_which_program_can(scored: Outcome, tmp_pa
     (tmp_path / "specification.json").write_text(
         json.dumps(content | {"version": 7, "novelty": 1}), encoding="utf-8"
     )
-    with pytest.raises(UserError, match="has format 7, expected at most 1"):
+    with pytest.raises(UserError, match=f"has format 7, expected at most {VERSION}"):
         Run(tmp_path)
 
 
