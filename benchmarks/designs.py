@@ -48,6 +48,12 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "A2": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [3, 48, SE], [3, 64, SE]]},
     "B": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [2, 64, SE], [1, 128, SE]]},
     "X": {"activation": "silu", "stages": [[1, 16, E1], [2, 32, E1], [2, 64, E1], [1, 128, E1]]},
+    "X relu": {"stages": [[1, 16, E1], [2, 32, E1], [2, 64, E1], [1, 128, E1]]},
+    "ResNet-8 silu": {
+        "activation": "silu",
+        "stem": 15,
+        "stages": [[1, 15, "basic"], [1, 30, "basic"], [1, 60, "basic"]],
+    },
     "F": {"activation": "silu", "stages": [[1, 16, SE], [1, 32, SE], [3, 64, SE], [2, 96, SE]]},
     "F1": {"activation": "silu", "stages": [[1, 16, E1], [1, 32, E1], [3, 64, E1], [2, 96, E1]]},
     "G": {"resolution": 24, "stages": [[2, 16, E1], [3, 32, E1], [3, 64, E1], [2, 96, E1]]},

@@ -34,6 +34,12 @@ def timed(results: Results) -> Topic:
     )
 
 
+def quarter_of_an_hour(results: Results) -> Row:
+    """The README's row: 15 minutes at 3M FLOPs."""
+    (row,) = (row for row in pays(results, "pays") if "--time 15m --max-flops 3M" in row.what)
+    return row
+
+
 def pays(results: Results, name: str) -> Iterator[Row]:
     """A row for each time and budget; means over the seeds."""
     if name not in results:

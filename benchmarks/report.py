@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -37,7 +38,7 @@ def emit(
     """
     settings = {key: _anywhere(value) for key, value in settings.items() if key != "json"}
     given = [str(_anywhere(argument)) for argument in sys.argv[1:]]
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *given])
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *given])
     console = Console(width=WIDTH)
     table = Table(title=name, title_justify="left")
     for key in rows[0]:
