@@ -33,7 +33,7 @@ from evaluators.accuracy.recalibration import recalibrate
 from nas.run.specification import make
 from nas.task.task import Task
 from nas.timed.contest import segment_recipe
-from nas.timed.proposals import REFERENCE_MACS, SHRUNK, layers_loss
+from nas.timed.proposals import REFERENCE_MACS, SHARP, SHARPNESS, SHRUNK, layers_loss
 from nas.training.network import train
 from nas.training.pace import TimePace
 from search_spaces.builder import BlockBuilder
@@ -140,7 +140,8 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
         for name in ("macs", "params", "layers")
     )
     sizes = np.array([_pixels(point[2]) for point in points])
-    blur = SHRUNK * np.log(sizes.max() / sizes)
+    sharp = np.array([_activation(point[2]) == SHARP for point in points])
+    handicap = SHRUNK * np.log(sizes.max() / sizes) + SHARPNESS * sharp
     ratio, weight = np.log(macs / REFERENCE_MACS), np.where(design == 1, DESIGN_WEIGHT, 1.0)
     found = []
     # These designs have 8 layers at least and say little about fewer: three fused blocks were worse
@@ -153,7 +154,7 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
     ):
         age = np.log(epochs / (1 + epochs / (enough * (params / 1e5) ** growth)))
         excess = np.log(layers / at_one) - power * age
-        held = layers_loss(excess, more) + blur
+        held = layers_loss(excess, more) + handicap
         x = np.column_stack([design == 0, design == 1, -age, -ratio, -age * ratio]).astype(float)
         y = np.log(error) - held
         powers = np.linalg.lstsq(x * weight[:, None], y * weight, rcond=None)[0]
@@ -176,6 +177,13 @@ def _pixels(network: dict[str, Any]) -> int:
     if "design" in network:
         return int(DESIGNS[network["design"]].get("resolution", 32))
     return int(network["architecture"]["resolution"])
+
+
+def _activation(network: dict[str, Any]) -> str:
+    """Activation of a design or of a random network."""
+    if "design" in network:
+        return str(DESIGNS[network["design"]].get("activation", SHARP))
+    return str(network["architecture"]["activation"])
 
 
 def main() -> None:

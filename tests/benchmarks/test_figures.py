@@ -69,7 +69,7 @@ def test_a_changed_result_makes_the_page_stale_until_it_is_written_again(
 ) -> None:
     figures.main([])
     assert figures.main(["--check"]) == 0
-    path = elsewhere / "results" / "cifar10.json"
+    path = elsewhere / "results" / "pays.json"
     content = json.loads(path.read_text())
     content["rows"][0]["test accuracy"] = 0.8765
     path.write_text(json.dumps(content))

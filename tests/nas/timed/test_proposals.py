@@ -23,6 +23,7 @@ from nas.timed.proposals import (
     MACS_POWER,
     REFERENCE_MACS,
     REFERENCE_WEIGHTS,
+    SHARPNESS,
     SHRUNK,
     LearningLaw,
     RaceProposals,
@@ -142,7 +143,9 @@ def at_equal_epochs(rows: np.ndarray, epochs: float) -> np.ndarray:
     power = MACS_POWER * ratio + BOTH_POWER * age * np.maximum(ratio, LEAST_LOG_MACS)
     shrunk = rows[:, tables().space.column["resolution"]] == 0
     score: np.ndarray = law(1.0).after(rows, np.full(len(rows), epochs))
-    return score - power - EPOCHS_POWER * age + SHRUNK * np.log(2) * shrunk
+    sharp = rows[:, tables().space.column["activation"]] == 0
+    known = score - power - EPOCHS_POWER * age + SHRUNK * np.log(2) * shrunk
+    return np.asarray(known + SHARPNESS * sharp)
 
 
 def test_too_few_layers_for_the_time_and_too_many_are_worse() -> None:
@@ -157,9 +160,8 @@ def test_too_few_layers_for_the_time_and_too_many_are_worse() -> None:
     params = tables().score(rows, ("params",))["params"]
     rows = rows[(params > 80_000) & (params < 120_000)]
     left, layers = at_equal_epochs(rows, 400.0), law(1.0).layers(rows)
-    # 4 a^0.2 = 8.2 layers for a = 36 of 400 epochs; these networks have 9 at least.
-    expected = -0.12 * np.log(layers / 8.2)
-    assert left == pytest.approx(expected, abs=0.01)
+    # 4 a^0.2 = 8.2 layers for a = 36 of 400 epochs.
+    assert left == pytest.approx(-layers_loss(np.log(layers / 8.2)), abs=0.01)
 
 
 def test_more_time_is_never_worse() -> None:
