@@ -139,8 +139,8 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
         np.array([point[2][name] for point in points], float)
         for name in ("macs", "params", "layers")
     )
-    sizes = np.array([_pixels(point[2]) for point in points])
-    sharp = np.array([_activation(point[2]) == SHARP for point in points])
+    sizes = np.array([_setting(point[2], "resolution", 32) for point in points])
+    sharp = np.array([_setting(point[2], "activation", SHARP) == SHARP for point in points])
     handicap = SHRUNK * np.log(sizes.max() / sizes) + SHARPNESS * sharp
     ratio, weight = np.log(macs / REFERENCE_MACS), np.where(design == 1, DESIGN_WEIGHT, 1.0)
     found = []
@@ -172,18 +172,10 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
     }
 
 
-def _pixels(network: dict[str, Any]) -> int:
-    """Height and width of the images of a design or of a random network."""
-    if "design" in network:
-        return int(DESIGNS[network["design"]].get("resolution", 32))
-    return int(network["architecture"]["resolution"])
-
-
-def _activation(network: dict[str, Any]) -> str:
-    """Activation of a design or of a random network."""
-    if "design" in network:
-        return str(DESIGNS[network["design"]].get("activation", SHARP))
-    return str(network["architecture"]["activation"])
+def _setting(network: dict[str, Any], name: str, default: Any) -> Any:
+    """A choice of a design, or of a random network."""
+    choices = DESIGNS[network["design"]] if "design" in network else network["architecture"]
+    return choices.get(name, default)
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ class FineTuning:
             recipe,
             specification.seed,
             teacher,
-            task.largest,
+            None if teacher is None else task.largest,
             specification.compile,
         )
 
