@@ -33,10 +33,11 @@ from evaluators.accuracy.recalibration import recalibrate
 from nas.run.specification import make
 from nas.task.task import Task
 from nas.timed.contest import segment_recipe
-from nas.timed.proposals import REFERENCE_MACS, SHARP, SHARPNESS, SHRUNK, layers_loss
+from nas.timed.law import REFERENCE_MACS, SHARP, SHARPNESS, SHRUNK, layers_loss, useful_macs
 from nas.training.network import train
 from nas.training.pace import TimePace
 from search_spaces.builder import BlockBuilder
+from search_spaces.catalogue import load_space
 from search_spaces.networks.modules import Network, channels_last
 from search_spaces.ops import Op, strided
 from search_spaces.spaces.convolution_blocks import BlockKind, block_ops
@@ -56,6 +57,22 @@ DESIGNS: dict[str, dict[str, Any]] = {
     },
     "F": {"activation": "silu", "stages": [[1, 16, SE], [1, 32, SE], [3, 64, SE], [2, 96, SE]]},
     "F1": {"activation": "silu", "stages": [[1, 16, E1], [1, 32, E1], [3, 64, E1], [2, 96, E1]]},
+    "W": {
+        "activation": "silu",
+        "stem": 8,
+        "stages": [[1, 16, E1], [1, 32, E1], [2, 48, E1], [2, 192, E1]],
+    },
+    "K": {"activation": "silu", "stages": [[1, 24, E1], [1, 32, E1], [1, 32, E1], [3, 128, E1]]},
+    "Q": {
+        "activation": "silu",
+        "resolution": 24,
+        "stages": [[1, 16, E1], [1, 64, E1], [2, 96, E1], [2, 128, E1]],
+    },
+    "P": {"activation": "silu", "stages": [[1, 16, E1], [2, 24, E1], [3, 48, E1], [3, 96, E1]]},
+    "N": {
+        "activation": "silu",
+        "stages": [[1, 16, "basic"], [1, 24, "basic"], [1, 48, "basic"], [1, 96, "basic"]],
+    },
     "G": {"resolution": 24, "stages": [[2, 16, E1], [3, 32, E1], [3, 64, E1], [2, 96, E1]]},
 }
 """Depth, width and kind of block of each stage; each but the first begins with stride 2. Stem width
@@ -135,10 +152,10 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
         if epochs >= FITTED_FROM
     ]
     design, epochs, error = (np.array([point[i] for point in points]) for i in (0, 1, 3))
-    macs, params, layers = (
-        np.array([point[2][name] for point in points], float)
-        for name in ("macs", "params", "layers")
+    params, layers = (
+        np.array([point[2][name] for point in points], float) for name in ("params", "layers")
     )
+    macs = np.array([_useful_macs(point[2]) for point in points])
     sizes = np.array([_setting(point[2], "resolution", 32) for point in points])
     sharp = np.array([_setting(point[2], "activation", SHARP) == SHARP for point in points])
     handicap = SHRUNK * np.log(sizes.max() / sizes) + SHARPNESS * sharp
@@ -149,7 +166,7 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
     for at_one, power, more, (enough, growth) in product(
         (4, 5),
         (0.2, 0.3),
-        (0.06, 0.09, 0.12, 0.16, 0.29),
+        (0.06, 0.09, 0.12, 0.16),
         ((40, 0.8), (60, 0.8), (60, 0.5), (100, 0.5), (200, 0.5)),
     ):
         age = np.log(epochs / (1 + epochs / (enough * (params / 1e5) ** growth)))
@@ -170,6 +187,16 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
         "enough epochs": enough,
         "deviation of curves and designs": ", ".join(f"{d:.3f}" for d in deviations),
     }
+
+
+def _useful_macs(network: dict[str, Any]) -> float:
+    """Of a design, or of a random network."""
+    if "design" in network:
+        blocks = blocks_of(DESIGNS[network["design"]])
+    else:
+        space = load_space("cnn-cifar", image_size=32, channels=3, classes=10)
+        blocks = space.ops(space.architecture(network["architecture"]))
+    return sum(useful_macs(ops) for _, ops in blocks)
 
 
 def _setting(network: dict[str, Any], name: str, default: Any) -> Any:

@@ -6,7 +6,7 @@ Networks of `cnn-cifar` at 16 pixels are drawn in three narrow bands of FLOPs. E
 `--epochs` with the recipe of a winner; the validation accuracy is what estimates should order:
 FLOPs, zero-cost proxies, weights inherited after 1, 3 and 7 epochs of a supernet of one budget,
 trainings of 0.5, 1 and 2 epochs at a constant rate, at half of the image size, and these with what
-the law of `nas/timed/proposals.py` expects of the remaining epochs, and sums of standardised
+the law of `nas/timed/law.py` expects of the remaining epochs, and sums of standardised
 estimates. Kendall's tau is given over all networks, and within bands, where FLOPs say nothing; the
 seconds are processor time of one network, the supernet's training shared by all of them.
 
@@ -44,7 +44,7 @@ from nas.run.specification import make
 from nas.task.starting_weights import inherited_from
 from nas.task.task import Task
 from nas.timed.contest import segment_recipe
-from nas.timed.proposals import LearningLaw
+from nas.timed.law import LearningLaw
 from nas.timed.speed import training_speed
 from nas.training.loop import Recipe, fit
 from nas.training.network import train

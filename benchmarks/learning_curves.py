@@ -5,7 +5,7 @@
 Each network trains on the training images at a constant learning rate for `--seconds` of processor
 time on one thread; the moving average of its weights is scored on the validation images at powers
 of two of an epoch. Half of the networks have one kind of block throughout; with `--dense` all
-blocks are dense. The law of `nas/timed/proposals.py` is fitted by least squares with its term for
+blocks are dense. The law of `nas/timed/law.py` is fitted by least squares with its term for
 layers held; its error is that of networks left out. Networks in the result file are not trained
 again, so a killed benchmark goes on.
 """
@@ -30,7 +30,7 @@ from evaluators.data.batches import training_batch
 from nas.run.specification import make
 from nas.task.task import Task
 from nas.timed.contest import AVERAGE, WARMUP_STEPS
-from nas.timed.proposals import (
+from nas.timed.law import (
     LAYERS_AT_ONE,
     LAYERS_POWER,
     REFERENCE_MACS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from hardware_profiles.measuring.standalone import Runner, onnx_runner
 from search_spaces.builder import BlockBuilder
@@ -18,6 +18,22 @@ from search_spaces.serial import Blocks
 
 Runtime = Literal["onnxruntime", "torch", "torch-compile", "training"]
 """Names of the runtimes. `training` is a step of training in torch."""
+
+
+class Optimizer(Protocol):
+    """What a training step needs of an optimiser; gradients become None by default in torch."""
+
+    def step(self) -> object:
+        """Update the weights."""
+        ...
+
+    def zero_grad(self) -> object:
+        """Remove all gradients."""
+        ...
+
+
+MakeOptimizer = Callable[[Any], Optimizer]
+"""Makes the optimiser of a network."""
 
 
 def check_runtime(name: str) -> Runtime:
@@ -65,7 +81,7 @@ def runner(
         run: Runner = onnx_runner(model, input_specs(blocks), batch, threads)
         return run
     if runtime == "training":
-        return _training_runner(blocks, threads, batch, torch_device)
+        return training_runner(blocks, threads=threads, batch=batch, torch_device=torch_device)
     return _torch_runner(blocks, threads, batch, torch_device, compiled=runtime == "torch-compile")
 
 
@@ -109,15 +125,34 @@ def _torch_runner(
     return run
 
 
-def _training_runner(blocks: Blocks, threads: int, batch: int, device: str) -> Runner:
+def training_runner(
+    blocks: Blocks,
+    *,
+    threads: int,
+    batch: int,
+    torch_device: str = "cpu",
+    make_optimizer: MakeOptimizer | None = None,
+) -> Runner:
+    """Return a function that trains blocks for one step, on random input.
+
+    Args:
+        blocks: one block, or all blocks of a network.
+        threads: number of threads.
+        batch: number of samples per step.
+        torch_device: torch device.
+        make_optimizer: makes the optimiser of a network; by default, SGD with momentum.
+    """
     import torch
 
     torch.set_num_threads(threads)
+    device = torch_device
     network = _network(blocks, device).train()
     parameters = list(network.parameters())
-    optimizer = (
-        torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, nesterov=True) if parameters else None
-    )
+    optimizer: Optimizer | None = None
+    if parameters and make_optimizer is not None:
+        optimizer = make_optimizer(network)
+    elif parameters:
+        optimizer = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, nesterov=True)
     first, *outside = _arguments(blocks, batch, device)
     if len(blocks) == 1 and first.is_floating_point():
         first.requires_grad_()  # within a network, the gradient goes on to the block before
@@ -129,7 +164,7 @@ def _training_runner(blocks: Blocks, threads: int, batch: int, device: str) -> R
         if optimizer is not None:
             torch.nn.utils.clip_grad_norm_(parameters, 5.0)
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
         first.grad = None
         if device != "cpu":
             torch.cuda.synchronize(device)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from hardware_profiles.fitting.fitted import MIN_SAMPLES, FittedLatency, fit_latency
 from hardware_profiles.fitting.informative import select_informative
-from hardware_profiles.measuring.runtimes import runner
+from hardware_profiles.measuring.runtimes import MakeOptimizer, training_runner
 from search_spaces.space import Rows, SearchSpace
 
 NETWORKS = 48
@@ -31,6 +31,7 @@ def measure_training(
     threads: int = 1,
     torch_device: str = "cpu",
     networks: int = NETWORKS,
+    make_optimizer: MakeOptimizer | None = None,
     on_network: Callable[[int, int], None] | None = None,
 ) -> FittedLatency:
     """Time training steps of informative networks and fit the price of every block to them.
@@ -43,6 +44,8 @@ def measure_training(
         threads: number of threads.
         torch_device: torch's name of the device.
         networks: most networks to time.
+        make_optimizer: makes the optimiser of a network, which may cost as much as the rest of the
+            step; by default, SGD with momentum.
         on_network: called after each with the number of timed networks and of all.
 
     Returns:
@@ -51,21 +54,66 @@ def measure_training(
     Raises:
         UserError: if too few networks could be timed.
     """
-    started = time.monotonic()
     rows = select_informative(space, pool, networks)
+    milliseconds = time_training(
+        space,
+        rows,
+        batch=batch,
+        seconds=seconds,
+        least=MIN_SAMPLES + 1,
+        threads=threads,
+        torch_device=torch_device,
+        make_optimizer=make_optimizer,
+        on_network=on_network,
+    )
+    return fit_latency(space, rows[: len(milliseconds)], milliseconds, "training here")
+
+
+def time_training(
+    space: SearchSpace,
+    rows: Rows,
+    *,
+    batch: int,
+    seconds: float,
+    least: int = 0,
+    threads: int = 1,
+    torch_device: str = "cpu",
+    make_optimizer: MakeOptimizer | None = None,
+    on_network: Callable[[int, int], None] | None = None,
+) -> list[float]:
+    """Time training steps of networks, in order, until the time is over.
+
+    Args:
+        space: the search space.
+        rows: the networks `(n, choices)`.
+        batch: samples per step.
+        seconds: time limit, which is kept once `least` networks are timed.
+        least: number of networks that are timed in any case.
+        threads: number of threads.
+        torch_device: torch's name of the device.
+        make_optimizer: makes the optimiser of a network; by default, SGD with momentum.
+        on_network: called after each with the number of timed networks and of all.
+
+    Returns:
+        Milliseconds of a training step per sample, of the first networks.
+    """
+    started = time.monotonic()
     milliseconds: list[float] = []
     for number, arch in enumerate(space.decode(rows), start=1):
-        step = runner(
-            space.ops(arch), "training", threads=threads, batch=batch, torch_device=torch_device
+        if number > least and time.monotonic() - started > seconds:
+            break
+        step = training_runner(
+            space.ops(arch),
+            threads=threads,
+            batch=batch,
+            torch_device=torch_device,
+            make_optimizer=make_optimizer,
         )
         step()  # allocates, and selects kernels
         milliseconds.append(min(_seconds(step) for _ in range(STEPS)) * 1e3 / batch)
         if on_network is not None:
             on_network(number, len(rows))
-        late = time.monotonic() - started > seconds
-        if late and number >= MIN_SAMPLES + 1:
-            break
-    return fit_latency(space, rows[: len(milliseconds)], milliseconds, "training here")
+    return milliseconds
 
 
 def _seconds(step: Callable[[], object]) -> float:

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,10 @@ from nas.strategies.candidates import Candidates
 from nas.task.task import Task
 from nas.timed.clock import Clock
 from nas.timed.contest import Contest, SegmentScore
+from nas.timed.law import LearningLaw
 from nas.timed.plan import Rung, TimePlan, plan_time
-from nas.timed.proposals import LearningLaw, RaceProposals
-from nas.timed.speed import speed_file, training_speed
+from nas.timed.proposals import RaceProposals
+from nas.timed.speed import speed_file, timed_rows, training_speed
 from search_spaces.architecture import Architecture
 from search_spaces.files import write_text
 
@@ -40,6 +41,10 @@ SURVEY, FAST = 256, 0.1
 
 MEASURING_SHARE, MOST_MEASURING = 0.04, 20.0
 """Share of the time, and seconds at most, for measuring the price of training."""
+
+TIMING_SHARE = 0.01
+"""Share of the time for timing those that the law prefers: the fitted price is most wrong where it
+is lowest."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class TimedRace:
         task = self.task
         candidates = Candidates(task.budgeted, task.specification.seed)
         prior = task.priors.get(task.objectives[0].metric)
-        return RaceProposals(candidates, task.objectives, self.law, self.trials, prior)
+        timed = partial(timed_rows, task, TIMING_SHARE * self.clock.seconds)
+        return RaceProposals(candidates, task.objectives, self.law, self.trials, prior, timed)
 
     @property
     def trials(self) -> int:

@@ -8,6 +8,7 @@ the price is used for.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,21 @@ import torch
 from hardware_profiles.device import user_folder
 from hardware_profiles.fitting.fitted import FittedLatency, load_fitted
 from hardware_profiles.machine import describe
-from hardware_profiles.measuring.training_time import measure_training
+from hardware_profiles.measuring.training_time import measure_training, time_training
 from nas.progress import Reporter
 from nas.task.task import Task
+from nas.timed.regular import regular_rows
+from nas.training.loop import make_optimizer
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
+from search_spaces.space import Rows
 
 POOL = 512
-"""Random networks within the budget among which the informative ones are timed."""
+"""Networks within the budget among which the informative ones are timed: random ones, and as many
+regular ones, from which the race's candidates come (`regular.py`)."""
+
+DRAWS = 16
+"""Regular rows drawn for each one that is kept; many exceed the budget."""
 
 MACHINE = ("processor", "cores", "system")
 """What two machines must share to train equally fast; see `hardware_profiles.machine.describe`."""
@@ -42,13 +50,17 @@ def training_speed(task: Task, seconds: float, reporter: Reporter) -> FittedLate
     known = _read(file, reporter)
     if known is not None:
         return known
-    rows = task.budgeted.sample(POOL, np.random.default_rng((task.specification.seed, 4)))
-    batch = task.schedule.timed_recipe.batch_size
+    rng = np.random.default_rng((task.specification.seed, 4))
+    regular = regular_rows(task.space, DRAWS * POOL, rng)
+    regular = np.unique(regular[task.budgeted.admits(regular)], axis=0)
+    rows = np.concatenate([task.budgeted.sample(POOL, rng), rng.permutation(regular)[:POOL]])
+    recipe = task.schedule.timed_recipe
     with reporter.stage("measuring training steps"):
         found = measure_training(
             task.space,
             rows,
-            batch=batch,
+            batch=recipe.batch_size,
+            make_optimizer=partial(make_optimizer, recipe=recipe),
             seconds=seconds,
             threads=torch.get_num_threads(),
             torch_device=task.specification.device,
@@ -58,12 +70,32 @@ def training_speed(task: Task, seconds: float, reporter: Reporter) -> FittedLate
     return found
 
 
+def timed_rows(task: Task, seconds: float, rows: Rows) -> list[float]:
+    """Time training steps of the first of some rows `(n, choices)`: milliseconds per sample.
+
+    Args:
+        seconds: time limit.
+    """
+    recipe = task.schedule.timed_recipe
+    return time_training(
+        task.space,
+        rows,
+        batch=recipe.batch_size,
+        seconds=seconds,
+        threads=torch.get_num_threads(),
+        torch_device=task.specification.device,
+        make_optimizer=partial(make_optimizer, recipe=recipe),
+    )
+
+
 def speed_file(task: Task) -> Path:
     """Where the price of training of a task's space is kept."""
-    batch = task.schedule.timed_recipe.batch_size
+    recipe = task.schedule.timed_recipe
+    optimizer = f"{recipe.optimizer}-muon" if recipe.muon else recipe.optimizer
     device = task.specification.device.replace(":", "")
     name = f"{task.space.name}-{task.space.fingerprint}-{device}"
-    return user_folder() / "training" / f"{name}-{batch}-{torch.get_num_threads()}.json"
+    step = f"{recipe.batch_size}-{optimizer}"
+    return user_folder() / "training" / f"{name}-{step}-{torch.get_num_threads()}.json"
 
 
 def _read(file: Path, reporter: Reporter) -> FittedLatency | None:

@@ -48,15 +48,24 @@ def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
 
 @torch.no_grad()
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The orthogonal matrix nearest to a matrix, its singular values between about 0.7 and 1.2."""
+    """The orthogonal matrix nearest to a matrix, its singular values between about 0.7 and 1.2.
+
+    Every iteration multiplies `X` by a polynomial of `X Xᵀ`, which is small where `X` is long: the
+    polynomials are multiplied first, and `X` once.
+    """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + SMALLEST_NORM)
     x = x.where(x.abs() > NEGLIGIBLE, 0.0)
-    for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    gram, product = x @ x.T, None
+    for left in reversed(range(ITERATIONS)):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        product = factor if product is None else factor @ product
+        if left:
+            gram = factor @ gram @ factor
+    x = x if product is None else product @ x
     return x.T if tall else x
 
 

@@ -18,7 +18,6 @@ from nas.report.op_words import detail, kind
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from search_spaces.architecture import Architecture, Value
-from search_spaces.errors import UserError
 from search_spaces.ops import Op
 from search_spaces.space import SearchSpace
 
@@ -131,14 +130,16 @@ def print_difference(folder: Path, first: str, second: str, *, as_json: bool) ->
         as_json: print JSON.
 
     Raises:
-        UserError: for a name that matches no architecture or several, or if both are the same.
+        UserError: for a name that matches no architecture or several.
     """
     from nas.task.task import Task
 
     run = Run(folder)
     a, b = run.find(first), run.find(second)
-    if a.arch == b.arch:
-        raise UserError(f"'{first}' and '{second}' are the same architecture, {a.arch.id}")
+    if a.arch == b.arch and not as_json:
+        # `best` and `knee` may well be one network, which is an answer and no error.
+        print(f"'{first}' and '{second}' are the same architecture, {a.arch.id}")
+        return
     task = Task(run.specification, run.folder)
     prices = task.tables.prices if task.specification.devices else {}
     found = difference(task.space, a.arch, b.arch, prices)

@@ -134,5 +134,10 @@ def test_the_command_prints_the_difference_as_tables_and_json(
     assert all(block["block"] in out for block in printed["blocks"])
     with pytest.raises(SystemExit) as end:
         main(["diff", folder, ids[0], ids[0]])
-    assert end.value.code == 2
-    assert "are the same architecture" in capsys.readouterr().err
+    assert end.value.code == 0
+    assert "are the same architecture" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main(["diff", folder, ids[0], ids[0], "--json"])
+    assert end.value.code == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["choices"], printed["blocks"]) == ({}, [])

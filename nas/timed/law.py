@@ -1,0 +1,176 @@
+"""What a network should reach in a time: a law of our own trainings.
+
+The error falls with a power of the epochs that fit into the time and of the network's MACs, and
+rises where it has too few or too many layers for them. The epochs follow from the measured price of
+training, so that a network may be a good candidate on one machine and a poor one on another. Knows
+rows and prices. Does not know evaluations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluators.costs.tables import CostTables
+from hardware_profiles.fitting.fitted import FittedLatency
+from hardware_profiles.latency.kernel_features import FP32_BYTES
+from search_spaces.ops import Conv2d, Op
+from search_spaces.space import Rows, SearchSpace
+
+USEFUL = "useful_macs"
+
+EPOCHS_POWER, MACS_POWER, BOTH_POWER = 0.238, 0.145, 0.026
+"""Powers of the error: `log error = constant - EPOCHS log e - MACS log m - BOTH log e log m` with
+epochs e and useful MACs over `REFERENCE_MACS` m, and terms for layers, weights, resolution and
+activation. Least squares over short learning curves of 11 random networks of `cnn-cifar` on the
+training images of CIFAR-10 (`benchmarks/learning_curves.py`) and over designs at 3M MACs that
+trained for longer (`benchmarks/designs.py`): deviations of 4 and 3 % of the error."""
+
+LAYERS_AT_ONE, LAYERS_POWER = 4.0, 0.3
+"""Layers that suffice after a epochs that matter: `LAYERS_AT_ONE a^LAYERS_POWER`."""
+
+TOO_FEW, TOO_MANY = 0.7, 0.09
+"""What other numbers of layers add to the log error: for fewer, times the squared logarithm of the
+ratio; for more, which take longer until they learn, times the logarithm."""
+
+FAR = 0.35
+"""Logarithm of a ratio from which fewer layers add in proportion: more time would seem to harm."""
+
+ENOUGH_EPOCHS, ENOUGH_POWER, REFERENCE_WEIGHTS = 60.0, 0.5, 1e5
+"""Epochs from which further ones matter little, for a network of `REFERENCE_WEIGHTS` weights, and
+their power of the weights: small networks stop learning early (`benchmarks/designs.py`)."""
+
+REFERENCE_MACS, LEAST_LOG_MACS = 3e6, -2.0
+"""MACs to which the law refers, and the least logarithm of their ratio that changes the power of
+the epochs: below, no curves were measured, and further epochs would seem to harm."""
+
+RESOLUTION = "resolution"
+
+SHRUNK = 0.1
+"""Power of the error in the ratio of sizes, where images are smaller than the space's largest. Of
+equal MACs, the smaller images train faster and end worse."""
+
+ACTIVATION, SHARP, SHARPNESS = "activation", "relu", 0.05
+"""What ReLU adds to the log error after as many epochs with SiLU, which takes longer to train: two
+pairs of designs (`benchmarks/designs.py`)."""
+
+LEAST_MILLISECONDS = 1e-6
+"""Lower bound of a fitted price."""
+
+LAYERS = {"Conv2d": 1, "Linear": 1, "Attention": 1, "Scale": -2, "Conv2d kernel 1 stride 2": -1}
+"""Layers one after the other in each kind of kernel: squeeze-excitation has two linear ones beside
+its scale, and a 1x1 convolution with stride 2 is the shortcut of a residual."""
+
+
+@dataclass(frozen=True)
+class LearningLaw:
+    """What a network should reach in a time, as a score: the negative logarithm of its error.
+
+    Attributes:
+        space: the search space.
+        speed: milliseconds of a training step per sample.
+        seconds: of the training.
+        samples: of the training part.
+    """
+
+    space: SearchSpace
+    speed: FittedLatency
+    seconds: float
+    samples: int
+
+    def epochs(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """Epochs that fit into the time, `(n,)`."""
+        return self.epochs_at(self._features(rows) @ self.speed.coefficients)
+
+    def epochs_at(self, milliseconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Epochs that fit into the time at a price per sample `(n,)`, `(n,)`."""
+        price = np.maximum(milliseconds, LEAST_MILLISECONDS)
+        return np.asarray(1e3 * self.seconds / (self.samples * price))
+
+    def __call__(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """The score of rows `(n, choices)` at the end of the time, `(n,)`; higher is better."""
+        return self.after(rows, self.epochs(rows))
+
+    def after(self, rows: Rows, epochs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The score of rows `(n, choices)` after some epochs `(n,)`."""
+        useful = self._tables.score(rows, (USEFUL,))[USEFUL]
+        macs = np.log(np.maximum(1.0, useful) / REFERENCE_MACS)
+        features = self._features(rows)
+        weights = features[:, self.speed.features.names.index("all weights")] / FP32_BYTES
+        enough = ENOUGH_EPOCHS * (np.maximum(1.0, weights) / REFERENCE_WEIGHTS) ** ENOUGH_POWER
+        age = np.log(epochs / (1 + epochs / enough))
+        more = np.log(self._layers(features)) - np.log(LAYERS_AT_ONE) - LAYERS_POWER * age
+        both = BOTH_POWER * age * np.maximum(macs, LEAST_LOG_MACS)
+        gain = EPOCHS_POWER * age + MACS_POWER * macs + both
+        return np.asarray(gain - layers_loss(more) - self._handicap(rows))
+
+    @cached_property
+    def _tables(self) -> CostTables:
+        return CostTables(self.space, prices={USEFUL: useful_macs})
+
+    def _handicap(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """What smaller images than the largest ones, and ReLU, add to the log error, `(n,)`."""
+        added = np.zeros(len(rows))
+        place = self.space.column.get(RESOLUTION)
+        if place is not None:
+            sizes = np.array(self.space.choices[place].options, dtype=np.float64)
+            added += SHRUNK * np.log(sizes.max() / sizes)[rows[:, place]]
+        place = self.space.column.get(ACTIVATION)
+        if place is not None:
+            sharp = np.array([o == SHARP for o in self.space.choices[place].options])
+            added += SHARPNESS * sharp[rows[:, place]]
+        return added
+
+    def layers(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """Layers one after the other of the networks of rows, `(n,)`."""
+        return self._layers(self._features(rows))
+
+    def _layers(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        counts = np.array([_layers_in(name) for name in self.speed.features.names])
+        return np.asarray(np.maximum(1.0, features @ counts))
+
+    def _features(self, rows: Rows) -> npt.NDArray[np.float64]:
+        return self.speed.features.of_rows(self.space, rows)
+
+
+def layers_loss(
+    more: npt.NDArray[np.float64], too_many: float = TOO_MANY
+) -> npt.NDArray[np.float64]:
+    """What layers add to the log error, from the logarithm of their ratio to those that suffice."""
+    few = np.maximum(0.0, -more)
+    fewer = TOO_FEW * np.where(few < FAR, few**2, FAR * (2 * few - FAR))
+    return np.asarray(fewer + too_many * np.maximum(0.0, more))
+
+
+def _layers_in(feature: str) -> int:
+    """How a feature of kernels counts as layers."""
+    kind = feature.removeprefix("kernels of ")
+    if kind == feature:
+        return 0
+    return sum(
+        count for name, count in LAYERS.items() if kind == name or kind.startswith(f"{name} ")
+    )
+
+
+def useful_macs(ops: Sequence[Op]) -> float:
+    """Multiply-accumulates of ops, without those of a convolution that read its padding.
+
+    At 2x2 pixels, a 3x3 convolution with padding multiplies zeros five times of nine.
+    """
+    return sum(op.macs * _inside(op) for op in ops)
+
+
+def _inside(op: Op) -> float:
+    """Share of a convolution's reads that are within its input; 1 for other ops."""
+    if not isinstance(op, Conv2d) or op.kernel == 1:
+        return 1.0
+    share = 1.0
+    for size, places in zip(op.inputs[0].shape[1:], op.out_shape[1:], strict=True):
+        starts = np.arange(places) * op.stride - op.padding
+        reads = starts[:, None] + op.dilation * np.arange(op.kernel)
+        share *= float(((reads >= 0) & (reads < size)).mean())
+    return share
