@@ -15,13 +15,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.costs.tables import CostTables
 from hardware_profiles.fitting.fitted import FittedLatency
+from hardware_profiles.latency.block_sums import BlockSums
 from hardware_profiles.latency.kernel_features import FP32_BYTES
 from search_spaces.ops import Conv2d, Op
 from search_spaces.space import Rows, SearchSpace
-
-USEFUL = "useful_macs"
 
 EPOCHS_POWER, MACS_POWER, BOTH_POWER = 0.238, 0.145, 0.026
 """Powers of the error: `log error = constant - EPOCHS log e - MACS log m - BOTH log e log m` with
@@ -84,7 +82,7 @@ class LearningLaw:
 
     def epochs(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Epochs that fit into the time, `(n,)`."""
-        return self.epochs_at(self._features(rows) @ self.speed.coefficients)
+        return self._epochs(self._sums(rows))
 
     def epochs_at(self, milliseconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Epochs that fit into the time at a price per sample `(n,)`, `(n,)`."""
@@ -93,24 +91,12 @@ class LearningLaw:
 
     def __call__(self, rows: Rows) -> npt.NDArray[np.float64]:
         """The score of rows `(n, choices)` at the end of the time, `(n,)`; higher is better."""
-        return self.after(rows, self.epochs(rows))
+        sums = self._sums(rows)
+        return self._score(sums, self._epochs(sums)) - self._handicap(rows)
 
     def after(self, rows: Rows, epochs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The score of rows `(n, choices)` after some epochs `(n,)`."""
-        useful = self._tables.score(rows, (USEFUL,))[USEFUL]
-        macs = np.log(np.maximum(1.0, useful) / REFERENCE_MACS)
-        features = self._features(rows)
-        weights = features[:, self.speed.features.names.index("all weights")] / FP32_BYTES
-        enough = ENOUGH_EPOCHS * (np.maximum(1.0, weights) / REFERENCE_WEIGHTS) ** ENOUGH_POWER
-        age = np.log(epochs / (1 + epochs / enough))
-        more = np.log(self._layers(features)) - np.log(LAYERS_AT_ONE) - LAYERS_POWER * age
-        both = BOTH_POWER * age * np.maximum(macs, LEAST_LOG_MACS)
-        gain = EPOCHS_POWER * age + MACS_POWER * macs + both
-        return np.asarray(gain - layers_loss(more) - self._handicap(rows))
-
-    @cached_property
-    def _tables(self) -> CostTables:
-        return CostTables(self.space, prices={USEFUL: useful_macs})
+        return self._score(self._sums(rows), epochs) - self._handicap(rows)
 
     def _handicap(self, rows: Rows) -> npt.NDArray[np.float64]:
         """What smaller images than the largest ones, and ReLU, add to the log error, `(n,)`."""
@@ -127,14 +113,31 @@ class LearningLaw:
 
     def layers(self, rows: Rows) -> npt.NDArray[np.float64]:
         """Layers one after the other of the networks of rows, `(n,)`."""
-        return self._layers(self._features(rows))
+        return self._layers(self._sums(rows))
 
-    def _layers(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    @cached_property
+    def _sums(self) -> BlockSums:
+        """The features of `speed`, then useful MACs."""
+        features = self.speed.features
+        return BlockSums(self.space, lambda ops: np.append(features.of_ops(ops), useful_macs(ops)))
+
+    def _epochs(self, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return self.epochs_at(sums[:, :-1] @ self.speed.coefficients)
+
+    def _layers(self, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         counts = np.array([_layers_in(name) for name in self.speed.features.names])
-        return np.asarray(np.maximum(1.0, features @ counts))
+        return np.asarray(np.maximum(1.0, sums[:, :-1] @ counts))
 
-    def _features(self, rows: Rows) -> npt.NDArray[np.float64]:
-        return self.speed.features.of_rows(self.space, rows)
+    def _score(
+        self, sums: npt.NDArray[np.float64], epochs: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        macs = np.log(np.maximum(1.0, sums[:, -1]) / REFERENCE_MACS)
+        weights = sums[:, self.speed.features.names.index("all weights")] / FP32_BYTES
+        enough = ENOUGH_EPOCHS * (np.maximum(1.0, weights) / REFERENCE_WEIGHTS) ** ENOUGH_POWER
+        age = np.log(epochs / (1 + epochs / enough))
+        more = np.log(self._layers(sums)) - np.log(LAYERS_AT_ONE) - LAYERS_POWER * age
+        both = BOTH_POWER * age * np.maximum(macs, LEAST_LOG_MACS)
+        return np.asarray(EPOCHS_POWER * age + MACS_POWER * macs + both - layers_loss(more))
 
 
 def layers_loss(

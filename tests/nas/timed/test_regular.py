@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import numpy.typing as npt
 import pytest
+from timed_law import tables
 
 from evaluators.costs.budget import Budget, BudgetedSpace
-from evaluators.costs.tables import CostTables
 from nas.timed.regular import climbed, regular_rows, smooth
-from search_spaces.catalogue import load_space
 from search_spaces.space import Rows
 
 CEILING = 400_000
-
-
-@cache
-def tables() -> CostTables:
-    return CostTables(load_space("cnn-tiny", image_size=8, channels=1, classes=10))
 
 
 def macs(rows: Rows) -> npt.NDArray[np.float64]:

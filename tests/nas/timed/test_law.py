@@ -1,0 +1,155 @@
+"""The law of timed searches: what a network should reach in a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from timed_law import law, tables
+
+from nas.timed.law import (
+    BOTH_POWER,
+    ENOUGH_EPOCHS,
+    ENOUGH_POWER,
+    EPOCHS_POWER,
+    LEAST_LOG_MACS,
+    MACS_POWER,
+    REFERENCE_MACS,
+    REFERENCE_WEIGHTS,
+    SHARPNESS,
+    SHRUNK,
+    layers_loss,
+    useful_macs,
+)
+from nas.timed.regular import regular_rows
+from search_spaces.architecture import Architecture
+from search_spaces.builder import BlockBuilder
+from search_spaces.ops import Op
+
+
+def test_the_faster_a_network_trains_the_better_it_is() -> None:
+    rows = regular_rows(tables().space, 500, np.random.default_rng(0))
+    one = law(30.0)
+    np.testing.assert_allclose(one(rows), one.after(rows, one.epochs(rows)))
+    once, twice = (one.after(rows, times * one.epochs(rows)) for times in (1, 2))
+    np.testing.assert_allclose(law(60.0)(rows), twice)
+    deep = one.layers(rows) > 3 * (2 * one.epochs(rows)) ** 0.3  # layers enough for the time
+    assert (twice > once)[deep].all()
+    assert deep.sum() > 50
+
+
+def test_smaller_images_end_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = tables().space
+    rows = regular_rows(space, 100, np.random.default_rng(0))
+    sizes = space.choices[space.column["resolution"]].options
+    assert sizes == (8, 16)
+    small = rows[:, space.column["resolution"]] == 0
+    with_it = law(30.0)(rows)
+    monkeypatch.setattr("nas.timed.law.SHRUNK", 0.0)
+    np.testing.assert_allclose(law(30.0)(rows) - with_it, np.where(small, SHRUNK * np.log(2), 0))
+
+
+def conv(size: int, kernel: int, stride: int = 1, groups: int = 1) -> tuple[Op, ...]:
+    build = BlockBuilder(8, size, size)
+    build.conv("conv", build.input, 8, kernel, stride=stride, groups=groups)
+    return build.ops
+
+
+@pytest.mark.parametrize(
+    ("ops", "share"),
+    [
+        (conv(1, 3), 1 / 9),  # the middle of nine
+        (conv(2, 3), 4 / 9),
+        (conv(4, 3), (10 / 12) ** 2),
+        (conv(4, 3, groups=8), (10 / 12) ** 2),
+        (conv(4, 3, stride=2), (5 / 6) ** 2),  # only the first row and column begin outside
+        (conv(4, 5), (14 / 20) ** 2),
+        (conv(4, 1), 1.0),
+    ],
+)
+def test_products_with_padding_are_not_useful(ops: tuple[Op, ...], share: float) -> None:
+    assert useful_macs(ops) == pytest.approx(share * sum(op.macs for op in ops))
+
+
+def test_layers_are_those_one_after_the_other() -> None:
+    space = tables().space
+
+    def layers(block: str, depth: int = 1) -> float:
+        values = {"resolution": 16, "stem_stride": 2, "stem_width": 8, "activation": "relu"}
+        values |= {"head_width": 0, "stage3_depth": 0}
+        for stage, width in enumerate((8, 16, 32)):
+            values |= {f"stage{stage}_{k}": v for k, v in (("depth", depth), ("width", width))}
+            values[f"stage{stage}_block"] = block
+        (found,) = law(1.0).layers(space.encode([space.architecture(values)]))
+        return float(found)
+
+    # The stem, the classifier, and so many for each block.
+    assert layers("basic") == 2 + 3 * 2  # ResNet-8
+    assert layers("basic-se") == 2 + 3 * 2
+    assert layers("fused-e1", depth=2) == 2 + 6 * 1
+    assert layers("fused-e1-se", depth=2) == 2 + 6 * 1
+    assert layers("separable-k3") == 2 + 3 * 2
+    assert layers("inverted-k3-e4-se") == 2 + 3 * 3
+
+
+def at_equal_epochs(rows: np.ndarray, epochs: float) -> np.ndarray:
+    """The law without what MACs explain."""
+    space = tables().space
+
+    def useful(arch: Architecture) -> float:
+        return sum(useful_macs(ops) for _, ops in space.ops(arch))
+
+    enough = (
+        ENOUGH_EPOCHS
+        * (tables().score(rows, ("params",))["params"] / REFERENCE_WEIGHTS) ** ENOUGH_POWER
+    )
+    age = np.log(epochs / (1 + epochs / enough))
+    ratio = np.log(np.array([useful(arch) for arch in space.decode(rows)]) / REFERENCE_MACS)
+    power = MACS_POWER * ratio + BOTH_POWER * age * np.maximum(ratio, LEAST_LOG_MACS)
+    shrunk = rows[:, tables().space.column["resolution"]] == 0
+    score: np.ndarray = law(1.0).after(rows, np.full(len(rows), epochs))
+    sharp = rows[:, tables().space.column["activation"]] == 0
+    known = score - power - EPOCHS_POWER * age + SHRUNK * np.log(2) * shrunk
+    return np.asarray(known + SHARPNESS * sharp)
+
+
+def test_too_few_layers_for_the_time_and_too_many_are_worse() -> None:
+    more = np.linspace(-2.0, 2.0, 81)
+    loss = layers_loss(more)
+    assert loss[40] == 0
+    assert (np.diff(loss[:41]) < 0).all()
+    assert (np.diff(loss[40:]) > 0).all()
+    assert layers_loss(np.array([-0.3, 0.5])) == pytest.approx([0.7 * 0.09, 0.09 * 0.5])
+
+    rows = regular_rows(tables().space, 8000, np.random.default_rng(0))
+    params = tables().score(rows, ("params",))["params"]
+    rows = rows[(params > 90_000) & (params < 110_000)]
+    left, layers = at_equal_epochs(rows, 400.0), law(1.0).layers(rows)
+    # 4 a^0.3 = 13.1 layers for a = 52 of 400 epochs.
+    assert left == pytest.approx(-layers_loss(np.log(layers / 13.1)), abs=0.01)
+
+
+def test_more_time_is_never_worse() -> None:
+    space = tables().space
+    rows = np.concatenate([space.sample(500, 0), space.encode([space.smallest, space.largest])])
+    epochs = np.geomspace(0.3, 1000.0, 30)
+    scores = np.array([law(1.0).after(rows, np.full(len(rows), e)) for e in epochs])
+    assert (np.diff(scores, axis=0) > 0).all()
+
+
+def test_small_networks_stop_learning_early() -> None:
+    rows = np.unique(regular_rows(tables().space, 8000, np.random.default_rng(0)), axis=0)
+    costs, layers = tables().score(rows, ("macs", "params")), law(1.0).layers(rows)
+    compared = 0
+    for place in range(0, len(rows), 50):
+        ratio = costs["macs"] / costs["macs"][place]
+        larger = costs["params"] > 3 * costs["params"][place]
+        alike = (layers == layers[place]) & (ratio >= 1) & (ratio < 1.2) & larger
+        for other in np.flatnonzero(alike)[:3]:
+            ahead = [
+                float(np.diff(law(1.0).after(rows[[place, other]], np.full(2, epochs)))[0])
+                for epochs in (2.0, 20.0, 200.0)
+            ]
+            assert ahead == sorted(ahead)
+            assert ahead[-1] > ahead[0] + 0.01
+            compared += 1
+    assert compared > 10
