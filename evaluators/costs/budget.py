@@ -29,7 +29,7 @@ MAX_BATCHES = 16
 SPREAD_POOL = 64
 """Rows drawn for each one that `spread` keeps."""
 
-SURVEYED, RARE = 4096, 0.3
+DRAWN, RARE = 4096, 0.3
 """Random rows within the budget that tell which options it admits, and the share of them, relative
 to an even one, below which an option is rare."""
 
@@ -239,7 +239,7 @@ class BudgetedSpace:
         """
         if not self.budget.metrics:
             return self.space.largest
-        rows = self.sample(SURVEYED, np.random.default_rng(0))
+        rows = self.sample(DRAWN, np.random.default_rng(0))
         active = self.space.active(rows)
         last = self.space.option_counts - 1
         for column, count in enumerate(self.space.option_counts):

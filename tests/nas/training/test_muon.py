@@ -73,6 +73,20 @@ def test_a_step_has_the_length_of_the_rate_in_every_direction() -> None:
     assert torch.linalg.svdvals(weight.detach()) == pytest.approx(0.1 * torch.ones(4), abs=0.035)
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (8, 72), (72, 8), (64, 576)])
+def test_the_polynomials_multiplied_first_are_the_iteration_of_the_paper(
+    shape: tuple[int, int],
+) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = matrix.T if shape[0] > shape[1] else matrix
+    x = x / x.norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x - 4.7750 * gram @ x + 2.0315 * gram @ gram @ x
+    expected = x.T if shape[0] > shape[1] else x
+    torch.testing.assert_close(orthogonal(matrix), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_weights_settle_at_the_norm_of_an_orthogonal_matrix() -> None:
     weight = nn.Parameter(10 * torch.randn(4, 9, generator=torch.Generator().manual_seed(1)))
     optimizer = Muon([weight], lr=0.3)
