@@ -77,11 +77,12 @@ def main() -> None:
             raise SystemExit(f"{cell}: {done.stderr}")
         return json.loads(done.stdout.splitlines()[-1])
 
+    settings = {"threads of each": 1, "at a time": AT_A_TIME}
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         for result in pool.map(one, [cell for cell in wanted if cell not in known]):
             cells.append(result)
-            settings = {"threads of each": 1, "at a time": AT_A_TIME}
             emit(name, sorted(cells, key=order), settings, path)
+    emit(name, sorted(cells, key=order), settings, path)
 
 
 def order(cell: dict[str, Any]) -> tuple[Any, ...]:
