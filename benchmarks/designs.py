@@ -1,4 +1,4 @@
-"""Designs of `cnn` at 3M FLOPs, trained by hand: what the law of `--time` knows of long trainings.
+"""Designs of `cnn` at 3M and 10M FLOPs, by hand: what the law of `--time` knows of long trainings.
 
     python benchmarks/designs.py --data DIR --seconds 200 --only "ResNet-8"
 
@@ -72,6 +72,15 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "N": {
         "activation": "silu",
         "stages": [[1, 16, "basic"], [1, 24, "basic"], [1, 48, "basic"], [1, 96, "basic"]],
+    },
+    "ResNet-8 at 10M": {
+        "stem": 29,
+        "stages": [[1, 29, "basic"], [1, 58, "basic"], [1, 116, "basic"]],
+    },
+    "X at 10M": {
+        "activation": "silu",
+        "stem": 24,
+        "stages": [[1, 32, E1], [2, 64, E1], [2, 112, E1], [1, 192, E1]],
     },
     "G": {"resolution": 24, "stages": [[2, 16, E1], [3, 32, E1], [3, 64, E1], [2, 96, E1]]},
 }
