@@ -29,8 +29,9 @@ def timed(results: Results) -> Topic:
         [
             "Engine and peers share recipe, wall time and one thread each; a peer spends all of "
             "its time on the training of one network. The score is that of the test part, which "
-            "neither law nor recipe was chosen by. What a training step takes was known to the engine "
-            "from an earlier search; otherwise it spends 4 % of its time, at most 20 s, on measuring.",
+            "neither law nor recipe was chosen by. What a training step takes was known to the "
+            "engine from an earlier search; otherwise it spends 4 % of its time, at most 20 s, on "
+            "measuring.",
         ],
     )
 
@@ -135,12 +136,12 @@ def designs(results: Results) -> Row:
     ended = [row for row in r.rows if row["seconds"] == longest]
     ended.sort(key=lambda row: -row["validation accuracy"])
     return Row(
-        f"designs of `cnn` at 3M FLOPs after {longest:g} s on one thread, CIFAR-10's validation "
+        f"designs of `cnn` at 3M or 10M FLOPs after {longest:g} s on one thread, CIFAR-10's validation "
         "images, one seed",
         listed(
             *(
                 f"{row['design']} {percent(row['validation accuracy'])} "
-                f"({sized(row['params'])} parameters)"
+                f"({sized(row['macs'])} FLOPs, {sized(row['params'])} parameters)"
                 for row in ended
             )
         ),
