@@ -136,8 +136,8 @@ def designs(results: Results) -> Row:
     ended = [row for row in r.rows if row["seconds"] == longest]
     ended.sort(key=lambda row: -row["validation accuracy"])
     return Row(
-        f"designs of `cnn` at 3M or 10M FLOPs after {longest:g} s on one thread, CIFAR-10's validation "
-        "images, one seed",
+        f"designs of `cnn` at 3M or 10M FLOPs after {longest:g} s on one thread, CIFAR-10's "
+        "validation images, one seed",
         listed(
             *(
                 f"{row['design']} {percent(row['validation accuracy'])} "
