@@ -71,7 +71,8 @@ def test_a_changed_result_makes_the_page_stale_until_it_is_written_again(
     assert figures.main(["--check"]) == 0
     path = elsewhere / "results" / "pays.json"
     content = json.loads(path.read_text())
-    content["rows"][0]["test accuracy"] = 0.8765
+    (row,) = (r for r in content["rows"] if (r["side"], r["budget"]) == ("engine", "3M"))
+    row["test accuracy"] = 0.8765
     path.write_text(json.dumps(content))
     capsys.readouterr()
 
