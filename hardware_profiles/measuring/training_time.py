@@ -7,6 +7,7 @@ training steps. Does not know data.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -75,7 +76,7 @@ def time_training(
     *,
     batch: int,
     seconds: float,
-    least: int = 0,
+    least: int = 1,
     threads: int = 1,
     torch_device: str = "cpu",
     make_optimizer: MakeOptimizer | None = None,
@@ -83,12 +84,14 @@ def time_training(
 ) -> list[float]:
     """Time training steps of networks, in order, until the time is over.
 
+    The time begins after the first network, with which torch loads what it needs.
+
     Args:
         space: the search space.
         rows: the networks `(n, choices)`.
         batch: samples per step.
         seconds: time limit, which is kept once `least` networks are timed.
-        least: number of networks that are timed in any case.
+        least: number of networks that are timed in any case, at least 1.
         threads: number of threads.
         torch_device: torch's name of the device.
         make_optimizer: makes the optimiser of a network; by default, SGD with momentum.
@@ -97,7 +100,7 @@ def time_training(
     Returns:
         Milliseconds of a training step per sample, of the first networks.
     """
-    started = time.monotonic()
+    started = math.inf
     milliseconds: list[float] = []
     for number, arch in enumerate(space.decode(rows), start=1):
         if number > least and time.monotonic() - started > seconds:
@@ -111,6 +114,7 @@ def time_training(
         )
         step()  # allocates, and selects kernels
         milliseconds.append(min(_seconds(step) for _ in range(STEPS)) * 1e3 / batch)
+        started = min(started, time.monotonic())
         if on_network is not None:
             on_network(number, len(rows))
     return milliseconds

@@ -39,5 +39,5 @@ def test_steps_are_those_of_the_given_optimiser() -> None:
 def test_timing_ends_with_the_time_but_not_before_the_least() -> None:
     space = load_space("cnn-tiny", image_size=8, channels=1, classes=10)
     rows = space.sample(4, 0)
-    assert time_training(space, rows, batch=2, seconds=0.0) == []
+    assert len(time_training(space, rows, batch=2, seconds=0.0)) == 1
     assert len(time_training(space, rows, batch=2, seconds=0.0, least=2)) == 2
