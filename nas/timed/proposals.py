@@ -8,6 +8,7 @@ those that proved best. Knows rows, prices and evaluations. Does not train.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,9 @@ CLIMBERS = 96
 
 TIMED = 24
 """Most of the best first rows whose training steps are timed."""
+
+SPREAD_ROWS = 256
+"""Random rows within the budget by which the law's scores and the prior's are made comparable."""
 
 LIKE = 3
 """Rows that differ in fewer choices than this are alike."""
@@ -126,19 +130,21 @@ class RaceProposals:
         """
         if self._timed is None:
             return ranked
-        tried: list[Row] = []
-        for row in ranked:
-            if self._candidates.is_new(row) and _is_unlike(row, tried, LIKE):
-                tried.append(row)
+        tried: list[int] = []
+        for place, row in enumerate(ranked):
+            if self._candidates.is_new(row) and _is_unlike(row, ranked[tried], LIKE):
+                tried.append(place)
             if len(tried) == TIMED:
                 break
         if not tried:
             return ranked
-        milliseconds = np.array(self._timed(np.stack(tried)))
-        rows = np.stack(tried[: len(milliseconds)])
-        order = np.argsort(-self._score(rows, self._law.epochs_at(milliseconds)), kind="stable")
-        rest = ranked if len(rows) < self._count else ranked[:0]
-        return np.concatenate([rows[order], rest])
+        milliseconds = np.array(self._timed(ranked[tried]))
+        timed = tried[: len(milliseconds)]
+        scores = self._score(ranked)
+        scores[timed] = self._score(ranked[timed], self._law.epochs_at(milliseconds))
+        if len(timed) >= self._count:
+            ranked, scores = ranked[timed], scores[timed]
+        return ranked[np.argsort(-scores, kind="stable")]
 
     def _child(self) -> Row | None:
         """The best child by the law of the rows that proved best."""
@@ -157,8 +163,14 @@ class RaceProposals:
         """The law and what earlier searches say, `(n,)`; by default of the expected epochs."""
         score = self._law(rows) if epochs is None else self._law.after(rows, epochs)
         if self._prior is not None and len(rows):
-            score = score + self._trust() * score.std() * self._prior(rows)
+            score = score + self._trust() * self._spread * self._prior(rows)
         return score
+
+    @cached_property
+    def _spread(self) -> float:
+        """How far the law's scores of random rows are apart, which is the prior's unit."""
+        rows = self._candidates.budgeted.sample(SPREAD_ROWS, np.random.default_rng(0))
+        return float(self._law(rows).std())
 
     def _trust(self) -> float:
         """Weight of the prior: 1 at first, then how far the evaluations agree with its order."""
@@ -179,6 +191,6 @@ class RaceProposals:
         return None
 
 
-def _is_unlike(row: Row, others: Sequence[Row], least: int) -> bool:
+def _is_unlike(row: Row, others: Sequence[Row] | Rows, least: int) -> bool:
     """Whether a row differs from all others in `least` choices."""
     return all((row != one).sum() >= least for one in others)

@@ -82,6 +82,43 @@ def test_those_that_prove_slow_are_proposed_later() -> None:
     assert any((second == row).all() for row in expected if row is not None)
 
 
+def test_without_time_for_enough_the_timed_ones_compete_with_the_rest() -> None:
+    budgeted = BudgetedSpace(tables(), Budget({"macs": CEILING}, {}))
+    expected = [proposals().propose()]
+    strategy = RaceProposals(
+        Candidates(budgeted, 0),
+        [objective("accuracy")],
+        law(60.0),
+        8,
+        timed=lambda rows: [1e3],  # the first alone, a second a sample
+    )
+    first = strategy.propose()
+    assert first is not None
+    assert expected[0] is not None
+    assert (first != expected[0]).any()
+    assert macs(first) > 0.5 * CEILING
+
+
+def test_a_prior_is_climbed_with_the_law() -> None:
+    space, budgeted = tables().space, BudgetedSpace(tables(), Budget({"macs": CEILING}, {}))
+    silu = space.column["activation"]
+
+    def against(rows: np.ndarray) -> np.ndarray:
+        """Ten standard deviations for ReLU, of which the law thinks little."""
+        return np.where(rows[:, silu] == 0, 10.0, 0.0)
+
+    (plain,) = (proposals().propose(),)
+    strategy = RaceProposals(
+        Candidates(budgeted, 0), [objective("accuracy")], law(60.0), 8, prior=against
+    )
+    first = strategy.propose()
+    assert plain is not None
+    assert first is not None
+    assert (plain[silu], first[silu]) == (1, 0)
+    score = law(60.0)(np.stack([first, plain]))
+    assert score[0] > score[1] - 0.2  # the best of those with ReLU by the law, not just any
+
+
 def test_later_candidates_are_children_of_the_best() -> None:
     strategy = proposals(count=4)
     first, second = strategy.propose(), strategy.propose()
