@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import time
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.networks.modules import Network, channels_last
 from search_spaces.ops import Op, strided
+from search_spaces.space import SearchSpace
 from search_spaces.spaces.convolution_blocks import BlockKind, block_ops
 
 E1, SE = "fused-e1", "fused-e1-se"
@@ -203,9 +205,14 @@ def _useful_macs(network: dict[str, Any]) -> float:
     if "design" in network:
         blocks = blocks_of(DESIGNS[network["design"]])
     else:
-        space = load_space("cnn-cifar", image_size=32, channels=3, classes=10)
-        blocks = space.ops(space.architecture(network["architecture"]))
+        blocks = _cnn().ops(_cnn().architecture(network["architecture"]))
     return sum(useful_macs(ops) for _, ops in blocks)
+
+
+@cache
+def _cnn() -> SearchSpace:
+    """The space of the random networks."""
+    return load_space("cnn-cifar", image_size=32, channels=3, classes=10)
 
 
 def _setting(network: dict[str, Any], name: str, default: Any) -> Any:

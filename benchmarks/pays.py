@@ -79,10 +79,12 @@ def main() -> None:
 
     settings = {"threads of each": 1, "at a time": AT_A_TIME}
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        for result in pool.map(one, [cell for cell in wanted if cell not in known]):
+        missing = [cell for cell in wanted if cell not in known]
+        for result in pool.map(one, missing):
             cells.append(result)
             emit(name, sorted(cells, key=order), settings, path)
-    emit(name, sorted(cells, key=order), settings, path)
+    if not missing:
+        emit(name, sorted(cells, key=order), settings, path)
 
 
 def order(cell: dict[str, Any]) -> tuple[Any, ...]:

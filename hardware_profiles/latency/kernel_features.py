@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import partial
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
-from hardware_profiles.latency.live_ops import block_variants, live_ops
+from hardware_profiles.latency.block_sums import BlockSums
+from hardware_profiles.latency.live_ops import live_ops
 from search_spaces.ops import Conv2d, Op
 from search_spaces.space import Rows, SearchSpace
 
@@ -131,19 +133,12 @@ class KernelFeatures:
             LookupError: if the kind of an op is not in `kinds`.
         """
         rows = space.canonical(rows)
-        parts = [
-            self._chunk(space, rows[i : i + CHUNK_ROWS], dead)
-            for i in range(0, len(rows), CHUNK_ROWS)
-        ]
+        of_chunk = BlockSums(space, self.of_ops) if dead else partial(self._live, space)
+        parts = [of_chunk(rows[i : i + CHUNK_ROWS]) for i in range(0, len(rows), CHUNK_ROWS)]
         return np.concatenate(parts) if parts else np.zeros((0, self.width))
 
-    def _chunk(self, space: SearchSpace, rows: Rows, dead: bool) -> Matrix:
+    def _live(self, space: SearchSpace, rows: Rows) -> Matrix:
         result = np.zeros((len(rows), self.width))
-        if dead:
-            for block in space.blocks:
-                variants, which = block_variants(space, block, rows)
-                result += np.array([self.of_ops(ops) for ops in variants])[which]
-            return result
         for op, run in live_ops(space, rows):
             result[run] += self._of_op(op)
         result[:, -1] = float(self.anchor is not None)

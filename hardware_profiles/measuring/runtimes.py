@@ -7,6 +7,7 @@ Knows onnxruntime on the CPU, and torch on any of its devices: eager, compiled, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, Protocol, get_args
 
@@ -32,8 +33,23 @@ class Optimizer(Protocol):
         ...
 
 
-MakeOptimizer = Callable[[Any], Optimizer]
-"""Makes the optimiser of a network."""
+def momentum_sgd(network: Any) -> Optimizer:
+    """The usual optimiser of a network that has parameters."""
+    import torch
+
+    return torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """A step of training: forward, backward, optimiser."""
+
+    batch: int
+    """Number of samples."""
+    threads: int = 1
+    torch_device: str = "cpu"
+    make_optimizer: Callable[[Any], Optimizer] = momentum_sgd
+    """Makes the optimiser of a network, which may cost as much as the rest of the step."""
 
 
 def check_runtime(name: str) -> Runtime:
@@ -81,7 +97,7 @@ def runner(
         run: Runner = onnx_runner(model, input_specs(blocks), batch, threads)
         return run
     if runtime == "training":
-        return training_runner(blocks, threads=threads, batch=batch, torch_device=torch_device)
+        return training_runner(blocks, TrainingStep(batch, threads, torch_device))
     return _torch_runner(blocks, threads, batch, torch_device, compiled=runtime == "torch-compile")
 
 
@@ -125,35 +141,16 @@ def _torch_runner(
     return run
 
 
-def training_runner(
-    blocks: Blocks,
-    *,
-    threads: int,
-    batch: int,
-    torch_device: str = "cpu",
-    make_optimizer: MakeOptimizer | None = None,
-) -> Runner:
-    """Return a function that trains blocks for one step, on random input.
-
-    Args:
-        blocks: one block, or all blocks of a network.
-        threads: number of threads.
-        batch: number of samples per step.
-        torch_device: torch device.
-        make_optimizer: makes the optimiser of a network; by default, SGD with momentum.
-    """
+def training_runner(blocks: Blocks, step: TrainingStep) -> Runner:
+    """Return a function that trains blocks for one step, on random input."""
     import torch
 
-    torch.set_num_threads(threads)
-    device = torch_device
+    torch.set_num_threads(step.threads)
+    device = step.torch_device
     network = _network(blocks, device).train()
     parameters = list(network.parameters())
-    optimizer: Optimizer | None = None
-    if parameters and make_optimizer is not None:
-        optimizer = make_optimizer(network)
-    elif parameters:
-        optimizer = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, nesterov=True)
-    first, *outside = _arguments(blocks, batch, device)
+    optimizer = step.make_optimizer(network) if parameters else None
+    first, *outside = _arguments(blocks, step.batch, device)
     if len(blocks) == 1 and first.is_floating_point():
         first.requires_grad_()  # within a network, the gradient goes on to the block before
 

@@ -20,7 +20,7 @@ from nas.run.objectives import Objective
 from nas.strategies.candidates import Candidates
 from nas.strategies.population import Population
 from nas.timed.law import LearningLaw
-from nas.timed.regular import climbed, regular_rows, smooth
+from nas.timed.regular import climbed, regular_within, smooth
 from search_spaces.space import Row, Rows
 
 POOL, REGULAR, FEWEST_REGULAR = 4096, 8, 256
@@ -113,8 +113,8 @@ class RaceProposals:
         """The best row by the law that is unlike those proposed."""
         if self._ranked is None:
             budgeted, rng = self._candidates.budgeted, self._candidates.rng
-            rows = np.unique(regular_rows(budgeted.space, REGULAR * POOL, rng), axis=0)
-            rows = rows[budgeted.admits(rows) & smooth(budgeted.space, rows)]
+            rows = regular_within(budgeted, REGULAR * POOL, rng)
+            rows = rows[smooth(budgeted.space, rows)]
             if len(rows) < FEWEST_REGULAR:
                 rows = np.concatenate([rows, budgeted.sample(POOL, rng)])
             starts = self._best_first(rows)[:CLIMBERS]

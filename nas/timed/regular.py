@@ -26,7 +26,7 @@ MOST_GROWTH = 2.0
 """Most growth of a width from one part to the next."""
 
 
-def ending(name: str) -> str:
+def _ending(name: str) -> str:
     """What the choices of all parts share: `width` of `stage0_width`."""
     return name.rpartition("_")[2]
 
@@ -37,11 +37,17 @@ def regular_rows(space: SearchSpace, n: int, rng: np.random.Generator) -> Rows:
     Choices whose names end alike (`stage0_width`, `stage3_width`) take the same share of their
     ranges.
     """
-    endings = [ending(choice.name) for choice in space.choices]
+    endings = [_ending(choice.name) for choice in space.choices]
     names = sorted(set(endings))
     drawn = rng.random((n, len(names)))
     shares = drawn[:, [names.index(each) for each in endings]]
     return space.canonical((shares * space.option_counts).astype(np.uint8))
+
+
+def regular_within(budgeted: BudgetedSpace, n: int, rng: np.random.Generator) -> Rows:
+    """The distinct ones within a budget of `n` regular rows, `(at most n, choices)`."""
+    rows = np.unique(regular_rows(budgeted.space, n, rng), axis=0)
+    return rows[budgeted.admits(rows)]
 
 
 def climbed(
@@ -101,7 +107,7 @@ def _filled(space: SearchSpace, row: Row) -> Row:
     shares: dict[str, float] = {}
     filled = row.copy()
     for column, choice in enumerate(space.choices):
-        count, end = int(space.option_counts[column]), ending(choice.name)
+        count, end = int(space.option_counts[column]), _ending(choice.name)
         if active[column]:
             shares[end] = (int(row[column]) + 0.5) / count
         elif end in shares:
@@ -114,7 +120,7 @@ def _steps(space: SearchSpace, row: Row) -> Rows:
     together: defaultdict[str, list[int]] = defaultdict(list)
     for column, choice in enumerate(space.choices):
         words = all(isinstance(option, str) for option in choice.options)
-        together[ending(choice.name) if words else choice.name].append(column)
+        together[_ending(choice.name) if words else choice.name].append(column)
     filled, steps = _filled(space, row), []
     for columns in together.values():
         for option in range(min(space.option_counts[columns])):

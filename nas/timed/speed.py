@@ -17,10 +17,11 @@ import torch
 from hardware_profiles.device import user_folder
 from hardware_profiles.fitting.fitted import FittedLatency, load_fitted
 from hardware_profiles.machine import describe
+from hardware_profiles.measuring.runtimes import TrainingStep
 from hardware_profiles.measuring.training_time import measure_training, time_training
 from nas.progress import Reporter
 from nas.task.task import Task
-from nas.timed.regular import regular_rows
+from nas.timed.regular import regular_within
 from nas.training.loop import make_optimizer
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
@@ -51,20 +52,10 @@ def training_speed(task: Task, seconds: float, reporter: Reporter) -> FittedLate
     if known is not None:
         return known
     rng = np.random.default_rng((task.specification.seed, 4))
-    regular = regular_rows(task.space, DRAWS * POOL, rng)
-    regular = np.unique(regular[task.budgeted.admits(regular)], axis=0)
+    regular = regular_within(task.budgeted, DRAWS * POOL, rng)
     rows = np.concatenate([task.budgeted.sample(POOL, rng), rng.permutation(regular)[:POOL]])
-    recipe = task.schedule.timed_recipe
     with reporter.stage("measuring training steps"):
-        found = measure_training(
-            task.space,
-            rows,
-            batch=recipe.batch_size,
-            make_optimizer=partial(make_optimizer, recipe=recipe),
-            seconds=seconds,
-            threads=torch.get_num_threads(),
-            torch_device=task.specification.device,
-        )
+        found = measure_training(task.space, rows, _step_of(task), seconds=seconds)
     found.save(file)
     write_text(file.with_suffix(".machine.json"), json.dumps(describe(), indent=2) + "\n")
     return found
@@ -76,12 +67,14 @@ def timed_rows(task: Task, seconds: float, rows: Rows) -> list[float]:
     Args:
         seconds: time limit.
     """
+    return time_training(task.space, rows, _step_of(task), seconds=seconds)
+
+
+def _step_of(task: Task) -> TrainingStep:
+    """The training step of a timed search."""
     recipe = task.schedule.timed_recipe
-    return time_training(
-        task.space,
-        rows,
+    return TrainingStep(
         batch=recipe.batch_size,
-        seconds=seconds,
         threads=torch.get_num_threads(),
         torch_device=task.specification.device,
         make_optimizer=partial(make_optimizer, recipe=recipe),

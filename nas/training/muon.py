@@ -53,20 +53,26 @@ def orthogonal(matrix: Tensor) -> Tensor:
     Every iteration multiplies `X` by a polynomial of `X Xᵀ`, which is small where `X` is long: the
     polynomials are multiplied first, and `X` once.
     """
-    a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + SMALLEST_NORM)
     x = x.where(x.abs() > NEGLIGIBLE, 0.0)
-    gram, product = x @ x.T, None
-    for left in reversed(range(ITERATIONS)):
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal().add_(a)
-        product = factor if product is None else factor @ product
-        if left:
-            gram = factor @ gram @ factor
-    x = x if product is None else product @ x
+    gram = x @ x.T
+    product = factor = _polynomial(gram)
+    for _ in range(ITERATIONS - 1):
+        gram = factor @ gram @ factor
+        factor = _polynomial(gram)
+        product = factor @ product
+    x = product @ x
     return x.T if tall else x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """What one iteration multiplies a matrix by, from its product with its transpose."""
+    a, b, c = COEFFICIENTS
+    result = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    result.diagonal().add_(a)
+    return result
 
 
 class Muon(torch.optim.Optimizer):
