@@ -141,6 +141,39 @@ def curve_of(task: Task, arch: Architecture, seconds: float) -> dict[str, Any]:
     }
 
 
+def early_order(curves: list[dict[str, Any]]) -> dict[str, float]:
+    """How much of the order at the end an early score shows, and how far the ends are apart.
+
+    Both for log errors, less what MACs and layers, and at the end epochs, explain. The correlation
+    of early and last deviations falls with the logarithm of the ratio of epochs (`FORGETTING` of
+    `nas/timed/plan.py`).
+    """
+    macs = np.log([curve["macs"] / REFERENCE_MACS for curve in curves])
+    layers = np.log([curve["layers"] for curve in curves])
+    last_epochs = np.log([curve["points"][-1][0] for curve in curves])
+    ends = beyond([curve["points"][-1] for curve in curves], macs, layers, last_epochs)
+    ratios, lost = [], []
+    for number in range(min(len(curve["points"]) for curve in curves) - 1):
+        points = [curve["points"][number] for curve in curves]
+        ratios.append(float(last_epochs.mean() - np.log(points[0][0])))
+        early = beyond(points, macs, layers)
+        lost.append(1 - float(np.corrcoef(early, ends)[0, 1]))
+    return {
+        "order lost per e-fold": round(float(np.dot(ratios, lost) / np.dot(ratios, ratios)), 3),
+        "deviation of ends": round(float(ends.std()), 3),
+        "deviation of ends at any FLOPs": round(
+            float(np.std([np.log(1 - curve["points"][-1][2]) for curve in curves])), 3
+        ),
+    }
+
+
+def beyond(points: list[list[float]], *known: np.ndarray) -> np.ndarray:
+    """Log errors of points, one of each network, less what is linear in what is known."""
+    errors = np.log([1 - point[2] for point in points])
+    x = np.column_stack([np.ones(len(points)), *known])
+    return np.asarray(errors - x @ np.linalg.lstsq(x, errors, rcond=None)[0])
+
+
 def report(curves: list[dict[str, Any]], path: Path) -> None:
     """Fit the law and print it."""
     points = [(i, c, e, a) for i, c in enumerate(curves) for e, _, a in c["points"]]
@@ -167,6 +200,7 @@ def report(curves: list[dict[str, Any]], path: Path) -> None:
         "MACs power": round(float(found[2]), 3),
         "power of both": round(float(found[3]), 3),
         "error of left-out networks": round(error, 4),
+        **early_order(curves),
     }
     emit("learning_curves", [row], {"fitted from epochs": FITTED_FROM}, path)
     content = {**json.loads(path.read_text()), "curves": curves}

@@ -22,7 +22,7 @@ from nas.engine.fine_tuning import FineTuning
 from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
-from nas.engine.timed_race import TimedRace
+from nas.engine.timed_race import PROPOSING, TimedRace
 from nas.engine.winner import PlainFinisher
 from nas.progress import Quiet, Reporter
 from nas.run import folder as runs
@@ -133,7 +133,7 @@ def search(
                     for file in (folder / "specification.json", run.study_path):
                         file.unlink(missing_ok=True)
                 raise
-            if specification.strategy == "evolution":
+            if specification.strategy == PROPOSING:
                 strategy = timed.proposals()
         done = study.evaluations()
         for evaluation in done:

@@ -27,7 +27,7 @@ from nas.strategies.candidates import Candidates
 from nas.task.task import Task
 from nas.timed.clock import Clock
 from nas.timed.contest import Contest, SegmentScore
-from nas.timed.law import LearningLaw
+from nas.timed.law import RANDOM_SPREAD, LearningLaw, law_spread
 from nas.timed.plan import Rung, TimePlan, plan_time
 from nas.timed.proposals import RaceProposals
 from nas.timed.speed import speed_file, timed_rows, training_speed
@@ -35,6 +35,9 @@ from search_spaces.architecture import Architecture
 from search_spaces.files import write_text
 
 PLAN = "plan.json"
+
+PROPOSING = "evolution"
+"""The strategy in whose place the law proposes the candidates."""
 
 SURVEY, FAST = 256, 0.1
 """Random networks whose price is looked at, and the quantile that stands for the candidates'."""
@@ -66,8 +69,7 @@ class TimedRace:
         file = self.run.folder / PLAN
         if file.exists():
             return _read(file)
-        step = step_seconds(self.task, self.speed)
-        found = plan_time(self.clock.left, step, spent=self.clock.spent)
+        found = _divided(self.task, self.clock.left, self.speed, self.clock.spent)
         write_text(file, json.dumps(asdict(found), indent=2) + "\n")
         return found
 
@@ -92,11 +94,8 @@ class TimedRace:
 
     @property
     def trials(self) -> int:
-        """Candidates of the race, at most those of the specification."""
-        specification = self.task.specification
-        asked = "trials" in specification.model_fields_set
-        planned = self.plan.rungs[0].networks
-        return min(planned, specification.trials) if asked else planned
+        """Candidates of the race."""
+        return self.plan.rungs[0].networks
 
     def __call__(self, arch: Architecture) -> dict[str, float]:
         """Train a candidate for the first segment.
@@ -212,7 +211,20 @@ def planned(task: Task, seconds: float, reporter: Reporter) -> tuple[float, Time
     speed = training_speed(task, measuring_seconds(seconds), reporter)
     measuring = 0.0 if known else measuring_seconds(seconds)
     left = seconds - measuring
-    return measuring, plan_time(left, step_seconds(task, speed), spent=measuring)
+    return measuring, _divided(task, left, speed, measuring)
+
+
+def _divided(task: Task, left: float, speed: FittedLatency, spent: float) -> TimePlan:
+    """The division of the time that is left, by how unlike the candidates should be."""
+    specification = task.specification
+    judged = specification.strategy == PROPOSING
+    return plan_time(
+        left,
+        step_seconds(task, speed),
+        spread=law_spread(task.space) if judged else RANDOM_SPREAD,
+        most=specification.trials if "trials" in specification.model_fields_set else None,
+        spent=spent,
+    )
 
 
 def measuring_seconds(seconds: float) -> float:

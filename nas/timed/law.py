@@ -56,6 +56,17 @@ ACTIVATION, SHARP, SHARPNESS = "activation", "relu", 0.05
 """What ReLU adds to the log error after as many epochs with SiLU, which takes longer to train: two
 pairs of designs (`benchmarks/designs.py`)."""
 
+FITTED_SPACES, FITTED_SPREAD = "cnn", 0.05
+"""Beginning of the names of the spaces to whose networks the law is fitted, and the deviation of
+the log errors of those that it prefers: six designs, each at the law's optimum of its time, after
+700 s of training (`benchmarks/designs.py`)."""
+
+OTHER_SPREAD = 0.1
+"""The same elsewhere: not measured."""
+
+RANDOM_SPREAD = 0.15
+"""Deviation of the log errors of random networks of a budget (`benchmarks/learning_curves.py`)."""
+
 LEAST_MILLISECONDS = 1e-6
 """Lower bound of a fitted price."""
 
@@ -138,6 +149,11 @@ class LearningLaw:
         more = np.log(self._layers(sums)) - np.log(LAYERS_AT_ONE) - LAYERS_POWER * age
         both = BOTH_POWER * age * np.maximum(macs, LEAST_LOG_MACS)
         return np.asarray(EPOCHS_POWER * age + MACS_POWER * macs + both - layers_loss(more))
+
+
+def law_spread(space: SearchSpace) -> float:
+    """Deviation of the log errors of the networks of a space that the law prefers."""
+    return FITTED_SPREAD if space.name.startswith(FITTED_SPACES) else OTHER_SPREAD
 
 
 def layers_loss(

@@ -2,26 +2,40 @@
 
 The race is successive halving (Jamieson and Talwalkar, 2016): all candidates train for a first
 segment, the best third of them for two more such segments, and so on; the winner goes on from there
-until the time is over, so that no part of its training is lost. Knows seconds. Does not know
-networks.
+until the time is over, so that no part of its training is lost. The losers' training is: a race has
+as many candidates, and trains them as long, as should lower the winner's error most, what the
+shorter training of the winner costs taken off. Knows seconds. Does not know networks.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 
+import numpy as np
+import numpy.typing as npt
+
+from nas.timed.law import EPOCHS_POWER
 from search_spaces.errors import UserError
 
-RACE_SHARES = (0.15, 0.3)
-"""Least and largest share of the time for the race, whose losers' trainings are lost."""
+NUMBERS = (2, 3, 4, 6, 9, 12, 18, 27)
+"""Numbers of candidates that are considered."""
 
-RACE_GROWTH = 0.1
-"""Growth of that share for each tenfold time, from `SHORT` on."""
+SHARES = (0.015, 0.02, 0.03, 0.05, 0.08)
+"""Shares of the time for a first segment that are considered."""
 
-SHORT, SHORT_SEGMENT, SEGMENT_POWER = 300.0, 7.0, 0.75
-"""A search of this time has first segments of so many seconds; others in proportion to this power
-of their time, so that a longer search has more candidates and trains them longer."""
+MOST_LOST = 0.3
+"""Most of the time that may be lost with the losers' training."""
+
+FORGETTING = 0.17
+"""How far the order after a part of a training is that at its end: their correlation is 1 less this
+for each e-fold of time between them. Measured on how far 11 random networks are from the law after
+a quarter, a half and one epoch, and at the end of a minute (`benchmarks/learning_curves.py`)."""
+
+DRAWS = 2000
+"""Random races by which a plan is valued."""
 
 LEAST_STEPS = 60
 """Training steps of a first segment at least."""
@@ -64,18 +78,16 @@ class TimePlan:
         return self.seconds - self.race - self.closing
 
 
-def race_share(seconds: float) -> float:
-    """Share of a time for the race."""
-    least, most = RACE_SHARES
-    return min(most, max(least, least + RACE_GROWTH * math.log10(seconds / SHORT)))
-
-
-def plan_time(seconds: float, step: float, *, spent: float = 0.0) -> TimePlan:
+def plan_time(
+    seconds: float, step: float, *, spread: float, most: int | None = None, spent: float = 0.0
+) -> TimePlan:
     """Divide the time that is left.
 
     Args:
         seconds: what is left.
         step: seconds of a training step of a typical network.
+        spread: deviation of the log errors in which the candidates' trainings would end.
+        most: networks at most; None for as many as serve.
         spent: what is spent already, on reading the data and measuring.
 
     Raises:
@@ -88,27 +100,68 @@ def plan_time(seconds: float, step: float, *, spent: float = 0.0) -> TimePlan:
             f"the time is too short for a single training: expected --time of at least "
             f"{math.ceil(spent + least)}s"
         )
-    first = max(SHORT_SEGMENT * (seconds / SHORT) ** SEGMENT_POWER, LEAST_STEPS * step)
-    share = race_share(seconds) * seconds
-    count = int(share / (first * (1 + (SURVIVORS - 1) / SURVIVORS)))
-    if count < 2:
-        reason = (
-            f"no race: {race_share(seconds):.0%} of the time have no room for two trainings of "
-            f"{first:.0f} s"
-        )
+    shortest = LEAST_STEPS * step / seconds
+    shares = [share for share in SHARES if share >= shortest] or [shortest]
+    plans = [
+        (race_gain(number, share, spread), -number, share)
+        for number, share in product(NUMBERS, shares)
+        if most is None or number <= most
+    ]
+    gain, number, share = max(plans, default=(0.0, 0, 0.0))
+    if gain <= 0:
+        first = max(SHARES[0] * seconds, LEAST_STEPS * step)
+        reason = "no race: it would cost more of the winner's training than it would bring"
         return TimePlan(seconds, (Rung(1, first),), closing, (reason,))
-    rungs, networks, length = [], count, first
-    spent = 0.0
-    while networks >= 2 and spent + networks * length <= 1.01 * share:
-        rungs.append(Rung(networks, length))
-        spent += networks * length
-        length = (SURVIVORS - 1) * first * SURVIVORS ** (len(rungs) - 1)
-        networks = max(1, networks // SURVIVORS)
-    if not rungs:
-        rungs = [Rung(count, first)]
+    rungs = tuple(Rung(networks, length * share * seconds) for networks, length in _rungs(-number))
     reasons = (
-        f"race of {count} networks, {first:.0f} s each at first: every training counts, since the "
-        "winner goes on from its own",
+        f"race of {-number} networks, {rungs[0].seconds:.0f} s each at first: should lower the "
+        f"error by {gain:.1%}, the shorter training of the winner included",
         "no supernet: within the time short trainings order networks better",
     )
-    return TimePlan(seconds, tuple(rungs), closing, reasons)
+    return TimePlan(seconds, rungs, closing, reasons)
+
+
+@cache
+def race_gain(networks: int, share: float, spread: float) -> float:
+    """What a race should take off the log error of one of its networks that trains all the time.
+
+    The mean of random races: the networks' errors differ by `spread`, and what a rung shows of them
+    is the closer to their end the longer it is (`FORGETTING`).
+
+    Args:
+        networks: candidates.
+        share: of the time, for the first segment of each.
+        spread: deviation of the log errors in which their trainings would end.
+    """
+    rungs = _rungs(networks)
+    lost = share * sum((count - 1) * length for count, length in rungs)
+    if lost > MOST_LOST:
+        return -math.inf
+    rng = np.random.default_rng(0)
+    ends = rng.standard_normal((DRAWS, networks))
+    left = np.tile(np.arange(networks), (DRAWS, 1))
+    trained = 0.0
+    for (_, length), following in zip(rungs, [*rungs[1:], (1, 0)], strict=True):
+        trained += share * length
+        known = max(0.0, 1 + FORGETTING * math.log(trained))
+        seen = known * ends + math.sqrt(1 - known**2) * rng.standard_normal(ends.shape)
+        left = _best(left, seen, following[0])
+    gained = float(np.take_along_axis(ends, left, axis=1).mean())
+    return spread * gained + EPOCHS_POWER * math.log(1 - lost)
+
+
+def _best(
+    left: npt.NDArray[np.int64], seen: npt.NDArray[np.float64], count: int
+) -> npt.NDArray[np.int64]:
+    """Of the networks left of each race `(races, left)`, the `count` that seem best."""
+    order = np.argsort(-np.take_along_axis(seen, left, axis=1), axis=1)
+    return np.take_along_axis(left, order[:, :count], axis=1)
+
+
+def _rungs(networks: int) -> list[tuple[int, int]]:
+    """Networks of each rung, and how many first segments long each trains there."""
+    rungs, length = [(networks, 1)], SURVIVORS - 1
+    while (networks := networks // SURVIVORS) >= 2:
+        rungs.append((networks, length))
+        length *= SURVIVORS
+    return rungs
