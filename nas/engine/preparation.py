@@ -263,8 +263,10 @@ def inherited_evaluator(
     task: Task, run: Run, reporter: Reporter, resources: Resources = THIS_PROCESS
 ) -> InheritedAccuracy:
     """Train the supernet, or load it from its checkpoint, and build its evaluator."""
-    _choose_threads(task)
+    idle = _choose_threads(task)
     training = supernet_training(task)
+    if idle and not resources.trainers:
+        training = replace(training, second_thread=True)
     with reporter.training("supernet", steps_of(training)) as on_step:
         supernet = train_data_parallel(
             training,
@@ -282,9 +284,13 @@ def inherited_evaluator(
     return inherited_from(supernet, task)
 
 
-def _choose_threads(task: Task) -> None:
-    if task.tables.cost(task.space.largest)["macs"] < ONE_THREAD_MACS:
-        torch.set_num_threads(1)
+def _choose_threads(task: Task) -> bool:
+    """Compute small networks on one thread; whether that leaves others idle."""
+    if task.tables.cost(task.space.largest)["macs"] >= ONE_THREAD_MACS:
+        return False
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return threads > 1
 
 
 STOCK = 512

@@ -113,13 +113,14 @@ def exit_sandwich(
         total.backward()
         return end.item()
 
-    def learn(logits: list[Tensor], teacher: list[Tensor], targets: Tensor) -> None:
+    def learn(logits: list[Tensor], teacher: list[Tensor], targets: Tensor) -> Tensor:
         soft = teacher[-1].detach().softmax(dim=1)
-        joint_loss(logits, soft, distilled, soft=soft)[0].backward()
+        return joint_loss(logits, soft, distilled, soft=soft)[0]
 
     return Sandwich(
         supernet.space,
         supernet.all_logits,
+        list(supernet.parameters()),
         teach,
         learn,
         seed=seed,

@@ -15,7 +15,7 @@ from evaluators.data.batches import Batches
 from nas.run.specification import Distillation, Sampling
 from nas.supernet.attentive import AttentiveSampler
 from nas.supernet.exit_supernet import ExitSupernet, exit_sandwich
-from nas.supernet.sandwich import sandwich
+from nas.supernet.sandwich import sandwich, second_thread
 from nas.supernet.shared_weights import Supernet
 from nas.supernet.widening import Widening
 from nas.training.job import PreparedTraining, steps_of
@@ -44,6 +44,8 @@ class SupernetTraining:
     """The network that all others learn from; by default the largest of the space."""
     exits: bool = False
     """Whether its networks have early exits, which are trained with them."""
+    second_thread: bool = False
+    """Whether a second thread computes random subnets, where nothing prevents it."""
 
     @property
     def space(self) -> SearchSpace:
@@ -64,9 +66,11 @@ class SupernetTraining:
             )
             return PreparedTraining(with_exits, exit_step)
         supernet = channels_last(Supernet(self.space).to(device))
-        attentive = None
+        attentive, beside = None, None
         if self.sampling == "attentive":
             attentive = AttentiveSampler(self.budgeted, seed=self.seed)
+        elif self.second_thread and device.type == "cpu" and self.recipe.precision == "fp32":
+            beside = second_thread()  # autocasting is set for one thread
         backward = sandwich(
             supernet,
             self.recipe,
@@ -76,6 +80,7 @@ class SupernetTraining:
             distillation=self.distillation,
             widening=Widening(self.space, steps_of(self)) if self.widening else None,
             largest=self.largest,
+            beside=beside,
         )
         return PreparedTraining(supernet, backward, attentive)
 

@@ -10,6 +10,7 @@ Does not know training (`sandwich.py`) or scoring.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -151,7 +152,7 @@ class Supernet(nn.Module):
         self._skeleton = _skeleton_cache()
 
     def __getstate__(self) -> dict[str, Any]:
-        # The cache cannot be pickled; it holds no weights.
+        # The caches cannot be pickled; they hold no weights.
         return {name: value for name, value in self.__dict__.items() if name != "_skeleton"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -265,8 +266,17 @@ def _sizeless(ops: tuple[o.Op, ...]) -> tuple[o.Op, ...]:
 
 
 def _skeleton_cache() -> Callable[[tuple[o.Op, ...]], BlockModule]:
-    made = lru_cache(maxsize=CACHED_BLOCKS)(_skeleton)
-    return lru_cache(maxsize=CACHED_BLOCKS)(lambda ops: made(_sizeless(ops)))
+    """Skeletons by their ops, for each thread its own: a pass puts the supernet's tensors in."""
+    caches = threading.local()
+
+    def cached(ops: tuple[o.Op, ...]) -> BlockModule:
+        if not hasattr(caches, "skeleton"):
+            made = lru_cache(maxsize=CACHED_BLOCKS)(_skeleton)
+            caches.skeleton = lru_cache(maxsize=CACHED_BLOCKS)(lambda ops: made(_sizeless(ops)))
+        skeleton: BlockModule = caches.skeleton(ops)
+        return skeleton
+
+    return cached
 
 
 def _skeleton(ops: tuple[o.Op, ...]) -> BlockModule:

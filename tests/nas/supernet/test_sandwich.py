@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import CostTables
 from evaluators.data.image_files import load_data
 from evaluators.data.images import ImageBatches
+from evaluators.data.scoring import cross_entropy, fit_to_shape
 from nas.supernet.attentive import POOL, REFIT, AttentiveSampler
-from nas.supernet.sandwich import sandwich
+from nas.supernet.sandwich import sandwich, second_thread
 from nas.supernet.shared_weights import Supernet
 from nas.supernet.widening import Widening
 from nas.training.distillation import CLIP, adaptive_divergence, soft_cross_entropy
@@ -152,6 +156,64 @@ def test_a_resumed_sampler_draws_the_same() -> None:
     for seed in range(3):
         drawn = [s(np.random.default_rng(seed), 2) for s in (sampler, resumed)]
         assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize("name", ["mobilenet-tiny", "cnn-tiny"])
+def test_a_second_thread_changes_no_digit(name: str) -> None:
+    """Losses and weights after some steps, and those of a plain sum of the subnets' gradients."""
+    space = load_space(name, image_size=8, channels=1)
+    recipe = recipe_for(space, 1.0)
+    images = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(16) % 10
+
+    def trained(beside: ThreadPoolExecutor | None) -> list[Tensor]:
+        torch.manual_seed(0)
+        supernet = Supernet(space)
+        backward = sandwich(supernet, recipe, seed=0, beside=beside)
+        optimizer = torch.optim.SGD(supernet.parameters(), 0.1)
+        losses = []
+        for step in range(4):
+            optimizer.zero_grad()
+            losses.append(backward(images, labels, step))
+            optimizer.step()
+        return [torch.tensor(losses), *supernet.parameters(), *supernet.buffers()]
+
+    alone = trained(None)
+    with second_thread() as thread:
+        for one, other in zip(alone, trained(thread), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_gradients_of_a_sandwich_are_the_sum_over_its_networks() -> None:
+    space = load_space("mobilenet-tiny", image_size=8, channels=1)
+    torch.manual_seed(0)
+    supernet = Supernet(space)
+    images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(8)
+    drawn = space.decode(space.sample(2, 0))
+    smooth = recipe_for(space, 1.0)
+    sandwich(supernet, smooth, seed=0, draw=lambda rng, n: drawn)(images, labels, 0)
+    found = [p.grad.clone() for p in supernet.parameters() if p.grad is not None]
+    supernet.zero_grad()
+
+    def logits(arch: Architecture) -> Tensor:
+        result: Tensor = supernet(fit_to_shape(images, space.input_shape(arch)), arch)
+        return result
+
+    teacher = logits(space.largest)
+    cross_entropy(teacher, labels, smooth.label_smoothing).backward()
+    for arch in (space.smallest, *drawn):
+        soft_cross_entropy(logits(arch), teacher).backward()
+    expected = [p.grad for p in supernet.parameters() if p.grad is not None]
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_error_in_the_largest_network_ends_the_second_thread_too() -> None:
+    space = load_space("mobilenet-tiny", image_size=8, channels=1)
+    with second_thread() as thread:
+        backward = sandwich(Supernet(space), recipe_for(space, 1.0), seed=0, beside=thread)
+        with pytest.raises(RuntimeError):
+            backward(torch.randn(4, 7, 8, 8), torch.arange(4), 0)
 
 
 @pytest.mark.slow
