@@ -18,8 +18,9 @@ import numpy.typing as npt
 from hardware_profiles.fitting.fitted import FittedLatency
 from hardware_profiles.latency.block_sums import BlockSums
 from hardware_profiles.latency.kernel_features import FP32_BYTES
-from search_spaces.ops import Conv2d, Op
+from search_spaces.ops import Add, Attention, Conv2d, Linear, Op, Scale
 from search_spaces.space import Rows, SearchSpace
+from search_spaces.token_ops import RelativeAttention
 
 EPOCHS_POWER, MACS_POWER, BOTH_POWER = 0.226, 0.143, 0.009
 """Powers of the error: `log error = constant - EPOCHS log e - MACS log m - BOTH log e log m` with
@@ -69,10 +70,6 @@ RANDOM_SPREAD = 0.15
 
 LEAST_MILLISECONDS = 1e-6
 """Lower bound of a fitted price."""
-
-LAYERS = {"Conv2d": 1, "Linear": 1, "Attention": 1, "Scale": -2, "Conv2d kernel 1 stride 2": -1}
-"""Layers one after the other in each kind of kernel: squeeze-excitation has two linear ones beside
-its scale, and a 1x1 convolution with stride 2 is the shortcut of a residual."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +125,19 @@ class LearningLaw:
 
     @cached_property
     def _sums(self) -> BlockSums:
-        """The features of `speed`, then useful MACs."""
+        """The features of `speed`, then layers and useful MACs."""
         features = self.speed.features
-        return BlockSums(self.space, lambda ops: np.append(features.of_ops(ops), useful_macs(ops)))
+
+        def of_ops(ops: Sequence[Op]) -> npt.NDArray[np.float64]:
+            return np.append(features.of_ops(ops), [layers_in(ops), useful_macs(ops)])
+
+        return BlockSums(self.space, of_ops)
 
     def _epochs(self, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return self.epochs_at(sums[:, :-1] @ self.speed.coefficients)
+        return self.epochs_at(sums[:, :-2] @ self.speed.coefficients)
 
     def _layers(self, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        counts = np.array([_layers_in(name) for name in self.speed.features.names])
-        return np.asarray(np.maximum(1.0, sums[:, :-1] @ counts))
+        return np.asarray(np.maximum(1.0, sums[:, -2]))
 
     def _score(
         self, sums: npt.NDArray[np.float64], epochs: npt.NDArray[np.float64]
@@ -165,14 +165,22 @@ def layers_loss(
     return np.asarray(fewer + too_many * np.maximum(0.0, more))
 
 
-def _layers_in(feature: str) -> int:
-    """How a feature of kernels counts as layers."""
-    kind = feature.removeprefix("kernels of ")
-    if kind == feature:
-        return 0
-    return sum(
-        count for name, count in LAYERS.items() if kind == name or kind.startswith(f"{name} ")
-    )
+def layers_in(ops: Sequence[Op]) -> int:
+    """Layers one after the other in a block.
+
+    Those of a transformer are its residual branches: attention, and the MLP. Otherwise convolutions
+    and linear layers, without the two of a squeeze-excitation, which stand beside its scale, and
+    without the shortcut of a residual, a 1x1 convolution with stride 2.
+    """
+    if any(isinstance(op, Attention | RelativeAttention) for op in ops):
+        return sum(isinstance(op, Add) for op in ops)
+    scales = sum(isinstance(op, Scale) for op in ops)
+    return sum(isinstance(op, Linear) or _in_line(op) for op in ops) - 2 * scales
+
+
+def _in_line(op: Op) -> bool:
+    """Whether an op is a convolution that is not a shortcut."""
+    return isinstance(op, Conv2d) and (op.kernel, op.stride) != (1, 2)
 
 
 def useful_macs(ops: Sequence[Op]) -> float:

@@ -17,12 +17,14 @@ from nas.timed.law import (
     REFERENCE_WEIGHTS,
     SHARPNESS,
     SHRUNK,
+    layers_in,
     layers_loss,
     useful_macs,
 )
 from nas.timed.regular import regular_rows
 from search_spaces.architecture import Architecture
 from search_spaces.builder import BlockBuilder
+from search_spaces.catalogue import load_space
 from search_spaces.ops import Op
 
 
@@ -89,6 +91,18 @@ def test_layers_are_those_one_after_the_other() -> None:
     assert layers("fused-e1-se", depth=2) == 2 + 6 * 1
     assert layers("separable-k3") == 2 + 3 * 2
     assert layers("inverted-k3-e4-se") == 2 + 3 * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "outside"),
+    [("gpt-char", 1), ("vit-tiny", 2), ("autoformer-tiny", 2), ("bert-mini", 1)],
+)
+def test_layers_of_a_transformer_are_attention_and_mlp(name: str, outside: int) -> None:
+    """And the classifier, and the patches of an image."""
+    space = load_space(name)
+    depth = space.largest["depth"]
+    found = sum(layers_in(ops) for _, ops in space.ops(space.largest))
+    assert found == 2 * int(depth) + outside
 
 
 def at_equal_epochs(rows: np.ndarray, epochs: float) -> np.ndarray:
