@@ -32,6 +32,11 @@ def timed(results: Results) -> Topic:
             "neither law nor recipe was chosen by. What a training step takes was known to the "
             "engine from an earlier search; otherwise it spends 4 % of its time, at most 20 s, on "
             "measuring.",
+            *(
+                f"The last cells of `{name}.json` were run by `{results[name].command}`."
+                for name in ("pays", "pays_text")
+                if name in results
+            ),
         ],
     )
 
@@ -70,8 +75,18 @@ def pays(results: Results, name: str) -> Iterator[Row]:
                     for side, of in sides.items()
                 )
             ),
-            r.command,
+            _command(cells, minutes, budget),
         )
+
+
+def _command(cells: list[Mapping[str, Any]], minutes: float, budget: str) -> str:
+    """The command that runs these cells; the file's own ran the last of them only."""
+    sides = ";".join(dict.fromkeys(cell["side"] for cell in cells))
+    seeds = 1 + max(cell["seed"] for cell in cells)
+    return (
+        f"python benchmarks/pays.py --data DIR --max-flops {budget} --minutes {minutes:g} "
+        f"--seeds {seeds} --sides '{sides}' --json FILE"
+    )
 
 
 def _by_size(key: tuple[float, str]) -> tuple[float, float]:
