@@ -7,7 +7,7 @@ whatever the device. Knows tensors of pixels. Does not know data sets.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,13 +35,14 @@ class Augmentation:
     """Augmentation of training images: random shifts, horizontal flips, and mixing.
 
     `mixup` and `cutmix` are the alphas of their beta distributions (0: off); with both, one of the
-    two is drawn for each batch.
+    two is drawn for each batch. `share` is that of the batches that are mixed.
     """
 
     crop: bool = False
     flip: bool = False
     mixup: float = 0.0
     cutmix: float = 0.0
+    share: float = 1.0
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Augmentation:
@@ -60,6 +61,10 @@ class Augmentation:
             MIXUP_ALPHA if "mixup" in given else 0.0,
             CUTMIX_ALPHA if "cutmix" in given else 0.0,
         )
+
+    def with_cutmix(self, share: float) -> Augmentation:
+        """The same with CutMix in a share of the batches; as it is where it mixes already."""
+        return self if self.mixes else replace(self, cutmix=CUTMIX_ALPHA, share=share)
 
     @property
     def mixes(self) -> bool:

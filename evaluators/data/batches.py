@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -32,6 +32,10 @@ class Batches(Protocol):
 
         All randomness comes from `generator`, which is on the CPU.
         """
+        ...
+
+    def mixed(self, share: float) -> Self:
+        """The same samples, with images mixed in a share of the batches."""
         ...
 
 

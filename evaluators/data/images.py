@@ -7,8 +7,8 @@ Knows tensors of images, and how they are augmented, batched and scored. Does no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -178,6 +178,15 @@ class ImageBatches:
     def __len__(self) -> int:
         return len(self.split)
 
+    def mixed(self, share: float) -> Self:
+        """The same with CutMix in a share of the batches."""
+        return replace(self, augmentation=self.augmentation.with_cutmix(share))
+
+    def _mixed(self, generator: torch.Generator) -> bool:
+        """Whether a batch is one of those that are mixed."""
+        share = self.augmentation.share
+        return share == 1 or float(torch.rand((), generator=generator)) < share
+
     def draw(
         self, indices: Tensor, generator: torch.Generator, device: torch.device
     ) -> tuple[Tensor, Tensor]:
@@ -185,7 +194,7 @@ class ImageBatches:
         images = augment(self.split.images[indices], self.augmentation, generator)
         inputs = prepare(images.to(device), self.data.normalisation, self.data.image_size)
         targets = self.split.labels[indices].to(device)
-        if self.augmentation.mixes:
+        if self.augmentation.mixes and self._mixed(generator):
             classes = len(self.data.classes)
             inputs, targets = mix(inputs, targets, classes, self.augmentation, generator)
         return inputs, targets

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -164,6 +164,10 @@ class SentenceBatches:
 
     def __len__(self) -> int:
         return len(self.sentences)
+
+    def mixed(self, share: float) -> Self:
+        """The same: sentences are not mixed."""
+        return self
 
     def draw(
         self, indices: Tensor, generator: torch.Generator, device: torch.device

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -182,6 +182,10 @@ class Windows:
         last = len(self.ids) - self.context - 1
         window = self.at((indices * self.context + shift).clamp(max=last)).long().to(device)
         return window[:, :-1], window[:, 1:]
+
+    def mixed(self, share: float) -> Self:
+        """The same: texts are not mixed."""
+        return self
 
     def at(self, starts: Tensor) -> Tensor:
         """Windows that begin at `starts` `(n,)`, with the token after each: `(n, context + 1)`."""

@@ -38,6 +38,14 @@ TIMED_RATE = 2.0
 TIMED_DECAY = 5e-4
 """Its weight decay of SGD."""
 
+MIXING = 0.4
+"""Share of the batches of photographs that CutMix mixes in its long trainings, chosen by
+`benchmarks/mixing.py`: without it the network knows its images too well, and if all batches are
+mixed it learns too slowly."""
+
+PHOTOGRAPHS = "flip"
+"""Augmentation of the data whose images may be mixed."""
+
 MUON = {"sgd": 0.15, "adamw": 10.0}
 """Rate of Muon, as a multiple of the usual one of the optimiser beside it; see
 `benchmarks/recipes.py`."""
@@ -113,6 +121,8 @@ class Schedule:
         fewer = 2 ** int(math.log2(max(32.0, self._samples / LEAST_STEPS)))
         batch = min(self.specification.batch_size, fewer)
         recipe = self._of_data(recipe_for(self.space, 1.0, batch_size=batch))
+        if self.specification.augmentation is None and PHOTOGRAPHS in self.data.augmentation:
+            recipe = replace(recipe, mixing=MIXING)
         if recipe.optimizer == "adamw":
             return recipe
         faster = 1.0 if self.specification.learning_rate else TIMED_RATE

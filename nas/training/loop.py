@@ -37,6 +37,9 @@ Images are `(batch, channels, size, size)` float32, normalised and augmented, at
 data, and their targets `(batch,)` int64 labels or `(batch, classes)` probabilities.
 """
 
+MIXED_FROM = 30.0
+"""Epochs of a training from which its recipe's `mixing` applies."""
+
 CHECKPOINT_SECONDS = 300.0
 """Interval between checkpoints: the most training time that a killed process loses."""
 
@@ -107,6 +110,9 @@ class Recipe:
     """Maximum norm of the gradient."""
     ema: float = 0.0
     """Decay of the moving average of the weights, which replaces them at the end; 0: none."""
+    mixing: float = 0.0
+    """Share of the batches of images that CutMix mixes in a training of `MIXED_FROM` epochs and
+    more, by which a network would otherwise know its images too well; 0: none."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of matrix products and convolutions; weights and all else are fp32."""
 
@@ -140,7 +146,7 @@ class Recipe:
     @property
     def identity(self) -> dict[str, Any]:
         """The settings as a checkpoint stores them, without those that older ones did not have."""
-        later = {"schedule": "cosine", "warmup_steps": 0, "decay": 1.0, "muon": 0.0}
+        later = {"schedule": "cosine", "warmup_steps": 0, "decay": 1.0, "muon": 0.0, "mixing": 0.0}
         return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
 
@@ -259,6 +265,7 @@ def fit(
     if pace.progress(step) < 1 and not (resumed and ranks.rank == 0):
         last_good.begin(pack(identity, step, saved_parts))
     saved = time.monotonic()
+    mixed = batches.mixed(recipe.mixing) if recipe.mixing else None
     network.train()
     while (progress := pace.progress(step)) < 1:
         steps = pace.steps(step)
@@ -269,7 +276,9 @@ def fit(
         generator = torch.Generator().manual_seed(
             (seed * 1_000_003 + step) * ranks.size + ranks.rank
         )
-        inputs, targets = batches.draw(indices[ranks.rank :: ranks.size], generator, device)
+        epochs = steps * recipe.batch_size / len(batches)
+        source = mixed if mixed is not None and epochs >= MIXED_FROM else batches
+        inputs, targets = source.draw(indices[ranks.rank :: ranks.size], generator, device)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             try:

@@ -187,6 +187,12 @@ def test_with_both_ways_of_mixing_each_batch_is_mixed_in_one() -> None:
     assert 8 < sum(pasted) < 32
 
 
+def test_cutmix_is_added_to_what_does_not_mix() -> None:
+    assert BOTH.with_cutmix(0.3) == Augmentation(True, True, cutmix=1.0, share=0.3)
+    mixing = Augmentation(flip=True, mixup=0.2)
+    assert mixing.with_cutmix(0.3) == mixing
+
+
 def test_augmentations_are_chosen_by_name() -> None:
     assert Augmentation.from_names(("crop", "flip")) == BOTH
     assert Augmentation.from_names(()) == Augmentation()

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from evaluators.data.image_files import load_data
+from evaluators.data.images import ImageData
 from nas.cli import main
 from nas.engine.preparation import supernet_training
 from nas.engine.search import Outcome, search
@@ -19,7 +20,7 @@ from nas.run.curves import read_curve
 from nas.run.folder import Run
 from nas.run.specification import make
 from nas.supernet.shared_weights import Supernet
-from nas.task.schedule import Schedule
+from nas.task.schedule import MIXING, Schedule
 from nas.task.task import Task
 from nas.training.loop import recipe_for
 from search_spaces.catalogue import load_space
@@ -113,6 +114,19 @@ def test_hidden_layers_of_a_timed_training_step_by_the_same_length(
     recipe = Task.of(make({"space": space, "data": data, "time": 60.0})).schedule.timed_recipe
     batches = recipe.batch_size / 128 if recipe.optimizer == "sgd" else 1.0
     assert recipe.muon * recipe.learning_rate == pytest.approx(rate * batches)
+
+
+def test_timed_trainings_of_photographs_mix_images_unless_augmentations_are_named() -> None:
+    digits, space = load_data("digits"), load_space("cnn-tiny", image_size=8, channels=1)
+    photographs = replace(digits, augmentation=("crop", "flip"))
+
+    def mixing(data: ImageData, **settings: Any) -> float:
+        specification = make({"space": "cnn-tiny", "data": "digits", "time": 60.0, **settings})
+        return Schedule(specification, space, data).timed_recipe.mixing
+
+    assert mixing(photographs) == MIXING
+    assert mixing(photographs, augmentation=("crop", "flip")) == 0
+    assert mixing(digits) == 0
 
 
 @pytest.mark.parametrize("setting", ["teacher", "compile"])

@@ -16,7 +16,7 @@ from nas.supernet.sandwich import sandwich
 from nas.supernet.shared_weights import Supernet
 from nas.training.checkpoint import read_checkpoint
 from nas.training.divergence import MAX_ROLLBACKS
-from nas.training.loop import Recipe, fit, recipe_for
+from nas.training.loop import MIXED_FROM, Recipe, fit, recipe_for
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
@@ -271,6 +271,23 @@ def test_batches_of_an_epoch_contain_each_image_at_most_once() -> None:
     for epoch in (batches[:3], batches[3:]):
         assert len(set(torch.cat(epoch).tolist())) == 96
     assert batches[0].tolist() != batches[3].tolist()
+
+
+@pytest.mark.parametrize(("epochs", "mixed"), [(MIXED_FROM - 1, False), (MIXED_FROM, True)])
+def test_a_long_training_mixes_images(data: ImageData, epochs: float, mixed: bool) -> None:
+    """As many batches as the recipe says; their targets are probabilities."""
+    kinds = []
+
+    def backward(batch: torch.Tensor, targets: torch.Tensor, step: int) -> float:
+        kinds.append(targets.is_floating_point())
+        return 0.0
+
+    batches = ImageBatches.of(data)
+    recipe = Recipe(epochs, batch_size=len(batches), mixing=0.4)
+    fit(torch.nn.Linear(2, 2), batches, recipe, backward, seed=0)
+    assert len(kinds) == epochs
+    assert any(kinds) == mixed
+    assert not mixed or 5 < sum(kinds) < 20
 
 
 def test_denormal_numbers_are_zero_in_a_training_and_nowhere_else(data: ImageData) -> None:

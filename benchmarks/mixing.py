@@ -1,0 +1,91 @@
+"""How much CutMix a long training of photographs should have.
+
+    python benchmarks/mixing.py --data DIR --images 20000 --seconds 780 --shares 0,0.4,1
+
+A design of `designs.py` trains on some of CIFAR-10's training images with CutMix in a share of the
+batches, for so many seconds of processor time on one thread each, by the recipe of a timed winner,
+and is scored on the validation images. Fewer images are seen more often in the same time: 20,000
+stand for trainings of three times the length. Cells of the result file are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from designs import DESIGNS, blocks_of
+from report import RESULTS, emit
+
+from evaluators.accuracy.recalibration import recalibrate
+from evaluators.data.images import ImageBatches
+from nas.run.specification import make
+from nas.task.task import Task
+from nas.timed.contest import segment_recipe
+from nas.training.network import train
+from nas.training.pace import TimePace
+from search_spaces.networks.modules import Network, channels_last
+
+SHAPE = (3, 32, 32)
+
+
+def main() -> None:
+    """Run the missing cells and print all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="folder of CIFAR-10 as parquet")
+    parser.add_argument("--design", default="P", choices=DESIGNS)
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=780.0)
+    parser.add_argument("--shares", default="0,0.4,1")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, default=RESULTS / "mixing.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    task = Task.of(make({"time": 600.0, "data": arguments.data, "high": {"macs": 3e6}}))
+    rows = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
+    for share in map(float, arguments.shares.split(",")):
+        cell = {
+            "design": arguments.design,
+            "images": arguments.images,
+            "seconds": arguments.seconds,
+            "seed": arguments.seed,
+            "share": share,
+        }
+        if any(cell.items() <= row.items() for row in rows):
+            continue
+        rows.append({**cell, **result_of(task, cell)})
+        rows.sort(key=lambda row: (row["images"], row["seconds"], row["seed"], row["share"]))
+        emit("mixing", rows, {"part": "validation"}, arguments.json)
+
+
+def result_of(task: Task, cell: dict[str, Any]) -> dict[str, Any]:
+    """Epochs of a training, and accuracies on the validation images and on those it trained on."""
+    data = task.images
+    torch.manual_seed(cell["seed"])
+    network = channels_last(Network(blocks_of(DESIGNS[cell["design"]]))).train()
+    part = data.part("train")[: cell["images"]]
+    batches = ImageBatches.of(data, part, task.schedule.augmentation)
+    if cell["share"]:
+        batches = batches.mixed(cell["share"])
+    recipe = replace(segment_recipe(task, "linear"), mixing=0.0)
+    pace = TimePace(cell["seconds"], clock=time.process_time)
+    steps = train(network, batches, recipe, SHAPE, seed=cell["seed"], pace=pace)
+    recalibrate(network, data.inputs(task.calibration, SHAPE, torch.device("cpu")))
+    network.eval()
+    seen = replace(data, validation=part[: len(data.part("validation"))])
+    return {
+        "epochs": round(steps * recipe.batch_size / len(batches), 1),
+        "validation accuracy": data.score(network, "validation", SHAPE)["accuracy"],
+        "training accuracy": seen.score(network, "validation", SHAPE)["accuracy"],
+    }
+
+
+if __name__ == "__main__":
+    main()
