@@ -240,7 +240,7 @@ def _of_field(field: str, info: FieldInfo, option: Option, text: str) -> Setting
     default = info.get_default(call_default_factory=True)
     if kind is bool and not default:
         shown = option.negative or f"no-{name}"
-    elif default is None or default == () or default == {}:
+    elif default in (None, (), {}) or option.default != Option.default:
         shown = option.default
     elif isinstance(default, tuple):
         shown = ",".join(map(str, default))

@@ -47,7 +47,7 @@ class Option:
         form: how its value is written as text.
         negative: name of the option that sets False, for a field that is True or False; None:
             `no-NAME`.
-        default: description of the default, where the field's is None or empty.
+        default: description of the default, where the field's own does not say it.
         choices: known values of a field that is not a `Literal`; help and completion list them.
     """
 
@@ -88,7 +88,7 @@ class Specification(BaseModel):
     """Device to price on (repeatable): a name, a latency table or a device file. Its latency
     becomes an objective."""
 
-    space: Annotated[str, Option(DATA)] = "mobilenet"
+    space: Annotated[str, Option(DATA, default="by data and budget")] = "mobilenet"
     """Search space: a name, or file.py:OBJECT."""
     data: Annotated[
         str | None,

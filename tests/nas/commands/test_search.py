@@ -128,6 +128,7 @@ def test_defaults_that_help_shows_are_those_of_the_specification() -> None:
     assert shown["scratch"] == "inherited"
     assert shown["widening"] == "no-widening"
     assert shown["max_flops"] == "no bound"
+    assert shown["space"] == "by data and budget"
 
 
 def test_known_values_are_those_that_exist() -> None:
