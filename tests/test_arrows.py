@@ -28,6 +28,7 @@ LEVELS = (
     ("report", "release"),
     ("commands",),
     ("cli", "api"),
+    ("__main__",),
 )
 LONGEST_MODULE = 400
 MOST_MODULES = 13

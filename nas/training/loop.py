@@ -37,7 +37,7 @@ Images are `(batch, channels, size, size)` float32, normalised and augmented, at
 data, and their targets `(batch,)` int64 labels or `(batch, classes)` probabilities.
 """
 
-MIXED_FROM = 30.0
+MIXED_FROM = 45.0
 """Epochs of a training from which its recipe's `mixing` applies."""
 
 CHECKPOINT_SECONDS = 300.0

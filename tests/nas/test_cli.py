@@ -43,6 +43,12 @@ def test_help_imports_neither_torch_nor_ray_nor_optuna() -> None:
     assert "--max-flops" in done.stdout
 
 
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "nas", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("nas ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

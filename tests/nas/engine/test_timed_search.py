@@ -24,8 +24,6 @@ def short_trainings() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nas.timed.plan.LEAST_STEPS", 5)
         patch.setattr("nas.timed.plan.LEAST_FINAL_STEPS", 5)
-        patch.setattr("nas.timed.plan.RACE_SHARES", (0.5, 0.5))
-        patch.setattr("nas.timed.plan.SHORT_SEGMENT", 10.0)
         patch.setattr("nas.timed.plan.LEAST_CLOSING", 0.5)
         patch.setattr("nas.engine.timed_race.MOST_MEASURING", 1.0)
         yield
