@@ -34,7 +34,15 @@ from evaluators.accuracy.recalibration import recalibrate
 from nas.run.specification import make
 from nas.task.task import Task
 from nas.timed.contest import segment_recipe
-from nas.timed.law import REFERENCE_MACS, SHARP, SHARPNESS, SHRUNK, layers_loss, useful_macs
+from nas.timed.law import (
+    REFERENCE_MACS,
+    SHARP,
+    SHARPNESS,
+    SHRUNK,
+    layers_in,
+    layers_loss,
+    useful_macs,
+)
 from nas.training.network import train
 from nas.training.pace import TimePace
 from search_spaces.builder import BlockBuilder
@@ -42,7 +50,7 @@ from search_spaces.catalogue import load_space
 from search_spaces.networks.modules import Network, channels_last
 from search_spaces.ops import Op, strided
 from search_spaces.space import SearchSpace
-from search_spaces.spaces.convolution_blocks import BlockKind, block_ops
+from search_spaces.spaces.convolution_blocks import block_ops
 
 E1, SE = "fused-e1", "fused-e1-se"
 DESIGNS: dict[str, dict[str, Any]] = {
@@ -92,8 +100,6 @@ DESIGNS: dict[str, dict[str, Any]] = {
 DESIGN_WEIGHT = 1.5
 """Weight of a long training beside a point of a learning curve."""
 
-LAYERS = {"basic": 2, "bottleneck": 3, "separable": 2, "inverted": 3}
-
 
 def blocks_of(design: dict[str, Any]) -> list[tuple[str, tuple[Op, ...]]]:
     """The blocks of a design."""
@@ -121,11 +127,7 @@ def described(design: dict[str, Any]) -> str:
 
 def layers_of(design: dict[str, Any]) -> int:
     """Layers one after the other."""
-    count = 2
-    for depth, _, name in design["stages"]:
-        block = BlockKind.of(name)
-        count += depth * LAYERS.get(block.kind, 1 if block.expand == 1 else 2)
-    return count
+    return sum(layers_in(ops) for _, ops in blocks_of(design))
 
 
 def result_of(task: Task, name: str, seconds: float) -> dict[str, Any]:

@@ -39,9 +39,9 @@ TIMED_DECAY = 5e-4
 """Its weight decay of SGD."""
 
 MIXING = 0.4
-"""Share of the batches of photographs that CutMix mixes in its long trainings, chosen by
-`benchmarks/mixing.py`: without it the network knows its images too well, and if all batches are
-mixed it learns too slowly."""
+"""Share of the batches of photographs that CutMix mixes in its long trainings: without it the
+network knows its images too well, and if all batches are mixed it learns too slowly.
+`benchmarks/mixing.py` compares shares."""
 
 PHOTOGRAPHS = "flip"
 """Augmentation of the data whose images may be mixed."""

@@ -103,18 +103,18 @@ def plan_time(
     shortest = LEAST_STEPS * step / seconds
     shares = [share for share in SHARES if share >= shortest] or [shortest]
     plans = [
-        (race_gain(number, share, spread), -number, share)
+        (race_gain(number, share, spread), number, share)
         for number, share in product(NUMBERS, shares)
         if most is None or number <= most
     ]
-    gain, number, share = max(plans, default=(0.0, 0, 0.0))
+    gain, number, share = max(plans, key=lambda plan: plan[0], default=(0.0, 1, 0.0))
     if gain <= 0:
         first = max(SHARES[0] * seconds, LEAST_STEPS * step)
         reason = "no race: it would cost more of the winner's training than it would bring"
         return TimePlan(seconds, (Rung(1, first),), closing, (reason,))
-    rungs = tuple(Rung(networks, length * share * seconds) for networks, length in _rungs(-number))
+    rungs = tuple(Rung(networks, length * share * seconds) for networks, length in _rungs(number))
     reasons = (
-        f"race of {-number} networks, {rungs[0].seconds:.0f} s each at first: should lower the "
+        f"race of {number} networks, {rungs[0].seconds:.0f} s each at first: should lower the "
         f"error by {gain:.1%}, the shorter training of the winner included",
         "no supernet: within the time short trainings order networks better",
     )

@@ -160,7 +160,7 @@ def test_a_resumed_sampler_draws_the_same() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet-tiny", "cnn-tiny"])
 def test_a_second_thread_changes_no_digit(name: str) -> None:
-    """Losses and weights after some steps, and those of a plain sum of the subnets' gradients."""
+    """Losses, weights and buffers after some steps."""
     space = load_space(name, image_size=8, channels=1)
     recipe = recipe_for(space, 1.0)
     images = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
