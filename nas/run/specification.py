@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evaluators.metrics import GREENSCORE_EXPONENT
 from search_spaces.errors import UserError, unknown
 
-VERSION = 2
+VERSION = 3
 """Format of the runs that this program writes; it reads all formats up to this one."""
 
 Form = Literal["text", "time", "energy", "list", "repeated", "numbers", "pairs"]
@@ -268,7 +268,7 @@ class Specification(BaseModel):
     """Exponents of GreenScore: α of FLOPs, β of carbon."""
 
     version: int = VERSION
-    """Format of the run; see `VERSION`. Before 2, no training used Muon."""
+    """Format of the run; see `VERSION`. Before 2, no training used Muon; before 3, none mixed images."""
 
     @property
     def limited(self) -> bool:

@@ -53,6 +53,9 @@ MUON = {"sgd": 0.15, "adamw": 10.0}
 MUON_SINCE = 2
 """Format of a run from which its trainings use Muon: older ones resume as they began."""
 
+MIXING_SINCE = 3
+"""Format of a run from which its long trainings of photographs mix images."""
+
 RACE_SHARE = 1 / 16
 """Length of a finalist's training in the race, as a fraction of the winner's."""
 
@@ -99,6 +102,12 @@ class Schedule:
     def _muon(self) -> bool:
         return self.specification.version >= MUON_SINCE
 
+    @property
+    def _mixes(self) -> bool:
+        specification = self.specification
+        own = specification.augmentation is None and PHOTOGRAPHS in self.data.augmentation
+        return own and specification.version >= MIXING_SINCE
+
     def recipe(self, epochs: float) -> Recipe:
         """The recipe by which networks of the space train on the data."""
         return self._of_data(
@@ -121,7 +130,7 @@ class Schedule:
         fewer = 2 ** int(math.log2(max(32.0, self._samples / LEAST_STEPS)))
         batch = min(self.specification.batch_size, fewer)
         recipe = self._of_data(recipe_for(self.space, 1.0, batch_size=batch))
-        if self.specification.augmentation is None and PHOTOGRAPHS in self.data.augmentation:
+        if self._mixes:
             recipe = replace(recipe, mixing=MIXING)
         if recipe.optimizer == "adamw":
             return recipe

@@ -20,7 +20,7 @@ from nas.run.curves import read_curve
 from nas.run.folder import Run
 from nas.run.specification import make
 from nas.supernet.shared_weights import Supernet
-from nas.task.schedule import MIXING, Schedule
+from nas.task.schedule import MIXING, MIXING_SINCE, Schedule
 from nas.task.task import Task
 from nas.training.loop import recipe_for
 from search_spaces.catalogue import load_space
@@ -126,6 +126,8 @@ def test_timed_trainings_of_photographs_mix_images_unless_augmentations_are_name
 
     assert mixing(photographs) == MIXING
     assert mixing(photographs, augmentation=("crop", "flip")) == 0
+    assert mixing(photographs, version=MIXING_SINCE) == MIXING
+    assert mixing(photographs, version=MIXING_SINCE - 1) == 0
     assert mixing(digits) == 0
 
 
