@@ -24,7 +24,7 @@ from report import emit  # before torch: it sets how threads wait
 
 import torch
 
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.accuracy.exit_accuracy import outcomes
 from evaluators.costs.exit_costs import ExitCosts
 from evaluators.accuracy.exit_timing import Saving, time_saved

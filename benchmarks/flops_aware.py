@@ -23,7 +23,7 @@ import torch
 
 from evaluators.data.images import accuracy, input_batches
 from evaluators.accuracy.recalibration import recalibrate
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData
 from evaluators.costs.gated_costs import GatedMacs, network_costs
 from nas.training.loop import Recipe, recipe_for

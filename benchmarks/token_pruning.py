@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from evaluators.data.images import accuracy
 from evaluators.data.images import ImageBatches
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData, Split
 from hardware_profiles.measuring.runtimes import runner
 from nas.training.loop import fit, recipe_for

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from evaluators.data.images import ImageBatches
 from evaluators.costs.tables import CostTables
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData
 from evaluators.accuracy.inherited import InheritedAccuracy
 from nas.dynamic.adaptive_resolution import (

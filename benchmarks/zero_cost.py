@@ -27,7 +27,7 @@ import torch
 from scipy.stats import kendalltau, spearmanr
 
 from evaluators.costs.tables import CostTables
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.prediction.predictor import Predictor
 from evaluators.prediction.proxy_features import ProxyFeatures
 from evaluators.accuracy.zero_cost import ZeroCost

@@ -1,10 +1,13 @@
 """Writes files and folders atomically: existing content is replaced only once the new is complete.
 
+Reads text in the encoding that its first bytes say.
+
 Does not know spaces: it is here because all packages write files, and all may import this one.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import tempfile
@@ -34,6 +37,32 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         raise UserError(f"cannot write {path}: {reason}; existing content is unchanged") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def encoding_of(path: Path) -> str:
+    """Encoding of a text file by its byte order mark; UTF-8 without one.
+
+    Windows' shells write UTF-16, and its editors a mark before UTF-8.
+    """
+    with path.open("rb") as file:
+        start = file.read(3)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return "utf-8-sig" if start == codecs.BOM_UTF8 else "utf-8"
+
+
+def read_text(path: Path) -> str:
+    """Text of a file, without a byte order mark.
+
+    Raises:
+        UserError: if it cannot be read, or is not text.
+    """
+    try:
+        return path.read_text(encoding=encoding_of(path))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file in UTF-8") from error
 
 
 def write_text(path: Path, text: str) -> None:

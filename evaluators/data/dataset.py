@@ -80,6 +80,11 @@ class Data(Protocol):
         """Contents of text files that users of a trained network need, by file name."""
         ...
 
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """File or folder of each part, `held out`, or nothing."""
+        ...
+
     def extent(self, part: Part) -> int:
         """Size of a part, in `unit`."""
         ...
@@ -124,6 +129,16 @@ class Data(Protocol):
     def inputs(self, samples: Tensor, shape: Shape, device: torch.device) -> Iterable[Tensor]:
         """Samples of `calibration` or `labelled` as inputs of `shape`, in batches on `device`."""
         ...
+
+
+def describe_parts(data: Data) -> str:
+    """The parts of a data set with their sizes and origins, in one line."""
+
+    def described(part: Part) -> str:
+        origin = data.origins.get(part)
+        return f"{part} {data.extent(part):,}" + (f" ({origin})" if origin else "")
+
+    return " · ".join(map(described, PARTS))
 
 
 Parted = TypeVar("Parted", bound=Any)

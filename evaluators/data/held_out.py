@@ -5,6 +5,7 @@ Knows labels. Does not know what is labelled.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
@@ -66,6 +67,17 @@ def held_out(
             missing: train[torch.from_numpy(held)],
         }
     return parts
+
+
+def origins_of(found: Collection[str], origins: Mapping[str, str]) -> dict[str, str]:
+    """Where each part comes from, to be shown; empty for a part without a file of its own.
+
+    Args:
+        found: the parts that the data set has; the others are held out.
+        origins: file or folder of each, where it has one.
+    """
+    parts = ("train", "validation", "test")
+    return {part: origins.get(part, "" if part in found else "held out") for part in parts}
 
 
 def stratified(

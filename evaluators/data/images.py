@@ -1,13 +1,13 @@
 """Labelled images in memory: `evaluators.data.dataset.Data` of images, with accuracy as metric.
 
 Knows tensors of images, and how they are augmented, batched and scored. Does not know files
-(`image_files.py`).
+(`files/images.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -41,7 +41,8 @@ class ImageData:
     """Labelled images in three parts.
 
     `mean` and `std` are per channel, of pixels scaled to 0..1, measured on the training part only.
-    `augmentation` has the names of the default augmentations.
+    `augmentation` has the names of the default augmentations, and `origins` the file or folder of
+    each part.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: tuple[str, ...]
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     metric: ClassVar[str] = "accuracy"
     worst: ClassVar[float] = 0.0

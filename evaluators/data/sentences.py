@@ -1,13 +1,13 @@
 """Labelled sentences: `evaluators.data.dataset.Data` of token ids, with accuracy as metric.
 
 Each sentence is `[CLS] pieces [SEP]`, padded to one length; attention ignores padding. Knows token
-ids. Does not know how sentences become ids, nor files (`sentence_files.py`).
+ids. Does not know how sentences become ids, nor files (`files/sentences.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
@@ -50,6 +50,7 @@ class SentenceData:
     classes: tuple[str, ...]
     vocabulary: int
     tokenizer: str
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     metric: ClassVar[str] = "accuracy"
     worst: ClassVar[float] = 0.0

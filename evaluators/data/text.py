@@ -2,14 +2,14 @@
 
 Parts are contiguous and disjoint: the first tokens are for training, the next for validation, and
 the last for testing. The loss is in nats per token. Tokens are characters, or the pieces of a
-tokenizer. Knows tokens. Does not know files (`text_files.py`).
+tokenizer. Knows tokens. Does not know files (`files/text.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -54,6 +54,7 @@ class TextData:
     test: Tensor
     vocabulary: Vocabulary
     context: int = 0
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     metric: ClassVar[str] = "loss"
     unit: ClassVar[str] = "tokens"

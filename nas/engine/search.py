@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from evaluators.accuracy.inherited import InheritedAccuracy
+from evaluators.data.dataset import describe_parts
 from nas.engine.exit_winner import ExitFinisher
 from nas.engine.fine_tuning import FineTuning
 from nas.engine.pools import open_pool
@@ -100,6 +101,8 @@ def search(
     if ray_address is not None:
         check_reachable(ray_address)
     strategy = check(task)
+    if task.trains:
+        reporter.note(f"{task.data.name}: {describe_parts(task.data)}")
     if task.space_reason:
         reporter.note(task.space_reason)
     for target in task.targets:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluators.data.image_files import HUB_NAMES
+from evaluators.data.files.images import HUB_NAMES
 from evaluators.metrics import Metric
 from evaluators.sizes import format_size
 from nas.exports import executorch_file, onnx_file, pt2_file, quantised

@@ -268,7 +268,7 @@ class Specification(BaseModel):
     """Exponents of GreenScore: α of FLOPs, β of carbon."""
 
     version: int = VERSION
-    """Format of the run; see `VERSION`. Before 2, no training used Muon; before 3, none mixed images."""
+    """Format of the run; see `VERSION`. Before 2, no training used Muon; before 3, none mixed."""
 
     @property
     def limited(self) -> bool:

@@ -5,7 +5,7 @@ Knows settings and kinds of data by their names. Does not load data.
 
 from __future__ import annotations
 
-from evaluators.data.text_files import is_text
+from evaluators.data.files.text import is_text
 from evaluators.metrics import MEAN_MACS
 from nas.run.specification import Specification
 from nas.task.evaluator_kinds import kind_of, needs_images

@@ -6,9 +6,9 @@ Knows which reader suits which space. Does not know files (`evaluators/data`).
 from __future__ import annotations
 
 from evaluators.data.dataset import Data
-from evaluators.data.image_files import load_data
-from evaluators.data.sentence_files import load_sentences
-from evaluators.data.text_files import load_text
+from evaluators.data.files.images import load_data
+from evaluators.data.files.sentences import load_sentences
+from evaluators.data.files.text import load_text
 from nas.run.specification import Specification
 from nas.task.evaluator_kinds import DEFAULT_DATA
 from search_spaces.catalogue import Samples

@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from evaluators.costs.tables import CONVENTION
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData
 from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import format_size, parse_size

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from evaluators.costs.tables import CONVENTION
+from evaluators.data.dataset import describe_parts
 from evaluators.metrics import Metric
 from evaluators.sizes import format_size
 from nas.commands.show.console import make_console, print_json
@@ -56,6 +57,8 @@ def print_plan(specification: Specification, *, workers: int, as_json: bool) -> 
         print_json({**asdict(found), "seconds": seconds or found.seconds, **divided})
         return
     table = Table(show_header=False, box=None)
+    if task.trains:
+        table.add_row("data", f"{task.data.name}: {describe_parts(task.data)}")
     table.add_row("space", f"{found.space}, {format_count(found.architectures)} architectures")
     if task.space_reason:
         table.add_row("", task.space_reason.partition(": ")[2])

@@ -19,7 +19,7 @@ from evaluators.accuracy.exit_accuracy import (
 from evaluators.accuracy.exit_timing import TRIES, WARM_UP, time_saved
 from evaluators.accuracy.thresholds import Outcomes, operate, within_loss
 from evaluators.costs.exit_costs import ExitCosts
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData
 from evaluators.metrics import MEAN_MACS, WHOLE_ACCURACY
 from nas.supernet.exit_supernet import ExitSupernet

@@ -24,7 +24,7 @@ from evaluators.accuracy.zero_cost_proxies import (
     synflow,
     zico,
 )
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.space import SearchSpace

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.costs.tables import CostTables
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData
 from nas.dynamic.adaptive_resolution import (
     AdaptiveResolution,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.costs.tables import CostTables
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData
 from nas.dynamic import saving
 from nas.dynamic.files import CONFIG, WEIGHTS

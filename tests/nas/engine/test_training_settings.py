@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData
 from nas.cli import main
 from nas.engine.preparation import supernet_training

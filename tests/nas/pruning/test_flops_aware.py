@@ -11,7 +11,7 @@ import torch
 import nas
 from evaluators.costs.gated_costs import GatedMacs
 from evaluators.counting.torch_counter import count_module
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData, accuracy, subset
 from nas.cli import main
 from nas.commands.training.cut import print_cut

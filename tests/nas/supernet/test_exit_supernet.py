@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageBatches, subset
 from evaluators.data.scoring import fit_to_shape
 from nas.supernet.exit_supernet import ExitSupernet, exit_sandwich

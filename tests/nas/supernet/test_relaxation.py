@@ -14,7 +14,7 @@ import torch
 from evaluators.costs.budget import Budget
 from evaluators.costs.nearest import most_probable_row
 from evaluators.costs.tables import CostTables
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData, Split, subset
 from nas.engine.preparation import relaxed_evaluator
 from nas.supernet.alternation import Relaxation, TrajectoryPoint, entropy

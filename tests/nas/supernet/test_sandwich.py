@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from evaluators.costs.budget import Budget, BudgetedSpace
 from evaluators.costs.tables import CostTables
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageBatches
 from evaluators.data.scoring import cross_entropy, fit_to_shape
 from nas.supernet.attentive import POOL, REFIT, AttentiveSampler

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageBatches, ImageData
 from nas.training.checkpoint import LastGoodState, pack, restore, steps_done, write_checkpoint
 from nas.training.loop import Recipe, fit

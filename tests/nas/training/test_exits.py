@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from evaluators.accuracy.exit_accuracy import outcomes, recalibrate_exits
 from evaluators.accuracy.thresholds import operate, within_budget, within_loss
 from evaluators.costs.exit_costs import ExitCosts
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageBatches, ImageData, subset
 from nas.training.checkpoint import read_checkpoint
 from nas.training.exits import JointLossWeights, joint_loss, train_with_exits

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from evaluators.data.batches import training_batch
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageBatches, ImageData, subset
 from nas.supernet.sandwich import sandwich
 from nas.supernet.shared_weights import Supernet

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from nas.workers.object_store import SharedObject
 from search_spaces.catalogue import load_space
 from search_spaces.networks.modules import build, channels_last

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from evaluators.accuracy.exit_accuracy import ExitAccuracy
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from nas.engine.preparation import inherited_evaluator
 from nas.engine.search import Outcome, search
 from nas.progress import Quiet

@@ -19,9 +19,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordPieceTrainer
 
-from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out
-from evaluators.data.sentences import SentenceData, Sentences
-from evaluators.data.table_files import (
+from evaluators.data.files.parts import by_part, origin, visible_files
+from evaluators.data.files.tables import (
     TABLE_ENDINGS,
     Tables,
     column_of,
@@ -32,9 +31,12 @@ from evaluators.data.table_files import (
     label_column,
     label_titles,
     label_values,
+    labelled,
     values_of,
 )
-from evaluators.data.text_files import TEXT_COLUMNS
+from evaluators.data.files.text import TEXT_COLUMNS
+from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out, origins_of
+from evaluators.data.sentences import SentenceData, Sentences
 from search_spaces.errors import UserError
 
 MAX_VOCABULARY = 8_192
@@ -45,9 +47,6 @@ MAX_TOKENS = 128
 
 COVERED = 0.95
 """Share of the training sentences that are not truncated."""
-
-NO_LABEL = -1
-"""Label in test parts on the hub whose labels are secret."""
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 """Special tokens by id; the first is the padding."""
@@ -71,34 +70,26 @@ def load_sentences(name: str) -> SentenceData:
         UserError: for an unknown name, or rows that are not sentences with labels.
     """
     path = Path(name)
+    origins: dict[str, str] = {}
     if path.exists():
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        files = [f for f in files if f.suffix.lower() in TABLE_ENDINGS]
-        if not files:
+        files = visible_files(path, TABLE_ENDINGS) if path.is_dir() else [path]
+        if not files or files[0].suffix.lower() not in TABLE_ENDINGS:
             raise UserError(f"no table of sentences at {path}: expected {', '.join(TABLE_ENDINGS)}")
-        tables = from_files(files, path, "sentences")
+        chosen = by_part(files, path, "sentences")
+        tables = from_files(chosen, path)
+        if len(chosen) > 1:
+            origins = {part: origin(of_part, path) for part, of_part in chosen.items()}
     elif is_hub_name(name):
         tables = from_hub(name, "a parquet, CSV or JSON-lines file")
     else:
         raise UserError(f"no data at '{name}': expected a file, a folder or owner/name of the hub")
-    return _data(_labelled(tables, name), name)
+    return _data(labelled(in_order(tables, name), name), name, origins)
 
 
-def _labelled(tables: Tables, name: str) -> Tables:
-    """The parts with labels, in the order of their use."""
-    return {
-        part: table
-        for part, table in in_order(tables, name).items()
-        if part == "train" or set(table.unique(label_column(table, name))) != {NO_LABEL}
-    }
-
-
-def _data(tables: Tables, name: str) -> SentenceData:
+def _data(tables: Tables, name: str, origins: dict[str, str]) -> SentenceData:
     columns = {part: label_column(table, name) for part, table in tables.items()}
     values = label_values(tables, columns, name)
     classes = label_titles(tables["train"], columns["train"], values)
-    if len(classes) < 2:
-        raise UserError(f"{name} has only one label, '{classes[0]}': expected two or more")
     index = {value: i for i, value in enumerate(values)}
     raw = {}
     for part, table in tables.items():
@@ -108,6 +99,7 @@ def _data(tables: Tables, name: str) -> SentenceData:
             raise UserError(f"{name}: row {wrong} of {part} has no text")
         labels = torch.tensor([index[value] for value in values_of(table, columns[part])])
         raw[part] = _Texts(np.array(texts, dtype=object), labels)
+    origins = origins_of(raw, origins)
     raw = held_out(raw, name, classes, HELD_OUT, SPLIT_SEED, "sentences")
     tokenizer = train_tokenizer(raw["train"].texts.tolist(), MAX_VOCABULARY)
     lengths = [len(e.ids) for e in tokenizer.encode_batch(raw["train"].texts.tolist())]
@@ -122,6 +114,7 @@ def _data(tables: Tables, name: str) -> SentenceData:
         classes,
         tokenizer.get_vocab_size(),
         tokenizer.to_str(),
+        origins,
     )
 
 

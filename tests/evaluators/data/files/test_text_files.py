@@ -15,9 +15,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
-from evaluators.data import text_files
+from evaluators.data.files import text as text_files
+from evaluators.data.files.text import load_text
 from evaluators.data.text import TextData
-from evaluators.data.text_files import load_text
 from search_spaces.errors import UserError
 
 SENTENCE = "The quick brown fox jumps over the lazy dog. "

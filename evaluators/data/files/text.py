@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluators.data.held_out import HELD_OUT
-from evaluators.data.table_files import (
+from evaluators.data.files.parts import by_part, origin, visible_files
+from evaluators.data.files.tables import (
     TABLE_ENDINGS,
     Tables,
-    by_part,
     column_of,
     from_files,
     from_hub,
@@ -25,9 +24,10 @@ from evaluators.data.table_files import (
     is_hub_name,
     reason,
 )
+from evaluators.data.held_out import HELD_OUT, origins_of
 from evaluators.data.text import TextData, Vocabulary
 from search_spaces.errors import UserError, unknown
-from search_spaces.files import write_text
+from search_spaces.files import read_text, write_text
 
 TINY_SHAKESPEARE = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -70,15 +70,18 @@ def load_text(name: str) -> TextData:
         UserError: for an unknown name, or files without text.
     """
     path = Path(name)
-    tokenizer = ""
+    tokenizer, origins = "", dict[str, str]()
     if path.is_dir():
-        texts = _folder(path)
+        files = _folder(path)
+        texts = {part: "".join(map(read_text, of_part)) for part, of_part in files.items()}
+        if len(files) > 1:
+            origins = {part: origin(of_part, path) for part, of_part in files.items()}
         if (path / TOKENIZER).is_file():
-            tokenizer = _read(path / TOKENIZER)
+            tokenizer = read_text(path / TOKENIZER)
     elif path.suffix.lower() in TABLE_ENDINGS and path.is_file():
-        texts = _joined(from_files([path], path, "text"), name)
+        texts = _joined(from_files({"train": [path]}, path), name)
     elif path.exists():
-        texts = {"train": _read(path)}
+        texts = {"train": read_text(path)}
     elif name in TEXT_SETS:
         texts = {"train": _fetched(TINY_SHAKESPEARE)}
     elif is_hub_name(name):
@@ -91,23 +94,22 @@ def load_text(name: str) -> TextData:
         if not text:
             raise UserError(f"{name}: the {part} part is empty, expected text")
     vocabulary, tokens = _pieces(texts, tokenizer, name) if tokenizer else _characters(texts)
-    tokens = _complete(tokens)
-    return TextData(name, tokens["train"], tokens["validation"], tokens["test"], vocabulary)
+    whole = _complete(tokens)
+    return TextData(
+        name,
+        whole["train"],
+        whole["validation"],
+        whole["test"],
+        vocabulary,
+        origins=origins_of(tokens, origins),
+    )
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a text file in UTF-8: {reason(error)}") from error
-
-
-def _folder(path: Path) -> dict[str, str]:
-    files = sorted(path.rglob("*.txt"))
+def _folder(path: Path) -> dict[str, list[Path]]:
+    files = visible_files(path, [".txt"])
     if not files:
         raise UserError(f"{path} has no text files (*.txt)")
-    chosen = by_part(files, path, "text").items()
-    return {part: "".join(_read(file) for file in of_part) for part, of_part in chosen}
+    return by_part(files, path, "text")
 
 
 def _fetched(address: str) -> str:
@@ -125,7 +127,7 @@ def _fetched(address: str) -> str:
                 f"cannot fetch {address} ({reason(error)}); give a text file instead"
             ) from error
         write_text(cached, text)
-    return _read(cached)
+    return read_text(cached)
 
 
 def _joined(tables: Tables, name: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from evaluators.data.sentence_files import (
+from evaluators.data.files.sentences import (
     MAX_TOKENS,
     SPECIAL_TOKENS,
     load_sentences,
@@ -157,7 +157,7 @@ def test_frequent_words_become_whole_and_rare_ones_pieces() -> None:
 def test_the_same_sentences_give_the_same_pieces_in_every_process() -> None:
     """The trainer alone numbers pieces in the order of a hash map, different in each process."""
     code = (
-        "from evaluators.data.sentence_files import train_tokenizer\n"
+        "from evaluators.data.files.sentences import train_tokenizer\n"
         f"print(sorted(train_tokenizer({SENTENCES!r}, 150).get_vocab().items()))"
     )
     found = {

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
+from evaluators.data.files.parts import named_parts
 from search_spaces.errors import UserError
+from search_spaces.files import encoding_of
 
 Tables = dict[str, Any]
 """A `datasets.Dataset` per part: `train`, and `validation` and `test` if there are such."""
@@ -20,12 +23,9 @@ TABLE_ENDINGS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl"
 """Kinds of files of rows, as named in `datasets`, by suffix."""
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
-PART_FOLDERS = {
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+
+NO_LABEL = -1
+"""Label in test parts on the hub whose labels are secret."""
 
 CONVERTED = "refs/convert/parquet"
 """Hub revision with tables of data sets that are scripts, which `datasets` no longer runs."""
@@ -54,16 +54,31 @@ def from_hub(name: str, instead: str) -> Tables:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         try:
-            return dict(datasets.load_dataset(name))
+            loaded = datasets.load_dataset(name)
         except RuntimeError as error:
             if "scripts are no longer supported" not in str(error):
                 raise
-            return dict(datasets.load_dataset(name, revision=CONVERTED))
+            loaded = datasets.load_dataset(name, revision=CONVERTED)
+        return _by_part_of_hub(dict(loaded))
     except Exception as error:
         raise UserError(
             f"cannot load '{name}' from the Hugging Face hub ({reason(error)}); give {instead} "
             "instead"
         ) from error
+
+
+def _by_part_of_hub(loaded: Tables) -> Tables:
+    """Splits under the names of their parts: `validation_matched` is of the validation part."""
+    import datasets
+
+    grouped: dict[str, list[Any]] = {}
+    for split, table in loaded.items():
+        found = named_parts(split)
+        grouped.setdefault(found.pop() if len(found) == 1 else split, []).append(table)
+    return {
+        part: tables[0] if len(tables) == 1 else datasets.concatenate_datasets(tables)
+        for part, tables in grouped.items()
+    }
 
 
 def quiet() -> None:
@@ -77,38 +92,6 @@ def quiet() -> None:
 def reason(error: BaseException) -> str:
     """The first line of an error, or the name of its type."""
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def by_part(files: Iterable[Path], root: Path, what: str) -> dict[str, list[Path]]:
-    """Group files by part: by the beginning of their names, or by their folders below `root`.
-
-    Files that name no part are training files.
-
-    Args:
-        what: the samples, for the message of the error.
-
-    Raises:
-        UserError: if there is no training file.
-    """
-    parts: dict[str, list[Path]] = {}
-    for file in files:
-        part = _part_name(file.stem)
-        folders = file.relative_to(root).parts[:-1] if root.is_dir() else ()
-        for folder in folders:
-            # Samples of `test/0.parquet` must not become training samples.
-            part = PART_FOLDERS.get(folder.lower(), part)
-        parts.setdefault(part, []).append(file)
-    if "train" not in parts:
-        found = ", ".join(f.name for chosen in parts.values() for f in chosen)
-        raise UserError(f"no training {what}: expected a file train* beside {found}")
-    return parts
-
-
-def _part_name(stem: str) -> str:
-    for beginning, part in (("val", "validation"), ("test", "test")):
-        if stem.lower().startswith(beginning):
-            return part
-    return "train"
 
 
 def in_order(tables: Tables, name: str) -> Tables:
@@ -153,6 +136,15 @@ def label_column(table: Any, name: str) -> str:
     return column_of(table, [*LABEL_COLUMNS, *typed], "label", name)
 
 
+def labelled(tables: Tables, name: str) -> Tables:
+    """The tables that have labels: those of test parts on the hub may be secret."""
+    return {
+        part: table
+        for part, table in tables.items()
+        if part == "train" or set(table.unique(label_column(table, name))) != {NO_LABEL}
+    }
+
+
 def label_values(tables: Tables, columns: Mapping[str, str], name: str) -> list[Any]:
     """All values of the label columns, sorted.
 
@@ -160,47 +152,82 @@ def label_values(tables: Tables, columns: Mapping[str, str], name: str) -> list[
         columns: the label column of each part.
 
     Raises:
-        UserError: for missing labels, labels that are neither numbers nor words, or a mix of them.
+        UserError: for missing labels, labels that are neither whole numbers nor words, a mix of
+            them, fewer than two, or labels that the training part lacks.
     """
-    found: set[Any] = set()
+    found: dict[str, set[Any]] = {}
     for part, table in tables.items():
         column = columns[part]
         if getattr(table.features[column], "dtype", None) is None:
             kind = table.features[column]
             raise UserError(f"{name}: column '{column}' is {kind}, expected a number or a word")
         values = set(table.unique(column))
-        if None in values:
-            raise UserError(f"{name}: column '{column}' of {part} has rows without a label")
-        found |= values
-    if len({isinstance(value, str) for value in found}) > 1:
+        if any(_missing(value) for value in values):
+            row = next(i for i, value in enumerate(values_of(table, column)) if _missing(value))
+            raise UserError(f"{name}: row {row} of {part} has no label in column '{column}'")
+        broken = next((v for v in values if isinstance(v, float) and v != int(v)), None)
+        if broken is not None:
+            raise UserError(
+                f"{name}: column '{column}' of {part} has the number {broken:g}, expected classes: "
+                "whole numbers or words"
+            )
+        found[part] = values
+    every = set().union(*found.values())
+    if len({isinstance(value, str) for value in every}) > 1:
         raise UserError(f"{name}: labels are numbers in one part and words in another")
-    return sorted(found)
+    for part, values in found.items():
+        unseen = sorted(values - found["train"])
+        if unseen:
+            raise UserError(f"{name}: label '{unseen[0]}' of {part} is not in the training part")
+    if len(every) == 1:
+        (only,) = label_titles(tables["train"], columns["train"], list(every))
+        raise UserError(f"{name} has only one label, '{only}': expected two or more")
+    return sorted(every)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and isnan(value))
 
 
 def label_titles(table: Any, column: str, values: Sequence[Any]) -> tuple[str, ...]:
     """Names of the label values."""
     names = getattr(table.features[column], "names", None)
-    return tuple(str(names[value] if names else value) for value in values)
+    whole = [int(value) if isinstance(value, float) else value for value in values]
+    return tuple(str(names[value] if names else value) for value in whole)
 
 
-def from_files(files: Sequence[Path], root: Path, what: str) -> Tables:
-    """Read files of rows: Parquet, CSV with a header, or JSON lines.
+def from_files(parts: Mapping[str, Sequence[Path]], root: Path) -> Tables:
+    """Read files of rows by part: Parquet, CSV with a header, or JSON lines.
 
     Raises:
-        UserError: if a file is unreadable or has no rows, or there is no training file.
+        UserError: if a file is unreadable or has no rows, or a part has files of several kinds.
     """
-    import datasets
-
     quiet()
     tables = {}
-    for part, chosen in by_part(files, root, what).items():
-        kind = TABLE_ENDINGS[chosen[0].suffix.lower()]
+    for part, chosen in parts.items():
+        endings = sorted({file.suffix.lower() for file in chosen})
+        if len({TABLE_ENDINGS[ending] for ending in endings}) > 1:
+            raise UserError(
+                f"{root}: the {part} part has files {', '.join(endings)}: keep one kind"
+            )
         try:
-            table = datasets.load_dataset(kind, data_files=[str(f) for f in chosen], split="train")
+            tables[part] = _read(chosen)
         except Exception as error:
             why = reason(error.__cause__ or error)
             if "corresponds to no data" in why:
                 raise UserError(f"{root}: the {part} part has no rows") from error
             raise UserError(f"cannot read {root}: {why}") from error
-        tables[part] = table
     return tables
+
+
+def _read(files: Sequence[Path]) -> Any:
+    """The rows of files of one kind."""
+    import datasets
+
+    kind = TABLE_ENDINGS[files[0].suffix.lower()]
+    options: dict[str, Any] = {} if kind == "parquet" else {"encoding": encoding_of(files[0])}
+    if kind == "csv":
+        # The words NA, None and null are values; only an empty cell is missing.
+        options |= {"keep_default_na": False, "na_values": [""]}
+    paths = [str(file) for file in files]
+    return datasets.load_dataset(kind, data_files=paths, split="train", **options)

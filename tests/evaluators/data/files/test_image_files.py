@@ -16,11 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluators.data.image_files import load_data
+from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData, Split
 from search_spaces.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 CIFAR10 = ROOT.parent / "shared" / "data" / "cifar10"
 
 
@@ -310,7 +310,9 @@ def test_parquet_without_labels_is_refused_with_its_columns(tmp_path: Path) -> N
 def test_images_without_class_folders_are_refused(tmp_path: Path) -> None:
     for i in range(6):
         (tmp_path / f"{i}.png").write_bytes(picture(i))
-    assert "no label column" in refusal(tmp_path)
+    message = refusal(tmp_path)
+    assert "no folders of classes" in message
+    assert str(tmp_path / "cat" / "0.png") in message
 
 
 @pytest.mark.parametrize("kept", [0, 300])
@@ -339,7 +341,7 @@ def test_a_corrupt_image_is_named_by_its_row(tmp_path: Path, bad: bytes) -> None
 def test_rows_without_a_label_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "d" / "train.parquet"
     folder = write_parquet(file, pictures(20), [0, None] * 10)
-    assert "rows without a label" in refusal(folder)
+    assert "row 1 of train has no label in column 'label'" in refusal(folder)
 
 
 def test_labels_that_are_lists_are_refused(tmp_path: Path) -> None:
@@ -367,7 +369,7 @@ def test_a_test_part_alone_is_refused(tmp_path: Path) -> None:
 def test_the_hub_out_of_reach_is_one_line_that_names_the_alternative(tmp_path: Path) -> None:
     # In a new process, since the client of the hub reads its offline switch on import.
     program = (
-        "from evaluators.data.image_files import load_data\n"
+        "from evaluators.data.files.images import load_data\n"
         "from search_spaces.errors import UserError\n"
         "try:\n    load_data('cifar10')\nexcept UserError as error:\n    print(error)\n"
     )

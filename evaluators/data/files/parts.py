@@ -1,0 +1,163 @@
+"""Which file belongs to which part of a data set, and which folder is a class.
+
+One rule for all kinds of files: a part's name as a whole word of a folder below the root, the
+topmost first, or else of a file's name; a file that names none is of the training part. Folders of
+images are classes, unless all of them are named after parts and hold the class folders. The name of
+an image never matters. Does not read files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from search_spaces.errors import UserError
+
+PART_OF_WORD = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""Part that a word names."""
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+_INNER_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def named_parts(name: str) -> set[str]:
+    """The parts that a name has as whole words: `ptb.valid.txt` names one, `latest` none."""
+    words = _LETTERS.findall(_INNER_CAPITAL.sub(" ", name))
+    return {PART_OF_WORD[word.lower()] for word in words if word.lower() in PART_OF_WORD}
+
+
+def visible_files(root: Path, endings: Iterable[str]) -> list[Path]:
+    """The files below a folder with one of the endings, sorted, without hidden ones and folders."""
+    wanted = {ending.lower() for ending in endings}
+    found = (file for file in root.rglob("*") if file.suffix.lower() in wanted)
+    return sorted(
+        file
+        for file in found
+        if not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(root).parts)
+        and file.is_file()
+    )
+
+
+def by_part(files: Sequence[Path], root: Path, what: str) -> dict[str, list[Path]]:
+    """Group files by the part that they belong to, training part first.
+
+    Args:
+        root: the folder that holds them, or the only file.
+        what: the samples, for the message of the error.
+
+    Raises:
+        UserError: if there is no training file, or a name has the words of two parts.
+    """
+    parts: dict[str, list[Path]] = {}
+    for file in files:
+        parts.setdefault(_part_of(file, root), []).append(file)
+    if "train" not in parts:
+        found = ", ".join(f.name for chosen in parts.values() for f in chosen)
+        raise UserError(f"no training {what}: expected a file train* beside {found}")
+    return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
+
+
+def _part_of(file: Path, root: Path) -> str:
+    folders = file.relative_to(root).parts[:-1] if root.is_dir() else ()
+    for folder in folders:
+        found = named_parts(folder)
+        if len(found) == 1:
+            return found.pop()
+    found = named_parts(file.stem)
+    if len(found) > 1:
+        if not root.is_dir():
+            return "train"  # all there is
+        raise UserError(f"{file} names two parts, {' and '.join(sorted(found))}: rename it")
+    return found.pop() if found else "train"
+
+
+def origin(files: Sequence[Path], root: Path) -> str:
+    """Where a part comes from, to be shown: a file, a folder, or a number of files."""
+    if not root.is_dir():
+        return root.name
+    relative = [file.relative_to(root) for file in files]
+    if len(relative) == 1:
+        return relative[0].as_posix()
+    tops = sorted({f"{path.parts[0]}/" for path in relative if len(path.parts) > 1})
+    if len(tops) == 1 and all(len(path.parts) > 1 for path in relative):
+        return tops[0]
+    return f"{len(relative):,} files"
+
+
+def by_class(images: Sequence[Path], root: Path) -> dict[str, list[tuple[Path, str]]]:
+    """Group images by part, each with the name of its class folder.
+
+    Returns:
+        `train` alone where the folders below the root are classes.
+
+    Raises:
+        UserError: for images outside class folders, or deeper than these.
+    """
+    relative = [image.relative_to(root) for image in images]
+    loose = [path for path in relative if len(path.parts) == 1]
+    tops = sorted({path.parts[0] for path in relative if len(path.parts) > 1})
+    if loose and not tops:
+        raise UserError(
+            f"{root} has images but no folders of classes: expected one folder per class, "
+            f"such as {root / 'cat' / loose[0].name}"
+        )
+    if loose:
+        raise UserError(
+            f"{root / loose[0]} belongs to no class: expected all images in folders of classes, "
+            f"as those in {tops[0]}/"
+        )
+    parts = _parts_of_folders(tops, relative, root)
+    depth = 2 if parts else 1
+    grouped: dict[str, list[tuple[Path, str]]] = {}
+    for image, path in zip(images, relative, strict=True):
+        folders = path.parts[:-1]
+        if len(folders) < depth:
+            raise UserError(
+                f"{image} belongs to no class: expected folders of classes in {folders[0]}/"
+            )
+        if len(folders) > depth:
+            raise UserError(_too_deep(folders, depth, image, tops, root))
+        part = parts[folders[0]] if parts else "train"
+        grouped.setdefault(part, []).append((image, folders[-1]))
+    if "train" not in grouped:
+        raise UserError(f"{root} has no training images: expected a folder train/ beside {tops[0]}")
+    return {part: grouped[part] for part in ("train", "validation", "test") if part in grouped}
+
+
+def _parts_of_folders(tops: Sequence[str], images: Sequence[Path], root: Path) -> dict[str, str]:
+    """Part of each folder below the root; empty if these are classes."""
+    found = {top: named_parts(top) for top in tops}
+    named = {top: parts.pop() for top, parts in found.items() if len(parts) == 1}
+    if len(named) == len(tops):
+        return named
+    nested = {path.parts[0] for path in images if len(path.parts) > 2}
+    others = [top for top in tops if top not in named]
+    if nested & set(named) and nested & set(others):
+        beside = " and ".join(f"{top}/" for top in named)
+        raise UserError(
+            f"{root / others[0]} names no part, and lies beside {beside}: expected train/, "
+            "validation/ and test/ only"
+        )
+    return {}
+
+
+def _too_deep(
+    folders: Sequence[str], depth: int, image: Path, tops: Sequence[str], root: Path
+) -> str:
+    if depth == 1 and len(tops) == 1:
+        return f"all images are in {root / tops[0]}: give that folder instead of {root}"
+    held = "/".join(folders[:depth])
+    return (
+        f"{image} lies in a folder of its own below {held}/: expected all images of a class "
+        "directly in the folder of the class"
+    )

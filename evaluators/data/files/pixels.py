@@ -1,0 +1,200 @@
+"""Decodes images of any mode to 8 bits a channel, or refuses them.
+
+Knows Pillow's modes, orientation, transparency and pixels beyond 8 bits. Does not know labels,
+parts and tables.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from search_spaces.errors import UserError
+
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.int32] | npt.NDArray[np.float32]
+"""`(size, size, channels)`; not uint8 where only all images of the data set show the scale."""
+
+GREY_MODES = ("L", "1")
+"""Modes of Pillow with one channel of at most 8 bits."""
+
+WIDE_MODES = ("I", "F")
+"""Beginnings of the modes with one channel of more than 8 bits."""
+
+BITS = (8, 10, 12, 14, 16)
+"""Depths of sensors; the pixels of a data set are taken to have the smallest that holds them."""
+
+CHUNK = 512
+"""Images that a thread decodes at a time."""
+
+THREADED_SIZE = 48
+"""Size of images, in pixels, from which several threads decode them faster than one."""
+
+
+def open_image(value: Any, where: str, row: int) -> Image.Image | npt.NDArray[Any]:
+    """An image that is not decoded yet, or the array of a list of pixels.
+
+    Args:
+        value: encoded bytes, a mapping with `bytes` or `path`, or nested lists of pixels.
+        where: data and part, for the message of the error.
+
+    Raises:
+        UserError: if it is no image.
+    """
+    try:
+        if isinstance(value, bytes):
+            return Image.open(io.BytesIO(value))
+        if isinstance(value, Mapping):
+            encoded = value.get("bytes")
+            return Image.open(io.BytesIO(encoded) if encoded else value["path"])
+        return _pixels(value)
+    except Exception as error:
+        raise _refusal(value, where, row) from error
+
+
+def _refusal(value: Any, where: str, row: int, why: str = "") -> UserError:
+    """The error for an image that cannot be read, named by its file if it has one."""
+    path = value.get("path") if isinstance(value, Mapping) and not value.get("bytes") else None
+    named = str(path) if path else f"{where}: row {row}"
+    return UserError(f"{named} is not an image that can be read{why}")
+
+
+def _pixels(value: Any) -> npt.NDArray[Any]:
+    """Lists of numbers as `(height, width, channels)`."""
+    pixels = np.asarray(value)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3):
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype.kind not in "iuf":
+        raise ValueError(f"{pixels.shape} of {pixels.dtype}")
+    return pixels
+
+
+def short_side(image: Image.Image | npt.NDArray[Any]) -> int:
+    """The smaller of height and width, in pixels."""
+    return min(image.size if isinstance(image, Image.Image) else image.shape[:2])
+
+
+def decode_all(values: Sequence[Any], where: str, size: int) -> list[Pixels]:
+    """Decode images to `(size, size, channels)`, with 1 channel if grey, else 3.
+
+    Raises:
+        UserError: for an image that cannot be read, by file or row.
+    """
+
+    def decode_chunk(start: int) -> list[Pixels]:
+        stop = min(start + CHUNK, len(values))
+        return [decode(values[row], where, row, size) for row in range(start, stop)]
+
+    # Small images are decoded in less time than threads take to hand over the interpreter.
+    threads = 1 if size < THREADED_SIZE else None
+    with ThreadPoolExecutor(threads) as pool:
+        chunks = pool.map(decode_chunk, range(0, len(values), CHUNK))
+        return [image for chunk in chunks for image in chunk]
+
+
+def decode(value: Any, where: str, row: int, size: int) -> Pixels:
+    """One image, upright, its centre at the given size."""
+    image = open_image(value, where, row)
+    try:
+        if isinstance(image, np.ndarray):
+            return _from_array(image, size)
+        return _from_image(image, size)
+    except Exception as error:
+        mode = f" (its mode is {image.mode})" if isinstance(image, Image.Image) else ""
+        raise _refusal(value, where, row, mode) from error
+
+
+def _from_image(image: Image.Image, size: int) -> Pixels:
+    if image.getexif():
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(WIDE_MODES):
+        return _from_array(np.asarray(image)[:, :, None], size)
+    image = _plain(image)
+    if image.size != (size, size):
+        image = _resized(image, size)
+    return np.asarray(image, dtype=np.uint8).reshape(size, size, -1)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The image in `L` or `RGB`, transparent pixels on white."""
+    if image.has_transparency_data:
+        grey = image.mode in ("LA", "La", *GREY_MODES)
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("L" if grey else "RGB")
+    return image.convert("L" if image.mode in GREY_MODES else "RGB")
+
+
+def _from_array(pixels: npt.NDArray[Any], size: int) -> Pixels:
+    kind: Any = np.float32 if pixels.dtype.kind == "f" else np.int32
+    if kind is np.float32 and not np.isfinite(pixels).all():
+        raise ValueError("not finite")
+    channels = [Image.fromarray(pixels[:, :, c].astype(kind)) for c in range(pixels.shape[2])]
+    if channels[0].size != (size, size):
+        channels = [_resized(channel, size) for channel in channels]
+    return np.stack([np.asarray(channel, dtype=kind) for channel in channels], axis=2)
+
+
+def _resized(image: Image.Image, size: int) -> Image.Image:
+    """Resize the short side to `size`, then crop the centre."""
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def to_bytes(parts: Mapping[str, Sequence[Pixels]], name: str) -> dict[str, list[Pixels]]:
+    """All images as uint8, on one scale for all whole numbers and one for all fractions.
+
+    Whole numbers beyond 255 keep the upper 8 of as many bits as the largest of them needs;
+    fractions are from 0 to 1, or from 0 to 255.
+
+    Raises:
+        UserError: for pixels that are negative or too large.
+    """
+    images = [image for part in parts.values() for image in part]
+    shift = _shift([i for i in images if i.dtype == np.int32], name)
+    scale = _scale([i for i in images if i.dtype == np.float32], name)
+
+    def narrow(image: Pixels) -> Pixels:
+        if image.dtype == np.int32:
+            return (image.astype(np.int32) >> shift).astype(np.uint8)
+        if image.dtype == np.float32:
+            return np.round(image * scale).astype(np.uint8)
+        return image
+
+    return {part: [narrow(image) for image in chosen] for part, chosen in parts.items()}
+
+
+def _shift(images: Sequence[Pixels], name: str) -> int:
+    """Number of lower bits that whole numbers lose."""
+    low, high = _range(images)
+    if low < 0 or high >= 1 << BITS[-1]:
+        raise UserError(f"{name} has pixels from {low:g} to {high:g}: expected 0 to 65535")
+    return next(bits for bits in BITS if high < 1 << bits) - BITS[0]
+
+
+def _scale(images: Sequence[Pixels], name: str) -> float:
+    """Factor of fractions."""
+    low, high = _range(images)
+    if low < 0 or high > 255:
+        raise UserError(
+            f"{name} has pixels from {low:g} to {high:g}: expected fractions from 0 to 1, or "
+            "numbers from 0 to 255"
+        )
+    return 255.0 if high <= 1 else 1.0
+
+
+def _range(images: Sequence[Pixels]) -> tuple[float, float]:
+    """The least and the largest pixel."""
+    if not images:
+        return 0.0, 0.0
+    return min(float(i.min()) for i in images), max(float(i.max()) for i in images)

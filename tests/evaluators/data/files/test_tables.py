@@ -1,0 +1,118 @@
+"""Labels of tables: words that look like gaps, gaps, numbers, and encodings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from evaluators.data.files.sentences import load_sentences
+from evaluators.data.files.tables import _by_part_of_hub, label_titles, label_values, labelled
+from evaluators.data.files.text import load_text
+from search_spaces.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+def rows(first: str, second: str, n: int = 20) -> str:
+    sides = [("north", first), ("south", second)] * n
+    return "text,label\n" + "".join(f"a shipment to the {s},{label}\n" for s, label in sides)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_sentences(str(path))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["NA", "None", "null", "nan", "N/A"])
+def test_words_for_nothing_are_labels(tmp_path: Path, word: str) -> None:
+    (tmp_path / "d.csv").write_text(rows(word, "EU"))
+    assert load_sentences(str(tmp_path / "d.csv")).classes == tuple(sorted([word, "EU"]))
+
+
+def test_an_empty_cell_is_a_gap(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(rows("1", "0") + "a letter to the east,\n")
+    assert "row 40 of train has no label in column 'label'" in refusal(tmp_path / "d.csv")
+
+
+def test_a_null_is_a_gap_and_a_word_is_not(tmp_path: Path) -> None:
+    lines = [{"text": f"letter {i}", "label": ["null", "EU"][i % 2]} for i in range(40)]
+    file = tmp_path / "d.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    assert load_sentences(str(file)).classes == ("EU", "null")
+    file.write_text("\n".join(map(json.dumps, [*lines, {"text": "a", "label": None}])))
+    assert "row 40 of train has no label" in refusal(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-8"])
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_encodings_of_windows_are_read(tmp_path: Path, encoding: str, ending: str) -> None:
+    lines = [{"text": f"Straße {i}", "label": ["ä", "ö"][i % 2]} for i in range(40)]
+    content = {
+        ".csv": rows("ä", "ö").replace("\n", "\r\n"),
+        ".jsonl": "\r\n".join(map(json.dumps, lines)),
+    }
+    file = tmp_path / f"d{ending}"
+    file.write_bytes(content[ending].encode(encoding))
+    assert load_sentences(str(file)).classes == ("ä", "ö")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-8"])
+def test_a_byte_order_mark_is_no_character(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "d.txt").write_bytes(("abba" * 50).encode(encoding))
+    assert load_text(str(tmp_path / "d.txt")).vocabulary.characters == "ab"
+
+
+def table(labels: list[Any]) -> Any:
+    return datasets.Dataset.from_dict({"text": ["a"] * len(labels), "label": labels})
+
+
+def values(**parts: list[Any]) -> list[Any]:
+    tables = {part: table(labels) for part, labels in parts.items()}
+    return label_values(tables, dict.fromkeys(tables, "label"), "data")
+
+
+def test_whole_numbers_may_be_stored_as_fractions() -> None:
+    found = values(train=[0.0, 2.0, 1.0], test=[2.0])
+    assert label_titles(table([0.0, 2.0]), "label", found) == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"train": [0.0, float("nan"), 1.0]}, "row 1 of train has no label"),
+        ({"train": ["a", "b"], "test": ["a", None]}, "row 1 of test has no label"),
+        ({"train": [0.0, 0.37]}, "has the number 0.37, expected classes"),
+        ({"train": ["a", "b"], "test": [0, 1]}, "numbers in one part and words in another"),
+        ({"train": ["a", "b"], "test": ["a", "c"]}, "label 'c' of test is not in the training"),
+        ({"train": ["a", "a"]}, "has only one label, 'a'"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(parts: dict[str, list[Any]], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        values(**parts)
+
+
+def test_secret_labels_leave_a_part_out() -> None:
+    tables = {"train": table([0, 1]), "test": table([-1, -1])}
+    assert list(labelled(tables, "data")) == ["train"]
+
+
+def test_splits_of_the_hub_belong_to_parts_by_their_words() -> None:
+    names = ("train", "validation_matched", "validation_mismatched", "dev", "extra")
+    found = _by_part_of_hub({name: table([0] * (i + 1)) for i, name in enumerate(names)})
+    assert {part: len(t) for part, t in found.items()} == {"train": 1, "validation": 9, "extra": 5}
+
+
+def test_kinds_of_files_do_not_mix_in_a_part(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(rows("x", "y"))
+    (tmp_path / "b.jsonl").write_text('{"text": "a", "label": "x"}\n')
+    assert "the train part has files .csv, .jsonl: keep one kind" in refusal(tmp_path)
