@@ -1,6 +1,7 @@
 """Monitors the compute of a network while it trains or serves, with bounded overhead.
 
-A hook adds the count of each pass, which is computed once per input shape. At intervals one pass
+A hook adds the count of each pass, which is computed once for inputs of the same shapes and a
+network in the same state (`state.py`). At intervals one pass
 runs under torch's profiler, which attributes time to modules; the interval follows from the cost of
 the last trace, such that the overhead stays below a given share of the run. Knows any network. Does
 not know how it is trained.
@@ -16,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._pytree import tree_leaves
 
 from evaluators.counting.counts import Count
+from evaluators.counting.state import PathState, signature_of
 from evaluators.counting.torch_counter import count_module
 from evaluators.counting.torch_profile import add_times, attributed, ranges
 from search_spaces.errors import UserError
@@ -28,7 +29,7 @@ from search_spaces.errors import UserError
 FIRST_TRACE_SECONDS = 0.5
 """Assumed cost of the first trace."""
 
-Signature = tuple[bool, tuple[tuple[int, ...], ...]]
+Signature = tuple[Any, ...]
 
 
 class ComputeMonitor:
@@ -69,6 +70,9 @@ class ComputeMonitor:
         self.traces = 0
         self._log = Path(log) if log is not None else None
         self._on_window = on_window
+        self._state = PathState()
+        self._named: dict[tuple[int, str], tuple[str, Any]] = {}
+        self._last: tuple[Signature, int] | None = None
         self._macs_of: dict[Signature, int] = {}
         self._passes = 0
         self._macs = 0
@@ -101,6 +105,14 @@ class ComputeMonitor:
             return self._stopped_at
         return time.perf_counter() - self._offset
 
+    @property
+    def ignored(self) -> set[str]:
+        """Attributes of modules that changed several times without an effect on the count.
+
+        Later changes of them are not counted anew.
+        """
+        return self._state.ignored
+
     def totals(self) -> dict[str, float | None]:
         """Totals so far: passes, macs, seconds, flops_per_second and joules.
 
@@ -120,10 +132,11 @@ class ComputeMonitor:
         if self._trace is not None:
             self._end_trace()
         training = module.training and torch.is_grad_enabled()
-        shapes = tuple(t.shape for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
-        macs = self._macs_of.get((training, shapes))
+        inputs = (training, *signature_of(args, kwargs))
+        signature = (inputs, self._state.read(module))
+        macs = self._macs_of.get(signature)
         if macs is None:
-            macs = self._count(args, kwargs, (training, shapes))
+            macs = self._count(args, kwargs, signature)
         now = self._now()
         if self._passes and self._passes % self.every == 0 and self._window_macs:
             self._end_window(now)
@@ -139,18 +152,26 @@ class ComputeMonitor:
         self._hook.remove()  # counting copies the network, and the copy must have no hook
         macs = 0
         try:
-            macs = count_module(self.network, args, kwargs, backward=signature[0]).macs
+            macs = count_module(self.network, args, kwargs, backward=signature[0][0]).macs
             if self.count is None:
                 self.count = count_module(self.network, args, kwargs)
         except UserError as error:
             # The network itself raises for invalid inputs; the monitor must not end the run.
             self.problem = str(error)
         self._hook = self.network.register_forward_pre_hook(self._before, with_kwargs=True)
-        self._macs_of[signature] = macs
+        self._learn(signature, macs)
         spent = time.perf_counter() - start
         self._counting_seconds += spent
         self._offset += spent
         return macs
+
+    def _learn(self, signature: Signature, macs: int) -> None:
+        """Keep a count, and note which attributes changed without an effect on it."""
+        named = self._state.named(self.network)
+        if self._last == (signature[0], macs):
+            self._state.had_no_effect(self._named, named)
+        self._named, self._last = named, (signature[0], macs)
+        self._macs_of[signature[0], self._state.read(self.network)] = macs
 
     def _end_window(self, now: float) -> None:
         seconds = now - self._window_started

@@ -93,9 +93,26 @@ def _trilinear(a: Arguments, out: Any) -> int:
 
 
 def _grouped_mm(a: Arguments, out: Any) -> int:
-    """Each row is multiplied by the matrix of its group."""
-    rows = _first(out)
-    return int(prod(rows.shape) * a["self"].shape[-1])
+    """Each row is multiplied by the matrix of its group; without rows, groups share the sum."""
+    shape = _first(out).shape
+    by_sum = a["self"].dim() == a["mat2"].dim() == 2
+    return int(prod(shape[1:] if by_sum else shape) * a["self"].shape[-1])
+
+
+def grouped_result(a: Arguments) -> Tensor:
+    """Result of a grouped product: fake tensors refuse types that processors compute in."""
+    left, right = a["self"], a["mat2"]
+    match left.dim(), right.dim():
+        case 2, 2:
+            shape = [a["offs"].shape[0], left.shape[0], right.shape[1]]
+        case 2, 3:
+            shape = [left.shape[0], right.shape[2]]
+        case 3, 2:
+            shape = [left.shape[1], right.shape[1]]
+        case _:
+            shape = [left.shape[0], left.shape[1], right.shape[2]]
+    result: Tensor = left.new_empty(shape, dtype=a.get("out_dtype") or left.dtype)
+    return result
 
 
 def _mm_by_weight(a: Arguments, out: Any) -> int:
@@ -105,14 +122,14 @@ def _mm_by_weight(a: Arguments, out: Any) -> int:
 # Attention
 
 
-def _attention(a: Arguments, out: Any) -> int:
+def attention(a: Arguments, out: Any) -> int:
     """Scores and weighted sum over all pairs, also in causal attention."""
     query, key, value = a["query"], a["key"], a["value"]
     scores = prod(query.shape[:-1]) * key.shape[-2]
     return int(scores * (query.shape[-1] + value.shape[-1]))
 
 
-def _attention_backward(a: Arguments, out: Any) -> int:
+def attention_backward(a: Arguments, out: Any) -> int:
     """Recomputed scores, and two gradients for each of the two products."""
     query, key, value = a["query"], a["key"], a["value"]
     scores = prod(query.shape[:-1]) * key.shape[-2]
@@ -175,6 +192,9 @@ PRODUCTS: dict[str, tuple[Macs, tuple[str, str]]] = {
 }
 """Matrix products: the rule, and the names of the two operands."""
 
+RESULTS: dict[str, Callable[[Arguments], Tensor]] = {"aten::_grouped_mm": grouped_result}
+"""Results of operators on fake tensors, where torch's own rule refuses what runs."""
+
 _FUSED_ATTENTIONS = (
     "_scaled_dot_product_flash_attention",
     "_scaled_dot_product_flash_attention_for_cpu",
@@ -184,9 +204,9 @@ _FUSED_ATTENTIONS = (
 )
 
 ATTENTIONS: dict[str, Macs] = {
-    **{f"aten::{name}": _attention for name in _FUSED_ATTENTIONS},
-    "aten::_scaled_dot_product_attention_math_for_mps": _attention,
-    **{f"aten::{name}_backward": _attention_backward for name in _FUSED_ATTENTIONS},
+    **{f"aten::{name}": attention for name in _FUSED_ATTENTIONS},
+    "aten::_scaled_dot_product_attention_math_for_mps": attention,
+    **{f"aten::{name}_backward": attention_backward for name in _FUSED_ATTENTIONS},
 }
 
 RECURRENT: dict[str, Macs] = {
@@ -301,6 +321,10 @@ MOVES = _names(
 """Operators that only create, inspect or move data."""
 
 
+MARKS = "profiler::"
+"""Beginning of the names of operators that mark a range for a profiler."""
+
+
 def elementwise(function: Any, a: Arguments, inputs: Sequence[Tensor], out: Any) -> int | None:
     """Element operations of an operator; None if there is no rule for it."""
     name = packet_name(function)
@@ -308,7 +332,7 @@ def elementwise(function: Any, a: Arguments, inputs: Sequence[Tensor], out: Any)
         return NORMALISATIONS[name] * inputs[0].numel()
     if name in POOLS:
         return _pooling(a, inputs[0], _first(out))
-    if name in MOVES or function.is_view:
+    if name in MOVES or function.is_view or name.startswith(MARKS):
         return 0
     if torch.Tag.pointwise in function.tags or torch.Tag.reduction in function.tags:
         return _largest(inputs, out)

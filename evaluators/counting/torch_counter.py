@@ -10,13 +10,14 @@ the user's network is not changed. Knows modules and operators. Does not know ti
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -27,17 +28,26 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from evaluators.counting.counts import Count, Node, Uncounted
+from evaluators.counting.higher_order import FLEX, body
 from evaluators.counting.operators import (
     ATTENTIONS,
     CONVOLUTIONS,
     PRODUCTS,
     RECURRENT,
+    RESULTS,
     SOFTMAXES,
+    Macs,
     arguments,
     elementwise,
     packet_name,
 )
-from evaluators.counting.without_memory import as_fake, faker, no_warnings
+from evaluators.counting.without_memory import (
+    RealWhereSmall,
+    as_fake,
+    faker,
+    no_warnings,
+    own_randomness,
+)
 from search_spaces.errors import UserError
 
 
@@ -73,6 +83,8 @@ class CountMode(TorchDispatchMode):
     rule.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self, root: Node, weights: Iterator[Tensor] | Sequence[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.stack = [("", root)]
@@ -95,6 +107,8 @@ class CountMode(TorchDispatchMode):
     ) -> Any:
         """Run an operator and count it; composite operators are counted by their parts."""
         kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            return self._run_functions(func, args, kwargs)
         name = packet_name(func)
         known = name in CONVOLUTIONS or name in PRODUCTS or name in ATTENTIONS
         if not known and name.startswith("aten::"):
@@ -102,9 +116,50 @@ class CountMode(TorchDispatchMode):
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        out = func(*args, **kwargs)
+        if name in RESULTS:
+            out: Any = RESULTS[name](arguments(func, args, kwargs))
+        else:
+            out = func(*args, **kwargs)
         self._count(func, name, args, kwargs, out)
         return out
+
+    def _run_functions(
+        self, func: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run an operator that runs functions, and count these."""
+        name = func.name()
+        if name in FLEX:
+            query, key, value = args[:3]
+            self.node.macs["attention"] += FLEX[name](
+                {"query": query, "key": key, "value": value}, None
+            )
+            self.node.details |= {"tokens": query.shape[-2], "keys": key.shape[-2]}
+            return func(*args, **kwargs)
+        computed = body(func, args, self._larger)
+        if computed is None:
+            self._gap(f"higher_order::{name}")
+            return func(*args, **kwargs)
+        with self:
+            return computed(*args, **kwargs)
+
+    def _count_attention(self, rule: Macs, a: Mapping[str, Any], out: Any) -> None:
+        self.node.macs["attention"] += rule(a, out)
+        self.node.details |= {"tokens": a["query"].shape[-2], "keys": a["key"].shape[-2]}
+
+    def _larger(self, functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> int:
+        """Index of the function with the most multiply-accumulates."""
+        work = []
+        for function in functions:
+            root = Node("branch")
+            with CountMode(root):
+                function(*operands)
+            work.append(root.total().own_macs)
+        if len(set(work)) > 1:
+            self._gap("cond on values of the input, counted by its larger branch")
+        return work.index(max(work))
+
+    def _gap(self, name: str) -> None:
+        self.uncounted.setdefault(name, Uncounted(path=self.stack[-1][0])).calls += 1
 
     def _count(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
@@ -134,16 +189,13 @@ class CountMode(TorchDispatchMode):
                 node.macs["other"] += macs
                 new.products = [_Product(node, macs, tuple(out.shape[-2:]))]
         elif name in ATTENTIONS:
-            a = arguments(func, args, kwargs)
-            node.macs["attention"] += ATTENTIONS[name](a, out)
-            node.details |= {"tokens": a["query"].shape[-2], "keys": a["key"].shape[-2]}
+            self._count_attention(ATTENTIONS[name], arguments(func, args, kwargs), out)
         elif name in RECURRENT:
             node.macs["linear"] += RECURRENT[name](arguments(func, args, kwargs), out)
         else:
             work = elementwise(func, arguments(func, args, kwargs), inputs, out)
             if work is None:
-                seen = self.uncounted.setdefault(name, Uncounted(path=self.stack[-1][0]))
-                seen.calls += 1
+                self._gap(name)
             else:
                 node.elementwise += work
             new = _inherited([tag for tag in tags if tag is not None], len(inputs))
@@ -182,6 +234,9 @@ def _describe_convolution(node: Node, a: Mapping[str, Any]) -> None:
     if "kernel" in node.details:
         return
     weight = a["weight"]
+    if "self" in a:  # conv_tbc: time, batch, channels, and its weight the other way round
+        node.details |= {"kernel": [weight.shape[0]], "channels": list(weight.shape[1:])}
+        return
     node.details |= {
         "kernel": list(weight.shape[2:]),
         "groups": a.get("groups", 1),
@@ -191,7 +246,7 @@ def _describe_convolution(node: Node, a: Mapping[str, Any]) -> None:
 
 
 def _describe_linear(node: Node, left: Tensor, outputs: Sequence[Tensor]) -> None:
-    if outputs:
+    if outputs and outputs[0].dim():
         node.details.setdefault("features", [left.shape[-1], outputs[0].shape[-1]])
 
 
@@ -281,7 +336,8 @@ def count_module(
         UserError: if the network fails; the message names the module that failed.
     """
     kwargs = dict(kwargs or {})
-    mode, fake = as_fake(network)
+    # The gradients of real parameters would have to be real as well.
+    mode, fake = as_fake(network, parameters=not backward)
     root = Node(type(network).__name__, type(network).__name__)
     given = dict(zip(names or _positions(len(args)), args, strict=False)) | kwargs
     count = Count(root, {n: tuple(t.shape) for n, t in given.items() if isinstance(t, Tensor)}, 0)
@@ -298,8 +354,11 @@ def count_module(
         torch.backends.mha.set_fastpath_enabled(False)
         with ExitStack() as stack:
             stack.enter_context(no_warnings())
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(own_randomness())
             stack.enter_context(mode)
             inputs = tree_map_only(Tensor, faker(mode, device), (list(args), kwargs))
+            stack.enter_context(RealWhereSmall())
             counter = CountMode(root, weights)
             stack.enter_context(torch.set_grad_enabled(backward))
             stack.enter_context(_in_mode(fake, training=backward))

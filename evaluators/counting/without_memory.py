@@ -1,6 +1,7 @@
-"""Makes and copies networks without memory: on torch's fake tensors, which have no values.
+"""Makes and copies networks almost without memory: on torch's fake tensors, which have no values.
 
-Knows fake tensors. Does not know what is counted on them.
+Small tensors stay real, because constructors compute widths and depths with them, and passes branch
+on buffers and parameters. Knows fake tensors. Does not know what is counted on them.
 """
 
 from __future__ import annotations
@@ -13,14 +14,37 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from search_spaces.errors import UserError
 
+REAL_ELEMENTS = 65_536
+"""Largest tensor that stays real."""
 
-class _ZeroForValues(TorchDispatchMode):
-    """Returns 0 for values of fake tensors, so that loops that redraw initial weights terminate."""
+
+class RealWhereSmall(TorchDispatchMode):
+    """Computes small results of real tensors for real; entered above a fake mode.
+
+    Args:
+        zero_for_values: return 0 for the value of a fake tensor, so that loops that redraw initial
+            weights terminate.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, *, zero_for_values: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._zero_for_values = zero_for_values
 
     def __torch_dispatch__(
         self,
@@ -29,10 +53,25 @@ class _ZeroForValues(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run an operator, or return 0 for a value."""
-        if func is torch.ops.aten._local_scalar_dense.default:
-            return 0.0 if args[0].is_floating_point() else 0
-        return func(*args, **(kwargs or {}))
+        """Run an operator on real tensors if it has no fake ones and its result is small."""
+        kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            return func(*args, **kwargs)
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        if any(isinstance(t, FakeTensor) or t.is_meta for t in tensors):
+            if self._zero_for_values and func is torch.ops.aten._local_scalar_dense.default:
+                return 0.0 if args[0].is_floating_point() else 0
+            return func(*args, **kwargs)
+        if not (tensors and func._schema.is_mutable):
+            try:
+                shown = func(*args, **kwargs)
+            except (DataDependentOutputException, DynamicOutputShapeException):
+                shown = None  # it depends on values, which are known here
+            results = [t for t in tree_leaves(shown) if isinstance(t, Tensor)]
+            if any(t.numel() > REAL_ELEMENTS or t.is_meta for t in results):
+                return shown
+        with unset_fake_temporarily():
+            return func(*args, **kwargs)
 
 
 @contextmanager
@@ -44,20 +83,63 @@ def no_warnings() -> Iterator[None]:
 
 
 @contextmanager
+def own_randomness() -> Iterator[None]:
+    """Context with random numbers of its own, the same in each, so that others' are unchanged."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@contextmanager
 def without_memory() -> Iterator[None]:
-    """Context in which tensors have shapes but no memory: networks of any size are made in seconds.
+    """Context in which large tensors have no memory: networks of any size are made in seconds.
 
     A network made in it is for `count_module` only; it cannot run.
     """
     with ExitStack() as stack:
         stack.enter_context(no_warnings())
+        stack.enter_context(own_randomness())
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        stack.enter_context(_ZeroForValues())  # type: ignore[no-untyped-call]
+        stack.enter_context(RealWhereSmall(zero_for_values=True))
         yield
 
 
-def as_fake(network: nn.Module) -> tuple[FakeTensorMode, nn.Module]:
-    """A copy of a network on fake tensors, and their mode.
+class _Copying(TorchFunctionMode):
+    """Copies tensors as fake ones while a module is copied, those with few elements as they are."""
+
+    def __init__(self, mode: FakeTensorMode, *, parameters: bool) -> None:
+        super().__init__()
+        self._mode = mode
+        self._parameters = parameters
+
+    def _copy(self, tensor: Tensor, kept: bool = True) -> Tensor:
+        plain = type(tensor) is Tensor and not tensor.is_meta
+        if kept and plain and tensor.numel() <= REAL_ELEMENTS:
+            with torch._C.DisableTorchFunctionSubclass():
+                return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+        fake: Tensor = self._mode.from_tensor(tensor, static_shapes=True)
+        return fake
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Copy a tensor, or run the function."""
+        if func is torch._C.TensorBase.clone:  # in the copy of a parameter
+            return self._copy(args[0], self._parameters)
+        if func is torch.Tensor.__deepcopy__:
+            tensor, memo = args
+            if id(tensor) not in memo:
+                memo[id(tensor)] = self._copy(tensor)
+            return memo[id(tensor)]
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+
+def as_fake(network: nn.Module, *, parameters: bool = True) -> tuple[FakeTensorMode, nn.Module]:
+    """A copy of a network whose large tensors are fake, and their mode.
+
+    Args:
+        parameters: whether small parameters stay real, as small buffers do.
 
     Raises:
         UserError: for a network that cannot be copied.
@@ -69,7 +151,7 @@ def as_fake(network: nn.Module) -> tuple[FakeTensorMode, nn.Module]:
             return existing, network
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        with FakeCopyMode(mode):
+        with _Copying(mode, parameters=parameters):
             return mode, copy.deepcopy(network)
     except Exception as error:
         raise UserError(

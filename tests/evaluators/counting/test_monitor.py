@@ -111,3 +111,66 @@ def test_results_are_those_without_the_monitor() -> None:
     expected = net(x)
     with ComputeMonitor(net):
         assert torch.equal(net(x), expected)
+
+
+class Subnets(nn.Module):
+    """Runs as many of its layers as an attribute or an argument says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+        self.active = 4
+        self.depths = [4]
+        self.steps = 0
+
+    def forward(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
+        self.steps += 1
+        for layer in self.layers[: min(depth or self.active, self.depths[0])]:
+            x = layer(x)
+        return x
+
+
+def test_each_path_of_inputs_of_one_shape_is_counted() -> None:
+    net, x = Subnets(), torch.randn(2, 8)
+    changes: list[Any] = [
+        lambda: net(x),
+        lambda: net(x, depth=1),
+        lambda: net(x, 2),
+        lambda: setattr(net, "active", 3) or net(x),
+        lambda: net.depths.__setitem__(0, 1) or net(x),
+        lambda: setattr(net.layers, "0", nn.Linear(8, 16)) or net(x),
+    ]
+    with torch.no_grad(), ComputeMonitor(net, overhead=0) as monitor:
+        for change in changes:
+            change()
+    assert monitor.totals()["macs"] == 2 * 64 * (4 + 1 + 2 + 3 + 1 + 2)
+    assert monitor.problem is None
+
+
+def test_frozen_layers_are_counted_without_their_gradients() -> None:
+    net = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    x = torch.randn(2, 8)
+    with ComputeMonitor(net, overhead=0) as monitor:
+        net(x).sum().backward()
+        net[0].requires_grad_(False)
+        net(x).sum().backward()
+        net[1].eval()
+        net(x).sum().backward()
+    # Forward, gradients of weights, and of the input of the second layer: 5; later 3 each.
+    assert monitor.totals()["macs"] == 2 * 64 * (5 + 3 + 3)
+
+
+def test_an_attribute_that_changes_in_each_pass_is_counted_thrice_and_named() -> None:
+    net, x = Subnets(), torch.randn(2, 8)
+    counts: list[int] = []
+    with torch.no_grad(), ComputeMonitor(net, overhead=0) as monitor:
+        for _ in range(20):
+            net(x)
+            counts.append(len(monitor._macs_of))
+    assert monitor.totals()["macs"] == 20 * 2 * 64 * 4
+    assert counts[-1] < 8
+    assert monitor.ignored == {"steps"}
+    net.active = 1
+    with torch.no_grad(), monitor:
+        net(x)
+    assert monitor.totals()["macs"] == 2 * 64 * (20 * 4 + 1)
