@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -106,16 +107,30 @@ def count_keras(path: Path | str, inputs: Inputs = None) -> Count:
         first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(f"'{path}' cannot be loaded by Keras: {first}") from error
     shapes = _shapes({i.name: tuple(i.shape) for i in model.inputs}, inputs)
-    if keras.backend.backend() == "torch":
-        count = _count_on_torch(model, shapes)
-    else:
-        import tensorflow as tf
+    with _unrolled():
+        if keras.backend.backend() == "torch":
+            count = _count_on_torch(model, shapes)
+        else:
+            import tensorflow as tf
 
-        specs = [tf.TensorSpec(shapes[i.name], i.dtype) for i in model.inputs]
-        traced = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False))
-        count = _count_graph(traced.get_concrete_function(*specs).graph, path.name, shapes)
+            specs = [tf.TensorSpec(shapes[i.name], i.dtype) for i in model.inputs]
+            traced = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False))
+            count = _count_graph(traced.get_concrete_function(*specs).graph, path.name, shapes)
     count.params = int(sum(prod(weight.shape) for weight in model.trainable_weights))
     return count
+
+
+@contextmanager
+def _unrolled() -> Iterator[None]:
+    """Run recurrent layers step by step: Keras's loops run a step more, or hide all in one node."""
+    from keras.src import backend
+
+    loop = backend.rnn
+    backend.rnn = lambda *args, **kwargs: loop(*args, **{**kwargs, "unroll": True})
+    try:
+        yield
+    finally:
+        backend.rnn = loop
 
 
 def _distribution() -> str:
@@ -154,8 +169,11 @@ def _count_on_torch(model: Any, shapes: Mapping[str, Shape]) -> Count:
              zip(model.inputs, shapes.values(), strict=True)]  # fmt: skip
     weights = [v.value for v in model.variables]
     mode = CountMode(root, weights)
-    with torch.no_grad(), mode, following_modules(mode, model):
-        model(zeros[0] if len(zeros) == 1 else zeros, training=False)
+    given = zeros[0] if len(zeros) == 1 else zeros
+    with torch.no_grad():
+        model(given, training=False)  # layers that are not built yet run twice at first
+        with mode, following_modules(mode, model):
+            model(given, training=False)
     return Count(root, dict(shapes), 0, mode.uncounted)
 
 

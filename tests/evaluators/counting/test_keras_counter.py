@@ -121,6 +121,42 @@ def test_the_batch_is_one_where_it_is_left_open(keras: Any, tmp_path: Path) -> N
     assert count.inputs == {"tokens": (1, 9, 16)}
 
 
+CELL = 5 + 6  # of 6 units on 5 features
+
+
+@pytest.mark.parametrize(
+    ("shape", "layer", "a_step"),
+    [
+        ((7, 5), lambda k: k.SimpleRNN(6), 6 * CELL),
+        ((7, 5), lambda k: k.SimpleRNN(6, unroll=True, return_sequences=True), 6 * CELL),
+        ((7, 5), lambda k: k.SimpleRNN(6, go_backwards=True), 6 * CELL),
+        ((7, 5), lambda k: k.LSTM(6), 24 * CELL),
+        ((7, 5), lambda k: k.LSTM(6, return_sequences=True, activation="relu"), 24 * CELL),
+        ((7, 5), lambda k: k.GRU(6), 18 * CELL),
+        ((7, 5), lambda k: k.GRU(6, reset_after=False), 18 * CELL),
+        ((7, 5), lambda k: k.Bidirectional(k.SimpleRNN(6)), 2 * 6 * CELL),
+        ((7, 5), lambda k: k.Bidirectional(k.GRU(6)), 2 * 18 * CELL),
+        ((7, 5), lambda k: k.RNN([k.LSTMCell(6), k.GRUCell(4)]), 24 * CELL + 12 * (6 + 4)),
+        ((7, 5), lambda k: k.TimeDistributed(k.Dense(4)), 5 * 4),
+        ((7, 8, 3), lambda k: k.ConvLSTM1D(4, 3, padding="same"), 8 * 3 * (3 + 4) * 16),
+        ((7, 8, 8, 3), lambda k: k.ConvLSTM2D(4, 3, padding="same"), 64 * 9 * (3 + 4) * 16),
+    ],
+)
+def test_recurrent_layers_count_their_steps(
+    keras: Any, tmp_path: Path, shape: tuple[int, ...], layer: Any, a_step: int
+) -> None:
+    x = keras.Input(shape)
+    count = count_keras(saved(keras.Model(x, layer(keras.layers)(x)), tmp_path / "n.keras"))
+    assert count.macs == 7 * a_step
+    assert not count.uncounted
+
+
+def test_masked_steps_are_counted_as_well(keras: Any, tmp_path: Path) -> None:
+    x = keras.Input((7, 5))
+    y = keras.layers.SimpleRNN(6)(keras.layers.Masking()(x))
+    assert count_keras(saved(keras.Model(x, y), tmp_path / "n.keras")).macs == 7 * 6 * CELL
+
+
 @pytest.mark.skipif(not HAS_TENSORFLOW, reason="a SavedModel needs TensorFlow: [tensorflow]")
 def test_a_saved_model_counts_as_the_model(keras: Any, tmp_path: Path) -> None:
     model = convolutions(keras)
