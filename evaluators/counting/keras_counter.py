@@ -122,15 +122,21 @@ def count_keras(path: Path | str, inputs: Inputs = None) -> Count:
 
 @contextmanager
 def _unrolled() -> Iterator[None]:
-    """Run recurrent layers step by step: Keras's loops run a step more, or hide all in one node."""
-    from keras.src import backend
+    """Run recurrent layers step by step, each once.
 
-    loop = backend.rnn
+    Keras's loops run a step more for the shape of its result, stacked cells another one for the
+    shapes of dropout masks, and TensorFlow hides all steps in one node.
+    """
+    from keras.src import backend
+    from keras.src.layers.rnn.rnn import RNN
+
+    loop, masks = backend.rnn, RNN._maybe_config_dropout_masks
     backend.rnn = lambda *args, **kwargs: loop(*args, **{**kwargs, "unroll": True})
+    RNN._maybe_config_dropout_masks = lambda *args, **kwargs: None
     try:
         yield
     finally:
-        backend.rnn = loop
+        backend.rnn, RNN._maybe_config_dropout_masks = loop, masks
 
 
 def _distribution() -> str:
