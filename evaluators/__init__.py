@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluators.counting.keras_counter import count_keras
+    from evaluators.counting.formats.keras_counter import count_keras
+    from evaluators.counting.formats.onnx_counter import count_onnx
     from evaluators.counting.monitor import ComputeMonitor
-    from evaluators.counting.onnx_counter import count_onnx
     from evaluators.counting.torch_counter import count_module
     from evaluators.counting.torch_profile import profile_module
     from evaluators.footprint.greenscore import GreenScore
@@ -32,9 +32,9 @@ _MODULES = {
     "ComputeMonitor": "counting.monitor",
     "GreenScore": "footprint.greenscore",
     "Metric": "metrics",
-    "count_keras": "counting.keras_counter",
+    "count_keras": "counting.formats.keras_counter",
     "count_module": "counting.torch_counter",
-    "count_onnx": "counting.onnx_counter",
+    "count_onnx": "counting.formats.onnx_counter",
     "profile_module": "counting.torch_profile",
 }
 

@@ -1,7 +1,7 @@
 """Result of counting a network: a tree of modules with the costs of each.
 
 Knows kinds of work and sums over the tree. Does not know where the numbers come from: the counters
-of PyTorch (`torch_counter.py`), ONNX (`onnx_counter.py`) and Keras (`keras_counter.py`) fill it.
+of PyTorch (`torch_counter.py`), ONNX and Keras (`formats/`) fill it.
 """
 
 from __future__ import annotations

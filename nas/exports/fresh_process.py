@@ -180,7 +180,7 @@ def _counts(
     plan: Mapping[str, Any], networks: Mapping[str, Any], x: Any, folder: Path
 ) -> dict[str, dict[str, int]]:
     """Count MACs and parameters of each loaded network and compare with the plan's `costs`."""
-    from evaluators.counting.onnx_counter import count_onnx
+    from evaluators.counting.formats.onnx_counter import count_onnx
     from evaluators.counting.torch_counter import count_module
 
     expected = plan["costs"]

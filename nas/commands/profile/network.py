@@ -107,11 +107,11 @@ def profile_target(
     """
     suffix = Path(target).suffix
     if suffix == ".onnx":
-        from evaluators.counting.onnx_counter import count_onnx
+        from evaluators.counting.formats.onnx_counter import count_onnx
 
         return count_onnx(target, _shapes(inputs)), None
     if suffix == ".keras" or Path(target).is_dir():
-        from evaluators.counting.keras_counter import count_keras
+        from evaluators.counting.formats.keras_counter import count_keras
 
         return count_keras(target, _shapes(inputs)), None
     if not inputs:

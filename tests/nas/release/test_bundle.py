@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 import torch
 
-from evaluators.counting.onnx_counter import count_onnx
+from evaluators.counting.formats.onnx_counter import count_onnx
 from nas.cli import main
 from nas.engine.search import Outcome
 from nas.exports.saved import load

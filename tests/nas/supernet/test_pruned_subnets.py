@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from evaluators.costs.gated_costs import GatedMacs
 from evaluators.costs.tables import CostTables
-from evaluators.counting.onnx_counter import count_onnx
+from evaluators.counting.formats.onnx_counter import count_onnx
 from evaluators.data.files.images import load_data
 from nas.exports.saved import load
 from nas.exports.writing import export

@@ -28,7 +28,7 @@ MOVES = _names(
     ScatterElements Scatter OneHot EyeLike DepthToSpace SpaceToDepth Compress NonZero Trilu
     ReverseSequence CenterCropPad Dropout RandomNormal RandomUniform RandomNormalLike
     RandomUniformLike SequenceConstruct SequenceAt SplitToSequence ConcatFromSequence Optional
-    OptionalGetElement OptionalHasElement Unique SequenceEmpty SequenceInsert
+    OptionalGetElement OptionalHasElement Unique SequenceEmpty SequenceInsert QLinearConcat
     """
 )
 """Operators that only create, inspect or move data."""
@@ -52,6 +52,8 @@ PASSES = {
     "MeanVarianceNormalization": 5,
     "Softmax": 5,
     "LogSoftmax": 5,
+    "QLinearSoftmax": 5,
+    "BiasSoftmax": 6,
 }
 """Element operations per element of the first input, as in `operators.py` for PyTorch."""
 
@@ -66,6 +68,8 @@ REDUCTIONS = (
     "CumSum",
     "Hardmax",
     "LRN",
+    "QLinearGlobalAveragePool",
+    "QLinearReduce",
 )
 """Prefixes of the names of operators with one operation per element of their input."""
 
@@ -77,10 +81,29 @@ ELEMENTWISE = _names(
     LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow QuantizeLinear QuickGelu
     QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu Reciprocal Relu Resize Round Selu Shrink
     Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Upsample
-    Where Xor GridSample RotaryEmbedding Bernoulli
+    Where Xor GridSample RotaryEmbedding Bernoulli BiasAdd BiasSplitGelu QLinearWhere
     """
 )
 """Operators with one operation per element of their result."""
 
 CONTROL = _names("If Loop Scan")
-"""Operators with subgraphs, whose number of runs is unknown."""
+"""Operators with subgraphs."""
+
+RANDOM = _names(
+    "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial"
+)
+"""Operators whose results are not known beforehand."""
+
+LEARNED_INPUTS = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "FusedConv", "Gemm", "FusedGemm"), (1, 2)),
+    "QLinearConv": (3, 8),
+    "QGemm": (3, 6),
+    "PRelu": (1,),
+    **dict.fromkeys(("BatchNormalization", "InstanceNormalization"), (1, 2)),
+    **dict.fromkeys(("LayerNormalization", "GroupNormalization"), (1, 2)),
+    "RMSNormalization": (1,),
+    "SimplifiedLayerNormalization": (1,),
+    "MatMul": (0, 1),
+    "DequantizeLinear": (0,),
+}
+"""Inputs that are learned whatever their size; elsewhere a single number may be a setting."""

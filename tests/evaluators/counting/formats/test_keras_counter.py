@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evaluators.counting.counts import Count
-from evaluators.counting.keras_counter import count_keras
-from evaluators.counting.onnx_counter import count_onnx
+from evaluators.counting.formats.keras_counter import count_keras
+from evaluators.counting.formats.onnx_counter import count_onnx
 from evaluators.counting.torch_counter import count_module
 from search_spaces.errors import UserError
 

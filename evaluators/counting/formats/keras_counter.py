@@ -19,7 +19,7 @@ from typing import Any
 
 from evaluators.counting.counts import Count, Node, Uncounted
 from evaluators.counting.einsum import einsum_macs
-from evaluators.counting.input_shapes import Inputs, Shape, by_name, check_sizes
+from evaluators.counting.formats.input_shapes import Inputs, Shape, by_name, check_sizes
 from search_spaces.errors import UserError
 
 MISSING = "counting Keras models needs an extra: pip install '{name}[tensorflow]'"

@@ -1,0 +1,1 @@
+"""Counts networks in files of other formats: ONNX, Keras and TensorFlow."""
