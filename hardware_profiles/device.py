@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import UserError
+from search_spaces.files import encoding_of
 
 Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8"]
 
@@ -115,7 +116,7 @@ def read_device(path: Path) -> Device:
             message names the first), or if the device's name differs from the file's.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding=encoding_of(path)))
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read the device file {path}: it is not UTF-8 text") from error
     except OSError as error:

@@ -5,7 +5,6 @@ Knows where tables are stored and the precedence of the sources. Does not comput
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from hardware_profiles.latency.protocol import Latency
 from hardware_profiles.latency.roofline import Roofline
 from hardware_profiles.lookup import load_device
 from search_spaces.errors import UserError
+from search_spaces.files import read_json
 from search_spaces.space import SearchSpace
 
 TABLE_KINDS = ("measured", "fitted")
@@ -66,7 +66,7 @@ def read_header(path: Path) -> TableFile:
     """
     keys = ("device", "space", "runtime", "kind")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         file = TableFile(path, *(str(content[key]) for key in keys))
         if file.kind not in TABLE_KINDS:
             raise ValueError(f"kind '{file.kind}'")

@@ -6,14 +6,18 @@ else. Commands are imported when they run; torch and Ray only inside those that 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
-from typing import Annotated
+import threading
+from typing import Annotated, NoReturn
 
 import typer
 
 from nas.commands.layout import HeadedGroup, Headings
-from search_spaces.errors import UserError
+from nas.commands.result import only_json
+from search_spaces.errors import Interrupted, UserError
 
 COMMANDS: Headings = {
     "Search": {
@@ -47,6 +51,9 @@ COMMANDS: Headings = {
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+THREAD_SECONDS = 2.0
+"""Time that threads have to end after a command."""
+
 
 class Commands(HeadedGroup):
     """The commands of `nas`."""
@@ -74,37 +81,62 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
     Exits with 0; with 1 when a search found nothing (every evaluation failed, or nothing evaluated
-    is within the budget); with 2 for wrong input; with 130 when interrupted.
+    is within the budget); with 2 for wrong input; with 130 when interrupted, by SIGTERM too.
     """
     # Threads that spin at a barrier slow training tenfold on a machine that is not idle. The
     # OpenMP runtime reads this when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, _interrupt)
+    _end(_run(arguments))
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; returns the exit code."""
     try:
-        code = app(args=arguments, prog_name="nas", standalone_mode=False)
+        with only_json() if "--json" in arguments else contextlib.nullcontext():
+            code = app(args=arguments, prog_name="nas", standalone_mode=False) or 0
     except UserError as error:
-        _fail(str(error))
+        return _failed(str(error))
+    except Interrupted as error:
+        return _failed(str(error), EXIT_INTERRUPTED)
     except UsageProblem as error:
         message = error.format_message()  # type: ignore[attr-defined]
         if type(error).__name__ == "NoArgsIsHelpError":
             print(message, file=sys.stderr)
-            sys.exit(EXIT_USER_ERROR)
-        _fail(message)
+            return EXIT_USER_ERROR
+        return _failed(message)
     except (KeyboardInterrupt, typer.Abort):
-        print(
-            "nas: interrupted; repeat the command to continue (nas search with --resume)",
-            file=sys.stderr,
-        )
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        _fail(f"{error.strerror or error}{place}")
-    else:
-        sys.exit(code or 0)
+        return _failed(f"{error.strerror or error}{place}")
+    if code == EXIT_INTERRUPTED:  # as typer says it
+        return _failed("interrupted; repeat the command to continue", EXIT_INTERRUPTED)
+    return int(code)
 
 
-def _fail(message: str) -> None:
+def _failed(message: str, code: int = EXIT_USER_ERROR) -> int:
     print("nas: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(EXIT_USER_ERROR)
+    return code
+
+
+def _end(code: int) -> NoReturn:
+    """Leave the program, also if a user's code left threads behind that would keep it alive."""
+    me = threading.current_thread()
+    others = [t for t in threading.enumerate() if t is not me and not t.daemon]
+    for thread in others:
+        thread.join(THREAD_SECONDS / len(others))
+    if any(thread.is_alive() for thread in others):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,10 +11,26 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-Value = int | float | str | bool
+Value = int | float | str | bool | tuple[Any, ...]
 
 ID_LENGTH = 12
+
+
+def plain_value(value: Any) -> Value:
+    """A value of a choice in plain Python: of NumPy's numbers, and of the lists of JSON.
+
+    Raises:
+        ValueError: for a value that is no number, word, or tuple of such.
+    """
+    if isinstance(value, (list, tuple)):
+        return tuple(map(plain_value, value))
+    if hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, (int, float, str)):
+        raise ValueError(f"{value!r} is a {type(value).__name__}, expected a number or a word")
+    return value
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from search_spaces.spaces.papers.ofa import ofa_mbv3, ofa_proxyless
 from search_spaces.spaces.resnet import ofa_resnet50, resnet
 from search_spaces.spaces.token_pruning import KEEP_RATES, Rates, parse_rates
 from search_spaces.spaces.vit import vit
-from search_spaces.user_files import load_object
+from search_spaces.user_files import load_object, running_user_code
 
 FAMILIES: dict[str, Callable[..., SearchSpace]] = {
     "cnn": cnn,
@@ -200,8 +200,9 @@ def _without_rates(name: str) -> tuple[str, dict[str, Rates]]:
 def _from_file(reference: str, **shape: int) -> SearchSpace:
     found = load_object(reference)
     try:
-        space = found if isinstance(found, SearchSpace) else found(**shape)
-    except Exception as error:
+        with running_user_code():
+            space = found if isinstance(found, SearchSpace) else found(**shape)
+    except (Exception, SystemExit) as error:
         raise UserError(f"'{reference}' fails: {type(error).__name__}: {error}") from error
     if not isinstance(space, SearchSpace):
         raise UserError(f"'{reference}' returns a {type(space).__name__}, expected a SearchSpace")

@@ -13,6 +13,10 @@ class UserError(Exception):
     """Invalid input; the one-line message names what was given and what was expected."""
 
 
+class Interrupted(Exception):
+    """The user interrupted a command; the one-line message says how to continue."""
+
+
 def not_installed(package: str) -> UserError:
     """Return the error for a missing package that is installed by the extra of the same name."""
     return UserError(f"{package} is not installed: pip install 'budget-nas[{package}]'")

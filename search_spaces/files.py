@@ -8,8 +8,10 @@ Does not know spaces: it is here because all packages write files, and all may i
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,21 +24,37 @@ from search_spaces.errors import UserError
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call `write` with a temporary file in the same folder, then rename that to `path`.
 
+    A symbolic link stays, and what it points to is replaced. Into a device or a pipe the content is
+    written, since renaming would put a file in its place.
+
     Raises:
         UserError: if the file cannot be written, for instance on a full disk; `path` is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        target = path.resolve() if path.is_symlink() else path
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            _write_into(target, write)
+            return
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot write {path}: {reason}; existing content is unchanged") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _write_into(device: Path, write: Callable[[Path], Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "content"
+        write(temporary)
+        with device.open("wb") as file:
+            file.write(temporary.read_bytes())
 
 
 def encoding_of(path: Path) -> str:
@@ -45,10 +63,35 @@ def encoding_of(path: Path) -> str:
     Windows' shells write UTF-16, and its editors a mark before UTF-8.
     """
     with path.open("rb") as file:
-        start = file.read(3)
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _encoding(file.read(3))
+
+
+def _encoding(content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    return "utf-8-sig" if start == codecs.BOM_UTF8 else "utf-8"
+    return "utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8"
+
+
+LONGEST_JSON = 256 * 2**20
+"""Most bytes of a JSON file; a device never ends."""
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is not text or not JSON, is too long, or nested too deeply.
+    """
+    with path.open("rb") as file:
+        content = file.read(LONGEST_JSON + 1)
+    if len(content) > LONGEST_JSON:
+        raise json.JSONDecodeError("longer than any file of this program", "", 0)
+    text = content.decode(_encoding(content))
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deeply", "", 0) from None
 
 
 def read_text(path: Path) -> str:
@@ -70,34 +113,100 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+RECORD = ".export.json"
+"""File in an exported folder that lists what was written, so that nothing else is ever replaced."""
+
+
 @contextmanager
 def staged(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `folder` to write into; rename it to `folder` at the end.
 
-    If the body raises, nothing is left behind and an existing `folder` is unchanged.
+    If the body raises, nothing is left behind and an existing `folder` is unchanged. An earlier
+    export is moved aside, and deleted once the new one is in its place.
 
     Raises:
-        UserError: if `folder` is not empty and `overwrite` is false, or it cannot be written.
+        UserError: if `refuse_full` refuses `folder`, or it cannot be written.
     """
     refuse_full(folder, overwrite=overwrite)
+    folder = folder.resolve()  # the target of a symbolic link, which stays
+    mine = f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
+        _clear_abandoned(folder.parent)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=mine) as temporary:
             place = Path(temporary) / "export"
             place.mkdir()
             yield place
+            _write_record(place)
             if folder.exists():
-                shutil.rmtree(folder)
+                refuse_full(folder, overwrite=overwrite)  # as it is by now
+                folder.replace(Path(temporary) / "before")
             place.replace(folder)
     except OSError as error:
         raise UserError(f"cannot export to {folder}: {error.strerror or error}") from error
+
+
+_PREFIX = ".export-"
+
+
+def _clear_abandoned(parent: Path) -> None:
+    """Delete what exports of this machine left that were killed."""
+    for left in parent.glob(f"{_PREFIX}{socket.gethostname()}-*-*"):
+        process = left.name.removeprefix(_PREFIX).removeprefix(f"{socket.gethostname()}-")
+        number = process.partition("-")[0]
+        if number.isdigit() and not _alive(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # of another user
+    return True
+
+
+def _contents(folder: Path) -> dict[str, int]:
+    """Sizes of all files below a folder, by relative path."""
+    found = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return {
+        path.relative_to(folder).as_posix(): path.lstat().st_size
+        for path in sorted(found)
+        if path.name != RECORD
+    }
+
+
+def _write_record(folder: Path) -> None:
+    content = json.dumps({"files": _contents(folder)}, indent=1)
+    (folder / RECORD).write_text(content + "\n", encoding="utf-8")
 
 
 def refuse_full(folder: Path, *, overwrite: bool = False) -> None:
     """Check in advance what `staged` checks.
 
     Raises:
-        UserError: if `folder` is not empty and `overwrite` is false.
+        UserError: if `folder` is not empty, unless `overwrite` is given and it holds an export and
+            nothing else.
     """
-    if folder.exists() and (folder.is_file() or any(folder.iterdir())) and not overwrite:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file: use another folder")
+    if not overwrite:
         raise UserError(f"{folder} is not empty: use another folder or --overwrite")
+    refused = f"--overwrite does not replace {folder}: "
+    place, here = folder.resolve(), Path.cwd().resolve()
+    if place == here or place in here.parents:
+        raise UserError(f"{refused}it is the current folder, or holds it")
+    if (folder / "specification.json").exists():
+        raise UserError(f"{refused}it is a run")
+    try:
+        known = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise UserError(f"{refused}no export wrote it; use another folder") from None
+    for name, size in _contents(folder).items():
+        if known.get(name) != size:
+            what = "was changed since the export" if name in known else "is not of the export"
+            raise UserError(f"{refused}{name} {what}; move it, or use another folder")

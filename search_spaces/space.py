@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.architecture import Architecture, Value
+from search_spaces.architecture import Architecture, Value, plain_value
 from search_spaces.errors import UserError, unknown
 from search_spaces.ops import Op, Shape
 from search_spaces.published import Published
@@ -40,13 +40,22 @@ class Choice:
     """A named decision with its options, cheapest first.
 
     With `parent`, the choice is active only where the parent choice is active and has one of the
-    values in `active_for`: the kernel of a layer beyond the chosen depth is inactive.
+    values in `active_for`: the kernel of a layer beyond the chosen depth is inactive. Options may
+    be given as NumPy's numbers, which are stored as Python's.
+
+    Raises:
+        ValueError: for an option that is no number, word, or tuple of such.
     """
 
     name: str
     options: tuple[Value, ...]
     parent: str | None = None
     active_for: tuple[Value, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("options", "active_for"):
+            plain = tuple(plain_value(value) for value in getattr(self, name))
+            object.__setattr__(self, name, plain)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,35 @@
-"""Loads an object from a user's Python file (`file.py:OBJECT`).
+"""Loads an object from a user's Python file (`file.py:OBJECT`), and runs users' code.
 
 Does not know what the object is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import UserError, unknown
+
+
+@contextlib.contextmanager
+def running_user_code() -> Iterator[None]:
+    """Context for users' code: it may print and change the working directory without harm.
+
+    What it prints goes to standard error, since standard output has the command's result, and the
+    working directory is restored, since paths of the run may be relative to it.
+    """
+    place = os.getcwd()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.chdir(place)
 
 
 def load_object(reference: str) -> Any:
@@ -34,8 +52,9 @@ def load_object(reference: str) -> Any:
     # Dataclasses and pickle look a class's module up by name.
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with running_user_code():
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
         raise UserError(f"'{file}' fails to run: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         public = [n for n in vars(module) if not n.startswith("_")]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from typing import Any, Literal
 from hardware_profiles.electricity.cloud_places import CLOUD_GRIDS
 from hardware_profiles.electricity.country_codes import ALIASES, ALPHA_2
 from search_spaces.errors import UserError
+from search_spaces.files import read_json
 
 RegionKind = Literal["world", "country", "state", "province", "zone", "cloud"]
 
@@ -155,7 +155,7 @@ def _data_folder() -> Path:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def _yearly(folder: Path, name: str) -> tuple[Any, int] | None:

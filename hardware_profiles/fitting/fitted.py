@@ -23,7 +23,7 @@ from hardware_profiles.latency.kernel_features import QUANTITIES, KernelFeatures
 from hardware_profiles.latency.live_ops import NEVER_RUN
 from search_spaces.architecture import Value
 from search_spaces.errors import UserError
-from search_spaces.files import write_text
+from search_spaces.files import read_json, write_text
 from search_spaces.ops import Op
 from search_spaces.space import Rows, SearchSpace
 
@@ -202,7 +202,7 @@ def load_fitted(path: Path) -> FittedLatency:
         UserError: if the file cannot be read or is not a fitted latency.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {path}: {reason}") from error

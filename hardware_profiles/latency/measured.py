@@ -23,8 +23,9 @@ from hardware_profiles.latency.correction import Correction, Sample, fit_correct
 from hardware_profiles.latency.interpolation import StructureTimes
 from hardware_profiles.latency.kernel_features import FP32_BYTES, QUANTITIES, work_of
 from hardware_profiles.latency.protocol import Origin
+from search_spaces.architecture import Value
 from search_spaces.errors import UserError
-from search_spaces.files import write_text
+from search_spaces.files import read_json, write_text
 from search_spaces.ops import Op
 from search_spaces.space import SearchSpace
 
@@ -57,7 +58,7 @@ class NetworkTime(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    choices: dict[str, bool | int | float | str]
+    choices: dict[str, Value]
     macs: Count
     ms: Positive
     spread: Annotated[float, Field(ge=0)]
@@ -133,7 +134,7 @@ def read_measured(path: Path) -> MeasuredTable:
         UserError: if the file cannot be read or is not a measured table.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the latency table {path}: {error}") from error
     version = content.get("format_version") if isinstance(content, dict) else None

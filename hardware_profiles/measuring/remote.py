@@ -27,7 +27,7 @@ from hardware_profiles.measuring.this_machine import (
 )
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
-from search_spaces.files import write_text
+from search_spaces.files import read_json, write_text
 from search_spaces.onnx.writer import write_onnx
 from search_spaces.serial import Blocks
 from search_spaces.space import SearchSpace
@@ -105,7 +105,7 @@ def read_result(
         UserError: if the file cannot be read, is not a result, or is of another plan.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(path)
         results, identity = content["results"], content["plan"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a result of {SCRIPT}: {error}") from error

@@ -35,7 +35,7 @@ from nas.dynamic.resolution_rule import (
 )
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
-from search_spaces.files import write_text
+from search_spaces.files import read_json, write_text
 from search_spaces.space import SearchSpace
 
 RULE_FILE = "adaptive.json"
@@ -80,7 +80,7 @@ class AdaptiveResolution:
         path = Path(folder) / RULE_FILE
         network = DynamicNetwork.load(folder)
         try:
-            rule = Rule.from_json(json.loads(path.read_text(encoding="utf-8")))
+            rule = Rule.from_json(read_json(path))
         except FileNotFoundError as error:
             raise UserError(
                 f"{folder} has no {RULE_FILE}: calibrate a rule first, with nas adapt {folder}"

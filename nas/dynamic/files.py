@@ -20,6 +20,7 @@ from torch import Tensor
 
 from evaluators.metrics import Metric
 from search_spaces.errors import UserError
+from search_spaces.files import read_json
 from search_spaces.serial import Blocks, blocks_from_json, blocks_to_json
 
 FORMAT_VERSION = 1
@@ -106,7 +107,7 @@ def read(folder: Path) -> tuple[list[Subnet], dict[str, Tensor], dict[str, Any]]
         UserError: if the folder is not a dynamic network, or has another format version.
     """
     try:
-        about: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        about: dict[str, Any] = read_json(folder / CONFIG)
         tensors = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
         missing = Path(error.filename).name

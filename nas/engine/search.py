@@ -85,7 +85,9 @@ def search(
     started = time.monotonic() if started is None else started
     reporter = reporter or Quiet()
     folder = Path(folder)
-    if resume and (folder / "specification.json").exists():
+    if resume:
+        if not (folder / "specification.json").exists():
+            raise UserError(f"no run to resume in {folder}: it has no specification.json")
         # It goes on with the trainings of the format that it was started with.
         format_ = {"version": Run(folder).specification.version}
         specification = specification.model_copy(update=format_)

@@ -32,7 +32,7 @@ from nas.timed.plan import Rung, TimePlan, plan_time
 from nas.timed.proposals import RaceProposals
 from nas.timed.speed import speed_file, timed_rows, training_speed
 from search_spaces.architecture import Architecture
-from search_spaces.files import write_text
+from search_spaces.files import read_json, write_text
 
 PLAN = "plan.json"
 
@@ -243,7 +243,7 @@ def step_seconds(task: Task, speed: FittedLatency) -> float:
 
 
 def _read(file: Path) -> TimePlan:
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     content["rungs"] = tuple(Rung(**rung) for rung in content["rungs"])
     content["reasons"] = tuple(content["reasons"])
     return TimePlan(**content)

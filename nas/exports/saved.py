@@ -17,6 +17,7 @@ from torch import nn
 
 from search_spaces.errors import UserError
 from search_spaces.exits.network import network_from_json
+from search_spaces.files import read_json
 from search_spaces.networks.modules import Network
 from search_spaces.serial import blocks_from_json
 
@@ -45,7 +46,7 @@ def load(folder: Path | str) -> Network:
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         weights = load_file(folder / "model.safetensors")
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not an export: no {Path(error.filename).name}") from error

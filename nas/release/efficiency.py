@@ -11,13 +11,13 @@ Knows the fields of a record. Does not measure (`timing.py`) or compare (`compar
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import UserError
+from search_spaces.files import read_json
 
 RECORD_FILE = "efficiency.json"
 SCHEMA = Path(__file__).with_name("efficiency.schema.json")
@@ -147,7 +147,7 @@ def read_record(place: Path | str) -> EfficiencyRecord:
     path = Path(place)
     path = path / RECORD_FILE if path.is_dir() else path
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise UserError(f"no efficiency record at {path}") from None
     except (OSError, ValueError) as error:

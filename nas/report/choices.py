@@ -90,13 +90,14 @@ def importance(
     if len(values) < MIN_EVALUATIONS:
         return {}
     import optuna
-    from optuna.distributions import CategoricalDistribution
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    from nas.run.study import distribution
 
     rows = np.arange(len(values))
     if len(rows) > SAMPLE_SIZE:
         rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE_SIZE, replace=False))
-    distributions = {c.name: CategoricalDistribution(c.options) for c in chosen.choices}
+    distributions = {c.name: distribution(c) for c in chosen.choices}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=[o.direction for o in objectives])
     study.add_trials(

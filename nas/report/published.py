@@ -6,12 +6,12 @@ not know what a run found.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from nas.run.specification import Specification
+from search_spaces.files import read_json
 
 PUBLISHED_NETWORKS = Path(__file__).with_name("published_networks.json")
 
@@ -24,5 +24,5 @@ def published(specification: Specification) -> list[dict[str, Any]]:
     name = (specification.data or "").rstrip("/").lower().rpartition("/")[2]
     if not IMAGENET.fullmatch(name):
         return []
-    content = json.loads(PUBLISHED_NETWORKS.read_text(encoding="utf-8"))
+    content = read_json(PUBLISHED_NETWORKS)
     return list(content["networks"])

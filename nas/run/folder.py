@@ -16,7 +16,6 @@ Knows these files and what can be derived from them. Does not know how a search 
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +31,7 @@ from nas.run.specification import Specification
 from nas.run.study_sqlite import STUDY_NAME, NotReadable, read_file
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
+from search_spaces.files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,7 +184,7 @@ class Run:
         if not path.exists():
             return None
         try:
-            return Summary.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return Summary.from_json(read_json(path))
         except (ValueError, LookupError, TypeError) as error:
             raise UserError(f"cannot read {path}: {type(error).__name__}: {error}") from error
 
@@ -193,14 +193,20 @@ def lock(folder: Path) -> IO[str]:
     """Lock the folder for one writing process; closing the returned file releases the lock.
 
     Raises:
-        UserError: if another process is searching in the folder.
+        UserError: if another process is searching in the folder, or its file system has no locks.
     """
     file = (folder / ".lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         file.close()
         raise UserError(f"another search is running in {folder}") from None
+    except OSError as error:
+        file.close()
+        raise UserError(
+            f"cannot lock {folder}: {error.strerror}; its file system may have no locks: use an "
+            "--out on a local disk"
+        ) from error
     return file
 
 

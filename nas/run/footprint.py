@@ -18,7 +18,6 @@ Knows that process (`footprint_process.py`) and its file. Does not know what is 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from typing import Any
 
 from hardware_profiles.electricity.grid import Region, load_region
 from nas.run.footprint_process import FOOTPRINT_FILE, READY
+from search_spaces.files import read_json
 
 SECONDS_BETWEEN_WRITES = 60.0
 
@@ -129,7 +129,7 @@ def _killed(process: subprocess.Popen[bytes], remark: str) -> str:
 def read(folder: Path) -> dict[str, Any] | None:
     """Read `sessions` and `totals` of a run's file; None if it is missing or incomplete."""
     try:
-        content: dict[str, Any] = json.loads((folder / FOOTPRINT_FILE).read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(folder / FOOTPRINT_FILE)
         sessions, _ = content["sessions"], content["totals"]
         return content if all(isinstance(session, dict) for session in sessions) else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -23,7 +23,7 @@ from typing import Any
 
 from hardware_profiles.electricity.grid import Region, load_region
 from search_spaces.errors import UserError
-from search_spaces.files import write_text
+from search_spaces.files import read_json, write_text
 
 FOOTPRINT_FILE = "footprint.json"
 
@@ -124,7 +124,7 @@ class Recorder:
 
     def _read(self) -> list[dict[str, Any]]:
         try:
-            return list(json.loads(self.path.read_text(encoding="utf-8"))["sessions"])
+            return list(read_json(self.path)["sessions"])
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError):

@@ -17,6 +17,7 @@ from nas.run.curves import read_curve
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.objectives import Objective
+from search_spaces.files import read_json
 
 MAX_POINTS = 200
 """Maximum number of points at which the hypervolume is computed."""
@@ -139,7 +140,7 @@ def curves(run: Run) -> dict[str, list[dict[str, Any]]]:
 def json_of(path: Path) -> Any:
     """The content of a JSON file; None if it is missing or incomplete."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return None
 

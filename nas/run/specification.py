@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evaluators.metrics import GREENSCORE_EXPONENT
 from search_spaces.errors import UserError, unknown
+from search_spaces.files import read_json
 
 VERSION = 3
 """Format of the runs that this program writes; it reads all formats up to this one."""
@@ -324,7 +325,7 @@ def read(path: Path) -> Specification:
         UserError: if the file is missing, is not JSON, is of a later format, or has wrong fields.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except FileNotFoundError:
         raise UserError(f"no file {path}") from None
     except (OSError, ValueError) as error:

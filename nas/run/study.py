@@ -7,6 +7,7 @@ Does not know strategies or sampling.
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +18,25 @@ from optuna.distributions import CategoricalDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
-from nas.run.study_sqlite import STUDY_NAME
-from search_spaces.architecture import Architecture
+from nas.run.study_sqlite import LOCK_TIMEOUT, STUDY_NAME
+from search_spaces.architecture import Architecture, plain_value
 from search_spaces.errors import UserError
 from search_spaces.files import write_atomically
-from search_spaces.space import SearchSpace
+from search_spaces.space import Choice, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def distribution(choice: Choice) -> CategoricalDistribution:
+    """A choice as Optuna has it."""
+    options: Any = choice.options  # tuples too, which Optuna stores but advises against
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return CategoricalDistribution(options)
 
 
 class Study:
@@ -45,24 +55,24 @@ class Study:
         self.space = space
         self.objectives = tuple(objectives)
         self.storage = storage
-        self._distributions = {c.name: CategoricalDistribution(c.options) for c in space.choices}
+        self._distributions = {c.name: distribution(c) for c in space.choices}
         try:
             if isinstance(storage, Path) and not storage.exists():
                 # Readers create missing tables too, possibly at the same time as the writer.
                 write_atomically(storage, self._make)
-            self._study = self._opened(_url(storage))
+            self._study = self._opened(_opened_storage(storage))
             self._check_identity()
         except SQLAlchemyError as error:
             raise _unreadable(storage, error) from error
 
     def _make(self, path: Path) -> None:
         """Write a study without trials to a file that no other process opens."""
-        made = RDBStorage(_url(path))
+        made = _opened_storage(path)
         self._opened(made)
         made.remove_session()
         made.engine.dispose()
 
-    def _opened(self, storage: str | RDBStorage) -> optuna.Study:
+    def _opened(self, storage: RDBStorage) -> optuna.Study:
         return optuna.create_study(
             storage=storage,
             study_name=STUDY_NAME,
@@ -141,7 +151,7 @@ def read_with_optuna(storage: Path | str) -> list[Evaluation]:
         UserError: if there is no study or it cannot be read.
     """
     try:
-        study = optuna.load_study(storage=_url(storage), study_name=STUDY_NAME)
+        study = optuna.load_study(storage=_opened_storage(storage), study_name=STUDY_NAME)
         trials = study.get_trials(deepcopy=False)
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, KeyError) as error:
         raise _unreadable(storage, error) from error
@@ -151,7 +161,7 @@ def read_with_optuna(storage: Path | str) -> list[Evaluation]:
 def _evaluation(trial: FrozenTrial) -> Evaluation:
     attributes = trial.user_attrs
     return Evaluation(
-        Architecture(tuple(trial.params.items())),
+        Architecture(tuple((name, plain_value(v)) for name, v in trial.params.items())),
         attributes["metrics"],
         attributes["seconds"],
         attributes.get("error"),
@@ -161,8 +171,19 @@ def _evaluation(trial: FrozenTrial) -> Evaluation:
     )
 
 
-def _url(storage: Path | str) -> str:
-    return f"sqlite:///{storage}" if isinstance(storage, Path) else storage
+def _opened_storage(storage: Path | str) -> RDBStorage:
+    """A file or an address, opened; a file may have any name.
+
+    The address of a file would have to be without `?`, `%`, `#` and braces.
+    """
+    if not isinstance(storage, Path):
+        return RDBStorage(storage)
+    file = str(storage.absolute())
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(file, timeout=LOCK_TIMEOUT, check_same_thread=False)
+
+    return RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": QueuePool})
 
 
 def _reason(error: Exception) -> str:

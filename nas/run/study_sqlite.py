@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nas.run.evaluation import Evaluation
-from search_spaces.architecture import Architecture, Value
+from search_spaces.architecture import Architecture, Value, plain_value
 
 STUDY_NAME = "search"
 
@@ -139,5 +139,6 @@ def _layout(
     ).fetchall()
     for name, text in rows:
         if name not in options:
-            options[name] = [(name, value) for value in json.loads(text)["attributes"]["choices"]]
+            values = json.loads(text)["attributes"]["choices"]
+            options[name] = [(name, plain_value(value)) for value in values]
     return [options[name] for name in names], [names.index(name) for name, _ in rows]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from evaluators.accuracy.zero_cost_proxies import PROXIES
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
-from search_spaces.user_files import load_object
+from search_spaces.user_files import load_object, running_user_code
 
 Kind = Literal["supernet", "train", "halving", "proxy", "table", "function"]
 
@@ -58,7 +58,8 @@ class UserFunction:
         Raises:
             TypeError: if the function returns neither.
         """
-        given = self.function(arch)
+        with running_user_code():
+            given = self.function(arch)
         if isinstance(given, Mapping):
             return {str(name): float(value) for name, value in given.items()}
         if isinstance(given, Real):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nas.run import footprint
 from search_spaces.errors import UserError
-from search_spaces.files import write_text
+from search_spaces.files import read_json, write_text
 
 FILE = "time.json"
 
@@ -118,6 +118,6 @@ class Clock:
 
 def _spent(file: Path) -> float:
     try:
-        return float(json.loads(file.read_text(encoding="utf-8"))["spent"])
+        return float(read_json(file)["spent"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0

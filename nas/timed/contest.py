@@ -27,7 +27,7 @@ from nas.training.loop import Recipe
 from nas.training.network import train
 from nas.training.pace import TimePace
 from search_spaces.architecture import Architecture
-from search_spaces.files import write_text
+from search_spaces.files import read_json, write_text
 
 AVERAGE = 0.99
 """Decay of the moving average by which networks are judged."""
@@ -147,6 +147,6 @@ def segment_recipe(task: Task, schedule: Literal["constant", "linear"]) -> Recip
 def _known(file: Path) -> SegmentScore | None:
     """The score of a segment that has ended; None otherwise."""
     try:
-        return SegmentScore(**json.loads(file.read_text(encoding="utf-8")))
+        return SegmentScore(**read_json(file))
     except (OSError, ValueError, TypeError):
         return None

@@ -24,7 +24,7 @@ from nas.task.task import Task
 from nas.timed.regular import regular_within
 from nas.training.loop import make_optimizer
 from search_spaces.errors import UserError
-from search_spaces.files import write_text
+from search_spaces.files import read_json, write_text
 from search_spaces.space import Rows
 
 POOL = 512
@@ -97,7 +97,7 @@ def _read(file: Path, reporter: Reporter) -> FittedLatency | None:
         return None
     try:
         found = load_fitted(file)
-        machine = json.loads(file.with_suffix(".machine.json").read_text(encoding="utf-8"))
+        machine = read_json(file.with_suffix(".machine.json"))
     except (UserError, OSError, ValueError):
         reporter.note(f"{file} cannot be read: training steps are measured again")
         return None

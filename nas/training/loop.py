@@ -24,6 +24,7 @@ from evaluators.data.batches import Batches, training_batch
 from nas.training.averaging import WeightAverage
 from nas.training.checkpoint import LastGoodState, Stateful, pack, restore
 from nas.training.divergence import DivergenceMonitor
+from nas.training.interruption import answer_signal, signal_waits, signals_wait
 from nas.training.muon import Muon, Optimizers, hidden_matrices
 from nas.training.out_of_memory import is_out_of_memory, out_of_memory
 from nas.training.pace import Pace, StepPace
@@ -196,6 +197,7 @@ def flushed_denormals() -> Iterator[None]:
 
 
 @flushed_denormals()
+@signals_wait()
 def fit(
     network: nn.Module,
     batches: Batches,
@@ -305,11 +307,14 @@ def fit(
         step += 1
         ended = pace.progress(step) >= 1
         # All ranks save at the same step, so that they roll back to the same one.
-        if ended or ranks.mean(time.monotonic() - saved) > checkpoint_seconds:
+        due = ranks.mean(time.monotonic() - saved) > checkpoint_seconds
+        if ended or due or (signal_waits() and ranks.size == 1):
             last_good.update(pack(identity, step, saved_parts))
             saved = time.monotonic()
         if on_step is not None:
             on_step(step, step if ended else max(steps, step + 1), loss)
+        if not ended:
+            answer_signal()
         if ended:
             break
     if average is not None:

@@ -103,13 +103,18 @@ class InProcess:
 
 
 def evaluate(evaluator: Evaluator, arch: Architecture) -> EvaluationResult:
-    """Run the evaluator; an exception or a metric that is not finite becomes the result's error."""
+    """Run the evaluator; an exception or a metric that is not finite becomes the result's error.
+
+    So does `sys.exit`, by which a training script may end.
+    """
     start = time.perf_counter()
     try:
         metrics = {name: float(value) for name, value in evaluator(arch).items()}
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         error = f"{bad[0]} is {metrics[bad[0]]:f}".replace("nan", "NaN") if bad else None
-    except Exception as raised:
+    except (KeyboardInterrupt, TimeLimitExceeded):
+        raise
+    except BaseException as raised:
         metrics, error = {}, f"{type(raised).__name__}: {raised}".splitlines()[0]
     return EvaluationResult(arch, metrics, time.perf_counter() - start, error)
 

@@ -5,7 +5,6 @@ Knows tables and their spaces. Does not know how networks are timed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +30,7 @@ from hardware_profiles.measuring.runtimes import check_runtime
 from hardware_profiles.measuring.standalone import MAX_SPREAD
 from hardware_profiles.measuring.this_machine import Setting
 from nas.commands.devices.measure import CHECK_SEED, SpaceOptions, describe_check, spread
+from nas.commands.show.console import print_json
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import write_text
@@ -95,7 +95,7 @@ def check_and_print(
         write_text(html, _page(table, found))
     if as_json:
         listed = [network.model_dump() for network in checked]
-        print(json.dumps({**asdict(found), "noisy": noisy, "networks": listed}, indent=2))
+        print_json({**asdict(found), "noisy": noisy, "networks": listed})
         return
     _print(table, found, flops_agreement(checked), noisy)
 

@@ -7,7 +7,6 @@ networks that it was not fitted to. Knows files of samples and spaces. Does not 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,10 @@ from hardware_profiles.fitting.fitted import FAILED_SHARE, MIN_SAMPLES, FittedLa
 from hardware_profiles.fitting.informative import select_informative
 from hardware_profiles.latencies import table_path
 from hardware_profiles.latency.agreement import Agreement, agreement
+from nas.commands.show.console import print_json
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError, unknown
+from search_spaces.files import read_json
 from search_spaces.space import SearchSpace
 
 CANDIDATE_POOL = 4096
@@ -80,7 +81,7 @@ def print_fit(
         held_out = _held_out_agreement(fitted, space, table, values, used, rest)
     fitted.save(path)
     if as_json:
-        print(json.dumps(_as_json(fitted, column, held_out, path), indent=2))
+        print_json(_as_json(fitted, column, held_out, path))
         return
     print(f"{name} on {space.name}, from {column} of {file.name}")
     print(f"  samples          {fitted.samples}", end="")
@@ -119,7 +120,7 @@ def print_proposals(space_name: str, count: int, *, max_flops: str | None, seed:
     if len(rows) < count:
         raise UserError(f"--number {count}: expected at most {len(rows)} within {budgeted.budget}")
     for arch in space.decode(rows):
-        print(json.dumps(dict(arch)))
+        print_json(dict(arch), indent=None)
 
 
 def _check_replaceable(path: Path) -> None:
@@ -129,7 +130,7 @@ def _check_replaceable(path: Path) -> None:
         UserError: otherwise.
     """
     try:
-        kind = json.loads(path.read_text(encoding="utf-8")).get("kind")
+        kind = read_json(path).get("kind")
     except FileNotFoundError:
         return
     except (OSError, ValueError, AttributeError) as error:

@@ -6,7 +6,6 @@ datasheets and tables. Does not measure: this machine is only detected if it is 
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from hardware_profiles.device import (
 from hardware_profiles.latencies import TABLE_KINDS, TableFile, table_files
 from hardware_profiles.latency.roofline import Roofline
 from hardware_profiles.lookup import load_device
+from nas.commands.show.console import print_json
 from search_spaces.errors import UserError
 
 LIST_NOTE = (
@@ -52,7 +52,7 @@ def print_devices(*, as_json: bool) -> None:
     rows = [_row(device, tables) for device in devices]
     rows += [_row(name, tables) for name in (THIS_MACHINE, *sorted(others.values()))]
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("device", no_wrap=True)
@@ -99,7 +99,7 @@ def print_device(name: str, *, as_json: bool) -> None:
     estimate = Roofline(device).summary
     if as_json:
         described = device.model_dump(mode="json")
-        print(json.dumps({**described, "tables": _tables_json(own), "latency": estimate}, indent=2))
+        print_json({**described, "tables": _tables_json(own), "latency": estimate})
         return
     console = Console(highlight=False)
     console.print(f"[bold]{device.name}[/]  {escape(device.title)}, {device.kind}")
@@ -174,7 +174,7 @@ def _figures(device: Device) -> list[tuple[str, str, Figure]]:
 def _print_tables_only(tables: Sequence[TableFile], *, as_json: bool) -> None:
     name = tables[0].device
     if as_json:
-        print(json.dumps({"name": name, "tables": _tables_json(tables)}, indent=2))
+        print_json({"name": name, "tables": _tables_json(tables)})
         return
     console = Console(highlight=False)
     console.print(f"[bold]{escape(name)}[/]  no datasheet, latency tables only")

@@ -7,7 +7,6 @@ spaces, tables and the user's options. Does not know how blocks are timed
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -34,6 +33,7 @@ from hardware_profiles.measuring import this_machine as measuring
 from hardware_profiles.measuring.runtimes import check_runtime
 from hardware_profiles.measuring.standalone import MAX_SPREAD
 from hardware_profiles.measuring.this_machine import Setting
+from nas.commands.show.console import print_json
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
@@ -248,7 +248,7 @@ def _print(table: MeasuredTable, space: SearchSpace, path: Path, *, as_json: boo
             "noisy": len(table.noisy),
             "correction": correction.model_dump(),
         }
-        print(json.dumps(content, indent=2))
+        print_json(content)
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]{table.device}[/] on {table.space} with {table.setting}: {coverage}")

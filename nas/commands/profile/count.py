@@ -18,6 +18,7 @@ from evaluators.costs.tables import CostTables
 from evaluators.metrics import COUNTED
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
+from search_spaces.files import encoding_of
 from search_spaces.reading import BadArchitecture, read_rows
 
 COUNT_LINES = 4096
@@ -78,15 +79,23 @@ def read_batches(file: Path) -> Iterator[tuple[list[int], list[dict[str, object]
         UserError: if the file cannot be read, or a line is not a JSON object.
     """
     try:
-        stream: IO[str] = sys.stdin if str(file) == "-" else file.open(encoding="utf-8")
+        from_stdin = str(file) == "-"
+        stream: IO[str] = sys.stdin if from_stdin else file.open(encoding=encoding_of(file))
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     with stream:
         lines = enumerate(stream, start=1)
-        while part := list(islice(lines, COUNT_LINES)):
+        while part := _next_lines(lines, file):
             part = [(number, line) for number, line in part if not line.isspace()]
             numbers = [number for number, _ in part]
             yield numbers, _parse_together(part) or [_parse_line(file, n, line) for n, line in part]
+
+
+def _next_lines(lines: Iterator[tuple[int, str]], file: Path) -> list[tuple[int, str]]:
+    try:
+        return list(islice(lines, COUNT_LINES))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not a text file in UTF-8") from error
 
 
 def _parse_together(part: list[tuple[int, str]]) -> list[dict[str, object]] | None:

@@ -6,7 +6,6 @@ network is imported (`loading.py`), or the table (`table.py`) and page (`page.py
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -28,6 +27,7 @@ from hardware_profiles.peak import measured_peak
 from nas.commands.profile.loading import build_without_memory, load_network
 from nas.commands.profile.page import page
 from nas.commands.profile.table import print_profile, to_json
+from nas.commands.show.console import print_json
 from search_spaces.errors import UserError, unknown
 from search_spaces.files import write_text
 
@@ -214,7 +214,7 @@ def profile_and_print(
     if html is not None:
         write_text(html, page(count, peak, note))
     if as_json:
-        print(json.dumps(to_json(count, peak, note), indent=2))
+        print_json(to_json(count, peak, note))
         return
     # A pipe has no width: print all columns.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)

@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from nas.commands.result import print_result
+
 
 def make_console(*, soft_wrap: bool = False) -> Console:
     """Return a console on standard output that does not highlight numbers.
@@ -27,4 +29,4 @@ def print_json(content: Any, *, indent: int | None = 2) -> None:
         content: JSON value.
         indent: as in `json.dumps`; None prints one line.
     """
-    print(json.dumps(content, indent=indent))
+    print_result(json.dumps(content, indent=indent))

@@ -24,7 +24,7 @@ from nas.run import ranking
 from nas.run.folder import Run
 from nas.task.task import Task
 from search_spaces.errors import UserError
-from search_spaces.files import refuse_full, write_text
+from search_spaces.files import read_json, refuse_full, write_text
 
 INDEX = "index.json"
 """File that lists the networks of a folder with all networks of a frontier."""
@@ -164,10 +164,10 @@ def _index(out: Path, *, overwrite: bool) -> list[dict[str, Any]]:
         UserError: for a folder with other content, or an index that cannot be read.
     """
     try:
-        content = json.loads((out / INDEX).read_text(encoding="utf-8"))
+        content = read_json(out / INDEX)
         return [] if overwrite else list(content["networks"])
     except FileNotFoundError:
-        refuse_full(out, overwrite=overwrite)
+        refuse_full(out)
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {out / INDEX}: {error}") from error

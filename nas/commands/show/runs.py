@@ -7,7 +7,6 @@ Does not open a run's data or space.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluators.metrics import Metric
+from nas.commands.show.console import print_json
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from search_spaces.errors import UserError
@@ -82,7 +82,7 @@ def print_runs(folder: Path, *, as_json: bool) -> None:
         raise UserError(f"no folder {folder}: nas runs DIR lists the runs below DIR")
     found = sorted(map(state_of, run_folders(folder)), key=lambda run: -run.changed)
     if as_json:
-        print(json.dumps([asdict(run) for run in found], indent=2))
+        print_json([asdict(run) for run in found])
         return
     if not found:
         raise UserError(f"no runs below {folder}: nas search --out {folder / 'first'} makes one")

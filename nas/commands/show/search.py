@@ -5,6 +5,7 @@ Knows specifications, plans and outcomes. Does not know how a search works.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from evaluators.sizes import format_size
 from nas.commands.show.console import make_console, print_json
 from nas.commands.show.frontier import print_bins, print_table
 from nas.run.specification import Specification
+from search_spaces.errors import Interrupted
 
 
 def duration(seconds: float) -> str:
@@ -138,6 +140,13 @@ def search_and_print(
     except NothingFeasible as failure:
         print(f"nas: {failure}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        if not (folder / "specification.json").exists():
+            raise
+        command = ["nas", "search", "--out", str(folder), "--resume"]
+        command += ["--workers", str(workers)] if workers else []
+        command += ["--ray-address", ray_address] if ray_address is not None else []
+        raise Interrupted(f"interrupted; continue with: {shlex.join(command)}") from None
     summary = outcome.summary
     if as_json:
         print_json({**summary.to_json(), "footprint": outcome.footprint})
