@@ -28,7 +28,7 @@ from nas.task.task import Task
 from nas.timed.clock import Clock
 from nas.timed.contest import Contest, SegmentScore
 from nas.timed.law import RANDOM_SPREAD, LearningLaw, law_spread
-from nas.timed.plan import Rung, TimePlan, plan_time
+from nas.timed.plan import Rung, TimePlan, expected_end, plan_time
 from nas.timed.proposals import RaceProposals
 from nas.timed.speed import speed_file, timed_rows, training_speed
 from search_spaces.architecture import Architecture
@@ -158,11 +158,9 @@ class TimedRace:
     def _expected(self, known: Mapping[str, SegmentScore | None]) -> Callable[[Evaluation], float]:
         """What a network should reach as the winner, as a key for sorting: less is better.
 
-        The log error, or the loss, that it has reached, less what the law expects of the epochs
-        that it would train further at its own speed. A network that learns fast at first is not
-        preferred to one that needs longer.
+        A network that learns fast at first is not preferred to one that needs longer.
         """
-        left = self.clock.left - self.plan.closing
+        left = max(0.0, self.clock.left - self.plan.closing)
 
         def key(evaluation: Evaluation) -> float:
             ended = known[evaluation.arch.id]
@@ -176,7 +174,7 @@ class TimedRace:
             )
             share = self.task.data.metric == "accuracy"
             reached = math.log(max(1e-4, 1 - ended.score)) if share else math.log(ended.score)
-            return reached - (then - now)
+            return expected_end(reached, now, then, ended.epochs / final)
 
         return key
 

@@ -121,6 +121,28 @@ def plan_time(
     return TimePlan(seconds, rungs, closing, reasons)
 
 
+def order_kept(share: float) -> float:
+    """Correlation of how far networks are from the law after a share of a training and at its end.
+
+    It is also how much of what is seen after that share should be left at the end.
+    """
+    return max(0.0, 1 + FORGETTING * math.log(share))
+
+
+def expected_end(reached: float, now: float, then: float, share: float) -> float:
+    """Log error that a network should end with, up to a constant of the data.
+
+    What the law expects, and what should be left by then of how far the network is from it now.
+
+    Args:
+        reached: its log error after a share of its training.
+        now: the law's score of that share; higher is better.
+        then: the law's score of all of the training.
+        share: of the training, from 0 to 1.
+    """
+    return order_kept(share) * (reached + now) - then
+
+
 @cache
 def race_gain(networks: int, share: float, spread: float) -> float:
     """What a race should take off the log error of one of its networks that trains all the time.
@@ -143,7 +165,7 @@ def race_gain(networks: int, share: float, spread: float) -> float:
     trained = 0.0
     for (_, length), following in zip(rungs, [*rungs[1:], (1, 0)], strict=True):
         trained += share * length
-        known = max(0.0, 1 + FORGETTING * math.log(trained))
+        known = order_kept(trained)
         seen = known * ends + math.sqrt(1 - known**2) * rng.standard_normal(ends.shape)
         left = _best(left, seen, following[0])
     gained = float(np.take_along_axis(ends, left, axis=1).mean())

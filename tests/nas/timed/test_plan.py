@@ -15,6 +15,8 @@ from nas.timed.plan import (
     LEAST_FINAL_STEPS,
     LEAST_STEPS,
     MOST_LOST,
+    expected_end,
+    order_kept,
     plan_time,
     race_gain,
 )
@@ -91,3 +93,20 @@ def test_a_time_too_short_for_a_single_training_names_the_least() -> None:
     with pytest.raises(UserError, match=f"at least {least + 4:.0f}s"):
         plan_time(least - 1, 0.1, spread=0.1, spent=4.0)
     assert plan_time(least, 0.1, spread=0.1).final > 0
+
+
+def test_a_short_race_does_not_overrule_the_law() -> None:
+    # After a share of the training, one is 6 % better than the law says, and the other as it says.
+    lucky = {"reached": -0.56, "now": 0.5, "then": 0.77}
+    better = {"reached": -0.5, "now": 0.5, "then": 0.85}
+    assert expected_end(**lucky, share=0.01) > expected_end(**better, share=0.01)
+    # At the end, only what was reached counts.
+    assert expected_end(-1.0, 0.8, 0.8, 1.0) == pytest.approx(-1.0)
+    assert expected_end(-1.1, 0.8, 0.8, 1.0) < expected_end(-1.0, 0.9, 0.9, 1.0)
+
+
+def test_what_a_share_shows_is_the_more_the_longer_it_is() -> None:
+    shares = [1e-6, 0.01, 0.1, 1.0]
+    kept = [order_kept(share) for share in shares]
+    assert kept == sorted(kept)
+    assert (kept[0], kept[-1]) == (0.0, 1.0)
