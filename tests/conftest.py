@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
+
+# No test reads or writes the files of whoever runs it.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="user-")
 
 # Before torch is imported anywhere: threads that spin at a barrier slow a busy machine tenfold, and
 # test processes side by side have a core each.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.options import Json, device_option
+from nas.commands.options import Json, device_option, with_trust
 
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder that `nas export --dynamic` wrote.")
@@ -20,6 +20,7 @@ Data = Annotated[
 ]
 
 
+@with_trust
 def dynamic(
     folder: Folder,
     max_flops: Annotated[

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from nas.commands import completion
-from nas.commands.options import ARCHITECTURE, Json, Mlflow, Quiet, RunFolder
+from nas.commands.options import ARCHITECTURE, Json, Mlflow, Quiet, RunFolder, with_trust
 
 FORMATS = ("safetensors", "onnx", "pt2", "python", "executorch")
 
 
+@with_trust
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
@@ -80,6 +81,7 @@ def export(
     export_and_print(run, arch, out, formats=names, int8=int8, overwrite=overwrite, quiet=quiet)
 
 
+@with_trust
 def compare(
     first: Annotated[
         Path, typer.Argument(metavar="FIRST", help="efficiency.json, or an exported folder.")

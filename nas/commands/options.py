@@ -5,6 +5,9 @@ Does not know what the commands do with them.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,6 +19,7 @@ from nas.workers.resources import Resources
 from search_spaces.errors import UserError
 
 Value = TypeVar("Value")
+Command = TypeVar("Command", bound=Callable[..., None])
 
 WORKERS = "Workers"
 OUTPUT = "Output"
@@ -73,6 +77,35 @@ Mlflow = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress, only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
+
+
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run the Python files that the run was made with, if you have not run them before.",
+    ),
+]
+
+
+def with_trust(function: Command) -> Command:
+    """Give a command `--trust`, with which it runs the Python files that a run was made with."""
+    own = inspect.signature(function, eval_str=True)
+    trust = inspect.Parameter(
+        "trust", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Trust
+    )
+    rest = [p for p in own.parameters.values() if p.kind is p.VAR_KEYWORD]
+    kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+
+    @functools.wraps(function)
+    def call(*, trust: bool = False, **values: Any) -> None:
+        from nas.run.own_code import trusting
+
+        with trusting() if trust else contextlib.nullcontext():
+            function(**values)
+
+    call.__signature__ = own.replace(parameters=[*kept, trust, *rest])  # type: ignore[attr-defined]
+    return call  # type: ignore[return-value]
 
 
 def device_option(text: str) -> Any:

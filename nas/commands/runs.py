@@ -11,7 +11,15 @@ from typing import Annotated
 import typer
 
 from nas.commands import completion
-from nas.commands.options import ARCHITECTURE, Arch, Json, RunFolder, device_option, read
+from nas.commands.options import (
+    ARCHITECTURE,
+    Arch,
+    Json,
+    RunFolder,
+    device_option,
+    read,
+    with_trust,
+)
 
 
 def runs(
@@ -32,6 +40,7 @@ def runs(
     print_runs(folder, as_json=as_json)
 
 
+@with_trust
 def frontier(
     run: RunFolder,
     max_flops: Annotated[
@@ -91,6 +100,7 @@ def frontier(
     )
 
 
+@with_trust
 def leaderboard(
     run: RunFolder,
     device: Annotated[
@@ -134,6 +144,7 @@ def leaderboard(
     )
 
 
+@with_trust
 def show(run: RunFolder, arch: Arch, as_json: Json = False) -> None:
     """Print one architecture: its choices, and its cost block by block.
 
@@ -144,6 +155,7 @@ def show(run: RunFolder, arch: Arch, as_json: Json = False) -> None:
     print_architecture(run, arch, as_json=as_json)
 
 
+@with_trust
 def diff(
     run: RunFolder,
     first: Arch,
@@ -166,6 +178,7 @@ def diff(
     print_difference(run, first, second, as_json=as_json)
 
 
+@with_trust
 def report(
     run: RunFolder,
     out: Annotated[

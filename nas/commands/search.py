@@ -16,7 +16,16 @@ import typer
 
 from nas.commands import completion
 from nas.commands.layout import with_options
-from nas.commands.options import OUTPUT, Json, Mlflow, Quiet, RayAddress, Workers, resources_of
+from nas.commands.options import (
+    OUTPUT,
+    Json,
+    Mlflow,
+    Quiet,
+    RayAddress,
+    Workers,
+    resources_of,
+    with_trust,
+)
 from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,6 +70,7 @@ def _parameter(setting: Setting) -> Parameter:
     return Parameter(setting.name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
+@with_trust
 @with_options(_settings)
 def search(
     *,

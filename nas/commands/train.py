@@ -18,10 +18,12 @@ from nas.commands.options import (
     Workers,
     read,
     resources_of,
+    with_trust,
 )
 from search_spaces.errors import UserError
 
 
+@with_trust
 def train(
     run: RunFolder,
     arch: Annotated[
@@ -157,6 +159,7 @@ def train(
         )
 
 
+@with_trust
 def fidelity(
     run: RunFolder,
     architectures: Annotated[

@@ -27,7 +27,7 @@ from nas.engine.timed_race import PROPOSING, TimedRace
 from nas.engine.winner import PlainFinisher
 from nas.progress import Quiet, Reporter
 from nas.run import folder as runs
-from nas.run import footprint, ranking
+from nas.run import footprint, own_code, ranking
 from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -123,6 +123,7 @@ def search(
     with runs.lock(folder), measured, session:
         for target in task.targets:
             target.save(folder / DEVICES)
+        own_code.record(folder, specification)
         write_text(folder / "specification.json", spec.to_json(specification))
         run = Run(folder)
         study = Study(run.study_path, task.space, run.objectives)

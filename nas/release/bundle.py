@@ -177,7 +177,7 @@ def write_bundle(
             formats,
             costs=None if isinstance(made.network, ExitNetwork) else made.config["costs"],
             auto=None if kind is None else hugging_face.AUTO[kind],
-            space=task.specification.space,
+            space=task.space_reference,
         )
         if kind is not None and not checks.has_transformers():
             notes.append("from_pretrained is not checked: pip install transformers")

@@ -5,6 +5,8 @@ Knows settings and kinds of data by their names. Does not load data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from evaluators.data.files.text import is_text
 from evaluators.metrics import MEAN_MACS
 from nas.run.specification import Specification
@@ -16,9 +18,16 @@ TEXT_SPACE = "gpt-char"
 """The space by default where the data are a text."""
 
 
-def with_defaults(specification: Specification) -> Specification:
-    """Return a specification as a user wrote it, with the settings that others imply."""
-    return _with_objectives(_with_time(_with_space_of_data(specification)))
+def with_defaults(
+    specification: Specification, runnable_space: Callable[[str], str]
+) -> Specification:
+    """Return a specification as a user wrote it, with the settings that others imply.
+
+    Args:
+        runnable_space: for the name of a space, the one to load; asked for where the objectives
+            depend on it.
+    """
+    return _with_objectives(_with_time(_with_space_of_data(specification)), runnable_space)
 
 
 def _with_space_of_data(specification: Specification) -> Specification:
@@ -43,12 +52,14 @@ def _with_time(specification: Specification) -> Specification:
     )
 
 
-def _with_objectives(specification: Specification) -> Specification:
+def _with_objectives(
+    specification: Specification, runnable_space: Callable[[str], str]
+) -> Specification:
     """Default objectives: the loss for language models, mean FLOPs for early exits."""
     default = "objectives" not in specification.model_fields_set
     if not default or not needs_images(kind_of(specification.evaluator)):
         return specification
-    if samples_of(specification.space) == "text":
+    if samples_of(runnable_space(specification.space)) == "text":
         return specification.model_copy(update={"objectives": ("loss", "macs")})
     if specification.early_exit is not None:
         return specification.model_copy(update={"objectives": ("accuracy", MEAN_MACS)})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from evaluators.metrics import (
 from evaluators.prediction.prior import Prior
 from hardware_profiles.latencies import device_name
 from nas.run.objectives import Objective, objective
+from nas.run.own_code import runnable
 from nas.run.specification import Specification
 from nas.task.defaults import with_defaults
 from nas.task.earlier_runs import priors_of
@@ -71,7 +72,8 @@ class Task:
         references = dict(zip(names, specification.devices, strict=True))
         specification = specification.model_copy(update={"devices": names})
         named = "space" in specification.model_fields_set
-        task = cls(with_defaults(specification), folder, references)
+        specification = with_defaults(specification, partial(runnable, folder))
+        task = cls(specification, folder, references)
         return task if named else task._with_fitting_space()
 
     def _with_fitting_space(self) -> Task:
@@ -118,9 +120,18 @@ class Task:
         return needs_images(self.kind) or self.specification.data is not None
 
     @cached_property
+    def space_reference(self) -> str:
+        """Name of the space; of a user's file, the one that may be run.
+
+        Raises:
+            UserError: for a file that the user has not trusted.
+        """
+        return runnable(self.folder, self.specification.space)
+
+    @cached_property
     def samples(self) -> Samples:
         """Kind of input that the networks of the space take."""
-        return samples_of(self.specification.space)
+        return samples_of(self.space_reference)
 
     @cached_property
     def _loaded(self) -> Data:
@@ -166,7 +177,7 @@ class Task:
     @cached_property
     def space(self) -> SearchSpace:
         """The space, with the input size and classes of the data where there are any."""
-        name = self.specification.space
+        name = self.space_reference
         if not self.trains:
             return load_space(name, image_size=self.specification.image_size)
         return load_space(name, **self._loaded.space_options)
@@ -269,7 +280,9 @@ class Task:
         Raises:
             UserError: if there is no such function.
         """
-        return user_function(self.specification.evaluator) if self.kind == "function" else None
+        if self.kind != "function":
+            return None
+        return user_function(runnable(self.folder, self.specification.evaluator))
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:

@@ -5,9 +5,11 @@ Knows runs and spaces. Does not know how the architecture was evaluated.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from evaluators.costs.tables import CONVENTION, block_costs
@@ -16,7 +18,36 @@ from evaluators.sizes import format_size
 from nas.commands.show.console import make_console, print_json
 from nas.commands.show.frontier import whole_counts
 from nas.run import folder as runs
+from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
+from search_spaces.errors import UserError
+
+
+def _print_choices(evaluation: Evaluation, missing: str, *, as_json: bool) -> None:
+    """Print what the run itself holds of an architecture, where its space is not available."""
+    print(f"blocks are not shown, the space is not available: {missing}", file=sys.stderr)
+    content = {
+        **runs.architecture_json(evaluation.arch),
+        "metrics": whole_counts(evaluation.metrics),
+        "blocks": [],
+    }
+    if as_json:
+        print_json(content)
+        return
+    table = Table(title=f"architecture {evaluation.arch.id}", title_justify="left")
+    for header in ("choice", "value"):
+        table.add_column(header)
+    for name, value in evaluation.arch.items():
+        table.add_row(name, str(value))
+    console = make_console()
+    console.print(table)
+    _print_metrics(console, evaluation)
+
+
+def _print_metrics(console: Console, evaluation: Evaluation) -> None:
+    parts = [f"{n} {Metric.of(n).cell(v)}" for n, v in evaluation.metrics.items()]
+    console.print(", ".join(parts))
+    console.print(f"[dim]{CONVENTION}[/]")
 
 
 def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
@@ -35,7 +66,11 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
     run = Run(folder)
     evaluation = run.find(name)
     arch = evaluation.arch
-    space = Task(run.specification, run.folder).space
+    try:
+        space = Task(run.specification, run.folder).space
+    except UserError as error:
+        _print_choices(evaluation, str(error), as_json=as_json)
+        return
     depends = {block.name: block.choices for block in space.blocks}
     listed: set[str] = set()
     blocks: list[dict[str, Any]] = []
@@ -82,6 +117,4 @@ def print_architecture(folder: Path, name: str, *, as_json: bool) -> None:
             format_size(entry["memory"], "B"),
         )
     console.print(table)
-    parts = [f"{n} {Metric.of(n).cell(v)}" for n, v in evaluation.metrics.items()]
-    console.print(", ".join(parts))
-    console.print(f"[dim]{CONVENTION}[/]")
+    _print_metrics(console, evaluation)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from timed_law import law, tables
 
 from nas.timed.law import (
     BOTH_POWER,
@@ -26,6 +25,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.ops import Op
+from timed_law import law, tables
 
 
 def test_the_faster_a_network_trains_the_better_it_is() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from timed_law import law, tables
 
 from evaluators.costs.budget import Budget, BudgetedSpace
 from nas.run.evaluation import Evaluation
@@ -13,6 +12,7 @@ from nas.strategies.candidates import Candidates
 from nas.timed.proposals import LIKE, TIMED, RaceProposals
 from nas.timed.regular import regular_rows, smooth
 from search_spaces.space import Row
+from timed_law import law, tables
 
 CEILING = 1_000_000
 

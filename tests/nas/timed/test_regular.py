@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from timed_law import tables
 
 from evaluators.costs.budget import Budget, BudgetedSpace
 from nas.timed.regular import climbed, regular_rows, smooth
 from search_spaces.space import Rows
+from timed_law import tables
 
 CEILING = 400_000
 
