@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, Literal
 
-from search_spaces.ops import Attention, Identity, Op, Shape
+from search_spaces.ops import Attention, Identity, Op, Shape, Tensor
 
 
 @dataclass(frozen=True)
@@ -223,3 +223,10 @@ class FirstIds(Op, size_agnostic=True):
     After a `KeepTokens` that keeps as many tokens, these ids mark the padding among them, since
     padding is at the end both before and after.
     """
+
+
+def reads_ids(op: Op, tensor: Tensor) -> bool:
+    """Whether an op reads this input as token ids."""
+    if isinstance(op, MaskedAttention) or (isinstance(op, KeepTokens) and op.padding is not None):
+        return tensor == op.inputs[-1]
+    return isinstance(op, Embedding | TokenIds | FirstIds)

@@ -49,13 +49,20 @@ class FreshCheck:
 
 
 def samples(network: nn.Module, blocks: Blocks) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Random inputs of several batch sizes, each with the network's output."""
+    """Random inputs of several batch sizes, each with the network's output.
+
+    Raises:
+        UserError: if an output is not finite.
+    """
     network.eval()
     pairs = []
     for batch in BATCH_SIZES:
         x = onnx_file.example(blocks, batch)
         with torch.no_grad():
-            pairs.append((x, network(x).clone()))
+            expected = network(x).clone()
+        if not expected.isfinite().all():
+            raise UserError("the network's outputs are not finite: it cannot be exported")
+        pairs.append((x, expected))
     return pairs
 
 
@@ -78,7 +85,10 @@ def in_this_process(
         scale = max(1.0, float(expected.abs().max()))
         for name, run in runs.items():
             with torch.no_grad():
-                difference = float((run(x) - expected).abs().max()) / scale
+                given = run(x)
+            if given.shape != expected.shape:
+                raise UserError(f"export failed its check: {name} outputs have another shape")
+            difference = float((given - expected).abs().max()) / scale
             if not difference <= TOLERANCE:
                 raise UserError(
                     f"export failed its check: {name} outputs differ by {difference:.2g} at batch "

@@ -95,6 +95,9 @@ def check(plan: Mapping[str, Any]) -> dict[str, Any]:
                 raise Failed(
                     f"{name} returns shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
                 )
+            # A comparison with NaN is false, and would pass.
+            if not (expected.isfinite().all() and given.isfinite().all()):
+                raise Failed(f"outputs of {name} are not finite")
             scale = max(1.0, float(expected.abs().max()))
             worst = max(worst, float((given - expected).abs().max()) / scale)
         if not worst <= plan["tolerance"]:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
 from search_spaces.errors import UserError
 from search_spaces.exits.network import network_from_json
 from search_spaces.files import read_json
+from search_spaces.networks.dry_run import check_runs
 from search_spaces.networks.modules import Network
 from search_spaces.serial import blocks_from_json
 
@@ -47,27 +48,81 @@ def load(folder: Path | str) -> Network:
     folder = Path(folder)
     try:
         config = read_json(folder / "config.json")
-        weights = load_file(folder / "model.safetensors")
+        weights_file = folder / "model.safetensors"
+        if not weights_file.is_file():
+            raise UserError(f"{folder} is not an export: no {weights_file.name}")
     except FileNotFoundError as error:
         raise UserError(f"{folder} is not an export: no {Path(error.filename).name}") from error
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read the export {folder}: {error}") from error
-    if config.get("format_version") != FORMAT_VERSION:
-        raise UserError(
-            f"{folder} has format version {config.get('format_version')}, expected {FORMAT_VERSION}"
-        )
-    blocks = blocks_from_json(config["network"])
-    with torch.device("meta"):
-        exits = config.get("exits")
-        network = Network(blocks) if exits is None else network_from_json(blocks, exits)
-    try:
-        weights |= {name: weights[source] for name, source in network.tied_weights.items()}
-        network.load_state_dict(weights, assign=True)
-    except (RuntimeError, KeyError) as error:
-        raise UserError(f"the weights in {folder} do not fit its config.json") from error
+    version = config.get("format_version") if isinstance(config, dict) else None
+    if version != FORMAT_VERSION:
+        raise UserError(f"{folder} has format version {version}, expected {FORMAT_VERSION}")
+    network = _described(config, folder)
+    weights = _weights(network, weights_file)
+    network.load_state_dict(weights, assign=True)
     network.tie()
     network.config = config
     return network.eval()
+
+
+def _described(config: dict[str, Any], folder: Path) -> Network:
+    """The network of a description, without memory for weights, checked by a run."""
+    try:
+        blocks = blocks_from_json(config["network"])
+        with torch.device("meta"):
+            plain = Network(blocks)
+            check_runs(plain, blocks)
+            exits = config.get("exits")
+            return plain if exits is None else network_from_json(blocks, exits)
+    except KeyError as error:
+        raise UserError(f"cannot read the export {folder}: config.json has no {error}") from error
+    except UserError as error:
+        raise UserError(f"cannot read the export {folder}: {error}") from error
+    except Exception as error:  # whatever a description leads to
+        first = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"cannot read the export {folder}: malformed network description: "
+            f"{type(error).__name__}: {first}"
+        ) from error
+
+
+def _weights(network: Network, file: Path) -> dict[str, torch.Tensor]:
+    """The weights of a network, read once all names, shapes and types are those of its own."""
+    tied = network.tied_weights
+    expected = {
+        name: (list(tensor.shape), tensor.dtype)
+        for name, tensor in network.state_dict().items()
+        if name not in tied
+    }
+    try:
+        with safe_open(file, "pt") as stored:
+            found = {
+                name: (part.get_shape(), TYPES.get(part.get_dtype()))
+                for name in stored.keys()  # noqa: SIM118
+                for part in [stored.get_slice(name)]
+            }
+        for name in {**expected, **found}:
+            if found.get(name) != expected.get(name):
+                raise UserError(
+                    f"the weights in {file.parent} do not fit its config.json: {name} is "
+                    f"{_kind(found.get(name))}, expected {_kind(expected.get(name))}"
+                )
+        weights: dict[str, torch.Tensor] = load_file(file)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"cannot read the export {file.parent}: {error}") from error
+    return weights | {name: weights[source] for name, source in tied.items()}
+
+
+TYPES = {"F32": torch.float32, "I64": torch.int64, "BOOL": torch.bool, "I32": torch.int32}
+"""Types of an export's tensors, by their names in its file; others are refused."""
+
+
+def _kind(described: tuple[list[int], torch.dtype | None] | None) -> str:
+    if described is None:
+        return "missing"
+    shape, kind = described
+    return f"{str(kind or 'another type').removeprefix('torch.')} {'x'.join(map(str, shape))}"
 
 
 def write_weights(network: nn.Module, place: Path) -> None:

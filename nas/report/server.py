@@ -35,6 +35,13 @@ WATCHED = (
 )
 """Files of a run whose change makes the contents outdated."""
 
+OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
+"""Names of this machine in a request. A page on the web may have its own name lead to this machine
+(DNS rebinding) and would then read the run."""
+
+STALLED_SECONDS = 10.0
+"""Time after which a connection that sends nothing is closed."""
+
 REST = 9.0
 """Pause after computing the contents, in multiples of the time that took: the server must not slow
 the search down."""
@@ -91,7 +98,12 @@ def handler(contents: CachedContents, title: str) -> type[BaseHTTPRequestHandler
     """The handler of requests for the page and for its contents."""
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = STALLED_SECONDS
+
         def do_GET(self) -> None:
+            if not self._is_local():
+                self._answer(HTTPStatus.FORBIDDEN, "text/plain", "unknown host")
+                return
             place = self.path.partition("?")[0]
             if place not in ("/", f"/{DATA}"):
                 self._answer(HTTPStatus.NOT_FOUND, "text/plain", "not found")
@@ -108,11 +120,16 @@ def handler(contents: CachedContents, title: str) -> type[BaseHTTPRequestHandler
             else:
                 self._answer(HTTPStatus.OK, "application/json", json.dumps(found), version)
 
+        def _is_local(self) -> bool:
+            """Whether the request is for this machine: other names may be made to lead here."""
+            return _host_name(self.headers.get("Host", "")) in OWN_NAMES
+
         def _answer(self, status: HTTPStatus, kind: str, text: str, version: str = "") -> None:
             body = text.encode()
             self.send_response(status)
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
             self.send_header("Cache-Control", "no-store")
+            self.send_header("X-Content-Type-Options", "nosniff")
             if version:
                 self.send_header("ETag", version)
             if status != HTTPStatus.NOT_MODIFIED:
@@ -130,6 +147,12 @@ def handler(contents: CachedContents, title: str) -> type[BaseHTTPRequestHandler
                 super().handle()
 
     return Handler
+
+
+def _host_name(host: str) -> str:
+    """A `Host` without its port."""
+    name, colon, port = host.strip().lower().rpartition(":")
+    return name if colon and port.isdigit() else host.strip().lower()
 
 
 def open_server(contents: CachedContents, title: str, port: int) -> ThreadingHTTPServer:

@@ -175,7 +175,7 @@ def network_from_json(blocks: Blocks, exits: Mapping[str, Any]) -> ExitNetwork:
         UserError: for malformed content.
     """
     try:
-        heads = blocks_from_json(exits["heads"])
+        heads = blocks_from_json(exits["heads"], heads_of=blocks)
         thresholds = [math.inf if t is None else float(t) for t in exits["thresholds"]]
         return ExitNetwork(blocks, heads, thresholds)
     except (KeyError, TypeError, ValueError) as error:

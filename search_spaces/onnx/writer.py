@@ -86,22 +86,13 @@ def inputs_of(blocks: Blocks) -> dict[str, InputSpec]:
     inside = {f"@{name}" for name, _ in blocks}
     first = blocks[0][0]
     return {
-        tensor.name: InputSpec(tensor.shape, _is_ids(op, tensor))
+        tensor.name: InputSpec(tensor.shape, t.reads_ids(op, tensor))
         for block, ops in blocks
         for op in ops
         for tensor in op.inputs
         if (tensor.name == "input" and block == first)
         or (tensor.name[0] == "@" and tensor.name not in inside)
     }
-
-
-def _is_ids(op: o.Op, tensor: o.Tensor) -> bool:
-    """Whether an op reads this input as token ids."""
-    if isinstance(op, t.MaskedAttention) or (
-        isinstance(op, t.KeepTokens) and op.padding is not None
-    ):
-        return tensor == op.inputs[-1]
-    return isinstance(op, t.Embedding | t.TokenIds | t.FirstIds)
 
 
 def _needed(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:

@@ -30,6 +30,7 @@ from nas.supernet.shared_weights import Supernet
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
+from search_spaces.files import RECORD
 
 SPACES = ["mobilenet-tiny", "vit-tiny"]
 DEVICE = "latency_ms_board"
@@ -370,12 +371,16 @@ def test_saving_leaves_nothing_behind_when_its_check_fails(
 
 def test_a_full_folder_is_kept_unless_it_is_to_be_overwritten(tmp_path: Path) -> None:
     evaluator, tables = evaluator_of("vit-tiny"), tables_of("vit-tiny")
-    (tmp_path / "note").write_text("mine")
-    with pytest.raises(UserError, match="is not empty"):
-        save_dynamic(evaluator, [], tables, tmp_path)
-    assert (tmp_path / "note").read_text() == "mine"
-    save_dynamic(evaluator, [], tables, tmp_path, overwrite=True)
-    assert {p.name for p in tmp_path.iterdir()} == {CONFIG, WEIGHTS}
+    own, place = tmp_path / "own", tmp_path / "network"
+    own.mkdir()
+    (own / "note").write_text("mine")
+    for overwrite, said in ((False, "is not empty"), (True, "no export wrote it")):
+        with pytest.raises(UserError, match=said):
+            save_dynamic(evaluator, [], tables, own, overwrite=overwrite)
+    assert (own / "note").read_text() == "mine"
+    for overwrite in (False, True):
+        save_dynamic(evaluator, [], tables, place, overwrite=overwrite)
+        assert {p.name for p in place.iterdir()} == {CONFIG, WEIGHTS, RECORD}
 
 
 def test_folders_that_are_no_dynamic_networks_are_one_line_errors(
