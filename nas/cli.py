@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from nas.commands.layout import HeadedGroup, Headings
-from nas.commands.result import only_json
+from nas.commands.show.result import only_json
 from search_spaces.errors import Interrupted, UserError
 
 COMMANDS: Headings = {

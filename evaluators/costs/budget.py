@@ -199,7 +199,7 @@ class BudgetedSpace:
                 if option != row[column]
             ],
             dtype=np.uint8,
-        )
+        ).reshape(-1, len(row))
 
     def sample(self, n: int, rng: np.random.Generator) -> Rows:
         """Draw `n` rows within the budget, `(n, choices)`.

@@ -7,6 +7,7 @@ are active. Does not know bounds or probabilities.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -66,7 +67,7 @@ def _with_parents(space: SearchSpace, columns: list[int]) -> frozenset[int]:
 def _factor(tables: CostTables, columns: tuple[int, ...], parts: list[BlockTable]) -> Factor:
     space = tables.space
     sizes = tuple(space.option_counts[list(columns)].tolist())
-    options = np.indices(sizes, dtype=np.uint8).reshape(len(columns), -1).T
+    options = np.indices(sizes, dtype=np.uint8).reshape(len(columns), math.prod(sizes)).T
     rows = np.zeros((len(options), len(space.choices)), dtype=np.uint8)
     rows[:, columns] = options
     canonical = (space.canonical(rows) == rows).all(axis=1)

@@ -22,13 +22,13 @@ from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
 )
-from torch.nn.modules import module as hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from evaluators.counting.counts import Count, Node, Uncounted
 from evaluators.counting.higher_order import FLEX, body
+from evaluators.counting.module_paths import following_modules
 from evaluators.counting.operators import (
     ATTENTIONS,
     CONVOLUTIONS,
@@ -248,71 +248,6 @@ def _describe_convolution(node: Node, a: Mapping[str, Any]) -> None:
 def _describe_linear(node: Node, left: Tensor, outputs: Sequence[Tensor]) -> None:
     if outputs and outputs[0].dim():
         node.details.setdefault("features", [left.shape[-1], outputs[0].shape[-1]])
-
-
-@contextmanager
-def following_modules(mode: CountMode, network: nn.Module) -> Iterator[None]:
-    """Attribute operators to the modules that run them, by their names in the network.
-
-    Hooks are torch's global ones and are removed afterwards; the network itself gets none.
-    """
-    names = {id(module): name for name, module in network.named_modules()}
-    root = mode.node
-    seen: set[Tensor] = set()
-
-    def enter(module: nn.Module, inputs: Any) -> None:
-        if id(module) not in names:
-            return
-        path, node = names[id(module)], mode.node
-        if path:
-            parent = mode.stack[-1][0]
-            relative = path.removeprefix(f"{parent}.") if parent else path
-            for part in relative.split("."):
-                node = node.child(part)
-        node.type = type(module).__name__
-        node.calls += 1
-        for parameter in module.parameters(recurse=False):
-            if parameter not in seen:
-                seen.add(parameter)
-                node.params += parameter.numel()
-        if not node.shapes:
-            first = _first_tensor(inputs)
-            node.shapes = (tuple(first.shape),) if first is not None else ()
-        mode.stack.append((path, node))
-
-    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-        if id(module) not in names:
-            return
-        _, node = mode.stack.pop()
-        result = _first_tensor(output)
-        if result is not None and len(node.shapes) == 1:
-            node.shapes = (*node.shapes, tuple(result.shape))
-
-    def add_remaining_parameters() -> None:
-        """Count parameters of modules whose `forward` did not run."""
-        for path, module in network.named_modules():
-            for parameter in module.parameters(recurse=False):
-                if parameter not in seen:
-                    seen.add(parameter)
-                    node = root
-                    for part in path.split(".") if path else ():
-                        node = node.child(part)
-                    node.type = node.type or type(module).__name__
-                    node.params += parameter.numel()
-
-    before = hooks.register_module_forward_pre_hook(enter)
-    after = hooks.register_module_forward_hook(leave, always_call=True)
-    try:
-        yield
-        add_remaining_parameters()
-    finally:
-        before.remove()
-        after.remove()
-        mode.stack[:] = [("", root)]
-
-
-def _first_tensor(values: Any) -> Tensor | None:
-    return next((t for t in tree_leaves(values) if isinstance(t, Tensor)), None)
 
 
 def count_module(

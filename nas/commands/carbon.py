@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.options import Json, device_option, read
+from nas.commands.options import Json, device_option, finite, read
 
 TRAINING = "Training"
 INFERENCE = "Inference"
@@ -41,7 +41,11 @@ def carbon(
     ] = None,
     hours: Annotated[
         float | None,
-        typer.Option(metavar="HOURS", help="Measured hours of a training.  [default: no training]"),
+        typer.Option(
+            metavar="HOURS",
+            callback=finite(0),
+            help="Measured hours of a training.  [default: no training]",
+        ),
     ] = None,
     macs: Annotated[
         str | None,
@@ -82,6 +86,7 @@ def carbon(
         float | None,
         typer.Option(
             metavar="X",
+            callback=finite(0),
             help="Carbon intensity in g CO2e/kWh, instead of --region.  [default: the region's]",
         ),
     ] = None,
@@ -89,6 +94,7 @@ def carbon(
         float | None,
         typer.Option(
             metavar="X",
+            callback=finite(0),
             help="Power usage effectiveness of the data centre.  "
             "[default: 1.56, none for boards and phones]",
         ),
@@ -104,6 +110,7 @@ def carbon(
         float | None,
         typer.Option(
             metavar="FRACTION",
+            callback=finite(above=0),
             help="Fraction of the device's peak that is reached, 0 to 1.  [default: estimated]",
         ),
     ] = None,
@@ -111,6 +118,7 @@ def carbon(
         float | None,
         typer.Option(
             metavar="WATTS",
+            callback=finite(0),
             help="Power of the host per device, in watts.  [default: estimated]",
         ),
     ] = None,
@@ -118,6 +126,7 @@ def carbon(
         float | None,
         typer.Option(
             metavar="KG",
+            callback=finite(0),
             help="Share of the hardware's embodied carbon, in kg CO2e, for the SCI of ISO/IEC "
             "21031.  [default: no SCI]",
         ),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.commands import completion
-from nas.commands.options import Json, SpaceName
+from nas.commands.options import LARGEST_SEED, Json, SpaceName
 
 app = typer.Typer(
     name="device",
@@ -81,7 +81,9 @@ def fit(
             help="Number of random rows to fit on; the rest are test rows.  [default: all]",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of that choice.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of that choice.", min=0, max=LARGEST_SEED)
+    ] = 0,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +106,9 @@ def propose(
         str | None,
         typer.Option(metavar="SIZE", help="Maximum FLOPs, such as 50M.  [default: no bound]"),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the candidate pool.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the candidate pool.", min=0, max=LARGEST_SEED)
+    ] = 0,
 ) -> None:
     """Print architectures to time for `fit`, a JSON object per line.
 
@@ -223,7 +227,9 @@ def check(
     networks: Annotated[
         int, typer.Option(metavar="N", help="Number of networks to measure.", min=3)
     ] = 30,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of their choice.")] = 1,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of their choice.", min=0, max=LARGEST_SEED)
+    ] = 1,
     html: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also write a scatter plot.  [default: no plot]"),

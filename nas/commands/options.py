@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -20,6 +21,8 @@ from search_spaces.errors import UserError
 
 Value = TypeVar("Value")
 Command = TypeVar("Command", bound=Callable[..., None])
+
+LARGEST_SEED = 2**32 - 1
 
 WORKERS = "Workers"
 OUTPUT = "Output"
@@ -99,13 +102,40 @@ def with_trust(function: Command) -> Command:
 
     @functools.wraps(function)
     def call(*, trust: bool = False, **values: Any) -> None:
-        from nas.run.own_code import trusting
+        from nas.task.own_code import trusting
 
         with trusting() if trust else contextlib.nullcontext():
             function(**values)
 
     call.__signature__ = own.replace(parameters=[*kept, trust, *rest])  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
+
+
+def finite(
+    least: float | None = None, *, above: float | None = None, below: float | None = None
+) -> Callable[[float | None], float | None]:
+    """A callback of an option: refuses what is no finite number, and numbers out of a range.
+
+    Args:
+        least: smallest number.
+        above: number that it has to exceed.
+        below: number that it must not reach.
+    """
+
+    def check(value: float | None) -> float | None:
+        if value is None:
+            return None
+        wanted = [
+            *([] if least is None else [(value >= least, f"at least {least:g}")]),
+            *([] if above is None else [(value > above, f"more than {above:g}")]),
+            *([] if below is None else [(value < below, f"less than {below:g}")]),
+        ]
+        if not math.isfinite(value) or not all(holds for holds, _ in wanted):
+            words = " and ".join(text for _, text in wanted) or "a finite number"
+            raise typer.BadParameter(f"{value:g} is not in the range: expected {words}")
+        return value
+
+    return check
 
 
 def device_option(text: str) -> Any:

@@ -7,10 +7,12 @@ not know typer.
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from math import isfinite
 from numbers import Real
 from pathlib import Path
@@ -213,7 +215,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 @cache
 def settings() -> dict[str, Setting]:
     """Return all options of a search by name, in the order of `nas search --help`."""
-    texts = spec.descriptions()
+    texts = descriptions()
     found = [
         _of_field(field, info, option, texts.get(field, ""))
         for field, info in Specification.model_fields.items()
@@ -367,3 +369,26 @@ def new_folder(specification: Specification) -> Path:
     default = DEFAULT_DATA if needs_images(kind_of(specification.evaluator)) else None
     name = Path(specification.data or default or specification.space).stem
     return Path("runs") / f"{name}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+
+
+def descriptions() -> dict[str, str]:
+    """The docstring of each field as one line; empty where the source is not installed."""
+    # Only helps read them: pydantic's own reading of the source would slow every start.
+    try:
+        module = ast.parse(Path(spec.__file__).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError):
+        return {}
+    (body,) = (
+        node.body
+        for node in module.body
+        if isinstance(node, ast.ClassDef) and node.name == Specification.__name__
+    )
+    found = {}
+    for field, below in pairwise(body):
+        match field, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                found[name] = " ".join(text.split())
+    return found

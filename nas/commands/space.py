@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from nas.commands import completion
-from nas.commands.options import Json, Quiet, RayAddress, Workers, read, resources_of
+from nas.commands.options import (
+    LARGEST_SEED,
+    Json,
+    Quiet,
+    RayAddress,
+    Workers,
+    finite,
+    read,
+    resources_of,
+)
 from search_spaces.errors import UserError
 
 app = typer.Typer(
@@ -49,11 +58,15 @@ def compare(
         typer.Option(metavar="SIZE", help="Minimum FLOPs.  [default: 80 % of the maximum]"),
     ] = None,
     networks: Annotated[
-        int, typer.Option(metavar="N", min=2, help="Random networks of each space.")
+        int, typer.Option(metavar="N", min=2, max=100_000, help="Random networks of each space.")
     ] = 16,
     epochs: Annotated[
         float | None,
-        typer.Option(metavar="EPOCHS", help="Train each for this long.  [default: 1]"),
+        typer.Option(
+            metavar="EPOCHS",
+            help="Train each for this long.  [default: 1]",
+            callback=finite(above=0),
+        ),
     ] = None,
     each: Annotated[
         str | None,
@@ -67,7 +80,10 @@ def compare(
         Path,
         typer.Option(metavar="DIR", help="Folder of the trainings; repeated, the command goes on."),
     ] = Path("runs/spaces"),
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of networks and trainings.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", help="Seed of networks and trainings.", min=0, max=LARGEST_SEED),
+    ] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
     workers: Workers = 0,

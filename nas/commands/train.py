@@ -16,6 +16,7 @@ from nas.commands.options import (
     RayAddress,
     RunFolder,
     Workers,
+    finite,
     read,
     resources_of,
     with_trust,
@@ -45,7 +46,10 @@ def train(
         ),
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(metavar="EPOCHS", help="Epochs.  [default: the run's]")
+        float | None,
+        typer.Option(
+            metavar="EPOCHS", help="Epochs.  [default: the run's]", callback=finite(above=0)
+        ),
     ] = None,
     scratch: Annotated[
         bool | None,
@@ -74,6 +78,7 @@ def train(
             metavar="X",
             help="Prune the network with this weight of log(FLOPs) in the loss.  "
             "[default: no pruning]",
+            callback=finite(0),
         ),
     ] = None,
     early_exit: Annotated[
@@ -82,6 +87,7 @@ def train(
             metavar="POINTS",
             help="Add early exits that may lose this many percentage points of accuracy, such as "
             "0.5.  [default: no exits]",
+            callback=finite(0, below=100),
         ),
     ] = None,
     quiet: Quiet = False,
@@ -165,13 +171,18 @@ def fidelity(
     architectures: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Number of architectures to train alone, spread over the FLOPs."
+            metavar="N",
+            help="Number of architectures to train alone, spread over the FLOPs.",
+            min=3,
+            max=100_000,
         ),
     ] = 24,
     epochs: Annotated[
         float | None,
         typer.Option(
-            metavar="EPOCHS", help="Epochs of each.  [default: a quarter of the supernet's]"
+            metavar="EPOCHS",
+            help="Epochs of each.  [default: a quarter of the supernet's]",
+            callback=finite(above=0),
         ),
     ] = None,
     quiet: Quiet = False,

@@ -27,7 +27,7 @@ from nas.engine.timed_race import PROPOSING, TimedRace
 from nas.engine.winner import PlainFinisher
 from nas.progress import Quiet, Reporter
 from nas.run import folder as runs
-from nas.run import footprint, own_code, ranking
+from nas.run import footprint, ranking
 from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -36,6 +36,7 @@ from nas.run.results import ExitReport, FinalScore, ScoredArchitecture, Summary,
 from nas.run.specification import Specification
 from nas.run.study import Study
 from nas.strategies import Strategy
+from nas.task import own_code
 from nas.task.starting_weights import FreshWeights, Weights
 from nas.task.task import DEVICES, Task
 from nas.timed.clock import SECONDS_BETWEEN_READINGS, Clock

@@ -7,11 +7,9 @@ their defaults. Knows which settings exist and their ranges. Does not know what 
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evaluators.metrics import GREENSCORE_EXPONENT
 from search_spaces.errors import UserError, unknown
 from search_spaces.files import read_json
+
+LARGEST_SEED, MOST = 2**32 - 1, 10**9
 
 VERSION = 3
 """Format of the runs that this program writes; it reads all formats up to this one."""
@@ -79,7 +79,7 @@ class Specification(BaseModel):
             a `UserError`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     high: dict[str, int | float] = Field(default_factory=dict)
     """Upper bounds by metric (`macs`, `params`, `memory`, `latency_ms_DEVICE`, ...)."""
@@ -101,11 +101,13 @@ class Specification(BaseModel):
     ] = None
     """Images, text or sentences: a known name, OWNER/NAME on the Hugging Face hub, or a path."""
     image_size: Annotated[
-        int | None, Option(DATA, "PIXELS", default="the size of the data's images"), Field(ge=8)
+        int | None,
+        Option(DATA, "PIXELS", default="the size of the data's images"),
+        Field(ge=8, le=8192),
     ] = None
     """Size to resize images to."""
 
-    trials: Annotated[int, Option(SEARCH, "N"), Field(ge=1)] = 100
+    trials: Annotated[int, Option(SEARCH, "N"), Field(ge=1, le=MOST)] = 100
     """Number of architectures to evaluate."""
     strategy: Annotated[
         str,
@@ -150,10 +152,10 @@ class Specification(BaseModel):
     """Longest time for the evaluation of one candidate, such as 90s."""
     learn_from: Annotated[tuple[str, ...], Option(SEARCH, "RUN", form="repeated")] = ()
     """Earlier run of the same space, on any data (repeatable): a prior of evolution's predictor."""
-    seed: Annotated[int, Option(SEARCH, "N"), Field(ge=0)] = 0
+    seed: Annotated[int, Option(SEARCH, "N"), Field(ge=0, le=LARGEST_SEED)] = 0
     """Random seed."""
 
-    bins: Annotated[int, Option(STRATEGY, "N"), Field(ge=0)] = 0
+    bins: Annotated[int, Option(STRATEGY, "N"), Field(ge=0, le=MOST)] = 0
     """evolution: number of ranges of FLOPs within the budget that are searched with equal effort;
     0 searches the budget as a whole."""
     proxies: Annotated[
@@ -207,10 +209,10 @@ class Specification(BaseModel):
         Field(ge=0),
     ] = None
     """Epochs of the winner's training; 0 exports it untrained."""
-    finalists: Annotated[int, Option(TRAINING, "N"), Field(ge=1)] = 4
+    finalists: Annotated[int, Option(TRAINING, "N"), Field(ge=1, le=MOST)] = 4
     """Number of architectures trained briefly, from which the winner is chosen; 1 takes the best
     by its score."""
-    batch_size: Annotated[int, Option(TRAINING, "N"), Field(ge=2)] = 64
+    batch_size: Annotated[int, Option(TRAINING, "N"), Field(ge=2, le=MOST)] = 64
     """Samples per training step."""
     learning_rate: Annotated[
         float | None, Option(TRAINING, "X", default="by the kind of norms"), Field(gt=0)
@@ -257,7 +259,7 @@ class Specification(BaseModel):
     """Compile networks that train alone with torch.compile."""
     device: Annotated[str, Option(TRAINING, name="torch_device", choices=("cpu", "cuda"))] = "cpu"
     """PyTorch device, such as cuda:1."""
-    calibration_images: int = Field(512, ge=1)
+    calibration_images: int = Field(512, ge=1, le=MOST)
     """Training samples that recalibrate the batch norms of a subnet."""
 
     region: Annotated[str, Option(CARBON)] = "world"
@@ -370,29 +372,6 @@ def check_resumable(old: Specification, new: Specification, folder: Path) -> Non
 
 def _value(value: object) -> str:
     return str(value) if value else "none"
-
-
-def descriptions() -> dict[str, str]:
-    """Return the docstring of each field as one line; empty where the source is not installed."""
-    # Only helps read them: pydantic's own reading of the source would slow every start.
-    try:
-        module = ast.parse(Path(__file__).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError):
-        return {}
-    (body,) = (
-        node.body
-        for node in module.body
-        if isinstance(node, ast.ClassDef) and node.name == Specification.__name__
-    )
-    found = {}
-    for field, below in pairwise(body):
-        match field, below:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(text))),
-            ):
-                found[name] = " ".join(text.split())
-    return found
 
 
 def replace_field(specification: Specification, **changes: Any) -> Specification:

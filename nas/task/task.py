@@ -35,12 +35,12 @@ from evaluators.metrics import (
 from evaluators.prediction.prior import Prior
 from hardware_profiles.latencies import device_name
 from nas.run.objectives import Objective, objective
-from nas.run.own_code import runnable
 from nas.run.specification import Specification
 from nas.task.defaults import with_defaults
 from nas.task.earlier_runs import priors_of
 from nas.task.evaluator_kinds import TABLE, Kind, UserFunction, kind_of, needs_images, user_function
 from nas.task.loading import check_batch, load
+from nas.task.own_code import runnable
 from nas.task.schedule import Schedule
 from nas.task.space_choice import SpaceChoice, space_for
 from search_spaces.architecture import Architecture

@@ -168,7 +168,8 @@ def _count_on_torch(model: Any, shapes: Mapping[str, Shape]) -> Count:
     """Count the operators of one real pass: the state of Keras on PyTorch cannot be faked."""
     import torch
 
-    from evaluators.counting.torch_counter import CountMode, following_modules
+    from evaluators.counting.module_paths import following_modules
+    from evaluators.counting.torch_counter import CountMode
 
     root = Node(model.name, type(model).__name__)
     zeros = [torch.zeros(shape, dtype=getattr(torch, i.dtype)) for i, shape in

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nas.commands.result import print_result
+from nas.commands.show.result import print_result
 
 
 def make_console(*, soft_wrap: bool = False) -> Console:

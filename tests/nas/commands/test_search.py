@@ -16,15 +16,17 @@ import pytest
 import typer
 
 from evaluators.accuracy.zero_cost_proxies import PROXIES
-from evaluators.data import augmentation, image_files, text_files
+from evaluators.data import augmentation
+from evaluators.data.files import images as image_files
+from evaluators.data.files import text as text_files
 from nas.cli import app, main
 from nas.commands import completion
 from nas.commands.export import FORMATS
 from nas.commands.search import spelling
-from nas.commands.settings import settings, specification_of
+from nas.commands.settings import descriptions, settings, specification_of
 from nas.engine.search import Outcome
 from nas.exports.formats import FORMAT_FILES
-from nas.run.specification import Option, Specification, descriptions
+from nas.run.specification import Option, Specification
 from nas.strategies import STRATEGIES
 from nas.strategies.optuna_sampler import SAMPLERS
 
@@ -68,7 +70,7 @@ OPTIONS = {
     **dict.fromkeys(
         (
             *("--widening/--no-widening", "--compile/--no-compile", "--scratch/--inherited"),
-            *("--teacher/--no-teacher", "--resume", "--dry-run", "--quiet", "--json"),
+            *("--teacher/--no-teacher", "--resume", "--dry-run", "--trust", "--quiet", "--json"),
         ),
         SWITCH,
     ),

@@ -90,7 +90,7 @@ def runnable(folder: Path | None, reference: str) -> str:
                 "command with --trust"
             )
         _remember(digest, present)
-    return f"{present}:{name}"
+    return f"{present.resolve()}:{name}"
 
 
 @dataclass(frozen=True)
