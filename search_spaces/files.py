@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -113,6 +114,14 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+_ABSOLUTE = re.compile(r"(?<![\w:/.~-])/(?:[^\s/:,']+/)+")
+
+
+def without_folders(text: str) -> str:
+    """A text with the folders taken off its absolute paths, which others should not read."""
+    return _ABSOLUTE.sub("", text)
+
+
 RECORD = ".export.json"
 """File in an exported folder that lists what was written, so that nothing else is ever replaced."""
 
@@ -169,12 +178,12 @@ def _alive(process: int) -> bool:
 
 
 def _contents(folder: Path) -> dict[str, int]:
-    """Sizes of all files below a folder, by relative path."""
+    """Sizes of all files below a folder, by relative path, without what Python caches there."""
     found = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     return {
         path.relative_to(folder).as_posix(): path.lstat().st_size
         for path in sorted(found)
-        if path.name != RECORD
+        if path.name != RECORD and path.parent.name != "__pycache__"
     }
 
 

@@ -20,6 +20,7 @@ from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.task.task import Task
 from search_spaces.errors import UserError
+from search_spaces.files import without_folders
 
 PACKAGES = (
     "budget-nas",
@@ -82,6 +83,7 @@ def gather(
     specification = run.specification
     changed = specification.model_dump(mode="json", exclude_defaults=True)
     changed = {"space": specification.space, "seed": specification.seed, **changed}
+    changed = {name: _public(value) for name, value in changed.items()}
     score = _greenscore(task, config, evaluation)
     made = (run.folder / "trained" / name / "config.json").is_file()
     return Facts(
@@ -90,7 +92,7 @@ def gather(
         name=name,
         training=_training(config) if made else None,
         weights=weights,
-        data=data.name,
+        data=without_folders(data.name),
         parts={part: data.extent(part) for part in ("train", "validation", "test")},
         unit=data.unit,
         seed=specification.seed,
@@ -102,6 +104,13 @@ def gather(
         greenscore_formula=None if score is None else str(task.green),
         versions=versions(),
     )
+
+
+def _public(value: Any) -> Any:
+    """A setting without the folders of this machine."""
+    if isinstance(value, list):
+        return [_public(one) for one in value]
+    return without_folders(value) if isinstance(value, str) else value
 
 
 def _training(config: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ its source. Knows the facts and the record. Does not collect or measure them (`f
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,8 +102,9 @@ def _opening(facts: Facts, config: Mapping[str, Any]) -> str:
     shape = f"{size} token ids" if len(config["input_shape"]) == 1 else f"images of {size}"
     variant = ", cut to fewer FLOPs" if "cut" in config else ""
     variant = ", with early exits" if "exits" in config else variant
+    space = _plain(str(config["space"]))
     return (
-        f"A network found by budget-nas in the search space `{config['space']}`{variant}, with "
+        f"A network found by budget-nas in the search space {space}{variant}, with "
         f"{facts.weights} weights. Input: {shape}."
     )
 
@@ -145,7 +148,7 @@ def _scores(results: Sequence[Result]) -> str:
                 f"{result.metric}, {result.precision}",
                 Metric.of(result.metric).format(result.value),
                 interval,
-                f"{result.data}, {result.split}: {result.samples:,} {result.unit}, {note}",
+                f"{_plain(result.data)}, {result.split}: {result.samples:,} {result.unit}, {note}",
             )
         )
     heads = ("metric", "value", "95 % interval", "measured on")
@@ -241,12 +244,13 @@ def _use(files: Sequence[str], kind: hugging_face.Kind | None, config: Mapping[s
 def _made(facts: Facts, config: Mapping[str, Any]) -> str:
     split = ", ".join(f"{name} {count:,}" for name, count in facts.parts.items())
     choices = config["architecture"]["choices"]
-    rows = [(name, str(value)) for name, value in choices.items()]
+    rows = [(_plain(name), _plain(str(value))) for name, value in choices.items()]
     versions = ", ".join(f"{name} {value}" for name, value in facts.versions.items())
     return (
-        f"## How it was made\n\nData: {facts.data} ({split} {facts.unit}). Seed: {facts.seed}. "
-        f"Versions: {versions}.\n\n<details><summary>The architecture's {len(rows)} choices"
-        f"</summary>\n\n{_table(('choice', 'value'), rows)}\n\n</details>"
+        f"## How it was made\n\nData: {_plain(facts.data)} ({split} {facts.unit}). "
+        f"Seed: {facts.seed}. Versions: {versions}.\n\n"
+        f"<details><summary>The architecture's {len(rows)} choices</summary>\n\n"
+        f"{_table(('choice', 'value'), rows)}\n\n</details>"
     )
 
 
@@ -270,17 +274,27 @@ def _footprint(facts: Facts) -> str:
 def _commands(facts: Facts, files: Sequence[str]) -> str:
     formats = [label for label, name in FORMAT_FILES.items() if name in files]
     int8 = " --int8" if quantised.INT8_FILE in files else ""
-    trained = ""
+    trained, run = "", shlex.quote(" ".join(facts.run.split()))
     if facts.training is not None:
-        trained = f"nas train {facts.run} --arch {facts.identity}{facts.training}\n"
+        trained = f"nas train {run} --arch {facts.identity}{facts.training}\n"
     settings = json.dumps(facts.settings, indent=1)
+    name = shlex.quote(facts.name)
     return (
         "## Commands to reproduce it\n\n```\nnas search --config search.json --out "
-        f"{facts.run}\n{trained}nas export {facts.run} --arch {facts.name} --format "
+        f"{run}\n{trained}nas export {run} --arch {name} --format "
         f"{','.join(formats)}{int8} --out FOLDER\n```\n\n`search.json`:\n\n```json\n{settings}\n```"
     )
 
 
+_UNESCAPED = re.compile(r"(?<!\\)\|")
+
+
+def _plain(text: str) -> str:
+    """A text of the data or the user that Markdown shows as it is."""
+    return re.sub(r"([\\`*{}\[\]<>#|])", r"\\\1", " ".join(text.split()))
+
+
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in lines)
+    whole = [[_UNESCAPED.sub("/", cell) for cell in row] for row in lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in whole)

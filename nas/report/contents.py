@@ -32,6 +32,7 @@ from nas.run.objectives import knee
 from nas.task.pricing import micrograms, priced, task_of
 from nas.task.task import Task
 from search_spaces.errors import UserError
+from search_spaces.files import without_folders
 from search_spaces.space import SearchSpace
 
 VERSION = 1
@@ -105,7 +106,7 @@ class ReportSource:
             "codes": packed(chosen.codes, "u1"),
             "axes": axes(chosen),
             "networks": self._networks(chosen),
-            "missing": self.missing,
+            "missing": without_folders(self.missing),
             "published": published(self.run.specification),
             "panels": {
                 "matters": [
@@ -123,13 +124,14 @@ class ReportSource:
     def _run_facts(self, evaluations: int, done: int) -> dict[str, Any]:
         specification, summary = self.run.specification, self.run.summary()
         ended = summary is not None and summary.evaluations >= evaluations
+        data = specification.data
         return {
-            "folder": str(self.run.folder),
+            "folder": without_folders(str(self.run.folder)),
             "name": self.run.folder.resolve().name,
-            "space": specification.space,
-            "data": specification.data,
+            "space": without_folders(specification.space),
+            "data": None if data is None else without_folders(data),
             "strategy": specification.strategy,
-            "evaluator": specification.evaluator,
+            "evaluator": without_folders(specification.evaluator),
             "seed": specification.seed,
             "budget": str(self.run.budget),
             "trials": specification.trials,

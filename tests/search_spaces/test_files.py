@@ -34,6 +34,8 @@ def test_an_export_is_replaced_by_another(tmp_path: Path) -> None:
     export(tmp_path / "d")
     with pytest.raises(UserError, match="not empty: use another folder or --overwrite"):
         export(tmp_path / "d")
+    (tmp_path / "d" / "__pycache__").mkdir()
+    (tmp_path / "d" / "__pycache__" / "network.pyc").touch()  # as left by who imports it
     export(tmp_path / "d", "b", overwrite=True)
     assert (tmp_path / "d" / "more" / "card.md").read_text() == "b"
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
