@@ -156,6 +156,7 @@ def search(
         wanted = trials - len(done)
         if wanted > 0:
             with (
+                study,
                 open_pool(task, run, evaluator, resources) as pool,
                 reporter.evaluations(trials, len(done)) as show,
             ):

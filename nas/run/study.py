@@ -1,34 +1,45 @@
 """Records every evaluated architecture of a run as a trial of one Optuna study.
 
-Knows how an evaluation is converted to a trial and back. A trial is added in one transaction when
-its evaluation has ended, so that a run killed at any moment contains complete evaluations only.
-Does not know strategies or sampling.
+Knows how an evaluation is converted to a trial and back. What ends within half a second is added in
+one transaction, since a transaction takes longer than a thousand rows of it; a run killed at any
+moment contains complete evaluations only, and lacks those of the last half second. Does not know
+strategies or sampling.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import threading
+import time
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
-from nas.run.study_sqlite import LOCK_TIMEOUT, STUDY_NAME
+from nas.run.study_sqlite import BUDGET_KEY, LOCK_TIMEOUT, STUDY_NAME
 from search_spaces.architecture import Architecture, plain_value
 from search_spaces.errors import UserError
 from search_spaces.files import write_atomically
 from search_spaces.space import Choice, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+DELAY = 0.5
+"""Seconds within which an ended evaluation is written."""
 
 
 def distribution(choice: Choice) -> CategoricalDistribution:
@@ -41,6 +52,8 @@ def distribution(choice: Choice) -> CategoricalDistribution:
 
 class Study:
     """The study of a run, opened for adding evaluations; created if it does not exist.
+
+    As a context it writes what was added at its end, however it ends.
 
     Args:
         storage: a SQLite file, or the address of any Optuna storage.
@@ -55,12 +68,19 @@ class Study:
         self.space = space
         self.objectives = tuple(objectives)
         self.storage = storage
-        self._distributions = {c.name: distribution(c) for c in space.choices}
+        self._described = {c.name: distribution_to_json(distribution(c)) for c in space.choices}
+        self._codes = {c.name: {o: i for i, o in enumerate(c.options)} for c in space.choices}
+        self._lock = threading.RLock()
+        self._pending: list[tuple[Evaluation, datetime]] = []
+        self._timer: threading.Timer | None = None
+        self._problem: UserError | None = None
+        self._written = -DELAY
         try:
             if isinstance(storage, Path) and not storage.exists():
                 # Readers create missing tables too, possibly at the same time as the writer.
                 write_atomically(storage, self._make)
-            self._study = self._opened(_opened_storage(storage))
+            self._rdb = _opened_storage(storage)
+            self._study = self._opened(self._rdb)
             self._check_identity()
         except SQLAlchemyError as error:
             raise _unreadable(storage, error) from error
@@ -100,33 +120,114 @@ class Study:
             self._study.set_metric_names([o.metric for o in self.objectives])
 
     def add(self, evaluation: Evaluation) -> None:
-        """Record one ended evaluation in one transaction.
+        """Record an ended evaluation, at once or with those of the next `DELAY` seconds.
 
         Raises:
             UserError: if the study cannot be written, such as on a full disk; it is unchanged.
         """
-        arch = evaluation.arch
-        attributes: dict[str, Any] = {
-            "arch": arch.id,
-            "metrics": evaluation.metrics,
-            "seconds": evaluation.seconds,
-            "sampler": evaluation.sampler,
-        }
-        if evaluation.error is not None:
-            attributes["error"] = evaluation.error
-        failed = evaluation.error is not None
-        trial = optuna.create_trial(
-            state=TrialState.FAIL if failed else TrialState.COMPLETE,
-            values=None if failed else [evaluation.metrics[o.metric] for o in self.objectives],
-            params=dict(arch),
-            distributions={name: self._distributions[name] for name in arch},
-            user_attrs=attributes,
-            constraints={"budget": evaluation.violation},
-        )
+        with self._lock:
+            self._pending.append((evaluation, datetime.now()))
+            if time.monotonic() - self._written >= DELAY:
+                self.flush()
+            elif self._timer is None:
+                self._timer = threading.Timer(DELAY, self._flush_later)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was added.
+
+        Raises:
+            UserError: if it cannot be written, now or when it was due.
+        """
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._problem is not None:
+                raise self._problem
+            added, self._pending = self._pending, []
+            if added:
+                try:
+                    self._write(added)
+                except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+                    raise _unwritable(self.storage, error) from error
+            self._written = time.monotonic()
+
+    def _flush_later(self) -> None:
         try:
-            self._study.add_trial(trial)
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            raise _unwritable(self.storage, error) from error
+            self.flush()
+        except UserError as error:
+            self._problem = error  # raised where the next evaluation is added
+
+    def _write(self, added: Sequence[tuple[Evaluation, datetime]]) -> None:
+        """Add trials in one transaction, as Optuna's storage does one at a time."""
+        with self._rdb.engine.begin() as connection:
+            trials = models.TrialModel.__table__
+            study = self._study._study_id
+            last = connection.execute(
+                select(func.max(trials.c.number)).where(trials.c.study_id == study)
+            ).scalar()
+            first = 0 if last is None else last + 1
+            rows: list[dict[str, Any]] = [
+                {
+                    "number": first + place,
+                    "study_id": study,
+                    "state": TrialState.COMPLETE if one.error is None else TrialState.FAIL,
+                    "datetime_start": ended,
+                    "datetime_complete": ended,
+                }
+                for place, (one, ended) in enumerate(added)
+            ]
+            numbers = connection.execute(
+                insert(trials).returning(trials.c.trial_id, sort_by_parameter_order=True), rows
+            ).scalars()
+            parts: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+            for trial, (one, _) in zip(numbers, added, strict=True):
+                for table, of_table in self._rows(one).items():
+                    parts[table] += [{"trial_id": trial, **row} for row in of_table]
+            for table, of_table in parts.items():
+                connection.execute(insert(table), of_table)
+
+    def _rows(self, one: Evaluation) -> dict[Any, list[dict[str, Any]]]:
+        """What an evaluation adds to each table beside its trial."""
+        attributes: dict[str, Any] = {
+            "arch": one.arch.id,
+            "metrics": one.metrics,
+            "seconds": one.seconds,
+            "sampler": one.sampler,
+        }
+        if one.error is not None:
+            attributes["error"] = one.error
+        values = [] if one.error is not None else [one.metrics[o.metric] for o in self.objectives]
+        stored = [models.TrialValueModel.value_to_stored_repr(value) for value in values]
+        found: dict[Any, list[dict[str, Any]]] = {
+            models.TrialParamModel.__table__: [
+                {
+                    "param_name": name,
+                    "param_value": self._codes[name][value],
+                    "distribution_json": self._described[name],
+                }
+                for name, value in one.arch.items()
+            ],
+            models.TrialUserAttributeModel.__table__: [
+                {"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()
+            ],
+            models.TrialSystemAttributeModel.__table__: [
+                {"key": BUDGET_KEY, "value_json": json.dumps(one.violation)}
+            ],
+            models.TrialValueModel.__table__: [
+                {"objective": place, "value": value, "value_type": kind}
+                for place, (value, kind) in enumerate(stored)
+            ],
+        }
+        return {table: rows for table, rows in found.items() if rows}
 
     def evaluations(self) -> list[Evaluation]:
         """Return all recorded evaluations, oldest first.
@@ -134,6 +235,7 @@ class Study:
         Raises:
             UserError: if the study cannot be read.
         """
+        self.flush()
         try:
             trials = self._study.get_trials(deepcopy=False)
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
