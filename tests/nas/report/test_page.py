@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -518,3 +520,41 @@ def test_ctrl_c_ends_the_server_cleanly(live: tuple[str, Path]) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
         assert process.stderr.read() == "stopped\n"
+
+
+def test_requests_for_other_names_are_refused(tmp_path: Path) -> None:
+    # A page on the web may have its own name lead to this machine.
+    server = open_server(CachedContents(tmp_path, dict), "live", 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = server.server_address[1]
+
+    def status(host: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/contents.json", headers={"Host": host})
+        answer = connection.getresponse()
+        assert answer.getheader("X-Content-Type-Options") == "nosniff"
+        connection.close()
+        return answer.status
+
+    try:
+        for own in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", f"[::1]:{port}"):
+            assert status(own) == 200
+        for other in (f"evil.example:{port}", "evil.example", "", "127.0.0.1.evil.example"):
+            assert status(other) == 403
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_connection_that_sends_nothing_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.report.server.STALLED_SECONDS", 0.2)
+    server = open_server(CachedContents(tmp_path, dict), "live", 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with socket.create_connection(("127.0.0.1", server.server_address[1]), 10) as stalled:
+            assert stalled.recv(1) == b""
+    finally:
+        server.shutdown()
+        server.server_close()

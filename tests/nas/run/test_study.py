@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +72,6 @@ def evaluations(count: int, seed: int = 0) -> list[Evaluation]:
 def opened(path: Path) -> Study:
     space = load_space("mobilenet-tiny", image_size=8, channels=1, classes=10)
     return Study(path, space, OBJECTIVES)
-
-
-def found: Sequence[Evaluation] -> list[Evaluation]:
-    return [replace(one, ended=None) for one in found]
 
 
 def test_batches_are_read_back_in_order_by_both_readers(tmp_path: Path) -> None:
