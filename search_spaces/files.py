@@ -33,7 +33,9 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """
     try:
         target = path.resolve() if path.is_symlink() else path
-        if target.exists() and not (target.is_file() or target.is_dir()):
+        if target.is_dir():
+            raise UserError(f"cannot write {path}: it is a folder, expected a file")
+        if target.exists() and not target.is_file():
             _write_into(target, write)
             return
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

@@ -106,12 +106,14 @@ def read(folder: Path) -> tuple[list[Subnet], dict[str, Tensor], dict[str, Any]]
     Raises:
         UserError: if the folder is not a dynamic network, or has another format version.
     """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} is not a dynamic network: it has no {name}")
     try:
         about: dict[str, Any] = read_json(folder / CONFIG)
+        if not isinstance(about, dict):
+            raise ValueError(f"{CONFIG} holds a {type(about).__name__}, expected an object")
         tensors = load_file(folder / WEIGHTS)
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name
-        raise UserError(f"{folder} is not a dynamic network: it has no {missing}") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"cannot read the dynamic network {folder}: {error}") from error
     version = about.pop("format_version", None)
@@ -119,7 +121,7 @@ def read(folder: Path) -> tuple[list[Subnet], dict[str, Tensor], dict[str, Any]]
         raise UserError(f"{folder} has format version {version}, expected {FORMAT_VERSION}")
     try:
         subnets = [Subnet.from_json(content) for content in about.pop("subnets")]
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder / CONFIG} is malformed: {error!r}") from error
     if not subnets:
         raise UserError(f"{folder / CONFIG} has no subnets")

@@ -92,6 +92,15 @@ def check(task: Task) -> Strategy | None:
     return None if specification.proxies else _strategy(task)
 
 
+def check_device(device: str) -> None:
+    """Raise a `UserError` for a device that torch does not have here."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"device '{device}' cannot be used: {first}") from error
+
+
 def _check_data(task: Task) -> None:
     """Raise a `UserError` if the evaluator or the strategy cannot use the data."""
     data, specification = task.data, task.specification

@@ -14,14 +14,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.data.dataset import describe_parts
 from nas.engine.exit_winner import ExitFinisher
 from nas.engine.fine_tuning import FineTuning
 from nas.engine.pools import open_pool
-from nas.engine.preparation import check, prepare
+from nas.engine.preparation import check, check_device, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
 from nas.engine.timed_race import PROPOSING, TimedRace
 from nas.engine.winner import PlainFinisher
@@ -94,7 +92,7 @@ def search(
         specification = specification.model_copy(update=format_)
     task = Task.of(specification, folder if resume else None)
     specification = task.specification
-    _check_device(specification.device)
+    check_device(specification.device)
     _check_folder(folder, specification, resume=resume)
     if task.kind == "halving" and (workers or ray_address):
         raise UserError(
@@ -235,14 +233,6 @@ def _evaluate(
 
     for ended in keep_busy(pool, candidates()):
         yield running.pop(ended.arch), ended
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(f"device '{device}' cannot be used: {first}") from error
 
 
 def _check_folder(folder: Path, specification: Specification, *, resume: bool) -> None:

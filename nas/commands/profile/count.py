@@ -21,6 +21,9 @@ from search_spaces.errors import UserError
 from search_spaces.files import encoding_of
 from search_spaces.reading import BadArchitecture, read_rows
 
+LONGEST_LINE = 1_000_000
+"""Most characters of a line; a device has no end of one."""
+
 COUNT_LINES = 4096
 """Lines per batch: enough for vectorised lookups, few enough to print a long pipe continuously."""
 
@@ -84,16 +87,19 @@ def read_batches(file: Path) -> Iterator[tuple[list[int], list[dict[str, object]
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     with stream:
-        lines = enumerate(stream, start=1)
-        while part := _next_lines(lines, file):
+        lines = enumerate(_lines(stream, file), start=1)
+        while part := list(islice(lines, COUNT_LINES)):
             part = [(number, line) for number, line in part if not line.isspace()]
             numbers = [number for number, _ in part]
             yield numbers, _parse_together(part) or [_parse_line(file, n, line) for n, line in part]
 
 
-def _next_lines(lines: Iterator[tuple[int, str]], file: Path) -> list[tuple[int, str]]:
+def _lines(stream: IO[str], file: Path) -> Iterator[str]:
     try:
-        return list(islice(lines, COUNT_LINES))
+        while line := stream.readline(LONGEST_LINE + 1):
+            if len(line) > LONGEST_LINE:
+                raise UserError(f"{file} has a line of more than {LONGEST_LINE} characters")
+            yield line
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not a text file in UTF-8") from error
 
@@ -105,7 +111,7 @@ def _parse_together(part: list[tuple[int, str]]) -> list[dict[str, object]] | No
         return None
     try:
         values = json.loads(f"[{','.join(lines)}]")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if len(values) != len(lines) or not all(isinstance(value, dict) for value in values):
         return None
@@ -115,7 +121,7 @@ def _parse_together(part: list[tuple[int, str]]) -> list[dict[str, object]] | No
 def _parse_line(file: Path, number: int, line: str) -> dict[str, object]:
     try:
         values = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}, line {number}: not JSON ({error})") from error
     if not isinstance(values, dict):
         raise UserError(f"{file}, line {number}: expected a JSON object of choices")
