@@ -93,9 +93,10 @@ def compare(
 
     Example: nas compare taken/best taken/knee
     """
+    from nas.commands.show.result import print_result
     from nas.release.compare import compare_and_print
 
-    compare_and_print(first, second, as_json=as_json)
+    compare_and_print(first, second, as_json=as_json, write=print_result)
 
 
 def curves(

@@ -8,7 +8,7 @@ Knows records. Does not know runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -143,8 +143,13 @@ def _settings(measured: list[Measured], name: str) -> dict[str, str]:
     return {m.scenario: str(getattr(m, name)) for m in reversed(measured)}
 
 
-def compare_and_print(first: Path, second: Path, *, as_json: bool) -> None:
+def compare_and_print(
+    first: Path, second: Path, *, as_json: bool, write: Callable[[str], None] = print
+) -> None:
     """Run `nas compare A B`: print the comparison.
+
+    Args:
+        write: takes the JSON.
 
     Raises:
         UserError: for a file that is not a valid record.
@@ -158,7 +163,7 @@ def compare_and_print(first: Path, second: Path, *, as_json: bool) -> None:
             "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
             "warnings": warnings,
         }
-        print(json.dumps(content, indent=2))
+        write(json.dumps(content, indent=2))
         return
     console = Console(highlight=False)
     table = Table(title=f"{records[0].name} and {records[1].name}", title_justify="left")

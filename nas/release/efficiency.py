@@ -25,7 +25,7 @@ MANNER = "in the manner of MLPerf Inference's scenarios; not an MLPerf result"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Convention(_Part):
@@ -39,7 +39,7 @@ class Convention(_Part):
 class Counts(_Part):
     """Costs of one sample."""
 
-    macs: int = Field(ge=0)
+    macs: int = Field(gt=0)
     params: int = Field(ge=0)
     activation_bytes: int = Field(ge=0)
     input_shape: list[int]

@@ -175,3 +175,29 @@ def test_a_training_saves_its_step_when_it_is_interrupted(tmp_path: Path) -> Non
         said, _ = process.communicate(timeout=30)
     assert (said, process.returncode) == ("interrupted\n", 130)
     assert steps_done(checkpoint) >= 20
+
+
+RECORD = {
+    "record": "efficiency", "version": 1, "name": "a", "space": "s", "architecture": "b",
+    "made": "2026-01-01", "results": [], "measured": [], "estimated": [], "versions": {},
+    "counts": {"macs": 9, "params": 3, "activation_bytes": 4, "input_shape": [3],
+               "convention": {"flops_per_mac": 1, "text": "MACs"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["frontier r", "show r best", "leaderboard r", "runs .", "device list", "device show A100",
+     "carbon --device A100 --hours 1", "count --space plain.py:plain --archs a.jsonl",
+     "profile torch.nn:Identity --input 1x3 --count-only", "compare b.json b.json"],
+)  # fmt: skip
+def test_json_goes_to_standard_output_and_nothing_else(tmp_path: Path, command: str) -> None:
+    place(tmp_path)
+    if " r" in command:
+        ended = nas(tmp_path, *SEARCH, "--trials", 4, "--out", "r", "--quiet")
+        assert ended.returncode == 0, ended.stderr
+    (tmp_path / "a.jsonl").write_text('{"width": 8, "depth": 1}\n')
+    (tmp_path / "b.json").write_text(json.dumps(RECORD))
+    ended = nas(tmp_path, *command.split(), "--json")
+    assert ended.returncode == 0, ended.stderr
+    json.loads(ended.stdout)

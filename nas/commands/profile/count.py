@@ -16,6 +16,7 @@ from typing import IO
 
 from evaluators.costs.tables import CostTables
 from evaluators.metrics import COUNTED
+from nas.commands.show.result import print_result
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from search_spaces.files import encoding_of
@@ -55,8 +56,7 @@ def print_counts(space_name: str, file: Path, *, as_json: bool) -> None:
             costs = tables.score(rows)
             columns = [costs[metric].tolist() for metric in COUNTED]
             lines = [template % row for row in zip(*columns, strict=True)]
-            sys.stdout.write(header + "".join(lines))
-            sys.stdout.flush()
+            print_result(header + "".join(lines), end="")
             header = ""
 
 

@@ -15,9 +15,9 @@ _stream: IO[str] | None = None
 """Standard output, while everything else that is written there goes to standard error."""
 
 
-def print_result(text: str) -> None:
-    """Print a line of a command's result to standard output."""
-    print(text, file=_stream, flush=_stream is not None)
+def print_result(text: str, end: str = "\n") -> None:
+    """Print a part of a command's result to standard output."""
+    print(text, end=end, file=_stream, flush=True)
 
 
 @contextlib.contextmanager
