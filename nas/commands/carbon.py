@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.options import Json, device_option, finite, read
+from nas.commands.options import Json, device_option, read
 
 TRAINING = "Training"
 INFERENCE = "Inference"
@@ -43,7 +43,6 @@ def carbon(
         float | None,
         typer.Option(
             metavar="HOURS",
-            callback=finite(0),
             help="Measured hours of a training.  [default: no training]",
         ),
     ] = None,
@@ -86,7 +85,6 @@ def carbon(
         float | None,
         typer.Option(
             metavar="X",
-            callback=finite(0),
             help="Carbon intensity in g CO2e/kWh, instead of --region.  [default: the region's]",
         ),
     ] = None,
@@ -94,7 +92,6 @@ def carbon(
         float | None,
         typer.Option(
             metavar="X",
-            callback=finite(0),
             help="Power usage effectiveness of the data centre.  "
             "[default: 1.56, none for boards and phones]",
         ),
@@ -110,7 +107,6 @@ def carbon(
         float | None,
         typer.Option(
             metavar="FRACTION",
-            callback=finite(above=0),
             help="Fraction of the device's peak that is reached, 0 to 1.  [default: estimated]",
         ),
     ] = None,
@@ -118,7 +114,6 @@ def carbon(
         float | None,
         typer.Option(
             metavar="WATTS",
-            callback=finite(0),
             help="Power of the host per device, in watts.  [default: estimated]",
         ),
     ] = None,
@@ -126,7 +121,6 @@ def carbon(
         float | None,
         typer.Option(
             metavar="KG",
-            callback=finite(0),
             help="Share of the hardware's embodied carbon, in kg CO2e, for the SCI of ISO/IEC "
             "21031.  [default: no SCI]",
         ),

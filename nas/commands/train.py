@@ -47,9 +47,7 @@ def train(
     ] = None,
     epochs: Annotated[
         float | None,
-        typer.Option(
-            metavar="EPOCHS", help="Epochs.  [default: the run's]", callback=finite(above=0)
-        ),
+        typer.Option(metavar="EPOCHS", help="Epochs.  [default: the run's]"),
     ] = None,
     scratch: Annotated[
         bool | None,
@@ -78,7 +76,6 @@ def train(
             metavar="X",
             help="Prune the network with this weight of log(FLOPs) in the loss.  "
             "[default: no pruning]",
-            callback=finite(0),
         ),
     ] = None,
     early_exit: Annotated[
@@ -173,8 +170,6 @@ def fidelity(
         typer.Option(
             metavar="N",
             help="Number of architectures to train alone, spread over the FLOPs.",
-            min=3,
-            max=100_000,
         ),
     ] = 24,
     epochs: Annotated[

@@ -87,6 +87,10 @@ def check(task: Task) -> Strategy | None:
                 f"strategy darts relaxes a supernet: it needs --evaluator supernet, not "
                 f"{specification.evaluator}"
             )
+        if task.space.size == 1:
+            raise UserError(
+                f"strategy darts relaxes choices, and {task.space.name} has one architecture"
+            )
         ExpectedCosts(task.tables, (specification.penalty_metric,))
         return None
     return None if specification.proxies else _strategy(task)

@@ -19,6 +19,7 @@ from nas.commands.settings import new_folder
 from nas.engine.search import Outcome
 from nas.run.specification import make
 from search_spaces.catalogue import load_space
+from search_spaces.files import RECORD
 
 
 def run(*arguments: str) -> int:
@@ -182,7 +183,7 @@ def test_export_keeps_a_trained_network_and_refuses_a_full_folder(
     assert "trained weights" in capsys.readouterr().out
     config = json.loads((out / "config.json").read_text())
     assert config["metrics"]["test_accuracy"] == finished.summary.winner.score.value
-    about = {"README.md", "architecture.svg", "efficiency.json"}
+    about = {"README.md", "architecture.svg", "efficiency.json", RECORD}
     hub = {"modeling_network.py", "network.py", "preprocessor_config.json"}
     files = {"config.json", "model.safetensors", "model.onnx"}
     assert {p.name for p in out.iterdir()} == files | about | hub

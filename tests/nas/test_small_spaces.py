@@ -12,6 +12,7 @@ from nas.engine.search import search
 from nas.run.folder import Run, read_evaluations
 from nas.run.specification import make
 from nas.run.study import read_with_optuna
+from search_spaces.errors import UserError
 from search_spaces.space import Choice
 
 SPACE = """
@@ -45,10 +46,9 @@ def test_a_space_of_one_architecture_is_searched(tmp_path: Path, strategy: str) 
     assert len(searched(tmp_path, "(8,)", strategy=strategy).evaluations()) == 1
 
 
-def test_the_relaxation_of_a_space_of_one_architecture(tmp_path: Path) -> None:
-    quick = {"supernet_epochs": 0.2, "train_epochs": 0.2, "finalists": 1}
-    run = searched(tmp_path, "(8,)", strategy="darts", evaluator="supernet", **quick)
-    assert [dict(e.arch) for e in run.evaluations()] == [{"w": 8}]
+def test_one_architecture_has_nothing_to_relax(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="odd has one architecture"):
+        searched(tmp_path, "(8,)", strategy="darts", evaluator="supernet")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,11 @@ def test_nothing_is_resumed_where_no_run_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_search_says_how_to_continue(tmp_path: Path, number: int) -> None:
     place(tmp_path, "time.sleep(0.3)")
-    command = [sys.executable, "-c", "from nas.cli import main; main()", *SEARCH,
+    program = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from nas.cli import main\nmain()"
+    )  # a test process in the background ignores SIGINT, which its children inherit
+    command = [sys.executable, "-c", program, *SEARCH,
                "--trials", "100", "--out", "my run"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -127,7 +131,8 @@ def test_an_interrupted_search_says_how_to_continue(tmp_path: Path, number: int)
 
 
 TRAINING = """
-import json, sys, torch
+import json, signal, sys, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from torch import nn
 from evaluators.data.files.images import load_data

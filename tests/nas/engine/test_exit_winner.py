@@ -27,6 +27,7 @@ from nas.supernet.exit_supernet import ExitSupernet
 from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.exits.network import ExitNetwork
+from search_spaces.files import RECORD
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_the_report_is_what_the_exported_network_does(
     network = nas.load(folder)
     assert isinstance(network, ExitNetwork)
     assert network.config["architecture"]["id"] == name
-    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors"}
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", RECORD}
     size = network.config["input_shape"][-1]
     assert accuracy(network, data.test, data.normalisation, size) == report.score.value
     with torch.no_grad():

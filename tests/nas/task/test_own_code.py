@@ -74,7 +74,7 @@ def test_code_of_a_run_that_somebody_sent_is_not_run(
     for command, *more in without:
         assert run(command, str(sent), *more) == 0
     for refused in (["diff", str(sent), "best", "knee"], ["search", "--out", str(sent), "--resume"],
-                    ["train", str(sent), "best"]):  # fmt: skip
+                    ["train", str(sent), "--arch", "best"]):  # fmt: skip
         capsys.readouterr()
         if refused[0] != "diff":  # the best may be the knee
             assert run(*refused) == 2
