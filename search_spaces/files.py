@@ -194,6 +194,20 @@ def _write_record(folder: Path) -> None:
     (folder / RECORD).write_text(content + "\n", encoding="utf-8")
 
 
+EARLY_FILES = {"config.json", "model.safetensors", "model.onnx", "tokenizer.json"}
+"""Files of the exports that a search wrote before there were records."""
+
+
+def _is_early_export(folder: Path) -> bool:
+    """Whether a folder without a record holds an export of an earlier version and nothing else."""
+    try:
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError):
+        return False
+    known = isinstance(config, dict) and {"format_version", "network"} <= config.keys()
+    return known and set(_contents(folder)) <= EARLY_FILES
+
+
 def refuse_full(folder: Path, *, overwrite: bool = False) -> None:
     """Check in advance what `staged` checks.
 
@@ -216,6 +230,8 @@ def refuse_full(folder: Path, *, overwrite: bool = False) -> None:
     try:
         known = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, LookupError, TypeError):
+        if _is_early_export(folder):
+            return
         raise UserError(f"{refused}no export wrote it; use another folder") from None
     for name, size in _contents(folder).items():
         if known.get(name) != size:

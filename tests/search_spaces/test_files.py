@@ -76,6 +76,15 @@ def test_files_beside_those_of_an_export_are_kept(tmp_path: Path) -> None:
     assert "no export wrote it" in refusal(tmp_path / "d")
 
 
+def test_exports_of_before_records_are_known_by_their_description(tmp_path: Path) -> None:
+    for name, config in (("ours", '{"format_version": 1, "network": []}'), ("other", "{}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(config)
+        (tmp_path / name / "model.safetensors").write_text("a")
+    export(tmp_path / "ours", overwrite=True)
+    assert "no export wrote it" in refusal(tmp_path / "other")
+
+
 def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     export(tmp_path / "d")
     (tmp_path / "link").symlink_to(tmp_path / "d")
