@@ -7,6 +7,9 @@ from fractions import Fraction
 
 from search_spaces.errors import UserError
 
+LARGEST_SEED = 2**32 - 1
+"""Largest random seed: those derived from it still fit into 64 bits."""
+
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _PATTERN = re.compile(

@@ -293,7 +293,7 @@ def count_module(
             stack.enter_context(own_randomness())
             stack.enter_context(mode)
             inputs = tree_map_only(Tensor, faker(mode, device), (list(args), kwargs))
-            stack.enter_context(RealWhereSmall())
+            stack.enter_context(RealWhereSmall(mode))
             counter = CountMode(root, weights)
             stack.enter_context(torch.set_grad_enabled(backward))
             stack.enter_context(_in_mode(fake, training=backward))

@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from search_spaces.errors import UserError
 
@@ -36,14 +36,16 @@ class RealWhereSmall(TorchDispatchMode):
     """Computes small results of real tensors for real; entered above a fake mode.
 
     Args:
+        mode: that fake mode.
         zero_for_values: return 0 for the value of a fake tensor, so that loops that redraw initial
             weights terminate.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, *, zero_for_values: bool = False) -> None:
+    def __init__(self, mode: FakeTensorMode, *, zero_for_values: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._mode = mode
         self._zero_for_values = zero_for_values
 
     def __torch_dispatch__(
@@ -61,6 +63,9 @@ class RealWhereSmall(TorchDispatchMode):
         if any(isinstance(t, FakeTensor) or t.is_meta for t in tensors):
             if self._zero_for_values and func is torch.ops.aten._local_scalar_dense.default:
                 return 0.0 if args[0].is_floating_point() else 0
+            if not func._schema.is_mutable:
+                # Of fake tensors alone, the mode knows the results of operators it has seen.
+                args, kwargs = tree_map_only(Tensor, self._as_fake, (args, kwargs))
             return func(*args, **kwargs)
         if not (tensors and func._schema.is_mutable):
             try:
@@ -72,6 +77,10 @@ class RealWhereSmall(TorchDispatchMode):
                 return shown
         with unset_fake_temporarily():
             return func(*args, **kwargs)
+
+    def _as_fake(self, tensor: Tensor) -> Tensor:
+        plain = type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta
+        return self._mode.from_tensor(tensor, static_shapes=True) if plain else tensor
 
 
 @contextmanager
@@ -99,8 +108,8 @@ def without_memory() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(no_warnings())
         stack.enter_context(own_randomness())
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        stack.enter_context(RealWhereSmall(zero_for_values=True))
+        mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(RealWhereSmall(mode, zero_for_values=True))
         yield
 
 

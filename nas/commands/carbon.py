@@ -41,10 +41,7 @@ def carbon(
     ] = None,
     hours: Annotated[
         float | None,
-        typer.Option(
-            metavar="HOURS",
-            help="Measured hours of a training.  [default: no training]",
-        ),
+        typer.Option(metavar="HOURS", help="Measured hours of a training.  [default: no training]"),
     ] = None,
     macs: Annotated[
         str | None,

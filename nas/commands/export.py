@@ -81,7 +81,6 @@ def export(
     export_and_print(run, arch, out, formats=names, int8=int8, overwrite=overwrite, quiet=quiet)
 
 
-@with_trust
 def compare(
     first: Annotated[
         Path, typer.Argument(metavar="FIRST", help="efficiency.json, or an exported folder.")

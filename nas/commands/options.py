@@ -22,8 +22,6 @@ from search_spaces.errors import UserError
 Value = TypeVar("Value")
 Command = TypeVar("Command", bound=Callable[..., None])
 
-LARGEST_SEED = 2**32 - 1
-
 WORKERS = "Workers"
 OUTPUT = "Output"
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from evaluators.sizes import LARGEST_SEED
 from nas.commands import completion
 from nas.commands.options import (
-    LARGEST_SEED,
     Json,
     Quiet,
     RayAddress,

@@ -46,8 +46,7 @@ def train(
         ),
     ] = None,
     epochs: Annotated[
-        float | None,
-        typer.Option(metavar="EPOCHS", help="Epochs.  [default: the run's]"),
+        float | None, typer.Option(metavar="EPOCHS", help="Epochs.  [default: the run's]")
     ] = None,
     scratch: Annotated[
         bool | None,
@@ -168,8 +167,7 @@ def fidelity(
     architectures: Annotated[
         int,
         typer.Option(
-            metavar="N",
-            help="Number of architectures to train alone, spread over the FLOPs.",
+            metavar="N", help="Number of architectures to train alone, spread over the FLOPs."
         ),
     ] = 24,
     epochs: Annotated[

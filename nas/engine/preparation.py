@@ -55,6 +55,7 @@ def check(task: Task) -> Strategy | None:
             that no architecture meets.
     """
     specification = task.specification
+    _check_device(specification.device)
     load_region(specification.region)
     _ = task.function
     for metric in (o.metric for o in task.objectives):
@@ -96,7 +97,7 @@ def check(task: Task) -> Strategy | None:
     return None if specification.proxies else _strategy(task)
 
 
-def check_device(device: str) -> None:
+def _check_device(device: str) -> None:
     """Raise a `UserError` for a device that torch does not have here."""
     try:
         torch.zeros(1, device=device)

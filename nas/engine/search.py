@@ -19,7 +19,7 @@ from evaluators.data.dataset import describe_parts
 from nas.engine.exit_winner import ExitFinisher
 from nas.engine.fine_tuning import FineTuning
 from nas.engine.pools import open_pool
-from nas.engine.preparation import check, check_device, prepare
+from nas.engine.preparation import check, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
 from nas.engine.timed_race import PROPOSING, TimedRace
 from nas.engine.winner import PlainFinisher
@@ -92,7 +92,6 @@ def search(
         specification = specification.model_copy(update=format_)
     task = Task.of(specification, folder if resume else None)
     specification = task.specification
-    check_device(specification.device)
     _check_folder(folder, specification, resume=resume)
     if task.kind == "halving" and (workers or ray_address):
         raise UserError(
@@ -137,6 +136,7 @@ def search(
                 if not resume:  # the same --out can then be used with a longer time
                     for file in (folder / "specification.json", run.study_path):
                         file.unlink(missing_ok=True)
+                    own_code.forget(folder)
                 raise
             if specification.strategy == PROPOSING:
                 strategy = timed.proposals()

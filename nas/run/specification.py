@@ -16,10 +16,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evaluators.metrics import GREENSCORE_EXPONENT
+from evaluators.sizes import LARGEST_SEED
 from search_spaces.errors import UserError, unknown
 from search_spaces.files import read_json
 
-LARGEST_SEED, MOST = 2**32 - 1, 10**9
+MOST = 10**9
+"""Largest count of anything: beyond, a number is a slip."""
 
 VERSION = 3
 """Format of the runs that this program writes; it reads all formats up to this one."""

@@ -11,6 +11,7 @@ from numbers import Real
 from typing import Any, Literal
 
 from evaluators.accuracy.zero_cost_proxies import PROXIES
+from nas.task.own_code import is_own
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 from search_spaces.user_files import load_object, running_user_code
@@ -35,7 +36,7 @@ def kind_of(name: str) -> Kind:
         return "proxy"
     if name.startswith(TABLE):
         return "table"
-    if ".py:" in name:
+    if is_own(name):
         return "function"
     known = ("supernet", "train", "halving", *PROXIES, "table:FILE", "file.py:FUNCTION")
     raise unknown("evaluator", name, known)

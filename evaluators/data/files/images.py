@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from evaluators.data.files.parts import by_class, by_part, origin, visible_files
+from evaluators.data.files.parts import by_class, by_part, origins, visible_files
 from evaluators.data.files.pixels import decode_all, open_image, short_side, to_bytes
 from evaluators.data.files.tables import (
     column_of,
@@ -144,9 +144,7 @@ def read_path(path: Path, image_size: int | None) -> Loaded:
         grouped = by_class(images, path)
         loaded = {part: _table_of(of_part) for part, of_part in grouped.items()}
         chosen = {part: [file for file, _ in of_part] for part, of_part in grouped.items()}
-    whole = list(chosen) == ["train"]
-    origins = {} if whole else {part: origin(of_part, path) for part, of_part in chosen.items()}
-    return _decoded(loaded, str(path), image_size, origins)
+    return _decoded(loaded, str(path), image_size, origins(chosen, path))
 
 
 def _read_parquet(files: list[Path], path: Path) -> Any:

@@ -9,7 +9,7 @@ an image never matters. Does not read files.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from search_spaces.errors import UserError
@@ -81,8 +81,15 @@ def _part_of(file: Path, root: Path) -> str:
     return found.pop() if found else "train"
 
 
+def origins(parts: Mapping[str, Sequence[Path]], root: Path) -> dict[str, str]:
+    """Where each part comes from, to be shown; nothing where the files name no parts."""
+    if len(parts) == 1:
+        return {}
+    return {part: origin(files, root) for part, files in parts.items()}
+
+
 def origin(files: Sequence[Path], root: Path) -> str:
-    """Where a part comes from, to be shown: a file, a folder, or a number of files."""
+    """Where a part comes from: a file, a folder, or a number of files."""
     if not root.is_dir():
         return root.name
     relative = [file.relative_to(root) for file in files]

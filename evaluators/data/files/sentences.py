@@ -19,7 +19,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordPieceTrainer
 
-from evaluators.data.files.parts import by_part, origin, visible_files
+from evaluators.data.files.parts import by_part, origins, visible_files
 from evaluators.data.files.tables import (
     TABLE_ENDINGS,
     Tables,
@@ -70,23 +70,22 @@ def load_sentences(name: str) -> SentenceData:
         UserError: for an unknown name, or rows that are not sentences with labels.
     """
     path = Path(name)
-    origins: dict[str, str] = {}
+    known: dict[str, str] = {}
     if path.exists():
         files = visible_files(path, TABLE_ENDINGS) if path.is_dir() else [path]
         if not files or files[0].suffix.lower() not in TABLE_ENDINGS:
             raise UserError(f"no table of sentences at {path}: expected {', '.join(TABLE_ENDINGS)}")
         chosen = by_part(files, path, "sentences")
         tables = from_files(chosen, path)
-        if len(chosen) > 1:
-            origins = {part: origin(of_part, path) for part, of_part in chosen.items()}
+        known = origins(chosen, path)
     elif is_hub_name(name):
         tables = from_hub(name, "a parquet, CSV or JSON-lines file")
     else:
         raise UserError(f"no data at '{name}': expected a file, a folder or owner/name of the hub")
-    return _data(labelled(in_order(tables, name), name), name, origins)
+    return _data(labelled(in_order(tables, name), name), name, known)
 
 
-def _data(tables: Tables, name: str, origins: dict[str, str]) -> SentenceData:
+def _data(tables: Tables, name: str, known: dict[str, str]) -> SentenceData:
     columns = {part: label_column(table, name) for part, table in tables.items()}
     values = label_values(tables, columns, name)
     classes = label_titles(tables["train"], columns["train"], values)
@@ -99,7 +98,7 @@ def _data(tables: Tables, name: str, origins: dict[str, str]) -> SentenceData:
             raise UserError(f"{name}: row {wrong} of {part} has no text")
         labels = torch.tensor([index[value] for value in values_of(table, columns[part])])
         raw[part] = _Texts(np.array(texts, dtype=object), labels)
-    origins = origins_of(raw, origins)
+    shown = origins_of(raw, known)
     raw = held_out(raw, name, classes, HELD_OUT, SPLIT_SEED, "sentences")
     tokenizer = train_tokenizer(raw["train"].texts.tolist(), MAX_VOCABULARY)
     lengths = [len(e.ids) for e in tokenizer.encode_batch(raw["train"].texts.tolist())]
@@ -114,7 +113,7 @@ def _data(tables: Tables, name: str, origins: dict[str, str]) -> SentenceData:
         classes,
         tokenizer.get_vocab_size(),
         tokenizer.to_str(),
-        origins,
+        shown,
     )
 
 

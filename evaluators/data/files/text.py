@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluators.data.files.parts import by_part, origin, visible_files
+from evaluators.data.files.parts import by_part, origins, visible_files
 from evaluators.data.files.tables import (
     TABLE_ENDINGS,
     Tables,
@@ -70,12 +70,11 @@ def load_text(name: str) -> TextData:
         UserError: for an unknown name, or files without text.
     """
     path = Path(name)
-    tokenizer, origins = "", dict[str, str]()
+    tokenizer, known = "", dict[str, str]()
     if path.is_dir():
         files = _folder(path)
         texts = {part: "".join(map(read_text, of_part)) for part, of_part in files.items()}
-        if len(files) > 1:
-            origins = {part: origin(of_part, path) for part, of_part in files.items()}
+        known = origins(files, path)
         if (path / TOKENIZER).is_file():
             tokenizer = read_text(path / TOKENIZER)
     elif path.suffix.lower() in TABLE_ENDINGS and path.is_file():
@@ -101,7 +100,7 @@ def load_text(name: str) -> TextData:
         whole["validation"],
         whole["test"],
         vocabulary,
-        origins=origins_of(tokens, origins),
+        origins=origins_of(tokens, known),
     )
 
 

@@ -44,12 +44,11 @@ def print_plan(specification: Specification, *, workers: int, as_json: bool) -> 
         UserError: for a specification that no search can run.
     """
     from nas.engine.dry_run import plan
-    from nas.engine.preparation import check, check_device
+    from nas.engine.preparation import check
     from nas.engine.timed_race import planned
     from nas.progress import Quiet
     from nas.task.task import Task
 
-    check_device(specification.device)
     task = Task.of(specification)
     check(task)
     found = plan(task, workers=workers)

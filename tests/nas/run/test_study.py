@@ -74,6 +74,15 @@ def opened(path: Path) -> Study:
     return Study(path, space, OBJECTIVES)
 
 
+def fill_disk(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the study's next transactions fail as on a full disk."""
+
+    def full(*_: Any) -> None:
+        raise OperationalError("insert", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(study, "_rows", full)
+
+
 def test_batches_are_read_back_in_order_by_both_readers(tmp_path: Path) -> None:
     added = evaluations(40)
     path = tmp_path / "study.db"
@@ -117,10 +126,7 @@ def test_a_batch_that_cannot_be_written_leaves_the_study_as_it_was(
     study = opened(tmp_path / "study.db")
     study.add(first)
 
-    def full(*_: Any) -> None:
-        raise OperationalError("insert", {}, Exception("database or disk is full"))
-
-    monkeypatch.setattr(study, "_rows", full)
+    fill_disk(study, monkeypatch)
     monkeypatch.setattr("nas.run.study.DELAY", 0.0)
     with pytest.raises(UserError, match="database or disk is full; what it held is unchanged"):
         study.add(second)
@@ -138,10 +144,7 @@ def test_a_batch_that_could_not_be_written_later_is_reported_at_the_next(
     study = opened(tmp_path / "study.db")
     study.add(first)
 
-    def full(*_: Any) -> None:
-        raise OperationalError("insert", {}, Exception("disk is full"))
-
-    monkeypatch.setattr(study, "_rows", full)
+    fill_disk(study, monkeypatch)
     study.add(second)
     until = time.monotonic() + 20
     while study._problem is None and time.monotonic() < until:
