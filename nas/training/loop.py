@@ -308,12 +308,13 @@ def fit(
         ended = pace.progress(step) >= 1
         # All ranks save at the same step, so that they roll back to the same one.
         due = ranks.mean(time.monotonic() - saved) > checkpoint_seconds
-        if ended or due or (signal_waits() and ranks.size == 1):
+        interrupted = signal_waits()  # one that comes later waits for the next step's checkpoint
+        if ended or due or (interrupted and ranks.size == 1):
             last_good.update(pack(identity, step, saved_parts))
             saved = time.monotonic()
         if on_step is not None:
             on_step(step, step if ended else max(steps, step + 1), loss)
-        if not ended:
+        if interrupted and not ended:
             answer_signal()
         if ended:
             break
