@@ -320,7 +320,7 @@ def test_a_relaxation_a_fidelity_and_a_checked_table_are_drawn(
     tiny = ("--space", "mobilenet-tiny")
     for command in (
         ("device", "measure", "--name", "here", *tiny, "--budget", "5s", "--out", "here.json"),
-        ("device", "check", "here.json", *tiny, "--networks", "4"),
+        ("device", "check", "here.json", *tiny, "--networks", "8"),
         ("search", *tiny, "--data", "digits", "--strategy", "darts",
          "--max-flops", "400k", "--device", "here.json", "--trials", "4", "--out", "run", *quick),
         ("fidelity", "run", "--architectures", "4", "--epochs", "0.5", "--quiet"),
@@ -331,11 +331,13 @@ def test_a_relaxation_a_fidelity_and_a_checked_table_are_drawn(
         assert not end.value.code, command
     page = watched.open(tmp_path / "run" / "report.html")
     fidelity = json.loads((tmp_path / "run" / "fidelity.json").read_text())
+    # Networks whose times are too noisy are left out of the check: 3 or more of 8 remain.
+    unseen = len(json.loads((tmp_path / "here.json").read_text())["checked"])
     steps = len((tmp_path / "run" / "relaxation.jsonl").read_text().splitlines())
     for panel, traces, points in (
         ("#progress-relaxation", 2, steps),
         ("#trust-fidelity", 1, len(fidelity["architectures"])),
-        ("#trust-latency-0", 1, 4),
+        ("#trust-latency-0", 1, unseen),
     ):
         drawn = page.locator(f"{panel} .figure")
         drawn.scroll_into_view_if_needed()
@@ -344,7 +346,9 @@ def test_a_relaxation_a_fidelity_and_a_checked_table_are_drawn(
                              f"{panel} .figure")  # fmt: skip
         assert data.count(points) >= traces, (panel, data)
     expect(page.locator("#trust-fidelity p")).to_contain_text("Kendall's τ")
-    expect(page.locator("#trust-latency-0 p")).to_contain_text("of 4 unseen networks")
+    expect(page.locator("#trust-latency-0 p")).to_contain_text(
+        f"of {unseen} unseen networks"
+    )
 
 
 def test_text_of_the_run_is_text(opened: Page) -> None:
