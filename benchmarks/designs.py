@@ -52,7 +52,7 @@ from search_spaces.ops import Op, strided
 from search_spaces.space import SearchSpace
 from search_spaces.spaces.convolution_blocks import block_ops
 
-E1, SE = "fused-e1", "fused-e1-se"
+E1, SE, K3 = "fused-e1", "fused-e1-se", "separable-k3"
 DESIGNS: dict[str, dict[str, Any]] = {
     "ResNet-8": {"stem": 15, "stages": [[1, 15, "basic"], [1, 30, "basic"], [1, 60, "basic"]]},
     "A": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [2, 48, SE], [2, 64, SE]]},
@@ -82,6 +82,38 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "N": {
         "activation": "silu",
         "stages": [[1, 16, "basic"], [1, 24, "basic"], [1, 48, "basic"], [1, 96, "basic"]],
+    },
+    "D": {"activation": "silu", "stages": [[1, 16, E1], [2, 32, E1], [3, 48, E1], [2, 96, E1]]},
+    "T": {
+        "activation": "silu",
+        "stem": 24,
+        "stages": [
+            [1, 48, "bottleneck"],
+            [2, 64, "bottleneck"],
+            [2, 128, "bottleneck"],
+            [2, 192, "bottleneck"],
+        ],
+    },
+    "T at 24 pixels": {
+        "activation": "silu",
+        "resolution": 24,
+        "stem": 48,
+        "stages": [
+            [1, 64, "bottleneck"],
+            [1, 96, "bottleneck"],
+            [2, 128, "bottleneck"],
+            [2, 256, "bottleneck"],
+        ],
+    },
+    "S": {
+        "activation": "silu",
+        "stem": 32,
+        "stages": [[1, 64, K3], [2, 96, K3], [3, 128, K3], [2, 256, K3]],
+    },
+    "Y": {
+        "activation": "silu",
+        "resolution": 24,
+        "stages": [[1, 16, E1], [2, 32, E1], [3, 64, E1], [2, 128, E1]],
     },
     "ResNet-8 at 10M": {
         "stem": 29,

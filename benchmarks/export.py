@@ -38,7 +38,7 @@ from nas.exports.quiet import quietly
 from nas.release.bundle import add_hugging_face
 from search_spaces.catalogue import load_space
 from search_spaces.networks.modules import build
-from search_spaces.files import staged
+from nas.exports.folder import staged
 
 
 FORMATS = ("safetensors", "onnx", "pt2", "python")

@@ -18,9 +18,9 @@ from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.costs.tables import CONVENTION, CostTables
 from nas.dynamic.files import Subnet, write
 from nas.dynamic.network import DynamicNetwork, statistics
+from nas.exports.folder import refuse_full, staged
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
-from search_spaces.files import refuse_full, staged
 
 TOLERANCE = 1e-4
 """Largest difference of outputs, relative to the largest output if that exceeds 1."""

@@ -20,13 +20,13 @@ from evaluators.costs.gated_costs import network_costs
 from evaluators.costs.tables import CONVENTION, CostTables
 from evaluators.data.dataset import Data
 from nas.exports import checks, executorch_file, onnx_file, pt2_file
+from nas.exports.folder import staged
 from nas.exports.formats import FORMAT_FILES
 from nas.exports.saved import FORMAT_VERSION, write_config, write_weights
 from nas.exports.source import python_source
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 from search_spaces.exits.network import ExitNetwork
-from search_spaces.files import staged
 from search_spaces.serial import Blocks, blocks_to_json
 
 FORMATS = tuple(FORMAT_FILES)

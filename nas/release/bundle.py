@@ -20,6 +20,7 @@ from evaluators.metrics import Metric
 from nas.engine.cut_winner import trained_already
 from nas.engine.preparation import starting_weights
 from nas.exports import checks, onnx_file, quantised
+from nas.exports.folder import staged
 from nas.exports.saved import load, write_config
 from nas.exports.source import hugging_face, python_source
 from nas.exports.writing import (
@@ -45,7 +46,7 @@ from nas.run.folder import Run
 from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.exits.network import ExitNetwork
-from search_spaces.files import staged, write_text
+from search_spaces.files import write_text
 from search_spaces.serial import Blocks, blocks_from_json
 
 

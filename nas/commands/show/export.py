@@ -12,6 +12,7 @@ from typing import Any
 
 from evaluators.metrics import Metric
 from nas.commands.show.console import make_console
+from nas.exports.folder import refuse_full
 from nas.progress import reporter_for
 from nas.release.bundle import (
     Bundle,
@@ -24,7 +25,7 @@ from nas.run import ranking
 from nas.run.folder import Run
 from nas.task.task import Task
 from search_spaces.errors import UserError
-from search_spaces.files import read_json, refuse_full, write_text
+from search_spaces.files import read_json, write_text
 
 INDEX = "index.json"
 """File that lists the networks of a folder with all networks of a frontier."""
