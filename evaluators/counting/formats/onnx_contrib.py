@@ -1,6 +1,8 @@
 """Shapes of the operators that onnxruntime writes, which ONNX's shape inference does not know.
 
-Knows onnxruntime's `com.microsoft` domain. Does not count.
+Knows onnxruntime's domains. Does not count. In files that onnxruntime optimised for one processor
+(`com.microsoft.nchwc`), channels are in blocks, and their number is rounded up to whole blocks:
+they count as they are computed.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from onnx import NodeProto, helper
 
 from evaluators.counting.formats.input_shapes import Shape
 
-DOMAIN = "com.microsoft"
+DOMAIN, BLOCKED = "com.microsoft", "com.microsoft.nchwc"
 
 Rule = Callable[[dict[str, Any], Sequence[Shape | None]], Shape | None]
 """Shape of the first result, from attributes and the shapes of the inputs."""
@@ -95,6 +97,24 @@ def _attended(attributes: dict[str, Any], inputs: Sequence[Shape | None]) -> Sha
     return (*query[:2], value[2] if len(value) == 3 else value[1] * value[3])
 
 
+def _unblocked(attributes: dict[str, Any], inputs: Sequence[Shape | None]) -> Shape:
+    """Of channels in blocks, those that are of the network."""
+    (x,) = _known(inputs[0])
+    if attributes.get("channels_last"):
+        return (x[0], *x[2:], attributes["channels"])
+    return (x[0], attributes["channels"], *x[2:])
+
+
+def _blocked(attributes: dict[str, Any], inputs: Sequence[Shape | None]) -> Shape:
+    (x,) = _known(inputs[0])
+    return (x[0], x[-1], *x[1:-1]) if attributes.get("channels_last") else x
+
+
+def _enlarged(attributes: dict[str, Any], inputs: Sequence[Shape | None]) -> Shape:
+    (x,) = _known(inputs[0])
+    return tuple(n * int(times) for n, times in zip(x, attributes["scales"], strict=True))
+
+
 SAME = (
     "BiasAdd",
     "BiasGelu",
@@ -132,6 +152,13 @@ RULES: dict[str, Rule] = {
     "GroupQueryAttention": _attended,
 }
 
+BLOCKED_RULES: dict[str, Rule] = {
+    "ReorderInput": _blocked,
+    "ReorderOutput": _unblocked,
+    "Upsample": _enlarged,
+}
+"""Those of the operators over channels in blocks that are none of `BLOCKED_STANDARD`."""
+
 SUMS = {"SkipLayerNormalization": 3, "SkipSimplifiedLayerNormalization": 3}
 """Result that is the sum before the norm, of the shape of the first input."""
 
@@ -142,18 +169,23 @@ STANDARD = {
 }
 """Operators whose result has the shape of one of ONNX, and which of their inputs that takes."""
 
+_POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
+BLOCKED_STANDARD = {"Conv": ("Conv", (0, 1, 2)), **{pool: (pool, (0,)) for pool in _POOLS}}
+"""The same of the operators over channels in blocks."""
+
 NOT_STANDARD = ("activation", "channels_last")
 """Beginnings of their own attributes."""
 
 
 def contributed_shape(node: NodeProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """Shapes of the results of an operator of onnxruntime, where there is a rule."""
-    if node.domain != DOMAIN or node.op_type not in RULES:
+    rules = {DOMAIN: RULES, BLOCKED: BLOCKED_RULES}.get(node.domain, {})
+    if node.op_type not in rules:
         return {}
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     inputs = [shapes.get(name) for name in node.input]
     try:
-        shape = RULES[node.op_type](attributes, inputs)
+        shape = rules[node.op_type](attributes, inputs)
     except (LookupError, ValueError):
         shape = None
     if shape is None:
@@ -168,9 +200,10 @@ def contributed_shape(node: NodeProto, shapes: Mapping[str, Shape]) -> dict[str,
 def standard(node: NodeProto) -> NodeProto:
     """The operator of ONNX whose result has the same shape; the node itself, if there is none."""
     last = any(a.name == "channels_last" and a.i for a in node.attribute)
-    if node.domain != DOMAIN or node.op_type not in STANDARD or last:
+    known = {DOMAIN: STANDARD, BLOCKED: BLOCKED_STANDARD}.get(node.domain, {})
+    if node.op_type not in known or last:
         return node
-    kind, inputs = STANDARD[node.op_type]
+    kind, inputs = known[node.op_type]
     names = [node.input[i] for i in inputs if i < len(node.input)]
     plain = helper.make_node(kind, names, list(node.output))
     plain.attribute.extend(a for a in node.attribute if not a.name.startswith(NOT_STANDARD))

@@ -22,6 +22,7 @@ from onnx.shape_inference import InferenceError, infer_shapes
 from evaluators.counting.counts import Count, Node, Uncounted
 from evaluators.counting.einsum import einsum_macs
 from evaluators.counting.formats.input_shapes import Inputs, Shape, by_name, check_sizes
+from evaluators.counting.formats.onnx_contrib import BLOCKED
 from evaluators.counting.formats.onnx_control import count_control
 from evaluators.counting.formats.onnx_operators import (
     CONTROL,
@@ -150,6 +151,8 @@ class Counter:
                 for what, macs in _macs(node, values).items():
                     place.macs[what] += macs
                 _describe(node, values, place)
+                if node.domain == BLOCKED:
+                    _gap(self.gaps, f"which channels of {name} only fill up blocks", path)
             elif kind not in MOVES:
                 work = _elementwise(node, values)
                 if work is None:

@@ -29,6 +29,7 @@ MOVES = _names(
     ReverseSequence CenterCropPad Dropout RandomNormal RandomUniform RandomNormalLike
     RandomUniformLike SequenceConstruct SequenceAt SplitToSequence ConcatFromSequence Optional
     OptionalGetElement OptionalHasElement Unique SequenceEmpty SequenceInsert QLinearConcat
+    ReorderInput ReorderOutput
     """
 )
 """Operators that only create, inspect or move data."""

@@ -17,6 +17,7 @@ import torch
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from evaluators.counting.formats.onnx_contrib import BLOCKED
 from evaluators.counting.formats.onnx_counter import count_onnx
 from evaluators.counting.torch_counter import count_module
 from search_spaces.errors import UserError
@@ -264,6 +265,17 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
         ),
         (1, 3, 8, 8),
     ),
+    # On some processors, onnxruntime keeps the channels of these in blocks of 8 or 16.
+    "blocks": (
+        nn.Sequential(
+            nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 32, 3, padding=1, groups=32), nn.Conv2d(32, 64, 1), nn.Sigmoid(),
+            nn.Upsample(scale_factor=2.0), nn.Conv2d(64, 64, 3, padding=1, groups=2),
+            nn.AvgPool2d(2), nn.Conv2d(64, 32, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(32, 4),
+        ),
+        (1, 3, 16, 16),
+    ),
     "norms": (
         nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.LayerNorm(32), nn.Linear(32, 16)),
         (2, 7, 16),
@@ -271,16 +283,23 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("level", ["ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED"])
+@pytest.mark.parametrize("level", ["ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_onnxruntime_writes_counts_as_the_network(
     tmp_path: Path, name: str, level: str
 ) -> None:
     network, shape = NETWORKS[name]
     path = export(network, tmp_path / "m.onnx", torch.randn(*shape))
-    count = count_onnx(optimised(path, level))
-    assert count.macs == count_module(network.eval(), (torch.randn(*shape),)).macs
-    assert not count.uncounted
+    file = optimised(path, level)
+    count = count_onnx(file)
+    expected = count_module(network.eval(), (torch.randn(*shape),)).macs
+    if any(node.domain == BLOCKED for node in onnx.load(file).graph.node):
+        # The 8 channels of "convolutions" may fill half of a block; that is said.
+        assert [name.partition(" of ")[0] for name in count.uncounted] == ["which channels"]
+        assert count.macs == expected if name == "blocks" else count.macs >= expected
+    else:
+        assert count.macs == expected
+        assert not count.uncounted
 
 
 def test_quantised_files_count_as_the_network(tmp_path: Path) -> None:
