@@ -9,6 +9,7 @@ it needs neither the search space nor any file of the user. Does not know how a 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,15 +72,23 @@ class Subnet:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Subnet:
-        """Read what `to_json` returned."""
-        return cls(
-            content["id"],
-            content["choices"],
-            blocks_from_json(content["network"]),
-            tuple(content["input_shape"]),
-            content["costs"],
-            content["accuracy"],
-        )
+        """Read what `to_json` returned.
+
+        Raises:
+            LookupError, TypeError, ValueError, UserError: if it is something else.
+        """
+        name, choices, costs = content["id"], content["choices"], content["costs"]
+        if not (isinstance(name, str) and isinstance(choices, dict) and isinstance(costs, dict)):
+            raise TypeError("id, choices and costs are a word and two objects")
+        blocks, shape = blocks_from_json(content["network"]), tuple(content["input_shape"])
+        inputs = (tensor for _, ops in blocks for op in ops for tensor in op.inputs)
+        taken = next((tensor.shape for tensor in inputs if tensor.name == INPUT), None)
+        if shape != taken:
+            raise ValueError(f"input_shape is {shape}, but its network takes {taken}")
+        figures = {**costs, "accuracy": content["accuracy"]}
+        if "macs" not in costs or not all(_is_figure(value) for value in figures.values()):
+            raise ValueError("costs and accuracy are finite numbers, macs one of them")
+        return cls(name, choices, blocks, shape, costs, content["accuracy"])
 
 
 def write(
@@ -121,8 +130,17 @@ def read(folder: Path) -> tuple[list[Subnet], dict[str, Tensor], dict[str, Any]]
         raise UserError(f"{folder} has format version {version}, expected {FORMAT_VERSION}")
     try:
         subnets = [Subnet.from_json(content) for content in about.pop("subnets")]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        for name in ("mean", "std"):
+            if not all(map(_is_figure, about[name])):
+                raise ValueError(f"{name} holds finite numbers")
+    except (LookupError, TypeError, ValueError, AttributeError, UserError) as error:
         raise UserError(f"{folder / CONFIG} is malformed: {error!r}") from error
     if not subnets:
         raise UserError(f"{folder / CONFIG} has no subnets")
+    if len({subnet.id for subnet in subnets}) < len(subnets):
+        raise UserError(f"{folder / CONFIG} is malformed: two subnets have one id")
     return subnets, tensors, about
+
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

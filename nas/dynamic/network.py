@@ -26,6 +26,7 @@ from evaluators.sizes import parse_milliseconds, parse_size
 from nas.dynamic.files import Subnet, read
 from nas.supernet.shared_weights import shared_part
 from search_spaces.errors import UserError, unknown
+from search_spaces.networks.dry_run import check_runs
 from search_spaces.networks.modules import Network
 from search_spaces.ops import Op
 
@@ -87,9 +88,16 @@ class DynamicNetwork(nn.Module):
         """
         subnets, tensors, about = read(Path(folder))
         try:
-            return cls(subnets, tensors, about, copies=copies).eval()
-        except (AttributeError, KeyError, RuntimeError) as error:
-            raise UserError(f"the weights in {folder} do not fit its subnets: {error}") from error
+            network = cls(subnets, tensors, about, copies=copies).eval()
+            for subnet in subnets:
+                check_runs(network._layouts[subnet.id].skeleton, subnet.blocks)
+                network.network(subnet)
+        except UserError as error:
+            raise UserError(f"cannot read the dynamic network {folder}: {error}") from error
+        except Exception as error:  # whatever a description leads to
+            first = (str(error).splitlines() or [""])[0]
+            raise UserError(f"the weights in {folder} do not fit its subnets: {first}") from error
+        return network
 
     def _share(self, name: str, tensor: Tensor) -> None:
         """Register a tensor as `shared.BLOCK.OP.NAME`."""

@@ -17,9 +17,9 @@ from sklearn.datasets import load_digits
 from nas.cli import main
 from nas.commands.settings import new_folder
 from nas.engine.search import Outcome
+from nas.exports.folder import RECORD
 from nas.run.specification import make
 from search_spaces.catalogue import load_space
-from search_spaces.files import RECORD
 
 
 def run(*arguments: str) -> int:

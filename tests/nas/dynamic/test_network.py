@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,11 +27,11 @@ from nas.dynamic import saving
 from nas.dynamic.files import CONFIG, WEIGHTS
 from nas.dynamic.network import DynamicNetwork
 from nas.dynamic.saving import save_dynamic
+from nas.exports.folder import RECORD
 from nas.supernet.shared_weights import Supernet
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-from search_spaces.files import RECORD
 
 SPACES = ["mobilenet-tiny", "vit-tiny"]
 DEVICE = "latency_ms_board"
@@ -406,3 +407,45 @@ def test_folders_that_are_no_dynamic_networks_are_one_line_errors(
     (folder / WEIGHTS).write_bytes(b"nonsense")
     with pytest.raises(UserError, match="cannot read"):
         DynamicNetwork.load(folder)
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "subnets are a word": lambda c: c.update(subnets="all"),
+    "a subnet is a number": lambda c: c["subnets"].__setitem__(0, 3),
+    "an id is a number": lambda c: c["subnets"][0].update(id=3),
+    "two subnets of one id": lambda c: c["subnets"][1].update(id=c["subnets"][0]["id"]),
+    "choices are a list": lambda c: c["subnets"][0].update(choices=[]),
+    "accuracy is a word": lambda c: c["subnets"][0].update(accuracy="high"),
+    "accuracy is NaN": lambda c: c["subnets"][0].update(accuracy=float("nan")),
+    "no macs": lambda c: c["subnets"][0]["costs"].pop("macs"),
+    "endless macs": lambda c: c["subnets"][0]["costs"].update(macs=float("inf")),
+    "another input": lambda c: c["subnets"][0].update(input_shape=[3, 8, 8]),
+    "the input is a number": lambda c: c["subnets"][0].update(input_shape=3),
+    "no mean": lambda c: c.pop("mean"),
+    "std is a word": lambda c: c.update(std="one"),
+    "the network is a word": lambda c: c["subnets"][0].update(network="Conv2d"),
+    "no blocks": lambda c: c["subnets"][0].update(network=[]),
+    "a gigantic size": lambda c: op_of(c).update(out_shape=[10**12, 8, 8]),
+    "stride 0": lambda c: op_of(c).update(stride=0),
+    "an unknown op": lambda c: op_of(c).update(type="Conv9d"),
+    "a missing block": lambda c: c["subnets"][0]["network"].pop(),
+}
+
+
+def op_of(config: Any) -> Any:
+    """The first convolution of the first subnet."""
+    ops = (op for block in config["subnets"][0]["network"] for op in block["ops"])
+    return next(op for op in ops if op["type"] == "Conv2d")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_descriptions_are_refused_in_one_line(
+    saved: Saved, tmp_path: Path, change: str
+) -> None:
+    folder = Path(shutil.copytree(saved("mobilenet-tiny"), tmp_path / "d"))
+    content = json.loads((folder / CONFIG).read_text())
+    CHANGES[change](content)
+    (folder / CONFIG).write_text(json.dumps(content))
+    with pytest.raises(UserError) as caught:
+        DynamicNetwork.load(folder)
+    assert "\n" not in str(caught.value)

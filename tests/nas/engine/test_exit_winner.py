@@ -20,6 +20,7 @@ from nas.commands.training.exits import print_exits, train_exits_and_print
 from nas.engine.exit_winner import ExitFinisher, check, thresholds_for
 from nas.engine.fine_tuning import FineTuning
 from nas.engine.search import Outcome
+from nas.exports.folder import RECORD
 from nas.progress import Quiet
 from nas.run.folder import Run
 from nas.run.specification import replace_field
@@ -27,7 +28,6 @@ from nas.supernet.exit_supernet import ExitSupernet
 from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.exits.network import ExitNetwork
-from search_spaces.files import RECORD
 
 
 @pytest.fixture(scope="module")
