@@ -23,6 +23,7 @@ from evaluators.metrics import Metric
 from search_spaces.errors import UserError
 from search_spaces.files import read_json
 from search_spaces.serial import Blocks, blocks_from_json, blocks_to_json
+from search_spaces.wiring import INPUT
 
 FORMAT_VERSION = 1
 CONFIG = "dynamic.json"
