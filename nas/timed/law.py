@@ -22,30 +22,30 @@ from search_spaces.ops import Add, Attention, Conv2d, Linear, Op, Scale
 from search_spaces.space import Rows, SearchSpace
 from search_spaces.token_ops import RelativeAttention
 
-EPOCHS_POWER, MACS_POWER, BOTH_POWER = 0.226, 0.143, 0.009
-"""Powers of the error: `log error = constant - EPOCHS log e - MACS log m - BOTH log e log m` with
-epochs e and useful MACs over `REFERENCE_MACS` m, and terms for layers, weights, resolution and
-activation. Least squares over short learning curves of 11 random networks of `cnn-cifar` on the
-training images of CIFAR-10 (`benchmarks/learning_curves.py`) and over designs at 3M and 10M MACs
-that trained for longer (`benchmarks/designs.py`): deviations of 4.5 and 3 % of the error."""
+EPOCHS_POWER, MACS_POWER = 0.264, 0.123
+"""Powers of the error: `log error = constant - EPOCHS log a - MACS log m` with epochs that matter a
+and useful MACs over `REFERENCE_MACS` m, and terms for layers, resolution and activation. Least
+squares over short learning curves of 11 random networks of `cnn-cifar` on the training images of
+CIFAR-10 (`benchmarks/learning_curves.py`) and over designs at 3M and 10M MACs that trained for
+longer (`benchmarks/designs.py`): deviations of 4.5 and 3 % of the error."""
 
 LAYERS_AT_ONE, LAYERS_POWER = 4.0, 0.3
 """Layers that suffice after a epochs that matter: `LAYERS_AT_ONE a^LAYERS_POWER`."""
 
-TOO_FEW, TOO_MANY = 0.7, 0.09
+TOO_FEW, TOO_MANY = 0.7, 0.06
 """What other numbers of layers add to the log error: for fewer, times the squared logarithm of the
 ratio; for more, which take longer until they learn, times the logarithm."""
 
 FAR = 0.35
 """Logarithm of a ratio from which fewer layers add in proportion: more time would seem to harm."""
 
-ENOUGH_EPOCHS, ENOUGH_POWER, REFERENCE_WEIGHTS = 60.0, 0.5, 1e5
-"""Epochs from which further ones matter little, for a network of `REFERENCE_WEIGHTS` weights, and
-their power of the weights: small networks stop learning early (`benchmarks/designs.py`)."""
+REFERENCE_MACS, REFERENCE_WEIGHTS = 3e6, 1e5
+"""Useful MACs and weights to which the law refers."""
 
-REFERENCE_MACS, LEAST_LOG_MACS = 3e6, -2.0
-"""MACs to which the law refers, and the least logarithm of their ratio that changes the power of
-the epochs: below, no curves were measured, and further epochs would seem to harm."""
+ENOUGH_EPOCHS, ENOUGH_OF_MACS, ENOUGH_OF_WEIGHTS = 25.0, 0.8, 0.25
+"""Epochs from which further ones matter little, for a network of `REFERENCE_MACS` and
+`REFERENCE_WEIGHTS`, and their powers of both: small networks stop learning early
+(`benchmarks/designs.py`). Of e epochs, `e / (1 + e / enough)` matter."""
 
 RESOLUTION = "resolution"
 
@@ -143,12 +143,12 @@ class LearningLaw:
         self, sums: npt.NDArray[np.float64], epochs: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
         macs = np.log(np.maximum(1.0, sums[:, -1]) / REFERENCE_MACS)
-        weights = sums[:, self.speed.features.names.index("all weights")] / FP32_BYTES
-        enough = ENOUGH_EPOCHS * (np.maximum(1.0, weights) / REFERENCE_WEIGHTS) ** ENOUGH_POWER
+        bytes_ = sums[:, self.speed.features.names.index("all weights")]
+        weights = np.log(np.maximum(1.0, bytes_ / FP32_BYTES) / REFERENCE_WEIGHTS)
+        enough = ENOUGH_EPOCHS * np.exp(ENOUGH_OF_MACS * macs + ENOUGH_OF_WEIGHTS * weights)
         age = np.log(epochs / (1 + epochs / enough))
         more = np.log(self._layers(sums)) - np.log(LAYERS_AT_ONE) - LAYERS_POWER * age
-        both = BOTH_POWER * age * np.maximum(macs, LEAST_LOG_MACS)
-        return np.asarray(EPOCHS_POWER * age + MACS_POWER * macs + both - layers_loss(more))
+        return np.asarray(EPOCHS_POWER * age + MACS_POWER * macs - layers_loss(more))
 
 
 def law_spread(space: SearchSpace) -> float:
