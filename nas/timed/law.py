@@ -22,7 +22,7 @@ from search_spaces.ops import Add, Attention, Conv2d, Linear, Op, Scale
 from search_spaces.space import Rows, SearchSpace
 from search_spaces.token_ops import RelativeAttention
 
-EPOCHS_POWER, MACS_POWER = 0.264, 0.123
+EPOCHS_POWER, MACS_POWER = 0.249, 0.131
 """Powers of the error: `log error = constant - EPOCHS log a - MACS log m` with epochs that matter a
 and useful MACs over `REFERENCE_MACS` m, and terms for layers, resolution and activation. Least
 squares over short learning curves of 11 random networks of `cnn-cifar` on the training images of
@@ -42,10 +42,14 @@ FAR = 0.35
 REFERENCE_MACS, REFERENCE_WEIGHTS = 3e6, 1e5
 """Useful MACs and weights to which the law refers."""
 
-ENOUGH_EPOCHS, ENOUGH_OF_MACS, ENOUGH_OF_WEIGHTS = 25.0, 0.8, 0.25
+ENOUGH_EPOCHS, ENOUGH_OF_MACS, ENOUGH_OF_WEIGHTS = 40.0, 1.0, 0.25
 """Epochs from which further ones matter little, for a network of `REFERENCE_MACS` and
 `REFERENCE_WEIGHTS`, and their powers of both: small networks stop learning early
 (`benchmarks/designs.py`). Of e epochs, `e / (1 + e / enough)` matter."""
+
+LEAST_LOG_MACS = -1.5
+"""Least logarithm of the ratio of MACs that changes these: of smaller networks, no curves were
+measured."""
 
 RESOLUTION = "resolution"
 
@@ -145,7 +149,8 @@ class LearningLaw:
         macs = np.log(np.maximum(1.0, sums[:, -1]) / REFERENCE_MACS)
         bytes_ = sums[:, self.speed.features.names.index("all weights")]
         weights = np.log(np.maximum(1.0, bytes_ / FP32_BYTES) / REFERENCE_WEIGHTS)
-        enough = ENOUGH_EPOCHS * np.exp(ENOUGH_OF_MACS * macs + ENOUGH_OF_WEIGHTS * weights)
+        least = np.maximum(macs, LEAST_LOG_MACS)
+        enough = ENOUGH_EPOCHS * np.exp(ENOUGH_OF_MACS * least + ENOUGH_OF_WEIGHTS * weights)
         age = np.log(epochs / (1 + epochs / enough))
         more = np.log(self._layers(sums)) - np.log(LAYERS_AT_ONE) - LAYERS_POWER * age
         return np.asarray(EPOCHS_POWER * age + MACS_POWER * macs - layers_loss(more))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nas.timed.law import (
-    BOTH_POWER,
     ENOUGH_EPOCHS,
-    ENOUGH_POWER,
+    ENOUGH_OF_MACS,
+    ENOUGH_OF_WEIGHTS,
     EPOCHS_POWER,
     LEAST_LOG_MACS,
     MACS_POWER,
@@ -112,13 +112,13 @@ def at_equal_epochs(rows: np.ndarray, epochs: float) -> np.ndarray:
     def useful(arch: Architecture) -> float:
         return sum(useful_macs(ops) for _, ops in space.ops(arch))
 
-    enough = (
-        ENOUGH_EPOCHS
-        * (tables().score(rows, ("params",))["params"] / REFERENCE_WEIGHTS) ** ENOUGH_POWER
-    )
-    age = np.log(epochs / (1 + epochs / enough))
+    params = tables().score(rows, ("params",))["params"]
     ratio = np.log(np.array([useful(arch) for arch in space.decode(rows)]) / REFERENCE_MACS)
-    power = MACS_POWER * ratio + BOTH_POWER * age * np.maximum(ratio, LEAST_LOG_MACS)
+    weights = np.log(params / REFERENCE_WEIGHTS)
+    least = np.maximum(ratio, LEAST_LOG_MACS)
+    enough = ENOUGH_EPOCHS * np.exp(ENOUGH_OF_MACS * least + ENOUGH_OF_WEIGHTS * weights)
+    age = np.log(epochs / (1 + epochs / enough))
+    power = MACS_POWER * ratio
     shrunk = rows[:, tables().space.column["resolution"]] == 0
     score: np.ndarray = law(1.0).after(rows, np.full(len(rows), epochs))
     sharp = rows[:, tables().space.column["activation"]] == 0
@@ -132,14 +132,16 @@ def test_too_few_layers_for_the_time_and_too_many_are_worse() -> None:
     assert loss[40] == 0
     assert (np.diff(loss[:41]) < 0).all()
     assert (np.diff(loss[40:]) > 0).all()
-    assert layers_loss(np.array([-0.3, 0.5])) == pytest.approx([0.7 * 0.09, 0.09 * 0.5])
+    assert layers_loss(np.array([-0.3, 0.5])) == pytest.approx([0.7 * 0.09, 0.06 * 0.5])
 
     rows = regular_rows(tables().space, 8000, np.random.default_rng(0))
-    params = tables().score(rows, ("params",))["params"]
-    rows = rows[(params > 90_000) & (params < 110_000)]
+    costs = tables().score(rows, ("macs", "params"))
+    alike = (costs["params"] > 90_000) & (costs["params"] < 110_000) & (costs["macs"] < 660_000)
+    assert alike.sum() > 100
+    rows = rows[alike]
     left, layers = at_equal_epochs(rows, 400.0), law(1.0).layers(rows)
-    # 4 a^0.3 = 13.1 layers for a = 52 of 400 epochs.
-    assert left == pytest.approx(-layers_loss(np.log(layers / 13.1)), abs=0.01)
+    # 40 e^-1.5 epochs are enough, so 400 matter as 8.73, for which 4 a^0.3 = 7.66 layers suffice.
+    assert left == pytest.approx(-layers_loss(np.log(layers / 7.66)), abs=0.01)
 
 
 def test_more_time_is_never_worse() -> None:
