@@ -134,8 +134,8 @@ def learning_law(results: Results) -> Row:
     r = results["learning_curves"]
     (fit,) = r.rows
     return Row(
-        f"short learning curves on CIFAR-10: powers of the error in epochs, in FLOPs, and in both, over "
-        f"{fit['networks']} random networks of `cnn-cifar`",
+        f"short learning curves on CIFAR-10: powers of the error in epochs, in FLOPs, and in both, "
+        f"over {fit['networks']} random networks of `cnn-cifar`",
         listed(
             *(fixed(fit[name], 3) for name in ("epochs power", "MACs power", "power of both")),
             f"relative error of left-out networks {percent(fit['error of left-out networks'])}",
