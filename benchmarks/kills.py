@@ -41,8 +41,8 @@ from search_spaces.files import write_text
 
 FILE = Path(__file__).parent / "results" / "kills.json"
 
-COMMON = "--space mobilenet-tiny --data digits --max-flops 300k".split()
-TRAINED = "--supernet-epochs 2 --train-epochs 3 --finalists 3".split()
+COMMON = ["--space", "mobilenet-tiny", "--data", "digits", "--max-flops", "300k"]
+TRAINED = ["--supernet-epochs", "2", "--train-epochs", "3", "--finalists", "3"]
 TRIALS = 24
 MODES = {
     "one process": [*COMMON, *TRAINED, "--trials", str(TRIALS)],

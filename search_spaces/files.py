@@ -169,6 +169,22 @@ def _clear_abandoned(parent: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Delete what killed processes left below a folder: unfinished exports and files.
+
+    Nobody but processes of this machine may write there meanwhile.
+    """
+    for path in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        _clear_abandoned(path)
+    for path in folder.rglob(".*.tmp"):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found is not None and not _alive(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)

@@ -5,8 +5,11 @@ Trains the supernet, or relaxes it for `darts`. Does not evaluate candidates.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +26,8 @@ from evaluators.prediction.proxy_features import SAMPLED_ROWS, ProxyFeatures
 from hardware_profiles.electricity.grid import load_region
 from nas.engine.exit_winner import check_training
 from nas.progress import Reporter
-from nas.run.folder import Run
+from nas.run.folder import SUPERNET, Run
+from nas.run.specification import Specification
 from nas.strategies import Candidates, Strategy, make_strategy
 from nas.supernet.alternation import Relaxation, TrajectoryPoint
 from nas.supernet.job import SupernetTraining
@@ -39,6 +43,12 @@ from nas.workers.pool import Evaluator
 from nas.workers.resources import THIS_PROCESS, Resources
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
+
+CHECKPOINT_BYTES = 4 * 3 * 2
+"""Bytes for each parameter of a supernet: fp32 weights and two moments of the optimiser, twice,
+since the last checkpoint stays until the next one is written."""
+
+DEFAULT_FINALISTS: int = Specification.model_fields["finalists"].default
 
 ONE_THREAD_MACS = 5_000_000
 """Networks below this train faster on one thread: on several, synchronisation dominates."""
@@ -79,6 +89,12 @@ def check(task: Task) -> Strategy | None:
             f"{limit} divides the trainings of evaluator halving: expected no --evaluator "
             f"{specification.evaluator} with data"
         )
+    most = specification.trials
+    if specification.finalists > max(most, DEFAULT_FINALISTS) and not specification.limited:
+        raise UserError(
+            f"--finalists {specification.finalists} are chosen from --trials {most} "
+            f"architectures: expected --finalists {most} or less"
+        )
     _ = task.budgeted
     if specification.learn_from and specification.strategy != "evolution":
         raise UserError("--learn-from is a prior of evolution: it needs --strategy evolution")
@@ -94,13 +110,45 @@ def check(task: Task) -> Strategy | None:
             )
         ExpectedCosts(task.tables, (specification.penalty_metric,))
         return None
+    if specification.strategy == "optuna" and specification.sampler_options:
+        from nas.strategies.optuna_sampler import rehearse
+
+        rehearse(specification.sampler, specification.sampler_options, task.space, task.objectives)
     return None if specification.proxies else _strategy(task)
 
 
-def _check_device(device: str) -> None:
-    """Raise a `UserError` for a device that torch does not have here."""
+def check_place(task: Task, folder: Path) -> None:
+    """Check that a run can be written to a folder, before anything is trained.
+
+    Raises:
+        UserError: if it cannot be made or written, or its disk has less space than the supernet's
+            checkpoint needs.
+    """
+    place = folder
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"cannot make {folder}: {place} is a file")
     try:
-        torch.zeros(1, device=device)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {place}: {error.strerror or error}") from error
+    if task.kind != "supernet" or (folder / SUPERNET).exists():
+        return
+    params = task.tables.cost(task.space.largest)["params"]
+    needed, free = CHECKPOINT_BYTES * int(params), shutil.disk_usage(place).free
+    if free < needed:
+        raise UserError(
+            f"the disk of {folder} has {free:,} bytes free; the supernet's checkpoint needs "
+            f"{needed:,}: use another --out"
+        )
+
+
+def _check_device(device: str) -> None:
+    """Raise a `UserError` for a device that torch does not have here, or that holds no values."""
+    try:
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"device '{device}' cannot be used: {first}") from error
@@ -279,6 +327,11 @@ def inherited_evaluator(
     """Train the supernet, or load it from its checkpoint, and build its evaluator."""
     idle = _choose_threads(task)
     training = supernet_training(task)
+    if not run.supernet_checkpoint.exists() and run.has_evaluations:
+        reporter.note(
+            f"{run.supernet_checkpoint} is gone: the supernet trains again, "
+            f"{steps_of(training):,} steps"
+        )
     if idle and not resources.trainers:
         training = replace(training, second_thread=True)
     with reporter.training("supernet", steps_of(training)) as on_step:
