@@ -5,11 +5,8 @@ Trains the supernet, or relaxes it for `darts`. Does not evaluate candidates.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +23,7 @@ from evaluators.prediction.proxy_features import SAMPLED_ROWS, ProxyFeatures
 from hardware_profiles.electricity.grid import load_region
 from nas.engine.exit_winner import check_training
 from nas.progress import Reporter
-from nas.run.folder import SUPERNET, Run
+from nas.run.folder import Run
 from nas.run.specification import Specification
 from nas.strategies import Candidates, Strategy, make_strategy
 from nas.supernet.alternation import Relaxation, TrajectoryPoint
@@ -43,10 +40,6 @@ from nas.workers.pool import Evaluator
 from nas.workers.resources import THIS_PROCESS, Resources
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
-
-CHECKPOINT_BYTES = 4 * 3 * 2
-"""Bytes for each parameter of a supernet: fp32 weights and two moments of the optimiser, twice,
-since the last checkpoint stays until the next one is written."""
 
 DEFAULT_FINALISTS: int = Specification.model_fields["finalists"].default
 
@@ -115,34 +108,6 @@ def check(task: Task) -> Strategy | None:
 
         rehearse(specification.sampler, specification.sampler_options, task.space, task.objectives)
     return None if specification.proxies else _strategy(task)
-
-
-def check_place(task: Task, folder: Path) -> None:
-    """Check that a run can be written to a folder, before anything is trained.
-
-    Raises:
-        UserError: if it cannot be made or written, or its disk has less space than the supernet's
-            checkpoint needs.
-    """
-    place = folder
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        raise UserError(f"cannot make {folder}: {place} is a file")
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write to {place}: {error.strerror or error}") from error
-    if task.kind != "supernet" or (folder / SUPERNET).exists():
-        return
-    params = task.tables.cost(task.space.largest)["params"]
-    needed, free = CHECKPOINT_BYTES * int(params), shutil.disk_usage(place).free
-    if free < needed:
-        raise UserError(
-            f"the disk of {folder} has {free:,} bytes free; the supernet's checkpoint needs "
-            f"{needed:,}: use another --out"
-        )
 
 
 def _check_device(device: str) -> None:

@@ -19,7 +19,8 @@ from evaluators.data.dataset import describe_parts
 from nas.engine.exit_winner import ExitFinisher
 from nas.engine.fine_tuning import FineTuning
 from nas.engine.pools import open_pool
-from nas.engine.preparation import check, check_place, prepare
+from nas.engine.place import check_folder, check_place
+from nas.engine.preparation import check, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
 from nas.engine.timed_race import PROPOSING, TimedRace
 from nas.engine.winner import PlainFinisher
@@ -234,24 +235,6 @@ def _evaluate(
         yield running.pop(ended.arch), ended
 
 
-def check_folder(folder: Path, specification: Specification, *, resume: bool) -> None:
-    """Raise a `UserError` for a folder in which no such run can begin or go on."""
-    exists = (folder / "specification.json").exists()
-    if resume and not exists:
-        raise UserError(f"no run to resume in {folder}: it has no specification.json")
-    if exists and not resume:
-        raise UserError(f"{folder} holds a run already: use --resume, or another --out")
-    if exists:
-        spec.check_resumable(Run(folder).specification, specification, folder)
-    elif folder.is_file() or (folder.exists() and any(_visible(folder))):
-        raise UserError(f"{folder} is neither empty nor a run: use another --out")
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What a user would see in it: the lock of a search that ended early is nothing."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
-
-
 def finish(
     task: Task,
     run: Run,
@@ -303,9 +286,9 @@ def _finish_in_time(timed: TimedRace, evaluations: list[Evaluation]) -> Summary:
     """Go on with the race, train the winner with the time that is left, sum up."""
     task, run = timed.task, timed.run
     existing = run.summary()
-    if existing and existing.evaluations == len(evaluations):
-        if _winner_is_there(task, run, timed.reporter):
-            return existing
+    complete = existing is not None and existing.evaluations == len(evaluations)
+    if existing and complete and _winner_is_there(task, run, timed.reporter):
+        return existing
     starters, scores, segments = timed.go_on(evaluations)
     winner = starters[0]
     result = timed.finish(winner.arch, segments, run.folder / "winner")

@@ -55,8 +55,8 @@ def print_plan(
         UserError: for a specification that no search can run.
     """
     from nas.engine.dry_run import plan
-    from nas.engine.preparation import check, check_place
-    from nas.engine.search import check_folder
+    from nas.engine.place import check_folder, check_place
+    from nas.engine.preparation import check
     from nas.engine.timed_race import planned
     from nas.progress import Quiet
     from nas.task.task import Task
