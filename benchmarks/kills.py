@@ -33,9 +33,11 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+from hardware_profiles.machine import describe
 from nas.run.folder import Run
 from search_spaces.files import write_text
 
@@ -344,10 +346,23 @@ def read(file: Path) -> dict[str, list[dict[str, Any]]]:
     """The rows so far, without those of a chain that did not end."""
     if not file.exists():
         return {"kills": [], "ends": []}
-    content = json.loads(file.read_text())
-    whole = {row["chain"] for row in content["ends"]}
-    content["kills"] = [row for row in content["kills"] if row["chain"] in whole]
-    return {"kills": content["kills"], "ends": content["ends"]}
+    content = json.loads(file.read_text())["rows"]
+    kills, ends = ([row for row in content if row["kind"] == kind] for kind in ("kill", "end"))
+    whole = {row["chain"] for row in ends}
+    return {"kills": [row for row in kills if row["chain"] in whole], "ends": ends}
+
+
+def write(file: Path, rows: dict[str, list[dict[str, Any]]], kills: int, seed: int) -> None:
+    """Write the rows, as other benchmarks write theirs."""
+    content = {
+        "benchmark": "kills",
+        "command": f"python benchmarks/kills.py --kills {kills}",
+        "date": date.today().isoformat(),
+        "machine": describe(),
+        "settings": {"seed": seed, "trials": TRIALS},
+        "rows": [*rows["kills"], *rows["ends"]],
+    }
+    write_text(file, json.dumps(content, indent=1) + "\n")
 
 
 def measure(kills: int, file: Path, *, seed: int = 0, modes: tuple[str, ...] = TURNS) -> None:
@@ -363,11 +378,10 @@ def measure(kills: int, file: Path, *, seed: int = 0, modes: tuple[str, ...] = T
             if mode not in known:
                 known[mode] = undisturbed(mode, place)
             for row in chain(number, mode, place, *known[mode], seed):
-                rows["kills" if isinstance(row, Kill) else "ends"].append(asdict(row))
+                kind = "kill" if isinstance(row, Kill) else "end"
+                rows[f"{kind}s"].append({"kind": kind, **asdict(row)})
                 print(row, flush=True)
-                command = f"python benchmarks/kills.py --kills {kills}"
-                content = {"command": command, "seed": seed, "cores": os.cpu_count(), **rows}
-                write_text(file, json.dumps(content, indent=1) + "\n")
+                write(file, rows, kills, seed)
     show(rows)
 
 

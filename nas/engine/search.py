@@ -18,8 +18,8 @@ from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.data.dataset import describe_parts
 from nas.engine.exit_winner import ExitFinisher
 from nas.engine.fine_tuning import FineTuning
-from nas.engine.pools import open_pool
 from nas.engine.place import check_folder, check_place
+from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
 from nas.engine.timed_race import PROPOSING, TimedRace
