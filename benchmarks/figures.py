@@ -18,7 +18,7 @@ import textwrap
 from pathlib import Path
 
 from figures_accuracy import by_hand, fidelity, proxies, regret, strategies, supernet
-from figures_costs import carbon, counting, files, installation, latency, pricing, workers
+from figures_costs import carbon, counting, files, installation, kills, latency, pricing, workers
 from figures_dynamic import dynamic, tokens
 from figures_format import Results, Row, load
 from figures_time import quarter_of_an_hour, timed
@@ -50,6 +50,7 @@ TOPICS = (
     proxies,
     latency,
     workers,
+    kills,
     files,
     carbon,
     installation,

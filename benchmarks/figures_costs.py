@@ -182,6 +182,45 @@ def workers(results: Results) -> Topic:
     )
 
 
+def kills(results: Results) -> Topic:
+    r = results["kills"]
+    killed = [row for row in r.rows if row["kind"] == "kill"]
+    ends = [row for row in r.rows if row["kind"] == "end"]
+    rows = []
+    for mode in dict.fromkeys(row["mode"] for row in killed):
+        of = [row for row in killed if row["mode"] == mode]
+        runs = [row for row in ends if row["mode"] == mode]
+        phases = ", ".join(
+            f"{name} {sum(row['phase'] == name for row in of)}"
+            for name in dict.fromkeys(row["phase"] for row in of)
+        )
+        right = sum(
+            row["code_right"] and row["command_printed"] and row["cursor_shown"] for row in of
+        )
+        same = sum(row["result"] in ("equal", "complete") for row in runs)
+        rows.append(
+            Row(
+                f"kills of a search, {mode} ({phases}), each resumed",
+                f"{len(of)} kills: {sum(row['lost'] for row in of)} evaluations lost, "
+                f"{sum(row['doubled'] for row in of)} doubled, {right} with the right exit code, "
+                f"command and cursor; {same} of {len(runs)} runs ended "
+                + (
+                    "with the digits of an undisturbed run" if mode == "one process" else "complete"
+                ),
+                "",
+                r.command,
+            )
+        )
+    return Topic(
+        "Interruptions",
+        rows,
+        [
+            "SIGINT, SIGTERM or SIGKILL at a random moment of each phase. A search by --time and "
+            "one on workers are not deterministic, so that their digits are not compared."
+        ],
+    )
+
+
 def files(results: Results) -> Topic:
     speed, export = results["report_speed"], results["export"]
     what = f"a run of {fixed(speed.settings['trials'])} evaluations (`{speed.settings['space']}`): "

@@ -6,6 +6,7 @@ else. Commands are imported when they run; torch and Ray only inside those that 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -89,11 +90,21 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, _interrupt)
+        atexit.register(_ignore_signals)  # before all others, so that it runs last
     _end(_run(arguments))
 
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    """Let a signal that comes after the result was printed leave the exit code as it is.
+
+    Python gives up its handlers before it has unloaded torch.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _run(arguments: list[str]) -> int:

@@ -95,7 +95,8 @@ class Quiet:
 class Live:
     """Progress bars with the time left, the best feasible evaluation and the hypervolume.
 
-    If the console is not a terminal, one line is printed at the end of each stage instead.
+    If the console is not a terminal, one line is printed at the beginning and at the end of each
+    stage instead.
     """
 
     def __init__(self, console: Console) -> None:
@@ -125,6 +126,10 @@ class Live:
             transient=True,
         )
 
+    def _begin(self, name: str, extent: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(f"  {name:<9} {extent}", highlight=False, markup=False)
+
     def _end(self, name: str, seconds: float, note: str) -> None:
         self._console.print(f"[green]✓[/] {name:<9} {seconds:6.1f} s  {note}", highlight=False)
 
@@ -134,6 +139,7 @@ class Live:
         started, note = time.monotonic(), "trained already"
         smooth = float("nan")
         self._remark = ""
+        self._begin(name, f"{steps:,} steps" if steps > 1 else "training")
         with self._bar() as bar:
             task = bar.add_task(name, total=steps, note="")
 
@@ -151,6 +157,7 @@ class Live:
         """Display a bar of the evaluations with the best one so far."""
         started, note = time.monotonic(), ""
         refreshed = 0.0
+        self._begin("search", f"{trials - done:,} evaluations")
         with self._bar() as bar:
             task = bar.add_task("search", total=trials, completed=done, note="")
 

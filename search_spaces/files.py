@@ -18,6 +18,9 @@ from typing import Any
 
 from search_spaces.errors import UserError
 
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+"""Names of files that are not yet whole, with the number of the process that writes them."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call `write` with a temporary file in the same folder, then rename that to `path`.

@@ -18,7 +18,8 @@ LAYERS = ("search_spaces", "hardware_profiles", "evaluators", "nas")
 OUTSIDE = ("run_search", "tests", "benchmarks", "examples")
 # Rooms of nas by level: a room imports itself and rooms of lower levels.
 LEVELS = (
-    ("run", "exports"),
+    ("exports",),
+    ("run",),
     ("training", "strategies", "progress"),
     ("supernet", "pruning"),
     ("workers", "dynamic"),

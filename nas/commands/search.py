@@ -114,17 +114,28 @@ def search(
         given, spell=spelling, config=config, resumed=out if resume else None
     )
     resources_of(workers, ray_address)
+    if resume and out is None:
+        raise UserError("--resume needs --out DIR, the run to continue")
+    folder = out or new_folder(specification)
     if dry_run:
         from nas.commands.show.search import print_plan
 
-        print_plan(specification, workers=workers, as_json=json_output)
+        if mlflow is not None:
+            from nas.commands.show.mlflow_log import MlflowLog
+
+            MlflowLog(mlflow)
+        print_plan(
+            specification,
+            workers=workers,
+            as_json=json_output,
+            folder=folder,
+            ray_address=ray_address,
+            resume=resume,
+        )
         return
-    if resume and out is None:
-        raise UserError("--resume needs --out DIR, the run to continue")
     from nas.commands.show.curves import logged_to
     from nas.commands.show.search import search_and_print
 
-    folder = out or new_folder(specification)
     with logged_to(mlflow, folder):
         code = search_and_print(
             specification,

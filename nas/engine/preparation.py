@@ -24,6 +24,7 @@ from hardware_profiles.electricity.grid import load_region
 from nas.engine.exit_winner import check_training
 from nas.progress import Reporter
 from nas.run.folder import Run
+from nas.run.specification import Specification
 from nas.strategies import Candidates, Strategy, make_strategy
 from nas.supernet.alternation import Relaxation, TrajectoryPoint
 from nas.supernet.job import SupernetTraining
@@ -39,6 +40,8 @@ from nas.workers.pool import Evaluator
 from nas.workers.resources import THIS_PROCESS, Resources
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
+
+DEFAULT_FINALISTS: int = Specification.model_fields["finalists"].default
 
 ONE_THREAD_MACS = 5_000_000
 """Networks below this train faster on one thread: on several, synchronisation dominates."""
@@ -79,6 +82,12 @@ def check(task: Task) -> Strategy | None:
             f"{limit} divides the trainings of evaluator halving: expected no --evaluator "
             f"{specification.evaluator} with data"
         )
+    most = specification.trials
+    if specification.finalists > max(most, DEFAULT_FINALISTS) and not specification.limited:
+        raise UserError(
+            f"--finalists {specification.finalists} are chosen from --trials {most} "
+            f"architectures: expected --finalists {most} or less"
+        )
     _ = task.budgeted
     if specification.learn_from and specification.strategy != "evolution":
         raise UserError("--learn-from is a prior of evolution: it needs --strategy evolution")
@@ -94,13 +103,17 @@ def check(task: Task) -> Strategy | None:
             )
         ExpectedCosts(task.tables, (specification.penalty_metric,))
         return None
+    if specification.strategy == "optuna" and specification.sampler_options:
+        from nas.strategies.optuna_sampler import rehearse
+
+        rehearse(specification.sampler, specification.sampler_options, task.space, task.objectives)
     return None if specification.proxies else _strategy(task)
 
 
 def _check_device(device: str) -> None:
-    """Raise a `UserError` for a device that torch does not have here."""
+    """Raise a `UserError` for a device that torch does not have here, or that holds no values."""
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"device '{device}' cannot be used: {first}") from error
@@ -279,6 +292,11 @@ def inherited_evaluator(
     """Train the supernet, or load it from its checkpoint, and build its evaluator."""
     idle = _choose_threads(task)
     training = supernet_training(task)
+    if not run.supernet_checkpoint.exists() and run.has_evaluations:
+        reporter.note(
+            f"{run.supernet_checkpoint} is gone: the supernet trains again, "
+            f"{steps_of(training):,} steps"
+        )
     if idle and not resources.trainers:
         training = replace(training, second_thread=True)
     with reporter.training("supernet", steps_of(training)) as on_step:

@@ -18,6 +18,7 @@ from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.data.dataset import describe_parts
 from nas.engine.exit_winner import ExitFinisher
 from nas.engine.fine_tuning import FineTuning
+from nas.engine.place import check_folder, check_place
 from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
@@ -84,15 +85,13 @@ def search(
     started = time.monotonic() if started is None else started
     reporter = reporter or Quiet()
     folder = Path(folder)
-    if resume:
-        if not (folder / "specification.json").exists():
-            raise UserError(f"no run to resume in {folder}: it has no specification.json")
+    if resume and (folder / "specification.json").exists():
         # It goes on with the trainings of the format that it was started with.
         format_ = {"version": Run(folder).specification.version}
         specification = specification.model_copy(update=format_)
     task = Task.of(specification, folder if resume else None)
     specification = task.specification
-    _check_folder(folder, specification, resume=resume)
+    check_folder(folder, specification, resume=resume)
     if task.kind == "halving" and (workers or ray_address):
         raise UserError(
             "a search with --time or --energy trains in one process: expected no --workers"
@@ -101,6 +100,7 @@ def search(
     if ray_address is not None:
         check_reachable(ray_address)
     strategy = check(task)
+    check_place(task, folder)
     if task.trains:
         reporter.note(f"{task.data.name}: {describe_parts(task.data)}")
     if task.space_reason:
@@ -235,21 +235,6 @@ def _evaluate(
         yield running.pop(ended.arch), ended
 
 
-def _check_folder(folder: Path, specification: Specification, *, resume: bool) -> None:
-    exists = (folder / "specification.json").exists()
-    if exists and not resume:
-        raise UserError(f"{folder} holds a run already: use --resume, or another --out")
-    if exists:
-        spec.check_resumable(Run(folder).specification, specification, folder)
-    elif folder.is_file() or (folder.exists() and any(_visible(folder))):
-        raise UserError(f"{folder} is neither empty nor a run: use another --out")
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What a user would see in it: the lock of a search that ended early is nothing."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
-
-
 def finish(
     task: Task,
     run: Run,
@@ -264,9 +249,14 @@ def finish(
     """
     starters = finalists(task, evaluations, run)
     existing = run.summary()
-    if existing and (existing.evaluations, [e.id for e in existing.finalists]) == (
-        len(evaluations),
-        [e.arch.id for e in starters],
+    if (
+        existing
+        and (existing.evaluations, [e.id for e in existing.finalists])
+        == (
+            len(evaluations),
+            [e.arch.id for e in starters],
+        )
+        and _winner_is_there(task, run, reporter)
     ):
         return existing
     scores: dict[str, float] = {}
@@ -279,11 +269,25 @@ def finish(
     return _summed_up(task, run, evaluations, starters, scores, winner, result)
 
 
+def _winner_is_there(task: Task, run: Run, reporter: Reporter) -> bool:
+    """Whether the exported winner of a run that has ended is there; notes what is gone."""
+    place = run.folder / "winner"
+    if not task.trains or (place / "model.safetensors").exists():
+        return True
+    trained = any((run.folder / "trained").glob("*.pt"))
+    reporter.note(
+        f"{place} is gone or incomplete: exporting the winner again"
+        + ("" if trained else ", after its training, since trained/ is gone too")
+    )
+    return False
+
+
 def _finish_in_time(timed: TimedRace, evaluations: list[Evaluation]) -> Summary:
     """Go on with the race, train the winner with the time that is left, sum up."""
     task, run = timed.task, timed.run
     existing = run.summary()
-    if existing and existing.evaluations == len(evaluations):
+    complete = existing is not None and existing.evaluations == len(evaluations)
+    if existing and complete and _winner_is_there(task, run, timed.reporter):
         return existing
     starters, scores, segments = timed.go_on(evaluations)
     winner = starters[0]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from search_spaces.errors import UserError
-from search_spaces.files import read_json
+from search_spaces.files import TEMPORARY, read_json
 
 RECORD = ".export.json"
 """File in an exported folder that lists what was written, so that nothing else is ever replaced."""
@@ -60,6 +60,19 @@ def _clear_abandoned(parent: Path) -> None:
         number = process.partition("-")[0]
         if number.isdigit() and not _alive(int(number)):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Delete what killed processes left below a folder: unfinished exports and files.
+
+    Nobody but processes of this machine may write there meanwhile.
+    """
+    for path in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        _clear_abandoned(path)
+    for path in folder.rglob(".*.tmp"):
+        found = TEMPORARY.fullmatch(path.name)
+        if found is not None and not _alive(int(found[1])):
+            path.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:

@@ -30,7 +30,7 @@ from nas.exports.writing import (
     write_formats,
     write_source,
 )
-from nas.progress import Quiet
+from nas.progress import Quiet, Reporter
 from nas.release import model_card, picture, timing
 from nas.release.efficiency import (
     RECORD_FILE,
@@ -97,12 +97,13 @@ def check_options(formats: Sequence[str], *, int8: bool) -> None:
         raise UserError("--int8 quantises the ONNX file: expected onnx in --format")
 
 
-def load_source(run: Run, task: Task, name: str) -> SourceNetwork:
+def load_source(run: Run, task: Task, name: str, reporter: Reporter | None = None) -> SourceNetwork:
     """Load the network of an architecture, trained if the run has trained it.
 
     Args:
         name: `best`, `knee`, a prefix of an architecture id, or the name of a folder in
             `RUN/trained`, which holds a network cut to a target or one with early exits.
+        reporter: shows the training of a supernet whose checkpoint is gone.
 
     Raises:
         UserError: if the name matches no architecture or several.
@@ -115,11 +116,11 @@ def load_source(run: Run, task: Task, name: str) -> SourceNetwork:
         cut = config.get("cut")
         blocks = None if cut is None else blocks_from_json(config["network"])
         return SourceNetwork(evaluation, network, "trained", config["metrics"], cut, blocks, name)
-    return next(load_sources(run, task, [run.find(name)]))
+    return next(load_sources(run, task, [run.find(name)], reporter))
 
 
 def load_sources(
-    run: Run, task: Task, evaluations: Sequence[Evaluation]
+    run: Run, task: Task, evaluations: Sequence[Evaluation], reporter: Reporter | None = None
 ) -> Iterator[SourceNetwork]:
     """Load the networks of evaluations one at a time; the supernet at most once, if needed."""
     start = None
@@ -129,7 +130,7 @@ def load_sources(
             yield SourceNetwork(evaluation, trained, "trained", trained.config["metrics"])
             continue
         if start is None:
-            start = starting_weights(task, run, Quiet())
+            start = starting_weights(task, run, reporter or Quiet())
         weights = "inherited" if task.kind == "supernet" else "untrained"
         yield SourceNetwork(evaluation, start.recalibrated(evaluation.arch), weights)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from evaluators.costs.budget import Budget
+from nas.exports.folder import clear_abandoned
 from nas.run import objectives as f
 from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
@@ -35,6 +36,9 @@ from search_spaces.files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SUPERNET = "supernet.pt"
+"""File of the supernet's checkpoint."""
 
 MAX_LISTED = 8
 """Maximum number of architectures listed in an error message."""
@@ -61,7 +65,7 @@ class Run:
     @property
     def supernet_checkpoint(self) -> Path:
         """The checkpoint of the supernet's training."""
-        return self.folder / "supernet.pt"
+        return self.folder / SUPERNET
 
     @property
     def supernet_curve(self) -> Path:
@@ -103,6 +107,11 @@ class Run:
     def evaluations(self) -> list[Evaluation]:
         """All evaluations so far, failed ones included, oldest first."""
         return read_evaluations(self.study_path)
+
+    @property
+    def has_evaluations(self) -> bool:
+        """Whether anything has been evaluated in it."""
+        return self.study_path.exists() and bool(self.evaluations())
 
     def front(self, evaluations: Sequence[Evaluation] | None = None) -> list[Evaluation]:
         """The non-dominated evaluations by ascending MACs; of all evaluations by default."""
@@ -192,6 +201,8 @@ class Run:
 def lock(folder: Path) -> IO[str]:
     """Lock the folder for one writing process; closing the returned file releases the lock.
 
+    What a writer that was killed left unfinished is deleted.
+
     Raises:
         UserError: if another process is searching in the folder, or its file system has no locks.
     """
@@ -207,6 +218,7 @@ def lock(folder: Path) -> IO[str]:
             f"cannot lock {folder}: {error.strerror}; its file system may have no locks: use an "
             "--out on a local disk"
         ) from error
+    clear_abandoned(folder)
     return file
 
 

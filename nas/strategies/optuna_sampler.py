@@ -133,6 +133,46 @@ def make_sampler(
         raise UserError(f"sampler {name}: {str(error).splitlines()[0]}") from error
 
 
+REHEARSED = {"n_startup_trials": 2, "population_size": 4}
+"""Sizes of a rehearsal: beyond these numbers of trials, a sampler learns from them."""
+
+
+def rehearse(
+    sampler: str, options: Mapping[str, Any], space: SearchSpace, objectives: Sequence[Objective]
+) -> None:
+    """Let a sampler propose a few architectures with invented values.
+
+    Optuna uses most options when it learns from its first trials, and checks them only then.
+
+    Raises:
+        UserError: if it fails.
+    """
+    smaller = {
+        name: min(most, options[name])
+        for name, most in REHEARSED.items()
+        if isinstance(options.get(name), int)
+    }
+    arguments = inspect.signature(SAMPLERS[sampler_name(sampler)]).parameters
+    sizes = {name: most for name, most in REHEARSED.items() if name in arguments}
+    name = sampler_name(sampler)
+    kept = objectives[:1] if name in SINGLE_OBJECTIVE else objectives
+    study = optuna.create_study(
+        directions=[o.direction for o in kept],
+        sampler=make_sampler(name, {**sizes, **options, **smaller}, space, 0),
+    )
+    distributions = {choice.name: distribution(choice) for choice in space.choices}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for number in range(2 * REHEARSED["population_size"] + 1):
+                trial = study.ask(distributions)
+                study.tell(trial, [float(number + place) for place in range(len(kept))])
+    except Exception as error:  # whatever an option leads to
+        given = ", ".join(f"{key}={value}" for key, value in options.items())
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"sampler {name} fails with {given}: {reason}") from error
+
+
 def _code(space: SearchSpace, name: str, value: Any) -> int:
     """The index of an option of a choice."""
     if name not in space.column:

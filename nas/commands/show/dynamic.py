@@ -28,7 +28,8 @@ from nas.dynamic.adaptive_resolution import (
 from nas.dynamic.files import Subnet
 from nas.dynamic.network import DynamicNetwork
 from nas.dynamic.saving import save_dynamic
-from nas.progress import Quiet, reporter_for
+from nas.exports.folder import refuse_full
+from nas.progress import reporter_for
 from nas.run.folder import Run
 from search_spaces.errors import UserError
 
@@ -57,6 +58,7 @@ def export_dynamic_and_print(
     from nas.engine.preparation import starting_weights
     from nas.task.task import Task
 
+    refuse_full(out, overwrite=overwrite)
     run = Run(folder)
     front = run.front()
     if not front:
@@ -73,9 +75,9 @@ def export_dynamic_and_print(
     resized = at_resolutions(task.space, best)
     admitted = task.budgeted.admits(task.space.encode(resized))
     archs = [*(e.arch for e in front), *(a for a, ok in zip(resized, admitted, strict=True) if ok)]
-    start = starting_weights(task, run, Quiet())
-    assert isinstance(start, InheritedAccuracy)
     reporter = reporter_for(quiet=quiet)
+    start = starting_weights(task, run, reporter)
+    assert isinstance(start, InheritedAccuracy)
     with reporter.stage(f"exporting to {out}"):
         saved = save_dynamic(
             start,

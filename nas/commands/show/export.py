@@ -59,8 +59,9 @@ def export_network(
     refuse_full(out, overwrite=overwrite)
     run = Run(folder)
     task = Task(run.specification, run.folder)
-    source = load_source(run, task, name)
-    with reporter_for(quiet=quiet).stage(f"exporting {source.evaluation.arch.id}"):
+    reporter = reporter_for(quiet=quiet)
+    source = load_source(run, task, name, reporter)
+    with reporter.stage(f"exporting {source.evaluation.arch.id}"):
         return write_bundle(run, task, source, out, formats=formats, int8=int8, overwrite=overwrite)
 
 
@@ -125,7 +126,7 @@ def export_frontier_and_print(
     entries = [entry for entry in known if entry["id"] in present & front.keys()]
     missing = [e for name, e in front.items() if name not in present]
     reporter = reporter_for(quiet=quiet)
-    for number, source in enumerate(load_sources(run, task, missing), start=1):
+    for number, source in enumerate(load_sources(run, task, missing, reporter), start=1):
         identity = source.evaluation.arch.id
         with reporter.stage(f"exporting {identity}, {number} of {len(missing)}"):
             place = out / identity

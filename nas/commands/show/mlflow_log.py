@@ -6,9 +6,13 @@ MLflow is an optional dependency. Knows MLflow's client. Does not know how curve
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from nas.run.curves import Points, scalars
 from nas.run.folder import Run
@@ -84,7 +88,20 @@ class MlflowLog:
         from mlflow.exceptions import MlflowException
 
         try:
-            return call()
-        except (MlflowException, OSError) as error:
-            reason = " ".join(str(error).split())
+            with _without_log():
+                return call()
+        except (MlflowException, SQLAlchemyError, OSError, ValueError) as error:
+            # SQLAlchemy adds the statement and a link, on lines of their own.
+            reason = (str(getattr(error, "orig", None) or error).splitlines() or [""])[0]
             raise UserError(f"MLflow at {self.uri}: {reason[:200]}") from error
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """Keep the loggers of MLflow and of its migrations silent; what fails is raised as well."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

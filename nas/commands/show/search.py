@@ -37,20 +37,37 @@ def format_count(count: int) -> str:
     return f"{count:,}" if count < 10_000_000 else f"{count:.3g}"
 
 
-def print_plan(specification: Specification, *, workers: int, as_json: bool) -> None:
+def print_plan(
+    specification: Specification,
+    *,
+    workers: int,
+    as_json: bool,
+    folder: Path,
+    ray_address: str | None = None,
+    resume: bool = False,
+) -> None:
     """Print what a search would do and take: `nas search --dry-run`.
+
+    Args:
+        folder: where the run would be written.
 
     Raises:
         UserError: for a specification that no search can run.
     """
     from nas.engine.dry_run import plan
+    from nas.engine.place import check_folder, check_place
     from nas.engine.preparation import check
     from nas.engine.timed_race import planned
     from nas.progress import Quiet
     from nas.task.task import Task
+    from nas.workers.cluster import check_reachable
 
     task = Task.of(specification)
+    check_folder(folder, task.specification, resume=resume)
+    if ray_address is not None:
+        check_reachable(ray_address)
     check(task)
+    check_place(task, folder)
     found = plan(task, workers=workers)
     seconds = specification.time if task.kind == "halving" else None
     measuring, time = (0.0, None) if seconds is None else planned(task, seconds, Quiet())

@@ -1,0 +1,66 @@
+"""Checks the folder of a run before anything is trained: its content, its rights, its disk.
+
+Does not write to it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from nas.run import specification as spec
+from nas.run.folder import SUPERNET, Run
+from nas.run.specification import Specification
+from nas.task.task import Task
+from search_spaces.errors import UserError
+
+CHECKPOINT_BYTES = 4 * 3 * 2
+"""Bytes for each parameter of a supernet: fp32 weights and two moments of the optimiser, twice,
+since the last checkpoint stays until the next one is written."""
+
+
+def check_folder(folder: Path, specification: Specification, *, resume: bool) -> None:
+    """Raise a `UserError` for a folder in which no such run can begin or go on."""
+    exists = (folder / "specification.json").exists()
+    if resume and not exists:
+        raise UserError(f"no run to resume in {folder}: it has no specification.json")
+    if exists and not resume:
+        raise UserError(f"{folder} holds a run already: use --resume, or another --out")
+    if exists:
+        spec.check_resumable(Run(folder).specification, specification, folder)
+    elif folder.is_file() or (folder.exists() and any(_visible(folder))):
+        raise UserError(f"{folder} is neither empty nor a run: use another --out")
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What a user would see in it: the lock of a search that ended early is nothing."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def check_place(task: Task, folder: Path) -> None:
+    """Check that a run can be written to a folder, before anything is trained.
+
+    Raises:
+        UserError: if it cannot be made or written, or its disk has less space than the supernet's
+            checkpoint needs.
+    """
+    place = folder
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"cannot make {folder}: {place} is a file")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {place}: {error.strerror or error}") from error
+    if task.kind != "supernet" or (folder / SUPERNET).exists():
+        return
+    params = task.tables.cost(task.space.largest)["params"]
+    needed, free = CHECKPOINT_BYTES * int(params), shutil.disk_usage(place).free
+    if free < needed:
+        raise UserError(
+            f"the disk of {folder} has {free:,} bytes free; the supernet's checkpoint needs "
+            f"{needed:,}: use another --out"
+        )
