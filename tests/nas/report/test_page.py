@@ -346,9 +346,7 @@ def test_a_relaxation_a_fidelity_and_a_checked_table_are_drawn(
                              f"{panel} .figure")  # fmt: skip
         assert data.count(points) >= traces, (panel, data)
     expect(page.locator("#trust-fidelity p")).to_contain_text("Kendall's τ")
-    expect(page.locator("#trust-latency-0 p")).to_contain_text(
-        f"of {unseen} unseen networks"
-    )
+    expect(page.locator("#trust-latency-0 p")).to_contain_text(f"of {unseen} unseen networks")
 
 
 def test_text_of_the_run_is_text(opened: Page) -> None:
