@@ -3,9 +3,10 @@
 Nothing is trained. First the engine's own loop (strategy, study, progress) runs against workers
 that are only simulated: what the loop does takes its real time, and where it would wait for the
 next of a thousand evaluations the clock is moved on instead; so the share of time in which workers
-are busy is what it would be, until the last candidate has begun. Costs are given for all candidates,
-and for the first and the last thousand of those that ended: they must not grow. Then Ray's part: as many real actors as asked for, which answer at
-once, and a thousand that are stood in for by a few processes (Ray sees a thousand running calls).
+are busy is what it would be, until the last candidate has begun. Costs are given for all
+candidates, and for the first and the last thousand of them: they must not grow. Then Ray's part:
+as many real actors as asked for, which answer at once, and a thousand that are stood in for by a
+few processes (Ray sees a thousand running calls).
 
     python benchmarks/thousand_workers.py
 """
