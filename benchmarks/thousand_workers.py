@@ -45,6 +45,8 @@ EVALUATOR = Path(__file__).parents[1] / "examples" / "own_evaluator.py"
 SETTINGS = {"space": "mobilenet-cifar", "high": {"macs": 3_000_000}}
 
 
+STRATEGIES = ["evolution", "random", "regularized-evolution"]
+
 WINDOW = 1000
 """Candidates at the start and at the end whose overhead is given apart."""
 
@@ -263,7 +265,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, nargs="+", default=[20_000, 100_000])
     parser.add_argument("--seconds", type=float, nargs="+", default=[3.0])
     parser.add_argument("--through-ray", type=int, default=2000, help="candidates of real actors")
-    parser.add_argument("--strategy", nargs="+", default=["evolution", "random"])
+    parser.add_argument("--strategy", nargs="+", default=STRATEGIES)
     parser.add_argument("--actors", type=int, default=16, help="real ones")
     parser.add_argument("--processes", type=int, default=2, help="that stand for the thousand")
     parser.add_argument("--seed", type=int, default=0)

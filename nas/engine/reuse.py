@@ -43,7 +43,8 @@ def identity(task: Task, evaluator: Evaluator | None) -> str:
     parts: list[Any] = [task.kind, task.space, specification.seed, specification.device]
     if task.kind == "function":
         file, _, name = runnable(task.folder, specification.evaluator).rpartition(":")
-        parts += [name, Path(file).read_bytes()]
+        # Whether a GreenScore is the function's own or derived is not recorded.
+        parts += [name, Path(file).read_bytes(), task.green]
     elif task.kind == "table":
         parts.append(Path(specification.evaluator.removeprefix(TABLE)).read_bytes())
     elif evaluator is None:
@@ -96,8 +97,8 @@ def finished(task: Task, study: Study, evaluator: Evaluator | None) -> Finished 
     if task.specification.storage is None:
         return None
     own = identity(task, evaluator)
-    # GreenScore follows from other metrics, and its exponents may differ.
-    study.describe(own, [*task.tables.metrics, GREENSCORE])
+    derived = () if task.kind == "function" else (GREENSCORE,)
+    study.describe(own, [*task.tables.metrics, *derived])
     if not task.specification.reuse:
         return None
     named = {o.metric for o in task.objectives} | set(task.measured.metrics)

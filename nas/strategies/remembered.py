@@ -88,6 +88,8 @@ class Remembered:
         failed = np.flatnonzero(~good)[-int(FAILED_SHARE * count) :]
         others = np.flatnonzero(good)
         count = min(count - len(failed), len(others))
+        if count == 0:
+            return failed
         signs = [1.0 if o.maximise else -1.0 for o in self._predicted]
         names = [o.metric for o in self._predicted]
         values = np.array([[m[name] for name in names] for m in self.metrics]) * signs
