@@ -33,6 +33,7 @@ from nas.run.objectives import Objective
 from nas.run.storage.address import (
     LOCK_TIMEOUT,
     SharedStudy,
+    check,
     connectable,
     engine_arguments,
     reason,
@@ -368,6 +369,7 @@ def _opened_storage(storage: Path | SharedStudy) -> RDBStorage:
 
 
 def _opened_address(address: str) -> RDBStorage:
+    check(address)  # says in one line what is wrong, and does not try a silent server again
     url = connectable(address)
     for attempt in range(ATTEMPTS):
         try:
