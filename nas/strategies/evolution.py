@@ -39,7 +39,7 @@ BATCH_SHARE = 0.08
 
 LARGEST_BATCH = 64
 
-WAITING_SHARES = 1 / 16, 1 / 2
+WAITING_SHARES = 1 / 8, 1 / 2
 """Smallest and largest batch where many evaluations are waited for, as shares of their number.
 Their workers would stand idle during more fits, and little is known of what they compute."""
 
