@@ -162,16 +162,21 @@ def workers(results: Results) -> Topic:
     r = results["thousand_workers"]
     for row in r.rows:
         seconds = row["overhead ms"] * r.settings["workers"] / 1000
-        rows.append(
-            Row(
-                f"overhead of the searching process per candidate: {row['what']}",
-                f"{fixed(row['overhead ms'], 1)} ms, of it {fixed(row['store ms'], 1)} ms in "
-                f"Optuna's SQLite storage; keeps {fixed(r.settings['workers'])} workers busy from "
-                f"{fixed(seconds)} s an evaluation on",
-                "",
-                r.command,
+        what = f"overhead of the searching process per candidate: {row['what']}"
+        found = f"{fixed(row['overhead ms'], 2)} ms"
+        if row["busy"]:
+            what += f", {row['candidates']} candidates"
+            found += (
+                f", of it {fixed(row['store ms'], 2)} ms in the study; {fixed(row['first ms'], 2)} "
+                f"ms for the first thousand, {fixed(row['last ms'], 2)} ms for the last; workers "
+                f"busy {row['busy']} of the time"
             )
-        )
+        else:
+            found += (
+                f"; keeps {fixed(r.settings['workers'])} workers busy from {fixed(seconds)} s an "
+                "evaluation on"
+            )
+        rows.append(Row(what, found, "", r.command))
     return Topic(
         "Workers",
         rows,

@@ -3,8 +3,10 @@
 Nothing is trained. First the engine's own loop (strategy, study, progress) runs against workers
 that are only simulated: what the loop does takes its real time, and where it would wait for the
 next of a thousand evaluations the clock is moved on instead; so the share of time in which workers
-are busy is what it would be. Then Ray's part: as many real actors as asked for, which answer at
-once, and a thousand that are stood in for by a few processes (Ray sees a thousand running calls).
+are busy is what it would be, until the last candidate has begun. Costs are given for all
+candidates, and for the first and the last thousand of them: they must not grow. Then Ray's part:
+as many real actors as asked for, which answer at once, and a thousand that are stood in for by a
+few processes (Ray sees a thousand running calls).
 
     python benchmarks/thousand_workers.py
 """
@@ -43,18 +45,36 @@ EVALUATOR = Path(__file__).parents[1] / "examples" / "own_evaluator.py"
 SETTINGS = {"space": "mobilenet-cifar", "high": {"macs": 3_000_000}}
 
 
+STRATEGIES = ["evolution", "random", "regularized-evolution"]
+
+WINDOW = 1000
+"""Candidates at the start and at the end whose overhead is given apart."""
+
+
 class Clock:
-    """Real time, but for the waits that are skipped."""
+    """Real time, but for the waits that are skipped and for what workers would compute."""
 
     def __init__(self) -> None:
-        self._skipped = 0.0
+        self._skipped = self._elsewhere = 0.0
         self.spent: dict[str, float] = defaultdict(float)
 
     def now(self) -> float:
-        return time.perf_counter() + self._skipped
+        return self.own + self._skipped
 
     def wait(self, until: float) -> None:
         self._skipped += max(0.0, until - self.now())
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Not the time of this process: a worker would spend it."""
+        started = time.perf_counter()
+        yield
+        self._elsewhere += time.perf_counter() - started
+
+    @property
+    def own(self) -> float:
+        """Real seconds of this process alone."""
+        return time.perf_counter() - self._elsewhere
 
     @contextmanager
     def charging(self, what: str) -> Iterator[None]:
@@ -76,7 +96,8 @@ class Simulated:
         self._rng = np.random.default_rng(seed)
         self._running: list[tuple[float, int, float, Architecture]] = []
         self._number = itertools.count()
-        self.busy = 0.0
+        self.spans: list[tuple[float, float]] = []
+        """Start and end of each evaluation."""
 
     @property
     def idle(self) -> int:
@@ -84,14 +105,23 @@ class Simulated:
 
     def submit(self, arch: Architecture) -> None:
         seconds = self._seconds * float(self._rng.uniform(0.5, 1.5))
-        ends = self._clock.now() + seconds
+        starts = self._clock.now()
+        ends = starts + seconds
+        self.spans.append((starts, ends))
         heapq.heappush(self._running, (ends, next(self._number), seconds, arch))
 
     def next_result(self) -> EvaluationResult:
         ends, _, seconds, arch = heapq.heappop(self._running)
         self._clock.wait(ends)
-        self.busy += seconds
-        return EvaluationResult(arch, {"accuracy": self._score(arch)["accuracy"]}, seconds)
+        with self._clock.elsewhere():
+            accuracy = self._score(arch)["accuracy"]
+        return EvaluationResult(arch, {"accuracy": accuracy}, seconds)
+
+    def share_busy(self) -> float:
+        """Share of the workers' time in which they evaluated, until the last candidate began."""
+        first, last = self.spans[0][0], self.spans[-1][0]
+        busy = sum(min(ends, last) - starts for starts, ends in self.spans)
+        return busy / (self._count * (last - first))
 
 
 class Charged:
@@ -112,7 +142,9 @@ class Charged:
         return charged
 
 
-def simulate(strategy_name: str, arguments: argparse.Namespace, seconds: float) -> dict[str, Any]:
+def simulate(
+    strategy_name: str, arguments: argparse.Namespace, count: int, seconds: float
+) -> dict[str, Any]:
     settings = {"evaluator": f"{EVALUATOR}:score", "strategy": strategy_name}
     task = Task(make(SETTINGS | settings | {"seed": arguments.seed}))
     assert task.function is not None
@@ -123,30 +155,37 @@ def simulate(strategy_name: str, arguments: argparse.Namespace, seconds: float) 
     workers = Simulated(clock, arguments.workers, seconds, task.function, arguments.seed)
     pool: Any = Charged(workers, clock, submit="submit")
     done: list[Evaluation] = []
+    ended_at = []
     with (
         tempfile.TemporaryDirectory() as folder,
         open(os.devnull, "w") as nowhere,
-        Live(Console(file=nowhere)).evaluations(arguments.candidates, 0) as show,
+        Live(Console(file=nowhere)).evaluations(count, 0) as show,
+        Study(Path(folder) / "study.db", task.space, task.objectives) as study,
     ):
-        study = Study(Path(folder) / "study.db", task.space, task.objectives)
-        started = time.perf_counter(), clock.now()
-        for row, ended in _evaluate(strategy, pool, task.space, arguments.candidates):
+        for row, ended in _evaluate(strategy, pool, task.space, count, has_time=lambda: True):
             evaluation = _judged(task, bare, row, ended)
             with clock.charging("store"):
                 study.add(evaluation)
             strategy.tell(row, evaluation)
             done.append(evaluation)
             show(done, task.objectives, task.worst, bare.status)
-        real = time.perf_counter() - started[0]
-        virtual = clock.now() - started[1]
+            ended_at.append(clock.own)
     spent = {name: 1e3 * clock.spent[name] / len(done) for name in PARTS}
-    overhead = 1e3 * real / len(done)
+    window = min(WINDOW, count // 2)
+    fed = ended_at[: count - arguments.workers]  # a candidate began after each of these
+    overhead, first, last = (
+        1e3 * (part[-1] - part[0]) / (len(part) - 1)
+        for part in (fed, fed[: window + 1], fed[-window - 1 :])
+    )
     return {
         "what": f"{strategy_name}, {arguments.workers:,} workers of {seconds:g} s",
+        "candidates": f"{count:,}",
         **{f"{name} ms": round(value, 2) for name, value in spent.items()},
         "rest ms": round(overhead - sum(spent.values()), 2),
         "overhead ms": round(overhead, 2),
-        "busy": f"{workers.busy / (arguments.workers * virtual):.1%}",
+        "first ms": round(first, 2),
+        "last ms": round(last, 2),
+        "busy": f"{workers.share_busy():.1%}",
         "kept busy": f"{int(1e3 * seconds / overhead):,}",
     }
 
@@ -206,12 +245,15 @@ def through_ray(pool: RayWorkers, what: str, count: int, seed: int) -> dict[str,
     assert left
     return {
         "what": what,
+        "candidates": f"{count:,}",
         "propose ms": 0.0,
         "submit ms": round(1e3 * clock.spent["submit"] / ended, 2),
         "tell ms": 0.0,
         "store ms": 0.0,
         "rest ms": round(1e3 * clock.spent["next"] / ended, 2),
         "overhead ms": round(overhead, 2),
+        "first ms": "",
+        "last ms": "",
         "busy": "",
         "kept busy": f"{int(60e3 / overhead):,} of 60 s",
     }
@@ -220,20 +262,22 @@ def through_ray(pool: RayWorkers, what: str, count: int, seed: int) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=1000)
-    parser.add_argument("--candidates", type=int, default=4000)
-    parser.add_argument("--seconds", type=float, nargs="+", default=[10.0, 60.0, 600.0])
-    parser.add_argument("--strategy", nargs="+", default=["evolution", "random"])
+    parser.add_argument("--candidates", type=int, nargs="+", default=[20_000, 100_000])
+    parser.add_argument("--seconds", type=float, nargs="+", default=[3.0])
+    parser.add_argument("--through-ray", type=int, default=2000, help="candidates of real actors")
+    parser.add_argument("--strategy", nargs="+", default=STRATEGIES)
     parser.add_argument("--actors", type=int, default=16, help="real ones")
     parser.add_argument("--processes", type=int, default=2, help="that stand for the thousand")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rows = [
-        simulate(strategy, arguments, seconds)
+        simulate(strategy, arguments, count, seconds)
         for strategy in arguments.strategy
+        for count in arguments.candidates
         for seconds in arguments.seconds
     ]
-    count = arguments.candidates
+    count = arguments.through_ray
     with ray_session(arguments.actors):
         real = RayWorkers(at_once, arguments.actors)
         rows.append(through_ray(real, f"Ray, {arguments.actors} actors", count, arguments.seed))

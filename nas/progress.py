@@ -158,6 +158,7 @@ class Live:
         started, note = time.monotonic(), ""
         refreshed = 0.0
         self._begin("search", f"{trials - done:,} evaluations")
+        running: ranking.RunningFrontier | None = None
         with self._bar() as bar:
             task = bar.add_task("search", total=trials, completed=done, note="")
 
@@ -167,13 +168,15 @@ class Live:
                 worst: dict[str, float],
                 status: str,
             ) -> None:
-                nonlocal note, refreshed
+                nonlocal note, refreshed, running
                 count = len(evaluations)
                 if count < trials and time.monotonic() - refreshed < REFRESH_SECONDS:
                     bar.update(task, completed=count)
                     return
                 refreshed = time.monotonic()
-                note = _note(evaluations, objectives, worst)
+                running = running or ranking.RunningFrontier(objectives)
+                running.update(evaluations)
+                note = _note(running, count, objectives, worst)
                 note += f", {status}" if status else ""
                 bar.update(task, completed=count, note=note)
 
@@ -190,14 +193,14 @@ class Live:
 
 
 def _note(
-    evaluations: Sequence[Evaluation],
+    running: ranking.RunningFrontier,
+    count: int,
     objectives: Sequence[Objective],
     worst: dict[str, float],
 ) -> str:
-    failed = sum(e.error is not None for e in evaluations)
-    good = [e for e in evaluations if e.feasible]
+    failed, good = running.failed, running.front
     if not good:
-        return f"{failed} of {len(evaluations)} failed, none within the bounds"
+        return f"{failed} of {count} failed, none within the bounds"
     top = ranking.best(good, objectives)
     first = objectives[0]
     value = top.metrics[first.metric]

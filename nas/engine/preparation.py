@@ -25,6 +25,7 @@ from nas.engine.exit_winner import check_training
 from nas.progress import Reporter
 from nas.run.folder import Run
 from nas.run.specification import Specification
+from nas.run.storage.address import check as check_storage
 from nas.strategies import Candidates, Strategy, make_strategy
 from nas.supernet.alternation import Relaxation, TrajectoryPoint
 from nas.supernet.job import SupernetTraining
@@ -58,6 +59,7 @@ def check(task: Task) -> Strategy | None:
             that no architecture meets.
     """
     specification = task.specification
+    _check_storage(task)
     _check_device(specification.device)
     load_region(specification.region)
     _ = task.function
@@ -108,6 +110,20 @@ def check(task: Task) -> Strategy | None:
 
         rehearse(specification.sampler, specification.sampler_options, task.space, task.objectives)
     return None if specification.proxies else _strategy(task)
+
+
+def _check_storage(task: Task) -> None:
+    """Raise a `UserError` for a storage that cannot be used, and for reuse where nothing is equal.
+
+    A timed race trains for as long as its machine and its other candidates leave.
+    """
+    specification = task.specification
+    if specification.storage is not None:
+        check_storage(specification.storage)
+    if specification.reuse and specification.storage is None:
+        raise UserError("--reuse looks in a storage of several runs: it needs --storage ADDRESS")
+    if specification.reuse and task.kind == "halving":
+        raise UserError("--reuse cannot be combined with --evaluator halving: no two are equal")
 
 
 def _check_device(device: str) -> None:

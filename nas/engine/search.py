@@ -8,6 +8,7 @@ it was in.
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ from nas.engine.place import check_folder, check_place
 from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
+from nas.engine.reuse import Reusing, finished
 from nas.engine.timed_race import PROPOSING, TimedRace
 from nas.engine.winner import PlainFinisher
 from nas.progress import Quiet, Reporter
@@ -87,8 +89,16 @@ def search(
     folder = Path(folder)
     if resume and (folder / "specification.json").exists():
         # It goes on with the trainings of the format that it was started with.
-        format_ = {"version": Run(folder).specification.version}
-        specification = specification.model_copy(update=format_)
+        old = Run(folder).specification
+        specification = specification.model_copy(
+            update={"version": old.version, "study": old.study}
+        )
+    else:
+        # Each run has a study of its own in a shared storage.
+        name = f"{folder.resolve().name}-{secrets.token_hex(4)}"
+        specification = specification.model_copy(
+            update={"study": None if specification.storage is None else name}
+        )
     task = Task.of(specification, folder if resume else None)
     specification = task.specification
     check_folder(folder, specification, resume=resume)
@@ -124,7 +134,8 @@ def search(
         own_code.record(folder, specification)
         write_text(folder / "specification.json", spec.to_json(specification))
         run = Run(folder)
-        study = Study(run.study_path, task.space, run.objectives)
+        shared = specification.storage is not None
+        study = Study(run.study, task.space, run.objectives, exists=resume and shared)
         evaluator, strategy = prepare(task, run, reporter, resources, strategy)
         timed = None
         if clock is not None and task.kind == "halving":
@@ -134,15 +145,18 @@ def search(
                 _ = timed.plan
             except UserError:
                 if not resume:  # the same --out can then be used with a longer time
-                    for file in (folder / "specification.json", run.study_path):
-                        file.unlink(missing_ok=True)
+                    (folder / "specification.json").unlink(missing_ok=True)
+                    study.delete()
                     own_code.forget(folder)
                 raise
             if specification.strategy == PROPOSING:
                 strategy = timed.proposals()
         done = study.evaluations()
-        for evaluation in done:
-            strategy.tell(task.space.encode([evaluation.arch])[0], evaluation)
+        for row, evaluation in zip(task.space.encode([e.arch for e in done]), done, strict=True):
+            strategy.tell(row, evaluation)
+        known = None if timed is not None else finished(task, study, evaluator)
+        if known is not None:
+            reporter.note(f"{len(known)} evaluations of other runs are in the storage")
 
         def has_time() -> bool:
             # One candidate at least, else there is no winner.
@@ -155,15 +169,19 @@ def search(
         if wanted > 0:
             with (
                 study,
-                open_pool(task, run, evaluator, resources) as pool,
+                open_pool(task, run, evaluator, resources) as opened,
                 reporter.evaluations(trials, len(done)) as show,
             ):
+                pool = opened if known is None else Reusing(opened, known)
                 for row, ended in _evaluate(strategy, pool, task.space, wanted, has_time=has_time):
                     evaluation = _judged(task, strategy, row, ended)
                     study.add(evaluation)
                     strategy.tell(row, evaluation)
                     done.append(evaluation)
                     show(done, run.objectives, task.worst, strategy.status)
+        reused = sum(e.found_in is not None for e in done)
+        if reused:
+            reporter.note(f"{reused} evaluations found again in the storage")
         good = [e for e in done if e.error is None]
         if not good:
             raise AllFailed(next((e.error or "" for e in done), "nothing was evaluated"))
@@ -202,7 +220,9 @@ def _judged(task: Task, strategy: Strategy, row: Row, ended: EvaluationResult) -
             bounded = {m: metrics[m] for m in task.measured.metrics}
             violation = float(task.measured.violation(bounded))
     state = strategy.state_of(row)
-    return Evaluation(ended.arch, metrics, ended.seconds, error, state, violation)
+    return Evaluation(
+        ended.arch, metrics, ended.seconds, error, state, violation, found_in=ended.found_in
+    )
 
 
 def _evaluate(
@@ -337,6 +357,7 @@ def _summed_up(
         metric=metric,
         evaluations=len(evaluations),
         failed=sum(e.error is not None for e in evaluations),
+        reused=sum(e.found_in is not None for e in evaluations),
         first_failure=next((e.error for e in evaluations if e.error is not None), None),
         hypervolume=ranking.hypervolume(front, objectives, task.worst),
         frontier=tuple(ScoredArchitecture(e.arch.id, e.metrics) for e in front),

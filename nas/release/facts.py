@@ -18,6 +18,7 @@ from nas.release.efficiency import Estimated, Footprint, Result
 from nas.run import footprint
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
+from nas.run.specification import PRIVATE_FIELDS
 from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.files import without_folders
@@ -81,7 +82,7 @@ def gather(
     """
     data = task.data
     specification = run.specification
-    changed = specification.model_dump(mode="json", exclude_defaults=True)
+    changed = specification.model_dump(mode="json", exclude_defaults=True, exclude=PRIVATE_FIELDS)
     changed = {"space": specification.space, "seed": specification.seed, **changed}
     changed = {name: _public(value) for name, value in changed.items()}
     score = _greenscore(task, config, evaluation)

@@ -81,7 +81,7 @@ class ReportSource:
     def contents(self) -> dict[str, Any]:
         """The contents of the page for the run's current state."""
         # The study does not exist yet while the supernet trains.
-        evaluations = self.run.evaluations() if self.run.study_path.exists() else []
+        evaluations = self.run.evaluations() if self.run.has_study else []
         good = [(n, e) for n, e in enumerate(evaluations) if e.error is None]
         done = self._priced([e for _, e in good])
         chosen = ChosenOptions.of(done, self.space)

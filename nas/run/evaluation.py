@@ -23,6 +23,7 @@ class Evaluation:
         sampler: the strategy's state for this architecture, needed to resume.
         violation: sum of relative excesses over those bounds that only an evaluation can check.
         ended: when it was recorded, in seconds since 1970; None until then.
+        found_in: study from which it was taken over; None if it was evaluated in this run.
     """
 
     arch: Architecture
@@ -32,6 +33,7 @@ class Evaluation:
     sampler: dict[str, Any] = field(default_factory=dict)
     violation: float = 0.0
     ended: float | None = field(default=None, compare=False)
+    found_in: str | None = None
 
     @property
     def feasible(self) -> bool:

@@ -5,7 +5,7 @@ supernet.pt         the supernet's checkpoint; its training is complete at the l
 supernet.jsonl      its learning curve
 relaxation.pt       the checkpoint of the relaxed supernet (`darts`), with all probabilities
 relaxation.jsonl    expected costs and multipliers of the relaxation, one line per step
-study.db            every evaluation (Optuna, SQLite)
+study.db            every evaluation (Optuna, SQLite), unless a shared storage keeps them
 trained/            checkpoints and exports of architectures trained individually
 winner/             the exported network of the best architecture
 summary.json        the result, written last
@@ -29,6 +29,7 @@ from nas.run.evaluation import Evaluation
 from nas.run.ranking import best, best_in_bins, frontier, nothing_feasible, values
 from nas.run.results import Summary
 from nas.run.specification import Specification
+from nas.run.storage.address import SharedStudy, file_of
 from nas.run.study_sqlite import STUDY_NAME, NotReadable, read_file
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
@@ -59,8 +60,21 @@ class Run:
 
     @property
     def study_path(self) -> Path:
-        """The study's SQLite file."""
+        """The study's SQLite file; there is none if a shared storage keeps the study."""
         return self.folder / "study.db"
+
+    @property
+    def study(self) -> Path | SharedStudy:
+        """Where the study is: its file, or its name in a shared storage."""
+        specification = self.specification
+        if specification.storage is None or specification.study is None:
+            return self.study_path
+        return SharedStudy(specification.storage, specification.study)
+
+    @property
+    def has_study(self) -> bool:
+        """Whether the study has been created; one in a shared storage is taken to be there."""
+        return self.study != self.study_path or self.study_path.exists()
 
     @property
     def supernet_checkpoint(self) -> Path:
@@ -106,7 +120,7 @@ class Run:
 
     def evaluations(self) -> list[Evaluation]:
         """All evaluations so far, failed ones included, oldest first."""
-        return read_evaluations(self.study_path)
+        return read_evaluations(self.study)
 
     @property
     def has_evaluations(self) -> bool:
@@ -227,20 +241,25 @@ def architecture_json(arch: Architecture) -> dict[str, Any]:
     return {"id": arch.id, "choices": dict(arch)}
 
 
-def read_evaluations(storage: Path | str) -> list[Evaluation]:
+def read_evaluations(storage: Path | SharedStudy) -> list[Evaluation]:
     """Read all recorded evaluations of a study, oldest first; its space is not needed.
 
     Args:
-        storage: a SQLite file, or the address of any Optuna storage.
+        storage: a SQLite file, or a study in a shared storage.
 
     Raises:
         UserError: if there is no study or it cannot be read.
     """
-    if isinstance(storage, Path):
-        if not storage.exists():
+    file: Path | None
+    if isinstance(storage, SharedStudy):
+        file, name = file_of(storage.address), storage.name
+    else:
+        file, name = storage, STUDY_NAME
+    if file is not None:
+        if not file.exists():
             raise UserError(f"no study at {storage}")
         try:
-            return read_file(storage, STUDY_NAME)
+            return read_file(file, name)
         except NotReadable:
             pass  # a writer was killed during a transaction: only a writer may roll it back
     from nas.run.study import read_with_optuna  # importing Optuna takes longer than reading a file

@@ -31,6 +31,30 @@ def frontier(
     return sorted(front, key=lambda e: e.metrics["macs"])
 
 
+class RunningFrontier:
+    """The frontier of a growing list of evaluations: each evaluation is looked at once.
+
+    Args:
+        objectives: of the search.
+    """
+
+    def __init__(self, objectives: Sequence[f.Objective]) -> None:
+        self._objectives = objectives
+        self._seen = 0
+        self.failed = 0
+        """Number of evaluations that failed."""
+        self.front: list[Evaluation] = []
+        """The non-dominated feasible evaluations, by ascending MACs. Best value and hypervolume of
+        all evaluations are those of the frontier."""
+
+    def update(self, evaluations: Sequence[Evaluation]) -> None:
+        """Add those of a list that were not in it at the last call."""
+        added = evaluations[self._seen :]
+        self._seen = len(evaluations)
+        self.failed += sum(e.error is not None for e in added)
+        self.front = frontier([*self.front, *added], self._objectives)
+
+
 def nearest(evaluations: Sequence[Evaluation], count: int = 3) -> list[Evaluation]:
     """The `count` evaluations with the least violation of the bounds; failed ones are left out."""
     done = [e for e in evaluations if e.error is None]

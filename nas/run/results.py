@@ -222,6 +222,8 @@ class Summary:
     """What networks of the run are scored by."""
     evaluations: int
     failed: int
+    reused: int
+    """Evaluations that were found again in the storage."""
     first_failure: str | None
     """Reason of the first failed evaluation."""
     hypervolume: float
@@ -244,6 +246,7 @@ class Summary:
             "budget": self.budget,
             "evaluations": self.evaluations,
             "failed": self.failed,
+            "reused": self.reused,
             "first_failure": self.first_failure,
             "hypervolume": self.hypervolume,
             "frontier": [{"id": e.id, **e.metrics} for e in self.frontier],
@@ -292,6 +295,7 @@ class Summary:
             metric=metric,
             evaluations=content["evaluations"],
             failed=content["failed"],
+            reused=content.get("reused", 0),
             first_failure=content["first_failure"],
             hypervolume=content["hypervolume"],
             frontier=tuple(_scored(row, metric) for row in content["frontier"]),

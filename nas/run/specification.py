@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from evaluators.metrics import GREENSCORE_EXPONENT
 from evaluators.sizes import LARGEST_SEED
+from nas.run.storage.address import public
 from search_spaces.errors import UserError, unknown
 from search_spaces.files import read_json
 
@@ -154,6 +155,12 @@ class Specification(BaseModel):
     """Longest time for the evaluation of one candidate, such as 90s."""
     learn_from: Annotated[tuple[str, ...], Option(SEARCH, "RUN", form="repeated")] = ()
     """Earlier run of the same space, on any data (repeatable): a prior of evolution's predictor."""
+    storage: Annotated[
+        str | None, Option(SEARCH, "ADDRESS", default="RUN/study.db"), AfterValidator(public)
+    ] = None
+    """Database of several runs, such as postgresql://USER@HOST/NAME, for the evaluations."""
+    reuse: Annotated[bool, Option(SEARCH)] = False
+    """Take over equal evaluations that other runs in --storage have finished."""
     seed: Annotated[int, Option(SEARCH, "N"), Field(ge=0, le=LARGEST_SEED)] = 0
     """Random seed."""
 
@@ -272,6 +279,8 @@ class Specification(BaseModel):
     ] = (GREENSCORE_EXPONENT, GREENSCORE_EXPONENT)
     """Exponents of GreenScore: α of FLOPs, β of carbon."""
 
+    study: str | None = None
+    """Name of the run's study in `storage`."""
     version: int = VERSION
     """Format of the run; see `VERSION`. Before 2, no training used Muon; before 3, none mixed."""
 
@@ -280,6 +289,9 @@ class Specification(BaseModel):
         """Whether the search as a whole has a time or an energy."""
         return self.time is not None or self.energy is not None
 
+
+PRIVATE_FIELDS = {"storage", "study", "reuse"}
+"""Fields on where a run is kept: published files leave them out."""
 
 SEARCH_FIELDS = (
     *("space", "data", "image_size", "objectives", "high", "low", "devices", "evaluator"),
@@ -365,6 +377,11 @@ def check_resumable(old: Specification, new: Specification, folder: Path) -> Non
                 f"{folder} was started with {name} {_value(before)}, not {_value(now)}: "
                 "use another --out, or the same settings to resume"
             )
+    if (old.storage is None) != (new.storage is None):
+        raise UserError(
+            f"{folder} was started {'without' if old.storage is None else 'with'} --storage: "
+            "resume it likewise, or use another --out"
+        )
     if (old.strategy == "darts") != (new.strategy == "darts"):
         raise UserError(
             f"{folder} was started with strategy {old.strategy}, which trains another supernet "

@@ -19,14 +19,12 @@ from typing import Any
 from urllib.parse import quote
 
 from nas.run.evaluation import Evaluation
+from nas.run.storage.address import LOCK_TIMEOUT
 from search_spaces.architecture import Architecture, Value, plain_value
 
 STUDY_NAME = "search"
 
 ENDED_STATES = ("COMPLETE", "PRUNED", "FAIL")
-
-LOCK_TIMEOUT = 30.0
-"""Seconds to wait for a writer, which locks the file for milliseconds."""
 
 SEPARATOR = "\x1f"
 """Separates names; a control character that no name contains."""
@@ -65,16 +63,20 @@ def _evaluations(connection: sqlite3.Connection, study_name: str) -> list[Evalua
         [found[0], *ENDED_STATES],
     ).fetchall()
     attributes: dict[int, dict[str, Any]] = {trial: {} for trial, _ in trials}
+    # A file that several runs share has other trials before, between and after.
+    ids = min(attributes, default=0), max(attributes, default=0)
     rows = connection.execute(
-        "SELECT trial_id, key, value_json FROM trial_user_attributes"
+        "SELECT trial_id, key, value_json FROM trial_user_attributes "
+        "WHERE trial_id BETWEEN ? AND ?",
+        ids,
     ).fetchall()
     # Parsing one text for all rows takes half the time.
     values = json.loads("[" + ",".join(text for *_, text in rows) + "]")
     for (trial, key, _), value in zip(rows, values, strict=True):
         if trial in attributes:
             attributes[trial][key] = value
-    violations = _violations(connection)
-    items = _items(connection, attributes)
+    violations = _violations(connection, ids)
+    items = _items(connection, attributes, ids)
     return [
         Evaluation(
             Architecture(tuple(items[trial])),
@@ -84,21 +86,24 @@ def _evaluations(connection: sqlite3.Connection, study_name: str) -> list[Evalua
             stored["sampler"],
             violations.get(trial, 0.0),
             None if ended is None else datetime.fromisoformat(ended).timestamp(),
+            stored.get("found_in"),
         )
         for trial, ended in trials
         if "arch" in (stored := attributes[trial])
     ]
 
 
-def _violations(connection: sqlite3.Connection) -> dict[int, float]:
+def _violations(connection: sqlite3.Connection, ids: tuple[int, int]) -> dict[int, float]:
     rows = connection.execute(
-        "SELECT trial_id, value_json FROM trial_system_attributes WHERE key = ?", [BUDGET_KEY]
+        "SELECT trial_id, value_json FROM trial_system_attributes "
+        "WHERE trial_id BETWEEN ? AND ? AND key = ?",
+        [*ids, BUDGET_KEY],
     )
     return {trial: float(json.loads(text)) for trial, text in rows}
 
 
 def _items(
-    connection: sqlite3.Connection, wanted: Iterable[int]
+    connection: sqlite3.Connection, wanted: Iterable[int], ids: tuple[int, int]
 ) -> dict[int, list[tuple[str, Value]]]:
     """Names and values of each trial's choices, in the order of writing."""
     items: dict[int, list[tuple[str, Value]]] = {trial: [] for trial in wanted}
@@ -107,7 +112,9 @@ def _items(
     # One row per trial: one row per choice would take most of this function's time.
     rows = connection.execute(
         f"SELECT trial_id, group_concat(param_name, '{SEPARATOR}'), "
-        "group_concat(CAST(param_value AS INTEGER)) FROM trial_params GROUP BY trial_id"
+        "group_concat(CAST(param_value AS INTEGER)) FROM trial_params "
+        "WHERE trial_id BETWEEN ? AND ? GROUP BY trial_id",
+        ids,
     )
     for trial, names, codes in rows:
         if trial not in items:

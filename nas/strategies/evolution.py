@@ -28,6 +28,7 @@ from nas.run.objectives import Objective
 from nas.strategies.candidates import Candidates
 from nas.strategies.improvement import ParetoStaircase, log_improvement
 from nas.strategies.population import Population
+from nas.strategies.remembered import Remembered
 from search_spaces.space import Row, Rows
 
 STARTUP = 12
@@ -37,6 +38,10 @@ BATCH_SHARE = 0.08
 """Number of rows proposed between two fits of the predictor, as a share of all evaluations."""
 
 LARGEST_BATCH = 64
+
+WAITING_SHARES = 1 / 8, 1 / 2
+"""Smallest and largest batch where many evaluations are waited for, as shares of their number.
+Their workers would stand idle during more fits, and little is known of what they compute."""
 
 PRIOR_POOL = 1024
 """Random rows from which the best by a prior is proposed."""
@@ -121,12 +126,10 @@ class EvolutionStrategy:
             for name in names
         }
         self._prior = next((priors[name] for name in self._signs if name in priors), None)
-        self._rows: list[Row] = []
-        self._metrics: list[Mapping[str, float] | None] = []
-        self._feasible: list[bool] = []
+        self._known = Remembered(self._tables, objectives)
         self._batch: deque[Row] = deque()
         self._population = Population(candidates, self._rng)
-        self._waiting = 0
+        self._told = self._waiting = 0
 
     @property
     def quality(self) -> Quality | None:
@@ -150,8 +153,8 @@ class EvolutionStrategy:
         return row
 
     def _next(self) -> Row | None:
-        evaluated = len(self._rows)
-        good = evaluated - self._metrics.count(None)
+        evaluated = len(self._known)
+        good = evaluated - self._known.failed
         if evaluated + self._waiting < STARTUP or good < MIN_EVALUATIONS or not self._signs:
             by_prior = self._prior is not None and (evaluated + self._waiting) % 2 == 0
             return self._best_by_prior() if by_prior else self._candidates.draw()
@@ -176,9 +179,8 @@ class EvolutionStrategy:
         """Record the evaluation for the next fit."""
         self._waiting = max(0, self._waiting - 1)
         self._candidates.claim(row)
-        self._rows.append(row)
-        self._metrics.append(evaluation.metrics if evaluation.error is None else None)
-        self._feasible.append(evaluation.feasible)
+        self._told += 1
+        self._known.add(row, evaluation)
 
     def state_of(self, row: Row) -> dict[str, object]:
         """The predictor's quality when the row was proposed; predictors are fitted again."""
@@ -186,9 +188,7 @@ class EvolutionStrategy:
 
     def _next_batch(self) -> list[Row]:
         """Fit the predictors, evolve a pool and select the next rows to propose."""
-        rows = np.stack(self._rows)
-        good = np.array([m is not None for m in self._metrics])
-        metrics = [m for m in self._metrics if m is not None]
+        rows, good, metrics = self._known.rows, self._known.good, self._known.metrics
         if self._proxies is not None:
             self._proxies.exact(rows)
         for name, predictor in self.predictors.items():
@@ -202,8 +202,9 @@ class EvolutionStrategy:
             else:
                 predictor.fit(rows[good], values)
         evaluated = np.array([[sign * m[n] for n, sign in self._signs.items()] for m in metrics])
-        feasible = np.array(self._feasible)[good]
-        size = int(np.clip(BATCH_SHARE * len(rows), 1, LARGEST_BATCH))
+        feasible = self._known.feasible
+        least, most = (share * self._waiting for share in WAITING_SHARES)
+        size = int(np.clip(BATCH_SHARE * self._told, max(1, least), max(LARGEST_BATCH, most)))
         targets = [self._target(evaluated.shape[1]) for _ in range(size)]
         pool = self._population.grow(rows[good], evaluated.sum(axis=1), self._score)
         if self._proxies is not None and len(pool):

@@ -348,5 +348,6 @@ class OptunaStrategy:
         }
 
     def _row(self, trial: optuna.Trial) -> Row:
-        codes = [trial.params.get(choice.name, 0) for choice in self._space.choices]
+        params = trial.params  # a copy at each access
+        codes = [params.get(choice.name, 0) for choice in self._space.choices]
         return np.asarray(self._space.canonical(np.array([codes], dtype=np.uint8))[0])

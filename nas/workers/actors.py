@@ -100,6 +100,8 @@ class RayWorkers:
         self._waiting: deque[_Job] = deque()
         self._running: dict[Any, tuple[Any, _Job, float]] = {}
         """Actor, candidate and start time, by the reference of the result."""
+        self._ready: deque[Any] = deque()
+        """References that have been found ready: asking for one takes longer the more there are."""
         self.replaced = 0
         """Number of actors that have died or been killed, and were replaced."""
         for _ in range(count):
@@ -142,15 +144,24 @@ class RayWorkers:
         """Wait until one evaluation has ended; replaces actors that die or exceed the limit."""
         while True:
             self._dispatch()
-            ready, _ = self._ray.wait([*self._running, *self._probed], timeout=self._timeout())
-            if not ready:
+            if not self._ready:
+                self._wait()
+            if not self._ready:
                 result = self._cancel_overdue()
-            elif ready[0] in self._probed:
-                result = self._on_probe(ready[0])
+            elif (reference := self._ready.popleft()) in self._probed:
+                result = self._on_probe(reference)
             else:
-                result = self._on_result(ready[0])
+                result = self._on_result(reference)
             if result is not None:
                 return result
+
+    def _wait(self) -> None:
+        """Wait until a call has ended or the time limit is over; note all that have ended."""
+        pending = [*self._running, *self._probed]
+        ready, _ = self._ray.wait(pending, timeout=self._timeout())
+        if ready:
+            ready, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
+        self._ready.extend(ready)
 
     def _timeout(self) -> float | None:
         """Seconds until the oldest evaluation exceeds the time limit."""

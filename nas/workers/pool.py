@@ -34,6 +34,8 @@ class EvaluationResult:
     metrics: dict[str, float]
     seconds: float
     error: str | None = None
+    found_in: str | None = None
+    """Study of another run that it was taken from; None if it was evaluated now."""
 
 
 class Workers(Protocol):

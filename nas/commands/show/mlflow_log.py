@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nas.run.curves import Points, scalars
 from nas.run.folder import Run
+from nas.run.specification import PRIVATE_FIELDS
 from search_spaces.errors import UserError, not_installed
 
 BATCH_METRICS = 1000
@@ -64,7 +65,9 @@ class MlflowLog:
     def _add(self, run: Run, curves: Mapping[str, Points]) -> None:
         from mlflow.entities import Metric, Param
 
-        settings = run.specification.model_dump(mode="json", exclude_defaults=True)
+        settings = run.specification.model_dump(
+            mode="json", exclude_defaults=True, exclude=PRIVATE_FIELDS
+        )
         params = [Param(name, str(value)) for name, value in settings.items()]
         folder = run.folder.resolve()
         digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]

@@ -130,7 +130,7 @@ def state_of(folder: Path) -> RunState:
     try:
         run = Run(folder)
         summary = run.summary()
-        evaluations = run.evaluations() if run.study_path.exists() else []
+        evaluations = run.evaluations() if run.has_study else []
         best = _best(run, evaluations)
     except UserError as error:
         return RunState(str(folder), "unreadable", changed, error=str(error))

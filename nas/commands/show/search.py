@@ -195,8 +195,9 @@ def search_and_print(
         console.print(f"\n[bold]best {winner.id}[/]: {metric} [bold]{best}[/], {costs}")
     failed = summary.failed
     reason = f" (first failure: {summary.first_failure})" if failed else ""
+    reused = f", {summary.reused} of them found again in the storage" if summary.reused else ""
     console.print(
-        f"hypervolume {summary.hypervolume:.4f}, {summary.evaluations} evaluated, "
+        f"hypervolume {summary.hypervolume:.4f}, {summary.evaluations} evaluated{reused}, "
         f"{failed} failed{reason}",
         markup=False,
     )

@@ -41,7 +41,7 @@ OPTIONS = {
             *("--max-latency", "--max-energy", "--region", "--green-exponents", "--evaluator"),
             *("--time", "--time-limit", "--strategy", "--sampler", "--proxies", "--penalty-metric"),
             *("--estimator", "--sampling", "--distillation", "--precision", "--augment"),
-            *("--torch-device", "--ray-address", "--mlflow"),
+            *("--torch-device", "--ray-address", "--mlflow", "--storage"),
         ),
         TEXT,
     ),
@@ -70,7 +70,15 @@ OPTIONS = {
     **dict.fromkeys(
         (
             *("--widening/--no-widening", "--compile/--no-compile", "--scratch/--inherited"),
-            *("--teacher/--no-teacher", "--resume", "--dry-run", "--trust", "--quiet", "--json"),
+            *(
+                "--teacher/--no-teacher",
+                "--reuse/--no-reuse",
+                "--resume",
+                "--dry-run",
+                "--trust",
+                "--quiet",
+                "--json",
+            ),
         ),
         SWITCH,
     ),
@@ -113,7 +121,7 @@ def test_no_option_of_search_has_gone_or_changed() -> None:
 
 
 def test_every_field_is_an_option_but_those_that_bounds_set_or_runs_record() -> None:
-    without = {"high", "low", "calibration_images", "version"}
+    without = {"high", "low", "calibration_images", "version", "study"}
     fields = Specification.model_fields
     assert {s.field for s in settings().values()} == set(fields) - without | {"high", "low"}
     assert set(descriptions()) >= set(fields)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from nas.run import ranking
+from nas.run.evaluation import Evaluation
 from nas.run.objectives import hypervolume, knee, nondominated, objective
+from search_spaces.architecture import Architecture
 
 PAIR = (objective("accuracy"), objective("macs"))
 
@@ -123,3 +128,34 @@ def test_directions_follow_from_names() -> None:
         False,
         True,
     ]
+
+
+def test_a_running_frontier_is_that_of_all_and_looks_at_each_once() -> None:
+    rng = np.random.default_rng(0)
+    arch = Architecture((("a", 1),))
+    objectives = (objective("accuracy"), objective("macs"))
+
+    class Counted(list):  # type: ignore[type-arg]
+        looked_at = 0
+
+        def __getitem__(self, which: Any) -> Any:
+            found = super().__getitem__(which)
+            Counted.looked_at += len(found)
+            return found
+
+    all_: Counted = Counted()
+    running = ranking.RunningFrontier(objectives)
+    for place in range(300):
+        metrics = {"accuracy": float(rng.random()), "macs": float(rng.integers(1, 50))}
+        error = "failed" if place % 9 == 0 else None
+        all_.append(Evaluation(arch, metrics, error=error, violation=float(place % 5 == 0)))
+        if place % 10 == 9:
+            running.update(all_)
+            assert running.front == ranking.frontier(all_, objectives)
+            worst = {"macs": 50.0}
+            feasible = [e for e in all_ if e.feasible]
+            assert ranking.best(running.front, objectives) == ranking.best(feasible, objectives)
+            volume = ranking.hypervolume(running.front, objectives, worst)
+            assert volume == pytest.approx(ranking.hypervolume(feasible, objectives, worst))
+            assert running.failed == sum(e.error is not None for e in all_)
+    assert Counted.looked_at == 300

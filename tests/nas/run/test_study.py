@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import sqlalchemy
 from sqlalchemy.exc import OperationalError
 
 from nas.run.evaluation import Evaluation
@@ -100,6 +101,23 @@ def test_batches_are_read_back_in_order_by_both_readers(tmp_path: Path) -> None:
     assert trials[0].params == dict(added[0].arch)
     assert trials[0].values == [0.5, 0.0]
     assert trials[3].state == optuna.trial.TrialState.FAIL
+
+
+def test_the_queries_of_a_batch_do_not_depend_on_how_many_there_were(tmp_path: Path) -> None:
+    study = opened(tmp_path / "study.db")
+    statements: list[str] = []
+    sqlalchemy.event.listen(
+        study._rdb.engine, "before_cursor_execute", lambda *given: statements.append(given[2])
+    )
+    counts = []
+    for one in evaluations(30):
+        statements.clear()
+        study.add(one)
+        study.flush()
+        if one.error is None:  # those that failed have no values
+            counts.append(len(statements))
+            assert len(counts) == 1 or all(s.startswith("INSERT") for s in statements)
+    assert len(set(counts[1:])) == 1
 
 
 def test_what_has_ended_is_written_within_half_a_second(tmp_path: Path) -> None:

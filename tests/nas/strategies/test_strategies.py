@@ -49,6 +49,56 @@ def strategy_of(
     return made, candidates
 
 
+def fits_of_proposals(monkeypatch: pytest.MonkeyPatch, told: int) -> list[int]:
+    """Rows of each fit of `evolution` in the 128 proposals after so many evaluations."""
+    from evaluators.prediction.predictor import Predictor
+
+    monkeypatch.setattr("nas.strategies.remembered.MOST", 128)
+    fits: list[int] = []
+    fit = Predictor.fit
+
+    def counted(self: Predictor, rows: np.ndarray, values: Any) -> None:
+        fits.append(len(rows))
+        fit(self, rows, values)
+
+    strategy, candidates = strategy_of("evolution")
+    for _ in range(told):
+        row = candidates.draw()
+        assert row is not None
+        strategy.tell(row, evaluate(row))
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "fit", counted)
+        for _ in range(128):
+            assert strategy.propose() is not None
+    return fits
+
+
+def test_what_evolution_does_for_a_proposal_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    early, late = fits_of_proposals(monkeypatch, 300), fits_of_proposals(monkeypatch, 1200)
+    assert max(late) < 128
+    assert len(late) <= len(early)
+
+
+def test_evolution_fits_seldom_while_a_thousand_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strategy: Any = strategy_of("evolution")[0]
+    for row in [strategy.propose() for _ in range(10)]:
+        strategy.tell(row, evaluate(row))
+    select, batches = strategy._select, []
+
+    def counted(targets: list[Any], *given: Any) -> Any:
+        batches.append(len(targets))
+        return select(targets, *given)
+
+    monkeypatch.setattr(strategy, "_select", counted)
+    for _ in range(1000):
+        assert strategy.propose() is not None
+    assert batches[0] == 1
+    assert batches[-1] >= 50
+    assert len(batches) < 100
+
+
 def evaluate(row: np.ndarray) -> Evaluation:
     """A substitute for accuracy that is easy to optimise: wide late stages and 7x7 kernels."""
     space = tables_of("mobilenet-cifar").space

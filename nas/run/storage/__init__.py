@@ -1,0 +1,1 @@
+"""Shared storages: databases that keep the studies of many runs."""
