@@ -15,7 +15,7 @@ from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.commands.settings import new_folder, settings, specification_of
+from nas.commands.settings import settings, specification_of
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.results import Summary
@@ -125,6 +125,7 @@ def search(
     from nas.commands.options import resources_of
     from nas.commands.show.curves import logged_to
     from nas.engine import search as engine
+    from nas.engine.place import new_folder
     from nas.progress import Quiet, reporter_for
 
     if specification is not None and not isinstance(specification, Specification):

@@ -108,7 +108,7 @@ def search(
     Example: nas search --data digits --max-flops 300k --out runs/first
     """
     started = time.monotonic()
-    from nas.commands.settings import new_folder, specification_of
+    from nas.commands.settings import specification_of
 
     specification = specification_of(
         given, spell=spelling, config=config, resumed=out if resume else None
@@ -116,6 +116,8 @@ def search(
     resources_of(workers, ray_address)
     if resume and out is None:
         raise UserError("--resume needs --out DIR, the run to continue")
+    from nas.engine.place import new_folder
+
     folder = out or new_folder(specification)
     if dry_run:
         from nas.commands.show.search import print_plan

@@ -30,7 +30,7 @@ from evaluators.sizes import (
     parse_watt_hours,
 )
 from nas.run import specification as spec
-from nas.run.specification import BUDGET, Option, Specification
+from nas.run.specification import BUDGET, STRATEGY, Option, Specification
 from search_spaces.errors import UserError
 
 Spelling = Callable[[str], str]
@@ -135,6 +135,12 @@ class Setting:
         if self.kind is not bool:
             return None
         return self.option.negative or f"no_{self.name}"
+
+    @property
+    def strategy(self) -> str | None:
+        """The strategy that alone has this option; None for options of all."""
+        owner, colon, _ = self.description.partition(": ")
+        return owner if colon and self.option.heading == STRATEGY else None
 
     def read(self, value: Any) -> Any:
         """Return a value of the field from one as a person writes it.
@@ -321,6 +327,14 @@ def specification_of(
             over[side] = {**over.get(side, {}), **added}
     specification = spec.make(over, {s.field: s.name for s in known.values() if not s.bound})
     _check_names(specification)
+    for name, value in given.items():
+        owner = known[name].strategy
+        unset = value is None or (known[name].repeated and not value)
+        if not unset and owner not in (None, specification.strategy):
+            raise UserError(
+                f"{spell(name)} is of {spell('strategy')} {owner}: with {specification.strategy} "
+                "it would do nothing"
+            )
     return specification
 
 
@@ -358,17 +372,6 @@ def _check_names(specification: Specification) -> None:
     check_sampler(specification.sampler)
     Augmentation.from_names(specification.augmentation or ())
     kind_of(specification.evaluator)
-
-
-def new_folder(specification: Specification) -> Path:
-    """Return a folder for a run, named after its data, or else its space, and the time."""
-    from datetime import datetime
-
-    from nas.task.evaluator_kinds import DEFAULT_DATA, kind_of, needs_images
-
-    default = DEFAULT_DATA if needs_images(kind_of(specification.evaluator)) else None
-    name = Path(specification.data or default or specification.space).stem
-    return Path("runs") / f"{name}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 
 def descriptions() -> dict[str, str]:

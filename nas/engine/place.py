@@ -1,4 +1,4 @@
-"""Checks the folder of a run before anything is trained: its content, its rights, its disk.
+"""The folder of a run before anything is trained: its name, its content, its rights, its disk.
 
 Does not write to it.
 """
@@ -7,17 +7,26 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 from nas.run import specification as spec
 from nas.run.folder import SUPERNET, Run
 from nas.run.specification import Specification
+from nas.task.evaluator_kinds import DEFAULT_DATA, kind_of, needs_images
 from nas.task.task import Task
 from search_spaces.errors import UserError
 
 CHECKPOINT_BYTES = 4 * 3 * 2
 """Bytes for each parameter of a supernet: fp32 weights and two moments of the optimiser, twice,
 since the last checkpoint stays until the next one is written."""
+
+
+def new_folder(specification: Specification) -> Path:
+    """Return a folder for a run, named after its data, or else its space, and the time."""
+    default = DEFAULT_DATA if needs_images(kind_of(specification.evaluator)) else None
+    name = Path(specification.data or default or specification.space).stem
+    return Path("runs") / f"{name}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 
 def check_folder(folder: Path, specification: Specification, *, resume: bool) -> None:

@@ -125,7 +125,7 @@ class Run:
     @property
     def has_evaluations(self) -> bool:
         """Whether anything has been evaluated in it."""
-        return self.study_path.exists() and bool(self.evaluations())
+        return self.has_study and bool(self.evaluations())
 
     def front(self, evaluations: Sequence[Evaluation] | None = None) -> list[Evaluation]:
         """The non-dominated evaluations by ascending MACs; of all evaluations by default."""

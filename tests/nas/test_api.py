@@ -60,7 +60,7 @@ def test_search_takes_values_as_people_write_them(evaluator: str, tmp_path: Path
         green_exponents="0.1,0.2",
         sampler_option={"population_size": "8"},
         time_limit="90s",
-        strategy="random",
+        strategy="optuna",
         trials=4,
         out=tmp_path / "run",
         quiet=True,

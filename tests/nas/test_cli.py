@@ -15,7 +15,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from nas.cli import main
-from nas.commands.settings import new_folder
+from nas.engine.place import new_folder
 from nas.engine.search import Outcome
 from nas.exports.folder import RECORD
 from nas.run.specification import make
@@ -73,7 +73,7 @@ def test_the_package_runs_as_a_module() -> None:
         (["search", "--strategy", "darts", "--penalty-metric", "memory"], "memory"),
         (["search", "--estimator", "gumble"], "estimator = 'gumble'"),
         (["search", "--proxies", "naswott"], "unknown zero-cost proxy 'naswott': did you mean 'na"),
-        (["search", "--proxies", "naswot", "--strategy", "random"], "--proxies are features of"),
+        (["search", "--proxies", "naswot", "--strategy", "random"], "--proxies is of --strategy evolution"),
         (["search", "--max-flops", "1k"], "the nearest one has 41,440 FLOPs"),
         (["search", "--max-flops", "1M", "--min-flops", "2M"], "contradictory budget"),
         (["search", "--augment", "spin"], "unknown augmentation 'spin'"),
