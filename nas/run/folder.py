@@ -15,6 +15,7 @@ Knows these files and what can be derived from them. Does not know how a search 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 from collections.abc import Sequence
 from functools import cached_property
@@ -30,7 +31,7 @@ from nas.run.ranking import best, best_in_bins, frontier, nothing_feasible, valu
 from nas.run.results import Summary
 from nas.run.specification import Specification
 from nas.run.storage.address import SharedStudy, file_of
-from nas.run.study_sqlite import STUDY_NAME, NotReadable, read_file
+from nas.run.study_rows import NotReadable, read_study
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
 from search_spaces.files import read_json
@@ -250,18 +251,13 @@ def read_evaluations(storage: Path | SharedStudy) -> list[Evaluation]:
     Raises:
         UserError: if there is no study or it cannot be read.
     """
-    file: Path | None
-    if isinstance(storage, SharedStudy):
-        file, name = file_of(storage.address), storage.name
-    else:
-        file, name = storage, STUDY_NAME
-    if file is not None:
-        if not file.exists():
-            raise UserError(f"no study at {storage}")
-        try:
-            return read_file(file, name)
-        except NotReadable:
-            pass  # a writer was killed during a transaction: only a writer may roll it back
+    file = file_of(storage.address) if isinstance(storage, SharedStudy) else storage
+    if file is not None and not file.exists():
+        raise UserError(f"no study at {storage}")
+    # Not readable: a writer was killed during a transaction, which only a writer may roll back, or
+    # a database that only Optuna knows.
+    with contextlib.suppress(NotReadable):
+        return read_study(storage)
     from nas.run.study import read_with_optuna  # importing Optuna takes longer than reading a file
 
     return read_with_optuna(storage)

@@ -8,6 +8,7 @@ strategies or sampling.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -39,7 +40,7 @@ from nas.run.storage.address import (
     reason,
 )
 from nas.run.storage.finished import Finished, describe
-from nas.run.study_sqlite import BUDGET_KEY, STUDY_NAME
+from nas.run.study_rows import BUDGET_KEY, STUDY_NAME, NotReadable, read_study
 from search_spaces.architecture import Architecture, plain_value
 from search_spaces.errors import UserError
 from search_spaces.files import write_atomically
@@ -303,6 +304,8 @@ class Study:
             UserError: if the study cannot be read.
         """
         self.flush()
+        with contextlib.suppress(NotReadable):
+            return read_study(self.storage)
         try:
             trials = self._study.get_trials(deepcopy=False)
         except _DATABASE_ERRORS as error:

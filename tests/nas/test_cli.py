@@ -73,7 +73,10 @@ def test_the_package_runs_as_a_module() -> None:
         (["search", "--strategy", "darts", "--penalty-metric", "memory"], "memory"),
         (["search", "--estimator", "gumble"], "estimator = 'gumble'"),
         (["search", "--proxies", "naswott"], "unknown zero-cost proxy 'naswott': did you mean 'na"),
-        (["search", "--proxies", "naswot", "--strategy", "random"], "--proxies is of --strategy evolution"),
+        (
+            ["search", "--proxies", "naswot", "--strategy", "random"],
+            "--proxies is of --strategy evolution",
+        ),
         (["search", "--max-flops", "1k"], "the nearest one has 41,440 FLOPs"),
         (["search", "--max-flops", "1M", "--min-flops", "2M"], "contradictory budget"),
         (["search", "--augment", "spin"], "unknown augmentation 'spin'"),

@@ -17,6 +17,7 @@ from nas.run.specification import make
 from nas.run.storage import address
 from nas.run.storage.address import PASSWORD, SharedStudy
 from nas.run.study import read_with_optuna
+from nas.run.study_rows import read_study
 from search_spaces.errors import UserError
 from users_code import SPACE
 
@@ -82,7 +83,7 @@ def test_runs_share_a_database_and_keep_their_studies_apart(
         names.add(run_.study.name)
         assert not run_.study_path.exists()
         assert len(run_.evaluations()) == 9
-        assert run_.evaluations() == read_with_optuna(run_.study)
+        assert run_.evaluations() == read_study(run_.study) == read_with_optuna(run_.study)
         assert [e.arch for e in run_.front()] == [e.arch for e in outcome.frontier]
     assert len(names) == 3
 

@@ -1,17 +1,17 @@
-"""Reads a study's SQLite file without Optuna's objects: twenty thousand trials in a second.
+"""Reads a study without Optuna's objects: twenty thousand trials of a SQLite file in a second.
 
-The tables are those of Optuna's storage. The file is opened read-only, and no lock is held between
+The tables are those of Optuna's storage. A file is opened read-only, and no lock is held between
 the queries, so that a search that is writing does not wait. A trial is added in one transaction, so
-every trial listed by the first query is complete in the next ones. A file that this module cannot
-read may be readable by Optuna (`run/study.py`); a test compares the two. Does not know spaces, and
-does not write.
+every trial listed by the first query is complete in the next ones. What this module cannot read may
+be readable by Optuna (`run/study.py`); a test compares the two. Does not know spaces, and does not
+write.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,13 @@ from typing import Any
 from urllib.parse import quote
 
 from nas.run.evaluation import Evaluation
-from nas.run.storage.address import LOCK_TIMEOUT
+from nas.run.storage.address import (
+    LOCK_TIMEOUT,
+    SharedStudy,
+    connectable,
+    engine_arguments,
+    file_of,
+)
 from search_spaces.architecture import Architecture, Value, plain_value
 
 STUDY_NAME = "search"
@@ -33,8 +39,59 @@ BUDGET_KEY = "constraints:budget"
 """Key under which Optuna stores the constraint that `Study.add` writes."""
 
 
+Query = Callable[[str, Sequence[Any]], Sequence[Any]]
+"""Returns the rows of a query, in which each `?` stands for one of the parameters."""
+
+JOINED = {
+    "sqlite": f"group_concat(param_name, '{SEPARATOR}'), "
+    "group_concat(CAST(param_value AS INTEGER))",
+    "postgresql": f"string_agg(param_name, '{SEPARATOR}' ORDER BY param_id), "
+    "string_agg(CAST(CAST(param_value AS BIGINT) AS TEXT), ',' ORDER BY param_id)",
+}
+"""All names of a trial's choices and all codes of their options, in one order, by database."""
+
+
 class NotReadable(Exception):
-    """The file has another format than this module reads; Optuna may still read it."""
+    """The study has another format than this module reads; Optuna may still read it."""
+
+
+def read_study(storage: Path | SharedStudy) -> list[Evaluation]:
+    """Read all recorded evaluations of a study, oldest first.
+
+    Raises:
+        NotReadable: for one that this module cannot read.
+    """
+    if isinstance(storage, Path):
+        return read_file(storage, STUDY_NAME)
+    file = file_of(storage.address)
+    return read_database(storage) if file is None else read_file(file, storage.name)
+
+
+def read_database(study: SharedStudy) -> list[Evaluation]:
+    """Read all recorded evaluations of a study on a server, oldest first.
+
+    Raises:
+        NotReadable: for a database whose queries this module does not know, one that does not
+            answer, or one with other tables.
+    """
+    from sqlalchemy import create_engine
+
+    url = connectable(study.address)
+    joined = JOINED.get(url.get_backend_name())
+    if joined is None:
+        raise NotReadable(url.get_backend_name())
+    try:
+        engine = create_engine(url, **engine_arguments(url))
+        with closing(engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+
+            def query(text: str, parameters: Sequence[Any]) -> Sequence[Any]:
+                cursor.execute(text.replace("?", "%s"), tuple(parameters))
+                return cursor.fetchall()
+
+            return _evaluations(query, study.name, joined)
+    except Exception as error:  # each driver has errors of its own
+        raise NotReadable(f"{type(error).__name__}: {error}") from error
 
 
 def read_file(path: Path, study_name: str) -> list[Evaluation]:
@@ -46,37 +103,39 @@ def read_file(path: Path, study_name: str) -> list[Evaluation]:
     address = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=LOCK_TIMEOUT)) as connection:
-            return _evaluations(connection, study_name)
+
+            def query(text: str, parameters: Sequence[Any]) -> Sequence[Any]:
+                return connection.execute(text, parameters).fetchall()
+
+            return _evaluations(query, study_name, JOINED["sqlite"])
     except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
         raise NotReadable(f"{type(error).__name__}: {error}") from error
 
 
-def _evaluations(connection: sqlite3.Connection, study_name: str) -> list[Evaluation]:
-    found = connection.execute(
-        "SELECT study_id FROM studies WHERE study_name = ?", [study_name]
-    ).fetchone()
-    if found is None:
+def _evaluations(query: Query, study_name: str, joined: str) -> list[Evaluation]:
+    found = query("SELECT study_id FROM studies WHERE study_name = ?", [study_name])
+    if not found:
         raise LookupError(f"no study '{study_name}'")
-    trials = connection.execute(
+    trials = query(
         "SELECT trial_id, datetime_complete FROM trials WHERE study_id = ? AND state IN (?, ?, ?) "
         "ORDER BY number",
-        [found[0], *ENDED_STATES],
-    ).fetchall()
+        [found[0][0], *ENDED_STATES],
+    )
     attributes: dict[int, dict[str, Any]] = {trial: {} for trial, _ in trials}
     # A file that several runs share has other trials before, between and after.
     ids = min(attributes, default=0), max(attributes, default=0)
-    rows = connection.execute(
+    rows = query(
         "SELECT trial_id, key, value_json FROM trial_user_attributes "
         "WHERE trial_id BETWEEN ? AND ?",
         ids,
-    ).fetchall()
+    )
     # Parsing one text for all rows takes half the time.
     values = json.loads("[" + ",".join(text for *_, text in rows) + "]")
     for (trial, key, _), value in zip(rows, values, strict=True):
         if trial in attributes:
             attributes[trial][key] = value
-    violations = _violations(connection, ids)
-    items = _items(connection, attributes, ids)
+    violations = _violations(query, ids)
+    items = _items(query, joined, attributes, ids)
     return [
         Evaluation(
             Architecture(tuple(items[trial])),
@@ -85,7 +144,7 @@ def _evaluations(connection: sqlite3.Connection, study_name: str) -> list[Evalua
             stored.get("error"),
             stored["sampler"],
             violations.get(trial, 0.0),
-            None if ended is None else datetime.fromisoformat(ended).timestamp(),
+            None if ended is None else _time(ended).timestamp(),
             stored.get("found_in"),
         )
         for trial, ended in trials
@@ -93,8 +152,12 @@ def _evaluations(connection: sqlite3.Connection, study_name: str) -> list[Evalua
     ]
 
 
-def _violations(connection: sqlite3.Connection, ids: tuple[int, int]) -> dict[int, float]:
-    rows = connection.execute(
+def _time(stored: datetime | str) -> datetime:
+    return stored if isinstance(stored, datetime) else datetime.fromisoformat(stored)
+
+
+def _violations(query: Query, ids: tuple[int, int]) -> dict[int, float]:
+    rows = query(
         "SELECT trial_id, value_json FROM trial_system_attributes "
         "WHERE trial_id BETWEEN ? AND ? AND key = ?",
         [*ids, BUDGET_KEY],
@@ -103,16 +166,15 @@ def _violations(connection: sqlite3.Connection, ids: tuple[int, int]) -> dict[in
 
 
 def _items(
-    connection: sqlite3.Connection, wanted: Iterable[int], ids: tuple[int, int]
+    query: Query, joined: str, wanted: Iterable[int], ids: tuple[int, int]
 ) -> dict[int, list[tuple[str, Value]]]:
     """Names and values of each trial's choices, in the order of writing."""
     items: dict[int, list[tuple[str, Value]]] = {trial: [] for trial in wanted}
     options: dict[str, list[tuple[str, Value]]] = {}
     layouts: dict[str, tuple[list[list[tuple[str, Value]]], list[int]]] = {}
     # One row per trial: one row per choice would take most of this function's time.
-    rows = connection.execute(
-        f"SELECT trial_id, group_concat(param_name, '{SEPARATOR}'), "
-        "group_concat(CAST(param_value AS INTEGER)) FROM trial_params "
+    rows = query(
+        f"SELECT trial_id, {joined} FROM trial_params "
         "WHERE trial_id BETWEEN ? AND ? GROUP BY trial_id",
         ids,
     )
@@ -121,7 +183,7 @@ def _items(
             continue
         known = layouts.get(names)
         if known is None:
-            known = layouts[names] = _layout(connection, trial, names.split(SEPARATOR), options)
+            known = layouts[names] = _layout(query, trial, names.split(SEPARATOR), options)
         tables, order = known
         values = codes.split(",")
         items[trial] = [tables[at][int(values[at])] for at in order]
@@ -129,7 +191,7 @@ def _items(
 
 
 def _layout(
-    connection: sqlite3.Connection,
+    query: Query,
     trial: int,
     names: list[str],
     options: dict[str, list[tuple[str, Value]]],
@@ -139,11 +201,11 @@ def _layout(
     `group_concat` joins names in an arbitrary order. A choice has the same options in all trials of
     a study, and equal sets of choices have the same order.
     """
-    rows = connection.execute(
+    rows = query(
         "SELECT param_name, distribution_json FROM trial_params WHERE trial_id = ? "
         "ORDER BY param_id",
         [trial],
-    ).fetchall()
+    )
     for name, text in rows:
         if name not in options:
             values = json.loads(text)["attributes"]["choices"]
