@@ -60,6 +60,28 @@ def _write_into(device: Path, write: Callable[[Path], Any]) -> None:
             file.write(temporary.read_bytes())
 
 
+def check_writable(folder: Path) -> Path:
+    """Check in advance that files can be written to a folder, which need not exist yet.
+
+    Returns:
+        The folder, or the nearest of those around it that exists.
+
+    Raises:
+        UserError: if it cannot be made or written.
+    """
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"cannot make {folder}: {place} is a file")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {place}: {error.strerror or error}") from error
+    return place
+
+
 def encoding_of(path: Path) -> str:
     """Encoding of a text file by its byte order mark; UTF-8 without one.
 

@@ -9,8 +9,10 @@ import typer
 
 from nas.commands import completion
 from nas.commands.options import ARCHITECTURE, Json, Mlflow, Quiet, RunFolder, with_trust
+from search_spaces.errors import UserError
 
 FORMATS = ("safetensors", "onnx", "pt2", "python", "executorch")
+FORMATS_BY_DEFAULT = "safetensors,onnx"
 
 
 @with_trust
@@ -33,7 +35,7 @@ def export(
             help=f"Formats, separated by commas: {','.join(FORMATS)}.",
             autocompletion=completion.among(FORMATS),
         ),
-    ] = "safetensors,onnx",
+    ] = FORMATS_BY_DEFAULT,
     int8: Annotated[
         bool,
         typer.Option(
@@ -65,14 +67,21 @@ def export(
 
     Example: nas export runs/first --arch knee --format onnx,python --out taken
     """
+    one = "--arch" if arch != "best" else None
     if dynamic:
+        other = "--all-frontier" if all_frontier else one
+        if other or int8 or formats != FORMATS_BY_DEFAULT:
+            option = other or ("--int8" if int8 else "--format")
+            raise UserError(f"--dynamic exports one network of several: expected no {option}")
         from nas.commands.show.dynamic import export_dynamic_and_print
 
-        export_dynamic_and_print(run, out, overwrite=overwrite)
+        export_dynamic_and_print(run, out, overwrite=overwrite, quiet=quiet)
         return
     from nas.commands.show.export import export_and_print, export_frontier_and_print
 
     names = [name for name in formats.split(",") if name]
+    if all_frontier and one:
+        raise UserError("--all-frontier exports every network of the frontier: expected no --arch")
     if all_frontier:
         export_frontier_and_print(
             run, out, formats=names, int8=int8, overwrite=overwrite, quiet=quiet

@@ -6,7 +6,6 @@ Does not write to it.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from nas.run.specification import Specification
 from nas.task.evaluator_kinds import DEFAULT_DATA, kind_of, needs_images
 from nas.task.task import Task
 from search_spaces.errors import UserError
+from search_spaces.files import check_writable
 
 CHECKPOINT_BYTES = 4 * 3 * 2
 """Bytes for each parameter of a supernet: fp32 weights and two moments of the optimiser, twice,
@@ -54,16 +54,7 @@ def check_place(task: Task, folder: Path) -> None:
         UserError: if it cannot be made or written, or its disk has less space than the supernet's
             checkpoint needs.
     """
-    place = folder
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        raise UserError(f"cannot make {folder}: {place} is a file")
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write to {place}: {error.strerror or error}") from error
+    place = check_writable(folder)
     if task.kind != "supernet" or (folder / SUPERNET).exists():
         return
     params = task.tables.cost(task.space.largest)["params"]

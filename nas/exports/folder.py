@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from search_spaces.errors import UserError
-from search_spaces.files import TEMPORARY, read_json
+from search_spaces.files import TEMPORARY, check_writable, read_json
 
 RECORD = ".export.json"
 """File in an exported folder that lists what was written, so that nothing else is ever replaced."""
@@ -118,9 +118,10 @@ def refuse_full(folder: Path, *, overwrite: bool = False) -> None:
     """Check in advance what `staged` checks.
 
     Raises:
-        UserError: if `folder` is not empty, unless `overwrite` is given and it holds an export and
-            nothing else.
+        UserError: if `folder` cannot be written, or is not empty, unless `overwrite` is given and
+            it holds an export and nothing else.
     """
+    check_writable(folder.parent)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not folder.is_dir():

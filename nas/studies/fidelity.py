@@ -97,16 +97,13 @@ def measure(
     """Score architectures both ways and compare; the result is written to `RUN/fidelity.json`.
 
     Args:
-        count: number of architectures.
+        count: number of architectures; see `check_count`.
         epochs: length of each training from scratch; a fraction of the supernet's by default.
 
     Raises:
-        UserError: for too few architectures, or if a training fails.
+        UserError: for a number that is refused, or if a training fails.
     """
-    if count < FEWEST:
-        raise UserError(
-            f"{count} architectures have no order to speak of: expected {FEWEST} at least"
-        )
+    check_count(count)
     specification = task.specification
     epochs = epochs or max(2.0, EPOCHS_SHARE * task.schedule.supernet_epochs)
     recipe = task.schedule.recipe(epochs)
@@ -143,6 +140,20 @@ def measure(
     result = compare(rows, data.metric)
     write_text(run.folder / RESULT_FILE, json.dumps(result.to_json(), indent=2) + "\n")
     return result
+
+
+def check_count(count: int) -> None:
+    """Check the number of architectures.
+
+    Raises:
+        UserError: for too few, or more than are drawn.
+    """
+    if count < FEWEST:
+        raise UserError(
+            f"{count} architectures have no order to speak of: expected {FEWEST} at least"
+        )
+    if count > POOL:
+        raise UserError(f"{count:,} architectures are too many: expected {POOL:,} at most")
 
 
 def _read(path: Path) -> dict[tuple[str, float], dict[str, Any]]:

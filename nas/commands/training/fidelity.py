@@ -46,9 +46,10 @@ def fidelity_and_print(
         UserError: for a run without a supernet, or a cluster that does not answer.
     """
     from nas.engine.preparation import starting_weights
-    from nas.studies.fidelity import measure
+    from nas.studies.fidelity import check_count, measure
     from nas.task.task import Task
 
+    check_count(count)
     run = Run(folder)
     specification = run.specification
     task = Task(specification, folder)

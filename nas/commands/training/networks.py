@@ -20,6 +20,7 @@ from nas.task.task import Task
 from nas.workers.resources import Resources
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
+from search_spaces.files import check_writable
 
 
 def train_and_print(
@@ -93,11 +94,12 @@ def check_cluster(resources: Resources) -> None:
 
 
 def check_empty(place: Path) -> None:
-    """Check that a folder does not exist or is empty.
+    """Check that a folder does not exist or is empty, and can be written.
 
     Raises:
         UserError: otherwise.
     """
+    check_writable(place.parent)
     if place.exists() and (place.is_file() or any(place.iterdir())):
         raise UserError(f"{place} is not empty: use another --out")
 

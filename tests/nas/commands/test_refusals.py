@@ -87,3 +87,51 @@ def test_a_disk_without_space_for_the_supernet_is_refused(
     assert ended.value.code == 2
     assert "has 4,096 bytes free; the supernet's checkpoint needs" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run."""
+    place = tmp_path_factory.mktemp("refused") / "run"
+    quick = ("--supernet-epochs", "0.5", "--train-epochs", "0", "--finalists", "1", "--quiet")
+    with pytest.raises(SystemExit) as ended:
+        main([*SEARCH, *quick, "--trials", "2", "--out", str(place)])
+    assert not ended.value.code
+    return place
+
+
+LATER = {
+    "train RUN --epochs 5 --out file/x": "cannot make file: ",
+    "train RUN --epochs 5 --out file": "file is not empty",
+    "train RUN --epochs 5 --early-exit 1 --out file/x": "cannot make file: ",
+    "train RUN --epochs 5 --target-flops 40k --out file/x": "cannot make file: ",
+    "export RUN --out file/x": "cannot make file: ",
+    "export RUN --dynamic --out file/x": "cannot make file: ",
+    "export RUN --dynamic --int8 --out x": "expected no --int8",
+    "export RUN --dynamic --arch knee --out x": "expected no --arch",
+    "export RUN --dynamic --format onnx --out x": "expected no --format",
+    "export RUN --dynamic --all-frontier --out x": "expected no --all-frontier",
+    "export RUN --all-frontier --arch knee --out x": "expected no --arch",
+    "fidelity RUN --architectures 2": "2 architectures have no order to speak of",
+    "fidelity RUN --architectures 100000000": "expected 8,192 at most",
+}
+
+
+@pytest.mark.parametrize("command", LATER)
+def test_commands_on_a_run_are_refused_before_they_train(
+    command: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    before = sorted(run.rglob("*"))
+    with pytest.raises(SystemExit) as ended:
+        main([part.replace("RUN", str(run)) for part in shlex.split(command)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert LATER[command] in line
+    assert os.listdir() == ["file"]
+    assert sorted(run.rglob("*")) == before
