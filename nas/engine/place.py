@@ -6,6 +6,8 @@ Does not write to it.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -40,6 +42,33 @@ def check_folder(folder: Path, specification: Specification, *, resume: bool) ->
         spec.check_resumable(Run(folder).specification, specification, folder)
     elif folder.is_file() or (folder.exists() and any(_visible(folder))):
         raise UserError(f"{folder} is neither empty nor a run: use another --out")
+
+
+class NotBegun(UserError):
+    """A search that ends before its run has begun: the same folder can be used for another."""
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make the folder of a run; if the body raises `NotBegun`, take away what was written to it.
+
+    Raises:
+        UserError: if it cannot be made.
+    """
+    existed = folder.exists()
+    before = set(folder.iterdir()) if existed else set()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror}") from error
+    try:
+        yield
+    except NotBegun:
+        for path in set(folder.iterdir()) - before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not existed:
+            folder.rmdir()
+        raise
 
 
 def _visible(folder: Path) -> list[Path]:

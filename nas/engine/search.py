@@ -19,7 +19,7 @@ from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.data.dataset import describe_parts
 from nas.engine.exit_winner import ExitFinisher
 from nas.engine.fine_tuning import FineTuning
-from nas.engine.place import check_folder, check_place
+from nas.engine.place import NotBegun, check_folder, check_place, made
 from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
@@ -117,10 +117,6 @@ def search(
         reporter.note(task.space_reason)
     for target in task.targets:
         reporter.note(f"{target.name}: {target.latency.summary}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make {folder}: {error.strerror}") from error
     limits = specification.time, specification.energy
     clock = Clock(folder, limits[0], started, energy=limits[1]) if specification.limited else None
     # One Ray for all that follows: starting it takes longer than a short training.
@@ -128,7 +124,7 @@ def search(
     session = ray_session(workers, ray_address, gpus=gpus) if workers else nullcontext()
     every = SECONDS_BETWEEN_READINGS if specification.energy else footprint.SECONDS_BETWEEN_WRITES
     measured = footprint.measure(folder, specification.region, every=every)
-    with runs.lock(folder), measured, session:
+    with made(folder), runs.lock(folder), measured, session:
         for target in task.targets:
             target.save(folder / DEVICES)
         own_code.record(folder, specification)
@@ -143,12 +139,11 @@ def search(
             try:
                 clock.wait_for_power()
                 _ = timed.plan
-            except UserError:
-                if not resume:  # the same --out can then be used with a longer time
-                    (folder / "specification.json").unlink(missing_ok=True)
-                    study.delete()
-                    own_code.forget(folder)
-                raise
+            except UserError as error:
+                if resume:
+                    raise
+                study.delete()
+                raise NotBegun(str(error)) from error
             if specification.strategy == PROPOSING:
                 strategy = timed.proposals()
         done = study.evaluations()

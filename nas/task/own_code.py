@@ -63,12 +63,6 @@ def record(folder: Path, specification: Specification) -> None:
         write_text(folder / RECORD, json.dumps(found, indent=2) + "\n")
 
 
-def forget(folder: Path) -> None:
-    """Remove what `record` wrote, for a search that did not begin."""
-    (folder / RECORD).unlink(missing_ok=True)
-    shutil.rmtree(folder / COPIES, ignore_errors=True)
-
-
 def runnable(folder: Path | None, reference: str) -> str:
     """The reference to the file to run for one in a run; the name itself of what is no file.
 

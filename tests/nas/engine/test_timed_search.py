@@ -125,7 +125,17 @@ def specification(**changes: Any) -> Specification:
 def test_times_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         search(specification(**changes), tmp_path / "run")
-    assert not (tmp_path / "run" / "specification.json").exists()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("user_folder")
+def test_a_search_that_did_not_begin_leaves_its_folder_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".mine").write_text("kept")
+    with pytest.raises(UserError, match="too short for a single training"):
+        search(specification(time=0.2), folder)
+    assert [path.name for path in folder.iterdir()] == [".mine"]
 
 
 @pytest.mark.usefixtures("user_folder")

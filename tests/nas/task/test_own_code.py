@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from nas.cli import main
-from nas.run.specification import make
-from nas.task.own_code import forget, record
 from users_code import SCORE, SEARCH, place
 
 MARK = "open('was-run', 'a').write('.')"
@@ -113,14 +111,3 @@ def test_a_record_names_no_file_outside_of_the_run_as_its_copy(
     assert run("show", str(made), "best") == 0
     assert "no file 'plain.py'" in capsys.readouterr().err
     assert not Path("was-run").exists()
-
-
-def test_a_search_that_did_not_begin_leaves_its_folder_free(
-    tmp_path: Path, user: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(place(tmp_path))
-    specification = make({"space": "plain.py:plain", "evaluator": "judge.py:score"})
-    record(tmp_path / "r", specification)
-    assert (tmp_path / "r" / "own_code.json").is_file()
-    forget(tmp_path / "r")
-    assert not list((tmp_path / "r").iterdir())
