@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 
 
 @pytest.mark.slow
-def test_a_killed_search_resumes_to_the_same_result(tmp_path: Path) -> None:
+def test_a_killed_search_loses_and_doubles_nothing(tmp_path: Path) -> None:
     described = importlib.util.spec_from_file_location("kills", SCRIPT)
     assert described is not None
     assert described.loader is not None
@@ -26,4 +26,6 @@ def test_a_killed_search_resumes_to_the_same_result(tmp_path: Path) -> None:
         assert row["lost"] == row["doubled"] == row["processes_left"] == 0, row
         assert all(row[key] for key in ("code_right", "command_printed", "cursor_shown")), row
     for row in (row for row in found["rows"] if row["kind"] == "end"):
-        assert (row["result"], row["doubled"], row["leftovers"]) == ("equal", 0, 0), row
+        assert (row["code"], row["trials"], row["doubled"], row["leftovers"]) == (
+            *(0, kills.TRIALS, 0, 0),
+        ), row
