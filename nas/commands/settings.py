@@ -295,10 +295,13 @@ def specification_of(
     values: dict[str, Any] = {}
     bounds: dict[str, dict[str, float]] = {"high": {}, "low": {}}
     on_devices: list[tuple[str, Bound, float]] = []
+    # Options that are not repeated are None where they are not given, others may be empty.
+    given = {
+        name: value
+        for name, value in given.items()
+        if value is not None and (value or not known[name].repeated)
+    }
     for name, value in given.items():
-        # Options that are not repeated are None where they are not given, others may be empty.
-        if value is None or (known[name].repeated and not value):
-            continue
         setting = known[name]
         try:
             read = setting.read(value)
@@ -327,10 +330,9 @@ def specification_of(
             over[side] = {**over.get(side, {}), **added}
     specification = spec.make(over, {s.field: s.name for s in known.values() if not s.bound})
     _check_names(specification)
-    for name, value in given.items():
+    for name in given:
         owner = known[name].strategy
-        unset = value is None or (known[name].repeated and not value)
-        if not unset and owner not in (None, specification.strategy):
+        if owner not in (None, specification.strategy):
             raise UserError(
                 f"{spell(name)} is of {spell('strategy')} {owner}: with {specification.strategy} "
                 "it would do nothing"

@@ -1,6 +1,6 @@
 """The folder of a run before anything is trained: its name, its content, its rights, its disk.
 
-Does not write to it.
+Does not know what a run writes to it.
 """
 
 from __future__ import annotations

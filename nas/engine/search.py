@@ -264,15 +264,9 @@ def finish(
     """
     starters = finalists(task, evaluations, run)
     existing = run.summary()
-    if (
-        existing
-        and (existing.evaluations, [e.id for e in existing.finalists])
-        == (
-            len(evaluations),
-            [e.arch.id for e in starters],
-        )
-        and _winner_is_there(task, run, reporter)
-    ):
+    complete = (len(evaluations), [e.arch.id for e in starters])
+    found = existing and (existing.evaluations, [e.id for e in existing.finalists])
+    if existing and found == complete and _winner_is_there(task, run, reporter):
         return existing
     scores: dict[str, float] = {}
     winner, result = starters[0], None

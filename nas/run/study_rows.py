@@ -74,14 +74,15 @@ def read_database(study: SharedStudy) -> list[Evaluation]:
         NotReadable: for a database whose queries this module does not know, one that does not
             answer, or one with other tables.
     """
-    from sqlalchemy import create_engine
+    from sqlalchemy import NullPool, create_engine
 
     url = connectable(study.address)
     joined = JOINED.get(url.get_backend_name())
     if joined is None:
         raise NotReadable(url.get_backend_name())
     try:
-        engine = create_engine(url, **engine_arguments(url))
+        # Without a pool, which would keep the connection after it is closed here.
+        engine = create_engine(url, poolclass=NullPool, **engine_arguments(url))
         with closing(engine.raw_connection()) as connection:
             cursor = connection.cursor()
 

@@ -48,6 +48,15 @@ REFUSED = {
 }  # fmt: skip
 
 
+def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line with which a command ends that is refused."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    return line
+
+
 @pytest.mark.parametrize("dry", [True, False])
 @pytest.mark.parametrize("options", list(REFUSED))
 def test_a_search_that_cannot_run_is_refused_before_it_trains(
@@ -63,11 +72,7 @@ def test_a_search_that_cannot_run_is_refused_before_it_trains(
     Path("full/thesis.txt").write_text("mine")
     place = [] if "--out" in options else ["--out", "run"]
     arguments = [*SEARCH, *shlex.split(options), *place, *["--dry-run"] * dry]
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert ended.value.code == 2
-    assert REFUSED[options] in line
+    assert REFUSED[options] in refusal(arguments, capsys)
     left = {path.name for path in Path().iterdir()} - {"__pycache__"}  # of own.py, where it is read
     assert left == {"full", "own.py"}
     assert os.listdir("full") == ["thesis.txt"]
@@ -82,10 +87,7 @@ def test_a_disk_without_space_for_the_supernet_is_refused(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 4096))
-    with pytest.raises(SystemExit) as ended:
-        main([*SEARCH, "--out", str(tmp_path / "run"), *["--dry-run"] * dry])
-    (line,) = capsys.readouterr().err.splitlines()
-    assert ended.value.code == 2
+    line = refusal([*SEARCH, "--out", str(tmp_path / "run"), *["--dry-run"] * dry], capsys)
     assert "has 4,096 bytes free; the supernet's checkpoint needs" in line
     assert not (tmp_path / "run").exists()
 
@@ -129,10 +131,7 @@ def test_commands_on_a_run_are_refused_before_they_train(
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("mine")
     before = sorted(run.rglob("*"))
-    with pytest.raises(SystemExit) as ended:
-        main([part.replace("RUN", str(run)) for part in shlex.split(command)])
-    (line,) = capsys.readouterr().err.splitlines()
-    assert ended.value.code == 2
-    assert LATER[command] in line
+    arguments = [part.replace("RUN", str(run)) for part in shlex.split(command)]
+    assert LATER[command] in refusal(arguments, capsys)
     assert os.listdir() == ["file"]
     assert sorted(run.rglob("*")) == before
