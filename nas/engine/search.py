@@ -37,6 +37,7 @@ from nas.run.results import ExitReport, FinalScore, ScoredArchitecture, Summary,
 from nas.run.specification import Specification
 from nas.run.study import Study
 from nas.strategies import Strategy
+from nas.strategies.replay import replay
 from nas.task import own_code
 from nas.task.starting_weights import FreshWeights, Weights
 from nas.task.task import DEVICES, Task
@@ -147,8 +148,10 @@ def search(
             if specification.strategy == PROPOSING:
                 strategy = timed.proposals()
         done = study.evaluations()
-        for row, evaluation in zip(task.space.encode([e.arch for e in done]), done, strict=True):
-            strategy.tell(row, evaluation)
+        told = task.space.encode([e.arch for e in done])
+        # Not where none is needed or each is expensive: a race proposes by its own records.
+        repeat = timed is None and not specification.proxies and len(done) < specification.trials
+        first = replay(strategy, told, done, repeat=repeat)
         known = None if timed is not None else finished(task, study, evaluator)
         if known is not None:
             reporter.note(f"{len(known)} evaluations of other runs are in the storage")
@@ -168,7 +171,9 @@ def search(
                 reporter.evaluations(trials, len(done)) as show,
             ):
                 pool = opened if known is None else Reusing(opened, known)
-                for row, ended in _evaluate(strategy, pool, task.space, wanted, has_time=has_time):
+                for row, ended in _evaluate(
+                    strategy, pool, task.space, wanted, first=first, has_time=has_time
+                ):
                     evaluation = _judged(task, strategy, row, ended)
                     study.add(evaluation)
                     strategy.tell(row, evaluation)
@@ -226,20 +231,22 @@ def _evaluate(
     space: SearchSpace,
     wanted: int,
     *,
+    first: Row | None = None,
     has_time: Callable[[], bool],
 ) -> Iterator[tuple[Row, EvaluationResult]]:
     """Keep all workers busy until `wanted` evaluations ended or nothing is left to propose.
 
     Args:
+        first: a row that the strategy has proposed already.
         has_time: whether another candidate may begin.
     """
     running: dict[Architecture, Row] = {}
 
     def candidates() -> Iterator[Architecture]:
-        for _ in range(wanted):
+        for number in range(wanted):
             if not has_time():
                 return
-            row = strategy.propose()
+            row = first if number == 0 and first is not None else strategy.propose()
             if row is None:
                 return
             (arch,) = space.decode(row[None])
