@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,13 +56,15 @@ def ray_session(count: int, address: str | None = None, *, gpus: int = 0) -> Ite
 
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     owns = not ray.is_initialized()
+    if owns and address:
+        check_reachable(address)
     try:
-        if owns and address:
-            check_reachable(address)
-            ray.init(address=address, **quiet)
-        elif owns:
-            # "local": do not join a Ray that is already running on this machine.
-            ray.init(address="local", num_cpus=count, include_dashboard=False, **quiet)
+        with _own_signals() if owns else contextlib.nullcontext():
+            if owns and address:
+                ray.init(address=address, **quiet)
+            elif owns:
+                # "local": do not join a Ray that is already running on this machine.
+                ray.init(address="local", num_cpus=count, include_dashboard=False, **quiet)
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         raise UserError(f"no Ray cluster answers at {address}: {error}") from error
     try:
@@ -76,6 +80,23 @@ def ray_session(count: int, address: str | None = None, *, gpus: int = 0) -> Ite
     finally:
         if owns:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Context in which Ray starts; this process answers SIGTERM afterwards as it did before.
+
+    Ray replaces its handler, kills its own processes and exits: nothing would be saved, and the
+    process could be aborted by its own Ray.
+    """
+    found = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as end:  # only Ray's handler raises it here
+        raise KeyboardInterrupt from end
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, found)
 
 
 def check_reachable(address: str) -> None:

@@ -273,6 +273,23 @@ def test_a_wrong_address_is_an_error(address: str, message: str) -> None:
         check_reachable(address)
 
 
+def test_a_process_with_ray_answers_a_signal_as_before() -> None:
+    """Ray's own handler ends the process without a checkpoint, once even by SIGABRT."""
+
+    class Answered(Exception):
+        pass
+
+    def answer(number: int, frame: object) -> None:
+        raise Answered
+
+    before = signal.signal(signal.SIGTERM, answer)
+    try:
+        with ray_session(1), pytest.raises(Answered):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_cluster_is_reachable(machines: Machines) -> None:
     check_reachable(machines.address)
 
