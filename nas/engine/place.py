@@ -5,19 +5,21 @@ Does not know what a run writes to it.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from evaluators.data.dataset import PARTS
 from nas.run import specification as spec
-from nas.run.folder import SUPERNET, Run
+from nas.run.folder import DATA, SUPERNET, Run
 from nas.run.specification import Specification
 from nas.task.evaluator_kinds import DEFAULT_DATA, kind_of, needs_images
 from nas.task.task import Task
 from search_spaces.errors import UserError
-from search_spaces.files import check_writable
+from search_spaces.files import check_writable, write_text
 
 CHECKPOINT_BYTES = 4 * 3 * 2
 """Bytes for each parameter of a supernet: fp32 weights and two moments of the optimiser, twice,
@@ -93,3 +95,21 @@ def check_place(task: Task, folder: Path) -> None:
             f"the disk of {folder} has {free:,} bytes free; the supernet's checkpoint needs "
             f"{needed:,}: use another --out"
         )
+
+
+def record_data(task: Task, folder: Path) -> None:
+    """Write what a search trains and scores on to its folder: its report does without the data."""
+    if not task.trains:
+        return
+    data = task.data
+    content = {
+        "name": data.name,
+        "metric": data.metric,
+        "unit": data.unit,
+        "parts": {
+            part: {"extent": data.extent(part), "origin": data.origins.get(part, "")}
+            for part in PARTS
+        },
+        "classes": list(data.description.get("classes", ())),
+    }
+    write_text(folder / DATA, json.dumps(content, indent=1) + "\n")

@@ -17,15 +17,17 @@ from pathlib import Path
 
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.data.dataset import describe_parts
+from hardware_profiles.measuring.exported_file import time_file
 from nas.engine.exit_winner import ExitFinisher
 from nas.engine.fine_tuning import FineTuning
-from nas.engine.place import NotBegun, check_folder, check_place, made
+from nas.engine.place import NotBegun, check_folder, check_place, made, record_data
 from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
 from nas.engine.reuse import Reusing, finished
 from nas.engine.timed_race import PROPOSING, TimedRace
 from nas.engine.winner import PlainFinisher
+from nas.exports.formats import FORMAT_FILES
 from nas.progress import Quiet, Reporter
 from nas.run import folder as runs
 from nas.run import footprint, ranking
@@ -129,6 +131,7 @@ def search(
         for target in task.targets:
             target.save(folder / DEVICES)
         own_code.record(folder, specification)
+        record_data(task, folder)
         write_text(folder / "specification.json", spec.to_json(specification))
         run = Run(folder)
         shared = specification.storage is not None
@@ -191,9 +194,18 @@ def search(
             summary = finish(task, run, evaluator, done, reporter, resources)
         else:
             summary = _finish_in_time(timed, done)
+        _time_winner(run, summary)
     front = ranking.frontier(good, run.objectives)
     winner = next(e for e in good if e.arch.id == summary.winner.id)
     return Outcome(task, run, front, winner, summary, footprint.summary(folder))
+
+
+def _time_winner(run: Run, summary: Summary) -> None:
+    """Measure the winner's latency here, unless that has been done."""
+    file = run.folder / "winner" / FORMAT_FILES["onnx"]
+    if file.exists() and run.latency is None:
+        content = {"id": summary.winner.id, **time_file(file).to_json()}
+        write_text(run.folder / runs.LATENCY, json.dumps(content) + "\n")
 
 
 class AllFailed(Exception):

@@ -22,7 +22,10 @@ from nas.report import figures
 from nas.report.choices import ChosenOptions, axes, frequencies, importance
 from nas.report.networks import Networks
 from nas.report.packed import packed
-from nas.report.panels import on_choices, on_progress, on_trust
+from nas.report.panels.choices import on_choices
+from nas.report.panels.progress import on_progress
+from nas.report.panels.trust import on_trust
+from nas.report.panels.winner import on_winner, winner_card
 from nas.report.published import published
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
@@ -93,6 +96,8 @@ class ReportSource:
         return {
             "version": VERSION,
             "run": self._run_facts(len(evaluations), len(done)),
+            "winner": winner_card(self.run, done, self.targets),
+            "noise": self._noise(),
             "palette": {"light": figures.LIGHT, "dark": figures.DARK},
             "objectives": [{"metric": o.metric, "maximise": o.maximise} for o in objectives],
             "metrics": _metrics(done),
@@ -109,6 +114,7 @@ class ReportSource:
             "missing": without_folders(self.missing),
             "published": published(self.run.specification),
             "panels": {
+                "winner": [panel.to_json() for panel in on_winner(self.run)],
                 "matters": [
                     panel.to_json()
                     for panel in on_choices(importances, frequencies(chosen, front), chosen)
@@ -140,6 +146,13 @@ class ReportSource:
             "ended": ended,
             "convention": CONVENTION,
         }
+
+    def _noise(self) -> dict[str, Any] | None:
+        """The part and its samples by which accuracies were scored in the search, for intervals."""
+        part = self.run.data.get("parts", {}).get("validation")
+        if part is None or self.run.data["metric"] != "accuracy":
+            return None
+        return {"metric": "accuracy", "samples": part["extent"], "part": "validation"}
 
     def _priced(self, done: Sequence[Evaluation]) -> list[Evaluation]:
         """Evaluations with the metrics of requested devices, and the carbon of each energy."""

@@ -1,6 +1,7 @@
 """A run: the folder of one search, readable while the search is running and afterwards.
 
 specification.json  the specification of the search
+data.json           the parts and classes of its data
 supernet.pt         the supernet's checkpoint; its training is complete at the last step
 supernet.jsonl      its learning curve
 relaxation.pt       the checkpoint of the relaxed supernet (`darts`), with all probabilities
@@ -8,6 +9,7 @@ relaxation.jsonl    expected costs and multipliers of the relaxation, one line p
 study.db            every evaluation (Optuna, SQLite), unless a shared storage keeps them
 trained/            checkpoints and exports of architectures trained individually
 winner/             the exported network of the best architecture
+latency.json        its latency on the machine of the search
 summary.json        the result, written last
 
 Knows these files and what can be derived from them. Does not know how a search is executed.
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from evaluators.costs.budget import Budget
+from hardware_profiles.measuring.exported_file import FileLatency
 from nas.exports.folder import clear_abandoned
 from nas.run import objectives as f
 from nas.run import specification as spec
@@ -41,6 +44,12 @@ if TYPE_CHECKING:
 
 SUPERNET = "supernet.pt"
 """File of the supernet's checkpoint."""
+
+DATA = "data.json"
+"""File of the parts and classes of the data."""
+
+LATENCY = "latency.json"
+"""File of the winner's latency."""
 
 MAX_LISTED = 8
 """Maximum number of architectures listed in an error message."""
@@ -197,6 +206,28 @@ class Run:
         """The id of the run's winner; None before the run has ended."""
         summary = self.summary()
         return summary.winner.id if summary else None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the search trained and scored on; empty where that is not recorded.
+
+        `name`, `metric`, `unit`, `classes`, and `parts` with the `extent` and `origin` of each.
+        """
+        try:
+            content = read_json(self.folder / DATA)
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) and "parts" in content else {}
+
+    @property
+    def latency(self) -> FileLatency | None:
+        """The winner's latency on the machine of the search; None if it was not measured."""
+        try:
+            content = read_json(self.folder / LATENCY)
+            known = FileLatency.from_json(content)
+            return known if content["id"] == self.winner else None
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
 
     def summary(self) -> Summary | None:
         """How the search ended; None while it has not.

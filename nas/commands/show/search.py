@@ -9,17 +9,22 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.table import Table
 
 from evaluators.costs.tables import CONVENTION
 from evaluators.data.dataset import describe_parts
-from evaluators.metrics import Metric
+from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import format_size
 from nas.commands.show.console import make_console, print_json
 from nas.commands.show.frontier import print_bins, print_table
 from nas.run.specification import Specification
 from search_spaces.errors import Interrupted
+
+if TYPE_CHECKING:
+    from nas.engine.search import Outcome
 
 
 def duration(seconds: float) -> str:
@@ -166,33 +171,15 @@ def search_and_print(
         raise Interrupted(f"interrupted; continue with: {shlex.join(command)}") from None
     summary = outcome.summary
     if as_json:
-        print_json({**summary.to_json(), "footprint": outcome.footprint})
+        latency = outcome.run.latency
+        here = {} if latency is None else {"latency_here": latency.to_json()}
+        print_json({**summary.to_json(), **here, "footprint": outcome.footprint})
         return 0
     console = make_console()
+    _print_winner(console, outcome)
     print_table(console, outcome.frontier, outcome.run)
     if specification.bins:
         print_bins(console, outcome.run, specification.bins)
-    winner = summary.winner
-    costs = (
-        f"{format_size(winner.costs['macs'])} FLOPs ({summary.budget}), "
-        f"{format_size(winner.costs['params'])} parameters"
-    )
-    if winner.score is not None:
-        console.print(f"\n[bold]winner {winner.id}[/]: [bold]{winner.score}[/], {costs}")
-        exits = winner.exits
-        if exits is not None and exits.mac_saving <= 0:
-            console.print("no early exit within that accuracy loss")
-        elif exits is not None:
-            console.print(
-                f"with early exits: {format_size(exits.avg_flops)} FLOPs on average "
-                f"({exits.mac_saving:.1%} fewer), {exits.time_saving.share:.1%} less "
-                f"time for a batch of {exits.time_saving.batch}; accuracy without exits "
-                f"{exits.whole_test_accuracy:.2%}"
-            )
-    else:
-        metric = outcome.run.objectives[0].metric
-        best = Metric.of(metric).format(outcome.winner.metrics[metric])
-        console.print(f"\n[bold]best {winner.id}[/]: {metric} [bold]{best}[/], {costs}")
     failed = summary.failed
     reason = f" (first failure: {summary.first_failure})" if failed else ""
     reused = f", {summary.reused} of them found again in the storage" if summary.reused else ""
@@ -201,10 +188,7 @@ def search_and_print(
         f"{failed} failed{reason}",
         markup=False,
     )
-    location = f"run in {outcome.run.folder}"
-    if outcome.task.trains:
-        location = f"network in {outcome.run.folder / 'winner'}, {location}"
-    console.print(location)
+    console.print(f"run in {outcome.run.folder}", markup=False)
     for target in outcome.task.targets:
         console.print(f"{target.name}: {target.latency.summary}", soft_wrap=True, markup=False)
     if outcome.footprint is not None:
@@ -213,3 +197,46 @@ def search_and_print(
         )
     console.print(f"[dim]{CONVENTION}[/]")
     return 0
+
+
+def _print_winner(console: Console, outcome: Outcome) -> None:
+    """Print the winner: its score, its costs, and how to take it away."""
+    from nas.exports.formats import FORMAT_FILES  # imports torch
+
+    run, winner = outcome.run, outcome.summary.winner
+    if winner.score is None:
+        metric = run.objectives[0].metric
+        best = Metric.of(metric).format(outcome.winner.metrics[metric])
+        console.print(f"[bold]best {winner.id}[/]: {metric} [bold]{best}[/]")
+    else:
+        console.print(f"[bold]winner {winner.id}[/]: [bold]{winner.score}[/]")
+    costs = [
+        f"{format_size(winner.costs['macs'])} FLOPs ({outcome.summary.budget})",
+        f"{format_size(winner.costs['params'])} parameters",
+    ]
+    file = run.folder / "winner" / FORMAT_FILES["onnx"]
+    if file.exists():
+        costs.append(f"{file.name} {format_size(file.stat().st_size, 'B')}")
+    console.print(", ".join(costs), markup=False)
+    times = [] if run.latency is None else [str(run.latency)]
+    for target in outcome.task.targets:
+        priced = Metric.of(latency_on(target.name))
+        value = outcome.winner.metrics.get(latency_on(target.name))
+        if value is not None:
+            times.append(f"{priced.quantity(value)} ({target.latency.origin})")
+    if times:
+        console.print("; ".join(times), markup=False)
+    exits = winner.exits
+    if exits is not None and exits.mac_saving <= 0:
+        console.print("no early exit within that accuracy loss")
+    elif exits is not None:
+        console.print(
+            f"with early exits: {format_size(exits.avg_flops)} FLOPs on average "
+            f"({exits.mac_saving:.1%} fewer), {exits.time_saving.share:.1%} less "
+            f"time for a batch of {exits.time_saving.batch}; accuracy without exits "
+            f"{exits.whole_test_accuracy:.2%}"
+        )
+    if outcome.task.trains:
+        console.print(f"network in {run.folder / 'winner'}", markup=False)
+    command = shlex.join(["nas", "export", str(run.folder), "--arch", "best", "--out", "DIR"])
+    console.print(f"other formats: {command} --format FORMATS\n", markup=False, soft_wrap=True)

@@ -1,19 +1,13 @@
-"""The static panels of the report, each with a title, a text, a figure and a table.
-
-The table of a panel has the data of its figure. Knows the content of panels. Does not know HTML.
-"""
+"""Panels about the progress of the search: what it reached, what it learnt, what it took."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from evaluators.device_prices import Target
 from evaluators.metrics import Metric
-from nas.report import figures, trust
-from nas.report.choices import MIN_EVALUATIONS, SAMPLE_SIZE, ChosenOptions, OptionShares
+from nas.report import figures
+from nas.report.panels.panel import Panel
 from nas.run import footprint, history
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -21,89 +15,6 @@ from nas.run.objectives import Objective
 
 CURVE_ROWS = 12
 """Rows in the table of a curve."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One panel; `table` consists of column headings and rows of texts."""
-
-    key: str
-    title: str
-    text: str
-    figure: Any = None
-    table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON for the page; the figure is plotly's own JSON."""
-        head, rows = self.table or ((), ())
-        return {
-            "key": self.key,
-            "title": self.title,
-            "text": self.text,
-            "figure": None if self.figure is None else json.loads(self.figure.to_json()),
-            "head": list(head),
-            "rows": [list(row) for row in rows],
-        }
-
-
-def on_choices(
-    importances: Mapping[str, Mapping[str, float]],
-    shares: Sequence[OptionShares],
-    chosen: ChosenOptions,
-) -> list[Panel]:
-    """Panels about choices: their importance, and the options that the frontier prefers."""
-    panels = []
-    if importances:
-        names = list(next(iter(importances.values())))
-        sampled = ""
-        if len(chosen.codes) > SAMPLE_SIZE:
-            sampled = f" (computed from a random sample of {SAMPLE_SIZE:,})"
-        panels.append(
-            Panel(
-                "importance",
-                "Importance of each choice",
-                "How much a choice determines whether an architecture is among the best 10 % of "
-                f"those evaluated{sampled}, by Optuna's PED-ANOVA. FLOPs depend on the choices "
-                "alone, so their importance shows where compute is spent.",
-                figures.importance(importances),
-                (
-                    ("choice", *(f"for {Metric.of(metric).axis}" for metric in importances)),
-                    [
-                        [n, *(f"{shares_.get(n, 0.0):.1%}" for shares_ in importances.values())]
-                        for n in names
-                    ],
-                ),
-            )
-        )
-    else:
-        text = f"Importances need at least {MIN_EVALUATIONS} successful evaluations."
-        panels.append(Panel("importance", "Importance of each choice", text))
-    rows = [
-        (choice.name, option, share.evaluated[index], share.frontier[index], share.counts)
-        for choice, share in zip(chosen.choices, shares, strict=True)
-        for index, option in enumerate(choice.options)
-        if len(choice.options) > 1 and share.counts[0]
-    ]
-    panels.append(
-        Panel(
-            "options",
-            "Options that the frontier prefers",
-            "Share of each option on the run's frontier and among all evaluated architectures that "
-            "have the choice. The figure has the largest differences, the table all options.",
-            figures.preferences(rows) if rows else None,
-            (
-                (
-                    *("choice", "option", "share of all", "share of the frontier"),
-                    *("all with the choice", "on the frontier with the choice"),
-                ),
-                [
-                    [name, str(option), f"{all_:.1%}", f"{front:.1%}", str(count[0]), str(count[1])]
-                    for name, option, all_, front, count in rows
-                ],
-            ),
-        )
-    )
-    return panels
 
 
 def on_progress(
@@ -259,51 +170,6 @@ def _curves(run: Run, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Panel
         text += f" The figure shows {figures.MAX_CURVES}."
     head = ("training", "steps", "first loss", "last loss")
     return Panel("curves", title, text, figures.curves(found), (head, rows))
-
-
-def on_trust(run: Run, targets: Sequence[Target]) -> list[Panel]:
-    """Panels about the reliability of scores and latencies."""
-    result, words = trust.fidelity(run)
-    table = None
-    if result is not None:
-        rows, score = result.architectures, Metric.of(result.metric)
-        head = ("architecture", "FLOPs", f"inherited {result.metric}", "stand-alone")
-        table = (
-            head,
-            [
-                [
-                    r.id,
-                    Metric.of("macs").format(r.macs),
-                    score.format(r.inherited),
-                    score.format(r.alone),
-                ]
-                for r in rows
-            ],
-        )
-    drawn = None if result is None else figures.fidelity(result)
-    panels = [Panel("fidelity", "Fidelity of the supernet", words, drawn, table)]
-    if not targets:
-        text = "The run has no device; nas report RUN --device NAME prices its networks on one."
-        panels.append(Panel("latency", "Accuracy of the latency table", text))
-    for index, (measured, words) in enumerate(trust.latencies(targets)):
-        figure, table = None, None
-        if measured is not None:
-            figure = figures.latency_check(measured)
-            table = (
-                ("FLOPs", "predicted ms", "measured ms", "error"),
-                [
-                    [
-                        Metric.of("macs").format(n.macs),
-                        f"{n.predicted_ms or 0.0:.3f}",
-                        f"{n.ms:.3f}",
-                        f"{(n.predicted_ms or 0.0) / n.ms - 1:+.1%}",
-                    ]
-                    for n in measured.checked
-                ],
-            )
-        title = f"Latencies on {targets[index].name}"
-        panels.append(Panel(f"latency-{index}", title, words, figure, table))
-    return panels
 
 
 def _spread(count: int) -> list[int]:

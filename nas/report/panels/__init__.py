@@ -1,0 +1,1 @@
+"""The static panels of the report, one module a section."""
