@@ -181,6 +181,15 @@ def diff(
 @with_trust
 def report(
     run: RunFolder,
+    others: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="More runs, whose frontiers are drawn over the first one's.",
+            show_default=False,
+            autocompletion=completion.runs,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="File to write.  [default: RUN/report.html]"),
@@ -204,10 +213,10 @@ def report(
 ) -> None:
     """Write a run as one HTML page that opens offline.
 
-    The page has the frontier, each network of it, and how the search went.
+    The page has the winner, the frontier, each network of it, and how the search went.
 
     Example: nas report runs/first
     """
     from nas.report.command import report_and_print
 
-    report_and_print(run, out=out, devices=device or (), live=serve, port=port)
+    report_and_print(run, out=out, devices=device or (), live=serve, port=port, others=others or ())

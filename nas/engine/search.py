@@ -220,7 +220,8 @@ def _judged(task: Task, strategy: Strategy, row: Row, ended: EvaluationResult) -
     """An ended evaluation with its costs, held against the bounds and the objectives."""
     costs = {metric: float(value) for metric, value in task.tables.cost(ended.arch).items()}
     metrics = {**ended.metrics, **costs}
-    metrics = {**task.derived(metrics), **metrics}
+    # What an evaluator gives under the name of a derived metric counts.
+    metrics |= {n: value for n, value in task.derived(metrics).items() if n not in metrics}
     error = ended.error
     violation = 0.0
     if error is None:

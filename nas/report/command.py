@@ -27,10 +27,12 @@ def report_and_print(
     devices: Sequence[str] = (),
     live: bool = False,
     port: int = PORT,
+    others: Sequence[Path] = (),
 ) -> None:
     """Write the report of a run, or serve it.
 
     Args:
+        others: runs whose frontiers are drawn over this run's.
         out: file to write; by default `RUN/report.html`.
         devices: devices to price the networks on, beside those of the run.
         live: serve the run instead of writing a file.
@@ -43,12 +45,12 @@ def report_and_print(
     if live:
         if out is not None:
             raise UserError("--out and --serve exclude each other: expected one of the two")
-        source = ReportSource.of(Run(folder), devices)
+        source = ReportSource.of(Run(folder), devices, [Run(other) for other in others])
         serve(CachedContents(folder, source.contents), folder.resolve().name, port)
         return
     began = time.monotonic()
     run = Run(folder)
-    source = ReportSource.of(run, devices)
+    source = ReportSource.of(run, devices, [Run(other) for other in others])
     contents = source.contents()
     if contents["points"]["count"] == 0:
         raise UserError(

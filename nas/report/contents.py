@@ -16,7 +16,7 @@ import numpy.typing as npt
 from evaluators.costs.budget import Budget
 from evaluators.costs.tables import CONVENTION
 from evaluators.device_prices import Target
-from evaluators.metrics import Metric, carbon_on
+from evaluators.metrics import GREENSCORE, SCORES, Metric, carbon_on
 from hardware_profiles.electricity.grid import load_region
 from nas.report import figures
 from nas.report.choices import ChosenOptions, axes, frequencies, importance
@@ -27,6 +27,7 @@ from nas.report.panels.progress import on_progress
 from nas.report.panels.trust import on_trust
 from nas.report.panels.winner import on_winner, winner_card
 from nas.report.published import published
+from nas.report.several import other_run, run_row
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -37,6 +38,12 @@ from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.files import without_folders
 from search_spaces.space import SearchSpace
+
+GREENSCORE_WORDS = (
+    "accuracy times powers of how much less compute and carbon it takes than the largest network "
+    "of the space; that one has its accuracy as GreenScore"
+)
+"""What GreenScore is, where it stands; `evaluators.footprint.greenscore` has the formula."""
 
 VERSION = 1
 """Version of the JSON that the page reads."""
@@ -56,21 +63,24 @@ class ReportSource:
     """Why the space is not available; empty if it is."""
     worst: Mapping[str, float] | None = None
     """Reference value of each cost for the hypervolume, if the space is available."""
+    others: Sequence[Run] = ()
+    """Runs whose frontiers are drawn over this run's."""
 
     @classmethod
-    def of(cls, run: Run, devices: Sequence[str] = ()) -> ReportSource:
+    def of(cls, run: Run, devices: Sequence[str] = (), others: Sequence[Run] = ()) -> ReportSource:
         """Load the run's space.
 
         If its data are not available, the report has no layers.
 
         Args:
             devices: devices to price the networks on, beside those of the run.
+            others: see `others`.
 
         Raises:
             UserError: for an unknown device.
         """
         known = dict.fromkeys((*run.specification.devices, *devices)) if devices else ()
-        source = cls(run, task_of(run, tuple(known)), bool(devices))
+        source = cls(run, task_of(run, tuple(known)), bool(devices), others=others)
         try:
             source.space = source.task.space
             source.worst = source.task.worst
@@ -100,7 +110,7 @@ class ReportSource:
             "noise": self._noise(),
             "palette": {"light": figures.LIGHT, "dark": figures.DARK},
             "objectives": [{"metric": o.metric, "maximise": o.maximise} for o in objectives],
-            "metrics": _metrics(done),
+            "metrics": _metrics(done, "validation " if self.task.trains else ""),
             "bounds": _bounds(self.run.budget),
             "points": {
                 **_points(done, [n for n, _ in good], hours_of(evaluations)),
@@ -113,6 +123,8 @@ class ReportSource:
             "networks": self._networks(chosen),
             "missing": without_folders(self.missing),
             "published": published(self.run.specification),
+            "others": [other_run(run) for run in self.others],
+            "runs": [run_row(run) for run in (self.run, *self.others)] if self.others else [],
             "panels": {
                 "winner": [panel.to_json() for panel in on_winner(self.run)],
                 "matters": [
@@ -130,7 +142,7 @@ class ReportSource:
     def _run_facts(self, evaluations: int, done: int) -> dict[str, Any]:
         specification, summary = self.run.specification, self.run.summary()
         ended = summary is not None and summary.evaluations >= evaluations
-        data = specification.data
+        data = specification.data or self.run.data.get("name")
         return {
             "folder": without_folders(str(self.run.folder)),
             "name": self.run.folder.resolve().name,
@@ -217,18 +229,21 @@ def _names(done: Sequence[Evaluation]) -> list[str]:
     return list(dict.fromkeys(name for e in done for name in e.metrics))
 
 
-def _metrics(done: Sequence[Evaluation]) -> list[dict[str, Any]]:
+def _metrics(done: Sequence[Evaluation], scored_on: str) -> list[dict[str, Any]]:
+    """Every metric with its label and its form; `scored_on` precedes the names of scores."""
     result = []
-    for name in _names(done):
+    # GreenScore combines the others.
+    for name in sorted(_names(done), key=lambda name: name == GREENSCORE):
         values = [e.metrics[name] for e in done if name in e.metrics]
         largest = max((v for v in values if v == v), default=0.0)
         metric = Metric.of(name)
         result.append(
             {
                 "name": name,
-                "label": metric.axis,
+                "label": scored_on * (name in SCORES) + metric.axis,
                 "style": metric.style_for(largest),
                 "less": metric.less_is_better,
+                "note": GREENSCORE_WORDS if name == GREENSCORE else "",
             }
         )
     return result

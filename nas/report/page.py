@@ -16,11 +16,15 @@ from typing import Any
 PARTS = (
     "data.js",
     "theme.js",
+    "saving.js",
+    "winner.js",
     "frontier.js",
     "drawing.js",
     "architecture.js",
     "comparison.js",
+    "trials.js",
     "panels.js",
+    "links.js",
     "main.js",
 )
 """Scripts in the order of their dependencies."""

@@ -6,9 +6,12 @@ Knows rich. Does not know what is written.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from nas.commands.show.result import print_result
 
@@ -30,3 +33,47 @@ def print_json(content: Any, *, indent: int | None = 2) -> None:
         indent: as in `json.dumps`; None prints one line.
     """
     print_result(json.dumps(content, indent=indent))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of results."""
+
+    heading: str
+    cells: Sequence[str]
+    kept: bool = True
+    """Whether it is shown however narrow the terminal is."""
+    text: bool = False
+    """Whether its cells are words, which are aligned to the left."""
+
+    @property
+    def width(self) -> int:
+        """Characters with which no word of the heading and no cell is broken."""
+        return max((len(text) for text in (*self.heading.split(), *self.cells)), default=0)
+
+
+def fitting_table(columns: Sequence[Column], width: int, title: str) -> tuple[Table, int]:
+    """A table whose headings and cells are whole, as far as a terminal is wide enough.
+
+    Args:
+        columns: the last ones that need not be kept are left out, as many as one has to.
+        width: of the terminal, in characters.
+        title: above the table.
+
+    Returns:
+        The table, and the number of columns that were left out.
+    """
+    fitting = list(columns)
+    # Each column has a border and two spaces, and the table one border more.
+    while sum(column.width + 3 for column in fitting) + 1 > width:
+        spare = [column for column in fitting if not column.kept]
+        if not spare:
+            break
+        fitting.remove(spare[-1])
+    table = Table(title=title, title_justify="left")
+    for column in fitting:
+        justify: Any = "left" if column.text else "right"
+        table.add_column(column.heading, justify=justify, min_width=column.width)
+    for row in zip(*(column.cells for column in fitting), strict=True):
+        table.add_row(*row)
+    return table, len(columns) - len(fitting)

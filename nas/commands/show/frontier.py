@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluators.costs.tables import CONVENTION
-from evaluators.metrics import COUNTED, Metric
+from evaluators.metrics import COUNTED, GREENSCORE, Metric
 from evaluators.sizes import format_size
-from nas.commands.show.console import make_console, print_json
+from nas.commands.show.console import Column, fitting_table, make_console, print_json
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -51,32 +51,42 @@ def print_table(
     # Unlisted metrics follow from others (an energy from its latency); shown on request.
     names = [n for n in front[0].metrics if n in requested or Metric.of(n).listed]
     costs = [n for n in names if Metric.of(n).less_is_better and n != objectives[0].metric]
-    names.sort(key=lambda n: COUNTED.index(n) if n in COUNTED else 9 if n in costs else -1)
-    table = Table(title=f"frontier of {run.folder}", title_justify="left")
-    table.add_column("id", no_wrap=True)
-    for name in names:
-        table.add_column(Metric.of(name).heading, justify="right", overflow="fold")
+    names.sort(
+        key=lambda n: (n == GREENSCORE, COUNTED.index(n) if n in COUNTED else 9 * (n in costs))
+    )
     # What a language model costs depends on its context before all else.
     contexts = CONTEXT in front[0].arch
-    if contexts:
-        table.add_column(CONTEXT, justify="right")
-    table.add_column("", no_wrap=True)
     summary = run.summary()
     won = summary.winner.id if summary is not None else None
     # Without data, nothing was trained.
     mark = "winner" if summary is not None and summary.data is not None else "best"
     shown = _spread(front, FRONTIER_ROWS, keep=[e for e in front if e is knee or e.arch.id == won])
-    for evaluation in shown:
-        note = [mark] if evaluation.arch.id == won else []
-        if evaluation is knee:
-            note.append("knee")
-        cells = [Metric.of(name).cell(evaluation.metrics.get(name)) for name in names]
-        if contexts:
-            cells.append(str(evaluation.arch[CONTEXT]))
-        table.add_row(evaluation.arch.id, *cells, ", ".join(note))
+    columns = [
+        Column(
+            Metric.of(n).heading,
+            [Metric.of(n).cell(e.metrics.get(n)) for e in shown],
+            kept=n in requested,
+        )
+        for n in names
+    ]
+    if contexts:
+        columns.append(Column(CONTEXT, [str(e.arch[CONTEXT]) for e in shown]))
+    notes = [", ".join([mark] * (e.arch.id == won) + ["knee"] * (e is knee)) for e in shown]
+    columns = [
+        Column("id", [e.arch.id for e in shown], text=True),
+        *columns,
+        Column("", notes, text=True),
+    ]
+    table, left_out = fitting_table(columns, console.width, f"frontier of {run.folder}")
     console.print(table)
-    if len(shown) < len(front):
-        console.print(f"{len(shown)} of {len(front)} rows; all: nas frontier {run.folder} --csv")
+    words = [Metric.of(o.metric).axis for o in objectives]
+    if len(words) > 2:
+        console.print(f"not dominated in {', '.join(words[:-1])} and {words[-1]}", markup=False)
+    if len(shown) < len(front) or left_out:
+        some = f"{len(shown)} of {len(front)} rows" if len(shown) < len(front) else ""
+        some += ", " * bool(some and left_out)
+        some += f"without {left_out} column{'s' * (left_out > 1)}" if left_out else ""
+        console.print(f"{some}; all: nas frontier {run.folder} --csv", markup=False)
 
 
 def _spread(

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from evaluators.metrics import GREENSCORE, Metric
 from hardware_profiles.electricity.grid import load_region
-from nas.commands.show.console import make_console, print_json
+from nas.commands.show.console import Column, fitting_table, make_console, print_json
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.task.pricing import micrograms, priced, task_of
@@ -105,22 +104,21 @@ def print_leaderboard(
         content = {"greenscore": str(task.green), "region": grid.code, "networks": rows}
         print_json(content, indent=None)
         return
-    table = Table(title=f"leaderboard of {folder}", title_justify="left")
-    for header in ("id", "by GreenScore", "by accuracy", "GreenScore", "accuracy", "FLOPs"):
-        table.add_column(header, justify="left" if header == "id" else "right")
     with_carbon = task.green_energy is not None
-    if with_carbon:
-        table.add_column("CO2e µg", justify="right")
     best = [s for s in board if s.by_accuracy <= BOARD_ROWS // 2 or s.by_green <= BOARD_ROWS // 2]
-    for s in best:
-        metrics = s.evaluation.metrics
-        cells = [s.evaluation.arch.id, str(s.by_green), str(s.by_accuracy)]
-        cells += [f"{metrics[GREENSCORE]:.4f}", Metric.of("accuracy").format(metrics["accuracy"])]
-        cells.append(Metric.of("macs").format(metrics["macs"]))
-        if with_carbon:
-            cells.append(f"{s.micrograms:.3g}")
-        table.add_row(*cells)
+    metrics = [s.evaluation.metrics for s in best]
+    columns = [
+        Column("id", [s.evaluation.arch.id for s in best], text=True),
+        Column("by Green\nScore", [str(s.by_green) for s in best]),
+        Column("by\naccuracy", [str(s.by_accuracy) for s in best]),
+        Column("Green\nScore", [f"{m[GREENSCORE]:.4f}" for m in metrics]),
+        Column("accuracy", [Metric.of("accuracy").format(m["accuracy"]) for m in metrics]),
+        Column("FLOPs", [Metric.of("macs").format(m["macs"]) for m in metrics], kept=False),
+    ]
+    if with_carbon:
+        columns.append(Column("µg\nCO2e", [f"{s.micrograms:.3g}" for s in best], kept=False))
     console = make_console()
+    table, _ = fitting_table(columns, console.width, f"leaderboard of {folder}")
     console.print(table)
     if len(best) < len(board):
         console.print(f"{len(best)} of {len(board)} rows; all: nas leaderboard {folder} --json")

@@ -65,7 +65,7 @@ class ArchitectureView {
       type: "button", disabled: at < 0 || !(at + by in frontier.members),
       onclick: () => this.actions.select(frontier.members[at + by]),
     }, words);
-    const pinned = frontier.pinned === index;
+    const pinned = frontier.pins.includes(index);
     this.body.append(make("div", { class: "head" },
       make("h3", { class: "mono" }, id),
       index === report.knee ? make("span", { class: "badge" }, "knee") : null,
@@ -77,7 +77,8 @@ class ArchitectureView {
         make("button", { type: "button", id: "pin", "aria-pressed": pinned, onclick: () => this.actions.pin(index) },
           pinned ? "Pinned for comparison" : "Pin for comparison"))));
     this.body.append(make("dl", { class: "metrics" }, report.metrics.map((m) => make("div", {},
-      make("dt", {}, m.label), make("dd", {}, shown(m, report.columns[m.name][index]))))));
+      make("dt", {}, m.label), make("dd", {}, shown(m, report.columns[m.name][index])), this.spread(frontier, m, index)))),
+      ...report.metrics.filter((m) => m.note).map((m) => make("p", { class: "hint" }, `${m.label}: ${m.note}.`)));
     const folder = quoted(report.run.folder);
     this.body.append(make("h3", {}, "Export"),
       command(`nas export ${folder} --arch ${id} --out ${quoted(`${report.run.name}-${id}`)}`));
@@ -96,11 +97,13 @@ class ArchitectureView {
     const total = blocks.reduce((sum, b) => sum + b.costs.macs, 0) || 1;
     const canvas = make("div", { class: "figure" });
     const drawn = make("div", { class: "graph", tabindex: 0, role: "group", "aria-label": "Network, op by op" });
+    const attributes = make("div", { class: "attributes", role: "status" });
     this.body.append(make("h3", {}, "Stages"), strip(blocks));
     this.body.append(make("div", { class: "two" },
       make("div", { class: "panel" }, make("h3", {}, "Network, op by op"),
         make("p", {}, "Ops with a blue border have FLOPs; ops with a dashed border join branches; orange lines skip ops. " +
-          "Shapes are those of one sample."), drawn),
+          "Shapes are those of one sample. Click an op for its attributes."),
+        this.finder(drawn, attributes, blocks, `${report.run.name}-${id}.svg`), drawn, attributes),
       make("div", { class: "panel" }, make("h3", {}, "Compute by layer"),
         make("p", {}, "Width is FLOPs. Rows are stages, blocks and ops; click one to zoom in."), canvas,
         make("details", { ontoggle: (event) => this.layers(event.target, blocks, total) },
@@ -116,6 +119,59 @@ class ArchitectureView {
         if (this.wanted === index && canvas.isConnected) icicle(canvas, blocks, id);
       });
     });
+  }
+
+  // The 95 % interval of a score, where the number of its samples is known.
+  spread(frontier, metric, index) {
+    const value = frontier.report.columns[metric.name][index];
+    if (!frontier.report.contents.noise || metric.name !== frontier.report.contents.noise.metric || value !== value) return null;
+    const [below, above] = frontier.interval(value);
+    return make("dd", { class: "note" }, `95 %: ${shown(metric, value - below)} to ${shown(metric, value + above)}`);
+  }
+
+  // A field that finds ops by name or kind, one after another, and the drawing as a file.
+  finder(drawn, attributes, blocks, file) {
+    const ops = new Map(blocks.flatMap((block) => block.ops.map((op) => [`${block.name}/${op.name}`, op])));
+    const total = blocks.reduce((sum, b) => sum + b.costs.macs, 0) || 1;
+    const words = make("span", { class: "hint", role: "status" });
+    const field = make("input", { type: "search", placeholder: "find an op: conv 3x3, stage2", "aria-label": "Find an op" });
+    let at = -1;
+    const choose = (node) => {
+      drawn.querySelector(".chosen")?.classList.remove("chosen");
+      node.classList.add("chosen");
+      const [name, op] = [node.dataset.op, ops.get(node.dataset.op)];
+      const facts = [["op", name], ["kind", inWords(op)], ["input", op.in.map(shape).join(", ")], ["output", shape(op.out)],
+        ["FLOPs", `${op.macs.toLocaleString("en")} (${(100 * op.macs / total).toFixed(1)} %)`],
+        ["parameters", op.params.toLocaleString("en")]];
+      attributes.replaceChildren(make("dl", { class: "metrics" },
+        facts.map(([term, text]) => make("div", {}, make("dt", {}, term), make("dd", {}, text)))));
+    };
+    const matches = () => {
+      const wanted = field.value.trim().toLowerCase();
+      return [...drawn.querySelectorAll(".node")].filter((node) => {
+        const found = wanted !== "" && `${node.dataset.op} ${inWords(ops.get(node.dataset.op))}`.toLowerCase().includes(wanted);
+        node.classList.toggle("found", found);
+        return found;
+      });
+    };
+    const next = () => {
+      const found = matches();
+      words.textContent = field.value.trim() === "" ? "" : `${found.length} found`;
+      if (!found.length) return;
+      at = (at + 1) % found.length;
+      const box = found[at].getBoundingClientRect();
+      drawn.scrollTop += box.top - drawn.getBoundingClientRect().top - drawn.clientHeight / 2;
+      words.textContent = `${at + 1} of ${found.length}`;
+      choose(found[at]);
+    };
+    field.addEventListener("input", () => { at = -1; next(); });
+    field.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); next(); } });
+    drawn.addEventListener("click", (event) => {
+      const node = event.target.closest(".node");
+      if (node) choose(node);
+    });
+    return make("div", { class: "controls" }, field, words,
+      make("button", { type: "button", onclick: () => saveDrawing(drawn.querySelector("svg"), file) }, "SVG"));
   }
 
   choices(report, index) {

@@ -1,4 +1,4 @@
-// Compares two architectures: metrics, choices, and each differing layer with its costs.
+// Compares architectures: metrics, choices, and each differing layer of two with its costs.
 // Knows a report's architectures. Does not know what is selected.
 "use strict";
 
@@ -8,61 +8,72 @@ class ComparisonView {
     this.actions = actions;
   }
 
-  show(report, first, second) {
+  // Compares the pinned architectures and the selected one; layers of the first pinned one and the last.
+  show(report, pins, selected) {
+    const others = pins.filter((i) => i !== selected);
+    const all = selected < 0 ? others : [...others, selected];
     this.body.replaceChildren();
-    if (first < 0 || second < 0 || first === second) {
-      this.body.append(make("p", { class: "hint" }, first < 0
-        ? "Pin an architecture, then select another one to compare the two."
-        : `${report.ids[first]} is pinned. Select another architecture to compare it with.`));
-      if (first >= 0) this.body.append(this.unpin());
+    if (all.length < 2) {
+      this.body.append(make("p", { class: "hint" }, pins.length
+        ? `${report.ids[pins[0]]} is pinned. Select another architecture to compare it with.`
+        : `Pin an architecture, then select another one to compare the two; up to ${PINS} can be pinned.`));
+      if (pins.length) this.body.append(this.unpin(report, pins[0]));
       return;
     }
+    const [first, second] = [all[0], all.at(-1)];
     const [a, b] = [report.ids[first], report.ids[second]];
     this.body.append(make("div", { class: "head" },
-      make("h3", {}, make("span", { class: "mono" }, a), " and ", make("span", { class: "mono" }, b)),
+      make("h3", {}, all.flatMap((i, at) => [
+        at === 0 ? "" : at === all.length - 1 ? " and " : ", ", make("span", { class: "mono" }, report.ids[i])])),
       make("div", { class: "steps" },
-        make("button", { type: "button", onclick: () => this.actions.swap() }, "Swap"), this.unpin())));
+        pins.includes(first) && selected >= 0 ? make("button", { type: "button", onclick: () => this.actions.swap() }, "Swap") : null,
+        others.map((i) => this.unpin(report, i)))));
     this.body.append(make("div", { class: "two" },
-      make("div", { class: "panel wide", tabindex: 0 }, make("h3", {}, "Metrics"), this.metrics(report, first, second)),
-      make("div", { class: "panel wide", tabindex: 0 }, make("h3", {}, "Choices that differ"), this.choices(report, first, second))));
+      make("div", { class: "panel" }, make("h3", {}, "Metrics"),
+        make("div", { class: "wide", tabindex: 0 }, this.metrics(report, all))),
+      make("div", { class: "panel" }, make("h3", {}, "Choices that differ"),
+        make("div", { class: "wide", tabindex: 0 }, this.choices(report, all)))));
     const [left, right] = [report.blocks(first), report.blocks(second)];
     if (left && right) {
-      this.body.append(make("div", { class: "panel across wide", tabindex: 0 },
+      this.body.append(make("div", { class: "panel across" },
         make("h3", {}, "Differences by layer"),
         make("p", {}, `Values are those of ${b} minus those of ${a}. FLOPs and parameters add up to the ` +
           "total difference; memory is the peak of each block."),
-        this.layers(report, left, right, a, b)));
+        make("div", { class: "wide", tabindex: 0 }, this.layers(report, left, right, a, b))));
     }
     this.body.append(make("div", {}, make("h3", {}, "Command"),
       command(`nas diff ${quoted(report.run.folder)} ${a} ${b}`)));
   }
 
-  unpin() {
-    return make("button", { type: "button", onclick: () => this.actions.pin(-1) }, "Unpin");
+  unpin(report, index) {
+    return make("button", { type: "button", onclick: () => this.actions.pin(index) }, `Unpin ${report.ids[index].slice(0, 8)}`);
   }
 
-  metrics(report, first, second) {
+  metrics(report, all) {
+    const two = all.length === 2;
     const rows = report.metrics.map((m) => {
-      const [from, to] = [report.columns[m.name][first], report.columns[m.name][second]];
+      const values = all.map((i) => report.columns[m.name][i]);
+      const known = values.filter((v) => v === v);
+      const best = m.less ? Math.min(...known) : Math.max(...known);
+      const [from, to] = values;
       return make("tr", {}, make("th", { scope: "row" }, m.label),
-        make("td", { class: "n" }, shown(m, from)), make("td", { class: "n" }, shown(m, to)),
-        make("td", { class: `n ${to === from ? "" : (to < from) === m.less ? "less" : "more"}` },
-          signed(m, to - from), m.style === "share" || !from || to === from ? "" : ` (${percent(to / from - 1)})`));
+        values.map((v) => make("td", { class: !two && v === best ? "n less" : "n" }, shown(m, v))),
+        two ? make("td", { class: `n ${to === from ? "" : (to < from) === m.less ? "less" : "more"}` },
+          signed(m, to - from), m.style === "share" || !from || to === from ? "" : ` (${percent(to / from - 1)})`) : null);
     });
-    return headed(["metric", report.ids[first].slice(0, 8), report.ids[second].slice(0, 8), "difference"], rows);
+    return headed(["metric", ...all.map((i) => report.ids[i].slice(0, 8)), ...(two ? ["difference"] : [])], rows);
   }
 
-  choices(report, first, second) {
+  choices(report, all) {
     const rows = [];
     report.choices.forEach((choice, column) => {
-      const [from, to] = [report.option(first, column), report.option(second, column)];
-      if (from !== to) {
+      const options = all.map((i) => report.option(i, column));
+      if (options.some((o) => o !== options[0])) {
         rows.push(make("tr", {}, make("th", { scope: "row" }, choice.name),
-          make("td", {}, from === undefined ? "absent" : String(from)),
-          make("td", {}, to === undefined ? "absent" : String(to))));
+          options.map((o) => make("td", {}, o === undefined ? "absent" : String(o)))));
       }
     });
-    return headed(["choice", report.ids[first].slice(0, 8), report.ids[second].slice(0, 8)], rows);
+    return headed(["choice", ...all.map((i) => report.ids[i].slice(0, 8))], rows);
   }
 
   layers(report, left, right, a, b) {
@@ -108,9 +119,11 @@ function percent(share) {
   return `${share > 0 ? "+" : "−"}${Math.abs(100 * share).toFixed(1)} %`;
 }
 
+// A table with a heading; a column is aligned as the cells of its first row are.
 function headed(head, rows) {
+  const kind = (at) => (rows[0]?.children[at]?.classList.contains("n") ? "n" : undefined);
   return make("table", {},
-    make("thead", {}, make("tr", {}, head.map((text) => make("th", { scope: "col" }, text)))),
+    make("thead", {}, make("tr", {}, head.map((text, at) => make("th", { scope: "col", class: kind(at) }, text)))),
     make("tbody", {}, rows));
 }
 

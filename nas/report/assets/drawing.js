@@ -134,7 +134,7 @@ function node(block, op, at) {
   const letters = Math.floor(at.width / 6.1);
   let text = words.join(" · ");
   if (text.length + costs.length > letters) text = text.slice(0, Math.max(1, letters - costs.length - 1)) + "…";
-  return `<g><title>${escaped(`${block.name}/${op.name}: ${words.join(", ")}; ${op.macs.toLocaleString("en")} ` +
+  return `<g class="node" data-op="${escaped(`${block.name}/${op.name}`)}"><title>${escaped(`${block.name}/${op.name}: ${words.join(", ")}; ${op.macs.toLocaleString("en")} ` +
     `FLOPs, ${op.params.toLocaleString("en")} parameters`)}</title>` +
     `<rect class="${kindOf(op)}" x="${at.x - at.width / 2}" y="${at.y - 10}" width="${at.width}" height="20" rx="5"/>` +
     `<text x="${at.x}" y="${at.y + 4}" text-anchor="middle">${escaped(text)}` +

@@ -4,21 +4,25 @@
 "use strict";
 
 const NEAR = 14; // largest distance in pixels between the pointer and the point that it selects
+const PINS = 4; // most architectures that are pinned at a time
 
 class Frontier {
-  constructor(onSelect) {
-    this.onSelect = onSelect;
+  constructor(actions) {
+    this.actions = actions;
     this.selected = -1;
-    this.pinned = -1;
+    this.pins = [];
+    this.kept = null; // which points the boxes over the parallel coordinates keep; null: all
     this.members = [];
     this.plot = byId("plot");
     this.chart = byId("chart");
     this.canvas = byId("cloud");
     this.tip = byId("tip");
-    for (const id of ["x", "y", "x-log", "y-log", "published"]) {
-      byId(id).addEventListener("change", () => this.draw());
+    for (const id of ["x", "y", "x-log", "y-log", "published", "noise"]) {
+      byId(id).addEventListener("change", () => this.redraw());
     }
-    byId("after").addEventListener("input", () => this.draw());
+    byId("after").addEventListener("input", () => this.redraw());
+    byId("save-image").addEventListener("click", () => this.saveImage());
+    this.plot.closest("section").addEventListener("print", (event) => this.forPrint(event.detail));
     byId("controls").addEventListener("submit", (event) => event.preventDefault());
     this.plot.addEventListener("keydown", (event) => this.key(event));
     byId("list").addEventListener("keydown", (event) => this.key(event));
@@ -46,8 +50,15 @@ class Frontier {
     after.max = Math.max(1, report.run.evaluations);
     if (wasLatest) after.value = after.max;
     byId("published-field").hidden = report.contents.published.length === 0;
+    byId("noise-field").hidden = !report.contents.noise;
     this.sources();
     this.draw();
+  }
+
+  // Draws after the reader has changed what is drawn: the rest of the page follows.
+  redraw() {
+    this.draw();
+    this.actions.changed();
   }
 
   known(name) {
@@ -74,25 +85,7 @@ class Frontier {
   // Points up to the selected evaluation that no other one dominates in the two metrics, in order of x.
   nondominated() {
     const { report, xs, ys, after } = this;
-    const sx = this.x.less ? 1 : -1;
-    const sy = this.y.less ? 1 : -1;
-    const order = [];
-    for (let i = 0; i < report.count; i++) {
-      if (report.feasible[i] && report.numbers[i] < after && xs[i] === xs[i] && ys[i] === ys[i]) {
-        order.push(i);
-      }
-    }
-    order.sort((a, b) => sx * (xs[a] - xs[b]) || sy * (ys[a] - ys[b]) || a - b);
-    const members = [];
-    let best = Infinity;
-    for (const i of order) {
-      if (sy * ys[i] < best) {
-        best = sy * ys[i];
-        members.push(i);
-      }
-    }
-    if (!this.x.less) members.reverse();
-    return members;
+    return dominating(xs, ys, this.x.less, this.y.less, (i) => report.feasible[i] && report.numbers[i] < after);
   }
 
   draw() {
@@ -120,10 +113,40 @@ class Frontier {
   words() {
     const { report, members } = this;
     const words =
-      `${this.y.label} (${better(this.y)}) against ${this.x.label} (${better(this.x)}): ` +
+      `y: ${this.y.label} (${better(this.y)}); x: ${this.x.label} (${better(this.x)}). ` +
       `${members.length} of ${report.count.toLocaleString("en")} evaluated architectures are on ` +
-      "the frontier of these two metrics, drawn as a line. Click a point to show its architecture.";
-    byId("plot-words").textContent = words[0].toUpperCase() + words.slice(1);
+      "the frontier of these two, drawn as a line. ";
+    const objectives = report.objectives.map((o) => report.byName[o.metric]?.label || o.metric);
+    const all = report.objectives.length > 2
+      ? `The run's own frontier is of ${objectives.slice(0, -1).join(", ")} and ${objectives.at(-1)}: ` +
+        "its points may lie off this line. " : "";
+    const noise = report.contents.noise;
+    const bars = noise && this.noisy(this.y)
+      ? `Bars are 95 % intervals of ${noise.samples.toLocaleString("en")} ${noise.part} samples: ` +
+        "differences within them may be chance. " : "";
+    const hidden = this.selected >= 0 && report.numbers[this.selected] >= this.after
+      ? `${report.ids[this.selected]} was evaluated later. ` : "";
+    byId("plot-words").textContent = `${words}${all}${bars}${hidden}Click a point to show its architecture.`;
+  }
+
+  noisy(metric) {
+    return Boolean(this.report.contents.noise) && metric.name === this.report.contents.noise.metric && byId("noise").checked;
+  }
+
+  // Half of the 95 % interval of a share of `samples`, by Wilson's formula about its own centre.
+  interval(value) {
+    const n = this.report.contents.noise.samples;
+    const z = 1.96;
+    const centre = (value + z * z / (2 * n)) / (1 + z * z / n);
+    const half = z * Math.sqrt(value * (1 - value) / n + z * z / (4 * n * n)) / (1 + z * z / n);
+    return [Math.max(0, value - centre + half), Math.max(0, centre + half - value)];
+  }
+
+  bars(metric, values) {
+    if (!this.noisy(metric)) return undefined;
+    const ends = values.map((v) => this.interval(v));
+    return { type: "data", symmetric: false, array: ends.map((e) => e[1]), arrayminus: ends.map((e) => e[0]),
+      color: theme("--accent"), thickness: 1, width: 2 };
   }
 
   references() {
@@ -188,8 +211,10 @@ class Frontier {
       x: indices.map((i) => xs[i]), y: indices.map((i) => ys[i]), customdata: indices, ...extra,
     });
     const open = (symbol, color, width) => ({ symbol, size: 17, color, line: { width, color } });
-    const marked = (name, index, symbol) => index >= 0 && report.numbers[index] < this.after
+    const known = (index) => index >= 0 && report.numbers[index] < this.after;
+    const marked = (name, index, symbol) => known(index)
       ? [at([index], { name, marker: open(symbol, theme("--bound"), 2) })] : [];
+    const pins = this.pins.filter(known);
     const traces = [
       // Legend entry of the points on the canvas.
       { type: "scatter", mode: "markers", x: [null], y: [null], name: "evaluated", hoverinfo: "skip",
@@ -198,11 +223,13 @@ class Frontier {
         name: "frontier", mode: "lines+markers",
         line: { shape: x.less ? "hv" : "vh", color: theme("--accent"), width: 2 },
         marker: { size: 8, color: theme("--accent") },
+        error_y: this.bars(y, members.map((i) => ys[i])), error_x: this.bars(x, members.map((i) => xs[i])),
       }),
+      ...this.others(),
       ...marked("knee", report.knee, "diamond-open"),
       ...marked("winner", report.winner, "star-open"),
-      ...(this.pinned >= 0 ? [at([this.pinned], { name: "pinned", marker: open("square-open", theme("--third"), 3) })] : []),
-      ...(this.selected >= 0 ? [at([this.selected], { name: "selected", marker: open("circle-open", theme("--ink"), 3) })] : []),
+      ...(pins.length ? [at(pins, { name: "pinned", marker: open("square-open", theme("--third"), 3) })] : []),
+      ...(known(this.selected) ? [at([this.selected], { name: "selected", marker: open("circle-open", theme("--ink"), 3) })] : []),
     ];
     if (references.length) {
       traces.push({
@@ -221,8 +248,8 @@ class Frontier {
     });
     const layout = {
       ...plain(), margin: { l: 64, r: 20, t: 46, b: 58 },
-      xaxis: axis(x, xLog, this.range(xs, x, xLog, references.map((n) => n[x.name]))),
-      yaxis: axis(y, yLog, this.range(ys, y, yLog, references.map((n) => n.accuracy))),
+      xaxis: axis(x, xLog, this.range(xs, x, xLog, [...references.map((n) => n[x.name]), ...this.elsewhere(x)])),
+      yaxis: axis(y, yLog, this.range(ys, y, yLog, [...references.map((n) => n.accuracy), ...this.elsewhere(y)])),
       ...this.lines(), uirevision: [x.name, y.name, xLog, yLog].join(),
     };
     const config = {
@@ -238,6 +265,28 @@ class Frontier {
     }
   }
 
+  // The frontiers of other runs in the same two metrics.
+  others() {
+    return this.report.contents.others.flatMap((run, at) => {
+      const columns = [this.x, this.y].map((m) => run.columns[m.name]);
+      if (columns.some((c) => !c)) return [];
+      const order = dominating(columns[0], columns[1], this.x.less, this.y.less);
+      const hues = ["--third", "--bound", "--less", "--soft"];
+      return [{
+        type: "scatter", mode: "lines+markers", name: run.name, hoverinfo: "text",
+        x: order.map((i) => columns[0][i]), y: order.map((i) => columns[1][i]),
+        hovertext: order.map((i) => escaped(`${run.name}: ${run.ids[i]}`)),
+        line: { shape: this.x.less ? "hv" : "vh", color: theme(hues[at % hues.length]), width: 1.5,
+          dash: ["dash", "dot", "dashdot"][Math.floor(at / hues.length) % 3] },
+        marker: { size: 6, symbol: ["square", "diamond", "triangle-up", "cross"][at % 4], color: theme(hues[at % hues.length]) },
+      }];
+    });
+  }
+
+  elsewhere(metric) {
+    return this.report.contents.others.flatMap((run) => run.columns[metric.name] || []).filter((v) => v === v);
+  }
+
   // Position of a point in the plot in pixels, from plotly's axes.
   pixel(index) {
     const { xaxis, yaxis } = this.chart._fullLayout;
@@ -248,7 +297,7 @@ class Frontier {
   }
 
   cloud() {
-    const { report, canvas } = this;
+    const { canvas } = this;
     const scale = window.devicePixelRatio || 1;
     const [width, height] = [this.plot.clientWidth, this.plot.clientHeight];
     canvas.width = width * scale;
@@ -259,15 +308,48 @@ class Frontier {
     draw.beginPath();
     draw.rect(xaxis._offset, yaxis._offset, xaxis._length, yaxis._length);
     draw.clip();
+    this.points(draw);
+  }
+
+  points(draw) {
+    const { report } = this;
     draw.fillStyle = draw.strokeStyle = theme("--muted");
-    draw.globalAlpha = report.count > 3000 ? 0.45 : 0.7;
+    const plain = report.count > 3000 ? 0.45 : 0.7;
     const half = report.count > 3000 ? 1.5 : 2.5;
     for (let i = 0; i < report.count; i++) {
       if (report.numbers[i] >= this.after) continue;
+      draw.globalAlpha = this.kept && !this.kept[i] ? 0.1 : plain;
       const [x, y] = this.pixel(i);
       if (report.feasible[i]) draw.fillRect(x - half, y - half, 2 * half, 2 * half);
       else draw.strokeRect(x - half, y - half, 2 * half, 2 * half);
     }
+  }
+
+  // The points as a picture in the chart itself, where paper or a file scale both alike.
+  picture() {
+    const { xaxis, yaxis } = this.chart._fullLayout;
+    const canvas = make("canvas", { width: 2 * xaxis._length, height: 2 * yaxis._length });
+    const draw = canvas.getContext("2d");
+    draw.scale(2, 2);
+    draw.translate(-xaxis._offset, -yaxis._offset);
+    this.points(draw);
+    return { source: canvas.toDataURL(), xref: "paper", yref: "paper", x: 0, y: 1, sizex: 1, sizey: 1,
+      sizing: "stretch", layer: "below" };
+  }
+
+  forPrint(begins) {
+    if (!this.chart._fullLayout || !this.x) return;
+    Plotly.relayout(this.chart, { images: begins ? [this.picture()] : [] });
+    this.canvas.hidden = begins;
+  }
+
+  async saveImage() {
+    if (!this.x) return;
+    const { width, height } = this.chart._fullLayout;
+    const layout = { ...this.chart.layout, images: [this.picture()], paper_bgcolor: theme("--surface") };
+    const source = await Plotly.toImage({ data: this.chart.data, layout, config: {} }, { format: "png", width, height, scale: 2 });
+    const bytes = Uint8Array.from(atob(source.split(",")[1]), (c) => c.charCodeAt(0));
+    save(new Blob([bytes], { type: "image/png" }), `${this.report.run.name}-frontier.png`);
   }
 
   nearest(event) {
@@ -327,10 +409,10 @@ class Frontier {
 
   select(index) {
     this.selected = index;
-    this.onSelect(index);
+    this.actions.selected(index);
     // The architecture is shown first; the mark in the chart follows in the next frame.
     this.mark();
-    requestAnimationFrame(() => this.render());
+    requestAnimationFrame(() => { this.render(); this.words(); });
   }
 
   list() {
@@ -365,6 +447,25 @@ class Frontier {
     current = current || rows[0];
     if (current) current.querySelector("button").tabIndex = 0;
   }
+}
+
+// Indices of the points that no other one dominates, in ascending order of x.
+function dominating(xs, ys, xLess, yLess, admitted = () => true) {
+  const [sx, sy] = [xLess ? 1 : -1, yLess ? 1 : -1];
+  const order = [];
+  for (let i = 0; i < xs.length; i++) {
+    if (xs[i] === xs[i] && ys[i] === ys[i] && admitted(i)) order.push(i);
+  }
+  order.sort((a, b) => sx * (xs[a] - xs[b]) || sy * (ys[a] - ys[b]) || a - b);
+  const members = [];
+  let best = Infinity;
+  for (const i of order) {
+    if (sy * ys[i] < best) {
+      best = sy * ys[i];
+      members.push(i);
+    }
+  }
+  return xLess ? members : members.reverse();
 }
 
 function better(metric) {

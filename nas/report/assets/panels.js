@@ -4,8 +4,11 @@
 const LINES = 300; // architectures in the background of the parallel coordinates
 
 class Panels {
-  constructor() {
+  constructor(onBrush) {
     this.pending = new Map();
+    this.boxes = []; // over the parallel coordinates: an axis' label with the least and largest value
+    this.onBrush = onBrush;
+    byId("unbrush").addEventListener("click", () => this.brush([]));
     // Figures are drawn when they come into view, so that the page opens quickly.
     this.watch = new IntersectionObserver((entries) => {
       for (const entry of entries) {
@@ -19,14 +22,32 @@ class Panels {
     window.addEventListener("beforeprint", () => {
       for (const draw of this.pending.values()) draw();
       this.pending.clear();
+      forPrint(true);
     });
+    window.addEventListener("afterprint", () => forPrint(false));
   }
 
   take(report) {
     this.report = report;
     for (const [section, panels] of Object.entries(report.contents.panels)) {
-      byId(`${section}-panels`).replaceChildren(...panels.map((panel) => this.panel(section, panel)));
+      this.fill(byId(`${section}-panels`), section, panels);
     }
+  }
+
+  // Puts the panels into two columns of about equal height, each into the shorter one.
+  fill(place, section, panels) {
+    const columns = panels.length < 2 ? 1 : 2;
+    const heights = Array(columns).fill(0);
+    const members = Array.from({ length: columns }, () => []);
+    panels.forEach((panel, at) => {
+      const column = heights.indexOf(Math.min(...heights));
+      const rows = panel.rows.length && !panel.figure ? 34 * Math.min(12, panel.rows.length) : 24;
+      heights[column] += (panel.figure ? panel.figure.layout.height : 0) + rows + 90 + panel.text.length / 3;
+      const article = this.panel(section, panel);
+      article.style.order = at; // where the columns are stacked
+      members[column].push(article);
+    });
+    place.replaceChildren(...members.map((articles) => make("div", { class: "column" }, articles)));
   }
 
   panel(section, panel) {
@@ -70,8 +91,11 @@ class Panels {
       return;
     }
     const all = Array.from({ length: report.count }, (_, i) => i);
-    const stride = Math.max(1, Math.ceil(all.length / LINES));
-    const others = all.filter((i) => i % stride === 0);
+    const kept = this.kept(axes);
+    const background = kept ? all.filter((i) => kept[i]) : all;
+    const stride = Math.max(1, Math.ceil(background.length / LINES));
+    const others = background.filter((_, at) => at % stride === 0);
+    const members = kept ? frontier.members.filter((i) => kept[i]) : frontier.members;
     const ends = axes.map((axis) => {
       let [low, high] = [Infinity, -Infinity];
       for (let i = 0; i < report.count; i++) {
@@ -91,11 +115,20 @@ class Panels {
     });
     const traces = [
       line(others, others.length < all.length ? `${others.length} of all evaluated` : "all evaluated", theme("--muted"), 1, 0.28),
-      line(frontier.members, "frontier", theme("--accent"), 2, 0.8),
+      line(members, "frontier", theme("--accent"), 2, 0.8),
     ];
     if (frontier.selected >= 0) traces.push(line([frontier.selected], "selected", theme("--bound"), 3.5, 1));
     const layout = {
-      ...plain(), height: 380, margin: { l: 40, r: 40, t: 64, b: 92 }, dragmode: false,
+      ...plain(), height: 380, margin: { l: 40, r: 40, t: 64, b: 92 }, dragmode: "select",
+      newselection: { line: { color: theme("--bound"), width: 1 } }, selections: [],
+      shapes: this.boxes.flatMap((box) => {
+        const at = axes.findIndex((axis) => axis.label === box.label);
+        if (at < 0) return [];
+        const [low, high] = ends[at];
+        const y = (v) => (high > low ? (v - low) / (high - low) : 0.5);
+        return [{ type: "rect", x0: at - 0.08, x1: at + 0.08, y0: Math.max(-0.05, y(box.low)), y1: Math.min(1.05, y(box.high)),
+          fillcolor: theme("--bound"), opacity: 0.25, line: { width: 0 } }];
+      }),
       xaxis: { tickvals: axes.map((_, at) => at), ticktext: axes.map((axis) => escaped(axis.label)), tickangle: axes.length > 6 ? -30 : 0,
         zeroline: false, gridcolor: theme("--line"), range: [-0.35, axes.length - 0.65], fixedrange: true },
       yaxis: { visible: false, range: [-0.06, 1.06], fixedrange: true },
@@ -108,10 +141,58 @@ class Panels {
     byId("parallel-words").textContent =
       `Each line is an architecture across its choices, ${frontier.x.label} and ${frontier.y.label}; ` +
       `${frontier.members.length} are on the frontier. Each axis spans the minimum to the maximum of its values.`;
-    this.draw(figure, () => Plotly.react(figure, traces, layout, { displayModeBar: false, responsive: true }));
+    this.axes = axes;
+    this.draw(figure, () => {
+      Plotly.react(figure, traces, layout, { displayModeBar: false, responsive: true });
+      if (this.listening) return;
+      this.listening = true;
+      figure.on("plotly_selected", (event) => this.drawn(event));
+    });
+    this.frontier = frontier;
+    this.ends = ends;
     // The observer reports a figure that is in view only when it is observed again.
     this.watch.unobserve(figure);
     this.watch.observe(figure);
+  }
+
+  // A box that was drawn: it narrows every axis that it crosses.
+  drawn(event) {
+    if (!event || !event.range) return;
+    const [left, right] = [...event.range.x].sort((a, b) => a - b);
+    const [below, above] = [...event.range.y].sort((a, b) => a - b);
+    const crossed = this.axes.flatMap((axis, at) => {
+      if (at < left - 0.02 || at > right + 0.02) return [];
+      const [low, high] = this.ends[at];
+      return [{ label: axis.label, low: low + below * (high - low), high: low + above * (high - low) }];
+    });
+    const labels = new Set(crossed.map((box) => box.label));
+    this.brush(crossed.length ? [...this.boxes.filter((box) => !labels.has(box.label)), ...crossed] : this.boxes);
+  }
+
+  // Keeps the architectures that pass all boxes.
+  brush(boxes) {
+    this.boxes = boxes;
+    const kept = this.kept(this.axes);
+    byId("unbrush").hidden = !kept;
+    byId("brushed-words").textContent = kept
+      ? `${kept.reduce((sum, v) => sum + v, 0).toLocaleString("en")} of ${this.report.count.toLocaleString("en")} ` +
+        `architectures pass ${boxes.length === 1 ? "the box" : `all ${boxes.length} boxes`}; the table and the chart show them.`
+      : "Draw a box over an axis to keep the lines that pass it.";
+    this.onBrush(kept);
+    this.parallel(this.frontier);
+  }
+
+  // One byte an architecture: whether it passes all boxes; null without boxes.
+  kept(axes) {
+    const used = this.boxes.map((box) => [box, axes.find((axis) => axis.label === box.label)]).filter(([, axis]) => axis);
+    if (!used.length) return null;
+    return Uint8Array.from({ length: this.report.count }, (_, i) => {
+      const passes = used.every(([box, axis]) => {
+        const v = axis.of(i);
+        return v >= box.low && v <= box.high;
+      });
+      return passes ? 1 : 0;
+    });
   }
 
   choiceAxis(axis) {

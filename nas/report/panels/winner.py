@@ -142,11 +142,12 @@ def _data(run: Run) -> list[Panel]:
         for part, facts in data["parts"].items()
     ]
     classes = data.get("classes", [])
-    words = f"{without_folders(str(data['name']))}, in {data['unit']}."
+    words = without_folders(str(data["name"]))
     if classes:
         some = ", ".join(map(str, classes[:MOST_CLASSES]))
         more = f" and {len(classes) - MOST_CLASSES:,} more" if len(classes) > MOST_CLASSES else ""
-        words += f" {len(classes):,} classes: {some}{more}."
+        words += f": {data['unit']} of {len(classes):,} classes, {some}{more}"
+    words += "."
     words += " The winner trains on training and validation part together."
     return [Panel("data", "Data", words, None, (("part", data["unit"], "from", "used for"), rows))]
 
