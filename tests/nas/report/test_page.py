@@ -5,12 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
+from report_page import Watched, click_point, index_of, selected, until
 
 from evaluators.costs.tables import CostTables
 from nas.cli import main
@@ -33,105 +32,13 @@ from nas.run.folder import Run
 from nas.run.study import Study
 from search_spaces.errors import UserError
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-# A loaded machine may take its time; no test asserts how long anything took.
-PATIENCE = 60_000
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is here (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture(scope="module")
-def contents(scored: Outcome) -> dict[str, Any]:
-    return ReportSource.of(Run(scored.run.folder)).contents()
-
-
-@pytest.fixture(scope="module")
-def report(contents: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(whole_page(contents, title="run"), encoding="utf-8")
-    return path
-
-
-class Watched:
-    """A page whose requests, errors and warnings are recorded."""
-
-    def __init__(self, browser: Browser, **options: Any) -> None:
-        self.context = browser.new_context(viewport={"width": 1300, "height": 950}, **options)
-        self.context.set_default_timeout(PATIENCE)
-        self.page: Page = self.context.new_page()
-        self.problems: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", self._console)
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-
-    def _console(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
-            self.problems.append(message.text)
-
-    def open(self, path: Path) -> Page:
-        self.context.set_offline(True)
-        self.page.goto(path.as_uri())
-        self.page.wait_for_selector("#chart .point")
-        return self.page
-
-
-@pytest.fixture
-def watched(browser: Browser) -> Iterator[Watched]:
-    opened = Watched(browser)
-    yield opened
-    opened.context.close()
-    assert opened.problems == []
-    remote = [url for url in opened.requests if not re.match(r"(file|data|blob):", url)]
-    assert [url for url in remote if not url.startswith("http://127.0.0.1:")] == []
-
-
-@pytest.fixture
-def opened(watched: Watched, report: Path) -> Page:
-    page = watched.open(report)
-    assert [url for url in watched.requests if url.startswith("http")] == []
-    return page
-
-
-def selected(page: Page) -> str:
-    """Id of the architecture that is shown."""
-    return page.locator("#architecture-body h3").first.inner_text()
-
-
-def index_of(page: Page, arch: str) -> int:
-    return int(page.evaluate("id => report.ids.indexOf(id)", arch))
-
-
-def until(page: Page, condition: str) -> None:
-    """Wait for a condition; the page's policy forbids the browser to evaluate one by itself."""
-    end = time.monotonic() + PATIENCE / 1000
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, f"never: {condition}"
-        page.wait_for_timeout(100)
-
-
-def click_point(page: Page, index: int) -> None:
-    """Click at the position of a point."""
-    x, y = page.evaluate("index => frontier.pixel(index)", index)
-    page.locator("#plot").click(position={"x": x, "y": y})
-
 
 def test_the_page_opens_with_the_winner_and_every_section(opened: Page, scored: Outcome) -> None:
     assert selected(opened) == scored.run.find("best").arch.id
     assert opened.title() == f"{scored.run.folder.name}: search report"
     assert opened.locator("h1").inner_text() == scored.run.folder.name
-    for heading in ("Frontier", "Architecture", "Comparison", "Influence of choices",
-                    "Search progress", "Reliability"):  # fmt: skip
+    for heading in ("Frontier", "Architecture", "Comparison", "All architectures",
+                    "Influence of choices", "Search progress", "Reliability"):  # fmt: skip
         expect(opened.get_by_role("heading", name=heading, exact=True)).to_be_visible()
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
     shown = opened.locator("#architecture-body").inner_text()
