@@ -126,6 +126,22 @@ DESIGNS: dict[str, dict[str, Any]] = {
         "stem": 24,
         "stages": [[1, 32, E1], [2, 64, E1], [2, 112, E1], [1, 192, E1]],
     },
+    "Z at 10M": {
+        "activation": "silu",
+        "stem": 24,
+        "stages": [[3, 32, E1], [4, 32, E1], [1, 64, E1], [1, 128, E1]],
+    },
+    "V at 10M": {
+        "activation": "silu",
+        "stem": 24,
+        "stages": [[2, 32, E1], [2, 48, E1], [2, 96, E1], [2, 96, E1]],
+    },
+    "B at 10M": {
+        "activation": "silu",
+        "resolution": 24,
+        "stem": 32,
+        "stages": [[1, 32, "basic"], [2, 64, "basic"], [1, 128, "basic"]],
+    },
     "G": {"resolution": 24, "stages": [[2, 16, E1], [3, 32, E1], [3, 64, E1], [2, 96, E1]]},
 }
 """Depth, width and kind of block of each stage; each but the first begins with stride 2. Stem width
