@@ -78,6 +78,12 @@ class Found:
         """Share of all images that is held out for each part that is missing."""
         return DIGITS_HELD_OUT if self.name == "digits" else HELD_OUT
 
+    def sample_name(self, part: str, row: int) -> str:
+        """The file of an image, or its part and row."""
+        value = self.images[part][row]
+        path = value.get("path") if isinstance(value, Mapping) else None
+        return str(path) if path and not value.get("bytes") else f"{part}: row {row}"
+
     def resizing(self, image_size: int | None = None) -> Resizing:
         """The size that all images get: a given one, or by the sizes of the training images.
 
@@ -250,7 +256,8 @@ def _digits() -> Found:
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     classes = tuple(str(digit) for digit in range(10))
     labels = bunch.target.astype(int).tolist()
-    return Found("digits", {"train": list(pixels)}, {"train": labels}, classes)
+    why = {"train": "the data set has no parts of its own"}
+    return Found("digits", {"train": list(pixels)}, {"train": labels}, classes, reasons=why)
 
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -134,14 +134,14 @@ def _from_image(image: Image.Image, size: int) -> Pixels:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith(WIDE_MODES):
         return _from_array(np.asarray(image)[:, :, None], size)
-    image = _plain(image)
+    image = plain(image)
     if image.size != (size, size):
         image = _resized(image, size)
     return np.asarray(image, dtype=np.uint8).reshape(size, size, -1)
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """The image in `L` or `RGB`, transparent pixels on white."""
+def plain(image: Image.Image) -> Image.Image:
+    """Return an image in `L` or `RGB`, transparent pixels on white."""
     if image.has_transparency_data:
         grey = image.mode in ("LA", "La", *GREY_MODES)
         image = image.convert("RGBA")

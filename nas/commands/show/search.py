@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from evaluators.costs.tables import CONVENTION
-from evaluators.data.dataset import describe_parts
 from evaluators.metrics import Metric
 from evaluators.sizes import format_size
+from nas.commands.data.lines import data_json, data_lines
 from nas.commands.show.console import make_console, print_json
 from nas.commands.show.frontier import print_bins, print_table
 from nas.run.specification import Specification
@@ -73,11 +74,13 @@ def print_plan(
     measuring, time = (0.0, None) if seconds is None else planned(task, seconds, Quiet())
     if as_json:
         divided = {} if time is None else {"measuring": measuring, "time": asdict(time)}
-        print_json({**asdict(found), "seconds": seconds or found.seconds, **divided})
+        data = {"data": data_json(task.data)} if task.trains else {}
+        print_json({**asdict(found), "seconds": seconds or found.seconds, **divided, **data})
         return
     table = Table(show_header=False, box=None)
     if task.trains:
-        table.add_row("data", f"{task.data.name}: {describe_parts(task.data)}")
+        for heading, line in data_lines(task.data):
+            table.add_row(heading, Text(line))
     table.add_row("space", f"{found.space}, {format_count(found.architectures)} architectures")
     if task.space_reason:
         table.add_row("", task.space_reason.partition(": ")[2])
