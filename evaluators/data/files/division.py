@@ -154,7 +154,7 @@ def divide(found: FoundSamples, what: str) -> Division:
         split = held_out(given, found.name, found.classes, found.share, SPLIT_SEED, what)
     except UserError as error:
         refused = str(error)
-    parts, places = {}, list[Place]()
+    parts, places = dict[str, PartOfSearch](), list[Place]()
     for part in (p for p in PARTS if p in split):
         source = part if part in given else "train"
         labels, rows = split[part].labels.tolist(), split[part].rows.tolist()

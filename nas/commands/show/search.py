@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,18 +20,9 @@ from evaluators.sizes import format_size
 from nas.commands.data.lines import data_json, data_lines
 from nas.commands.show.console import make_console, print_json
 from nas.commands.show.frontier import print_bins, print_table
+from nas.progress.state import duration
 from nas.run.specification import Specification
 from search_spaces.errors import Interrupted
-
-
-def duration(seconds: float) -> str:
-    """Format a duration: `45 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def format_count(count: int) -> str:
@@ -56,10 +48,11 @@ def print_plan(
         UserError: for a specification that no search can run.
     """
     from nas.engine.dry_run import plan
-    from nas.engine.place import check_folder, check_place
+    from nas.engine.place import check_place
     from nas.engine.preparation import check
     from nas.engine.timed_race import planned
     from nas.progress import Quiet
+    from nas.task.new_run import check_folder
     from nas.task.task import Task
     from nas.workers.cluster import check_reachable
 
@@ -141,9 +134,12 @@ def search_and_print(
         The exit code: 1 if every evaluation failed or nothing evaluated is within the budget, else
         0.
     """
-    from nas.engine.search import AllFailed, NothingFeasible, search
-    from nas.progress import reporter_for
+    from nas.progress import Live, reporter_for
 
+    reporter = reporter_for(quiet=quiet, folder=folder)
+    # Importing torch takes seconds.
+    with reporter.starting() if isinstance(reporter, Live) else nullcontext():
+        from nas.engine.search import AllFailed, NothingFeasible, search
     try:
         outcome = search(
             specification,
@@ -151,7 +147,7 @@ def search_and_print(
             workers=workers,
             ray_address=ray_address,
             resume=resume,
-            reporter=reporter_for(quiet=quiet),
+            reporter=reporter,
             started=started,
         )
     except AllFailed as failure:
@@ -199,8 +195,11 @@ def search_and_print(
     failed = summary.failed
     reason = f" (first failure: {summary.first_failure})" if failed else ""
     reused = f", {summary.reused} of them found again in the storage" if summary.reused else ""
+    stopped = ""
+    if summary.stopped == "patience":
+        stopped = f" of {specification.trials}, the last {specification.patience} without a gain"
     console.print(
-        f"hypervolume {summary.hypervolume:.4f}, {summary.evaluations} evaluated{reused}, "
+        f"hypervolume {summary.hypervolume:.4f}, {summary.evaluations} evaluated{stopped}{reused}, "
         f"{failed} failed{reason}",
         markup=False,
     )
