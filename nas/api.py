@@ -125,8 +125,8 @@ def search(
     from nas.commands.options import resources_of
     from nas.commands.show.curves import logged_to
     from nas.engine import search as engine
-    from nas.engine.place import new_folder
     from nas.progress import Quiet, reporter_for
+    from nas.task.new_run import new_folder
 
     if specification is not None and not isinstance(specification, Specification):
         raise UserError(

@@ -31,6 +31,7 @@ COMMANDS: Headings = {
         "leaderboard": "nas.commands.runs:leaderboard",
         "curves": "nas.commands.export:curves",
         "space": "nas.commands.space:app",
+        "data": "nas.commands.data.command:data",
     },
     "Networks of a run": {
         "train": "nas.commands.train:train",
@@ -82,7 +83,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
     Exits with 0; with 1 when a search found nothing (every evaluation failed, or nothing evaluated
-    is within the budget); with 2 for wrong input; with 130 when interrupted, by SIGTERM too.
+    is within the budget), or `nas data` found that a search would refuse the data; with 2 for
+    wrong input; with 130 when interrupted, by SIGTERM too.
     """
     # Threads that spin at a barrier slow training tenfold on a machine that is not idle. The
     # OpenMP runtime reads this when torch is imported.

@@ -41,8 +41,8 @@ class ImageData:
     """Labelled images in three parts.
 
     `mean` and `std` are per channel, of pixels scaled to 0..1, measured on the training part only.
-    `augmentation` has the names of the default augmentations, and `origins` the file or folder of
-    each part.
+    `augmentation` has the names of the default augmentations, `origins` the file or folder of each
+    part, and `resizing` says how the images got their size.
     """
 
     name: str
@@ -54,6 +54,7 @@ class ImageData:
     std: tuple[float, ...]
     augmentation: tuple[str, ...]
     origins: Mapping[str, str] = field(default_factory=dict)
+    resizing: str = ""
 
     metric: ClassVar[str] = "accuracy"
     worst: ClassVar[float] = 0.0

@@ -6,6 +6,7 @@ search.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from inspect import Parameter
@@ -95,7 +96,7 @@ def search(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="JSON file of settings, which options override.  [default: no file]",
+            help="JSON, TOML or YAML file of settings, which options override.  [default: no file]",
         ),
     ] = None,
     json_output: Json = False,
@@ -116,9 +117,12 @@ def search(
     resources_of(workers, ray_address)
     if resume and out is None:
         raise UserError("--resume needs --out DIR, the run to continue")
-    from nas.engine.place import new_folder
+    from nas.task.new_run import check_folder, new_folder
 
     folder = out or new_folder(specification)
+    check_folder(folder, None, resume=resume)
+    if not (quiet or dry_run):
+        print(f"run in {folder}", file=sys.stderr, flush=True)
     if dry_run:
         from nas.commands.show.search import print_plan
 

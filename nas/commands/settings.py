@@ -30,7 +30,8 @@ from evaluators.sizes import (
     parse_watt_hours,
 )
 from nas.run import specification as spec
-from nas.run.specification import BUDGET, STRATEGY, Option, Specification
+from nas.run.settings.option import BUDGET, STRATEGY, Form, Option
+from nas.run.specification import Specification
 from search_spaces.errors import UserError
 
 Spelling = Callable[[str], str]
@@ -236,7 +237,7 @@ def settings() -> dict[str, Setting]:
 
 
 def _of_bound(name: str, bound: Bound) -> Setting:
-    form: spec.Form = "text" if bound.metric or bound.on_device else "pairs"
+    form: Form = "text" if bound.metric or bound.on_device else "pairs"
     option = Option(BUDGET, bound.metavar, form=form, default="no bound")
     return Setting(name, option, str, bound.description, option.default, (), bound.side, bound)
 
@@ -355,7 +356,7 @@ def _device_names(references: tuple[str, ...], evaluator: str) -> list[str]:
     if not references:
         return []
     from hardware_profiles.latencies import device_name
-    from nas.task.evaluator_kinds import TABLE
+    from nas.task.names import TABLE
 
     # The columns of a published table have its own names of devices.
     by_alias = not evaluator.startswith(TABLE)
@@ -364,16 +365,13 @@ def _device_names(references: tuple[str, ...], evaluator: str) -> list[str]:
 
 def _check_names(specification: Specification) -> None:
     """Check names before data is loaded or anything is trained."""
-    from evaluators.data.augmentation import Augmentation
-    from nas.strategies import STRATEGIES, check_sampler
-    from nas.task.evaluator_kinds import kind_of
-    from search_spaces.errors import unknown
+    from nas.task.names import check_names
 
-    if specification.strategy not in STRATEGIES:
-        raise unknown("strategy", specification.strategy, STRATEGIES)
-    check_sampler(specification.sampler)
-    Augmentation.from_names(specification.augmentation or ())
-    kind_of(specification.evaluator)
+    check_names(specification)
+    if specification.strategy == "optuna":
+        from nas.strategies import check_sampler
+
+        check_sampler(specification.sampler)
 
 
 def descriptions() -> dict[str, str]:

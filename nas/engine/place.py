@@ -1,4 +1,4 @@
-"""The folder of a run before anything is trained: its name, its content, its rights, its disk.
+"""The folder of a run before anything is trained: its rights, its disk, and how it is made.
 
 Does not know what a run writes to it.
 """
@@ -9,14 +9,10 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from evaluators.data.dataset import PARTS
-from nas.run import specification as spec
-from nas.run.folder import DATA, SUPERNET, Run
-from nas.run.specification import Specification
-from nas.task.evaluator_kinds import DEFAULT_DATA, kind_of, needs_images
+from nas.run.folder import DATA, SUPERNET
 from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.files import check_writable, write_text
@@ -24,26 +20,6 @@ from search_spaces.files import check_writable, write_text
 CHECKPOINT_BYTES = 4 * 3 * 2
 """Bytes for each parameter of a supernet: fp32 weights and two moments of the optimiser, twice,
 since the last checkpoint stays until the next one is written."""
-
-
-def new_folder(specification: Specification) -> Path:
-    """Return a folder for a run, named after its data, or else its space, and the time."""
-    default = DEFAULT_DATA if needs_images(kind_of(specification.evaluator)) else None
-    name = Path(specification.data or default or specification.space).stem
-    return Path("runs") / f"{name}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
-
-
-def check_folder(folder: Path, specification: Specification, *, resume: bool) -> None:
-    """Raise a `UserError` for a folder in which no such run can begin or go on."""
-    exists = (folder / "specification.json").exists()
-    if resume and not exists:
-        raise UserError(f"no run to resume in {folder}: it has no specification.json")
-    if exists and not resume:
-        raise UserError(f"{folder} holds a run already: use --resume, or another --out")
-    if exists:
-        spec.check_resumable(Run(folder).specification, specification, folder)
-    elif folder.is_file() or (folder.exists() and any(_visible(folder))):
-        raise UserError(f"{folder} is neither empty nor a run: use another --out")
 
 
 class NotBegun(UserError):
@@ -71,11 +47,6 @@ def made(folder: Path) -> Iterator[None]:
         if not existed:
             folder.rmdir()
         raise
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What a user would see in it: the lock of a search that ended early is nothing."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def check_place(task: Task, folder: Path) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from evaluators.metrics import GREENSCORE
 from nas.run.storage.finished import Finished
 from nas.run.study import Study
-from nas.task.evaluator_kinds import TABLE
+from nas.task.names import TABLE
 from nas.task.own_code import runnable
 from nas.task.task import Task
 from nas.workers.pool import EvaluationResult, Evaluator, Workers

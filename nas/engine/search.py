@@ -18,9 +18,10 @@ from pathlib import Path
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.data.dataset import describe_parts
 from hardware_profiles.measuring.exported_file import time_file
+from nas.engine.course import Patience, phases_of
 from nas.engine.exit_winner import ExitFinisher
 from nas.engine.fine_tuning import FineTuning
-from nas.engine.place import NotBegun, check_folder, check_place, made, record_data
+from nas.engine.place import NotBegun, check_place, made, record_data
 from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
 from nas.engine.race import Finisher, finalists, race, race_winner
@@ -41,6 +42,7 @@ from nas.run.study import Study
 from nas.strategies import Strategy
 from nas.strategies.replay import replay
 from nas.task import own_code
+from nas.task.new_run import check_folder
 from nas.task.starting_weights import FreshWeights, Weights
 from nas.task.task import DEVICES, Task
 from nas.timed.clock import SECONDS_BETWEEN_READINGS, Clock
@@ -102,18 +104,19 @@ def search(
         specification = specification.model_copy(
             update={"study": None if specification.storage is None else name}
         )
-    task = Task.of(specification, folder if resume else None)
-    specification = task.specification
-    check_folder(folder, specification, resume=resume)
-    if task.kind == "halving" and (workers or ray_address):
-        raise UserError(
-            "a search with --time or --energy trains in one process: expected no --workers"
-        )
-    resources = Resources(workers, ray_address)
-    if ray_address is not None:
-        check_reachable(ray_address)
-    strategy = check(task)
-    check_place(task, folder)
+    with reporter.stage("preparing"):
+        task = Task.of(specification, folder if resume else None)
+        specification = task.specification
+        check_folder(folder, specification, resume=resume)
+        if task.kind == "halving" and (workers or ray_address):
+            raise UserError(
+                "a search with --time or --energy trains in one process: expected no --workers"
+            )
+        resources = Resources(workers, ray_address)
+        if ray_address is not None:
+            check_reachable(ray_address)
+        strategy = check(task)
+        check_place(task, folder)
     if task.trains:
         reporter.note(f"{task.data.name}: {describe_parts(task.data)}")
     if task.space_reason:
@@ -122,6 +125,7 @@ def search(
         reporter.note(f"{target.name}: {target.latency.summary}")
     limits = specification.time, specification.energy
     clock = Clock(folder, limits[0], started, energy=limits[1]) if specification.limited else None
+    reporter.plan(phases_of(task), str(task.budgeted.budget), None if clock is None else clock.now)
     # One Ray for all that follows: starting it takes longer than a short training.
     gpus = gpus_for(specification.device, workers)
     session = ray_session(workers, ray_address, gpus=gpus) if workers else nullcontext()
@@ -151,6 +155,8 @@ def search(
             if specification.strategy == PROPOSING:
                 strategy = timed.proposals()
         done = study.evaluations()
+        patience = Patience(specification.patience, run.objectives, task.worst)
+        patience.update(done)
         told = task.space.encode([e.arch for e in done])
         # Not where none is needed or each is expensive: a race proposes by its own records.
         repeat = timed is None and not specification.proxies and len(done) < specification.trials
@@ -160,6 +166,8 @@ def search(
             reporter.note(f"{len(known)} evaluations of other runs are in the storage")
 
         def has_time() -> bool:
+            if patience.exhausted:
+                return False
             # One candidate at least, else there is no winner.
             if clock is None or not done:
                 return True
@@ -167,7 +175,7 @@ def search(
 
         trials = specification.trials if timed is None else timed.trials
         wanted = trials - len(done)
-        if wanted > 0:
+        if wanted > 0 and not patience.exhausted:
             with (
                 study,
                 open_pool(task, run, evaluator, resources) as opened,
@@ -181,7 +189,13 @@ def search(
                     study.add(evaluation)
                     strategy.tell(row, evaluation)
                     done.append(evaluation)
+                    patience.update(done)
                     show(done, run.objectives, task.worst, strategy.status)
+        if patience.exhausted and len(done) < trials:
+            reporter.note(
+                f"the frontier has not improved for {patience.unchanged} evaluations: the search "
+                f"ends after {len(done)} of {trials}"
+            )
         reused = sum(e.found_in is not None for e in done)
         if reused:
             reporter.note(f"{reused} evaluations found again in the storage")
@@ -354,6 +368,9 @@ def _summed_up(
     front = ranking.frontier(evaluations, objectives)
     metric = task.data.metric if task.trains else "accuracy"
     exits = result if isinstance(result, ExitReport) else None
+    patience = Patience(specification.patience, objectives, task.worst)
+    patience.update(evaluations)
+    early = patience.exhausted and len(evaluations) < specification.trials
     relaxation = {}
     if run.trajectory.exists():
         relaxation = json.loads(run.trajectory.read_text(encoding="utf-8").splitlines()[-1])
@@ -384,6 +401,7 @@ def _summed_up(
         ),
         seed=specification.seed,
         relaxation=relaxation,
+        stopped="patience" if early else None,
     )
     write_text(run.folder / "summary.json", json.dumps(summary.to_json(), indent=2) + "\n")
     return summary

@@ -235,6 +235,8 @@ class Summary:
     seed: int
     relaxation: Mapping[str, Any] = field(default_factory=dict)
     """Last point of the relaxation's trajectory; empty for strategies other than `darts`."""
+    stopped: str | None = None
+    """Setting that ended the evaluations before all trials: `patience`; None if none did."""
 
     def to_json(self) -> dict[str, Any]:
         """The content of `summary.json`."""
@@ -258,6 +260,7 @@ class Summary:
             "winner": self.winner.to_json(self.metric),
             "seed": self.seed,
         }
+        content |= {} if self.stopped is None else {"stopped": self.stopped}
         return {**content, "relaxation": dict(self.relaxation)} if self.relaxation else content
 
     @classmethod
@@ -304,6 +307,7 @@ class Summary:
             winner=winner,
             seed=content["seed"],
             relaxation=content.get("relaxation", {}),
+            stopped=content.get("stopped"),
         )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,52 +16,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from evaluators.metrics import GREENSCORE_EXPONENT
 from evaluators.sizes import LARGEST_SEED
+from nas.run.settings.files import read_settings
+from nas.run.settings.option import BUDGET, CARBON, DATA, SEARCH, STRATEGY, TRAINING, Option
 from nas.run.storage.address import public
 from search_spaces.errors import UserError, unknown
-from search_spaces.files import read_json
 
 MOST = 10**9
 """Largest count of anything: beyond, a number is a slip."""
 
+PROXIES = ("synflow", "naswot", "zico", "jacob_cov", "grad_norm")
+"""Zero-cost proxies: each is an evaluator, and a feature of evolution's predictor."""
+
 VERSION = 3
 """Format of the runs that this program writes; it reads all formats up to this one."""
-
-Form = Literal["text", "time", "energy", "list", "repeated", "numbers", "pairs"]
-"""How a setting is written as text: as it is; as a time (`90s`) or an energy (`50Wh`); as names
-separated by commas; as an option that is repeated; as numbers separated by commas; as `NAME=VALUE`,
-repeated."""
-
-BUDGET = "Budget"
-DATA = "Space and data"
-SEARCH = "Search"
-STRATEGY = "Options of one strategy"
-TRAINING = "Training"
-CARBON = "Energy and carbon"
-
-
-@dataclass(frozen=True)
-class Option:
-    """How a field is set on the command line and in Python.
-
-    Args:
-        heading: heading of the option in `nas search --help`.
-        metavar: placeholder of its value there.
-        name: name of the option, with underscores; None: the field's.
-        form: how its value is written as text.
-        negative: name of the option that sets False, for a field that is True or False; None:
-            `no-NAME`.
-        default: description of the default, where the field's own does not say it.
-        choices: known values of a field that is not a `Literal`; help and completion list them.
-    """
-
-    heading: str
-    metavar: str = "NAME"
-    name: str | None = None
-    form: Form = "text"
-    negative: str | None = None
-    default: str = "none"
-    choices: tuple[str, ...] = ()
-
 
 Sampling = Literal["flops", "uniform", "attentive"]
 """Which subnets a supernet trains on: spread evenly over the FLOPs within the budget, drawn
@@ -112,6 +78,10 @@ class Specification(BaseModel):
 
     trials: Annotated[int, Option(SEARCH, "N"), Field(ge=1, le=MOST)] = 100
     """Number of architectures to evaluate."""
+    patience: Annotated[
+        int | None, Option(SEARCH, "N", default="all --trials"), Field(ge=1, le=MOST)
+    ] = None
+    """Stop when the frontier's hypervolume has not improved for this many evaluations."""
     strategy: Annotated[
         str,
         Option(
@@ -125,8 +95,8 @@ class Specification(BaseModel):
         Option(
             SEARCH,
             choices=(
-                *("supernet", "train", "halving", "synflow", "naswot", "zico", "jacob_cov"),
-                *("grad_norm", "table:FILE", "file.py:FUNCTION"),
+                *("supernet", "train", "halving", *PROXIES),
+                *("table:FILE", "file.py:FUNCTION"),
             ),
         ),
     ] = "supernet"
@@ -173,7 +143,7 @@ class Specification(BaseModel):
             STRATEGY,
             "NAME,...",
             form="list",
-            choices=("synflow", "naswot", "zico", "jacob_cov", "grad_norm"),
+            choices=PROXIES,
         ),
     ] = ()
     """evolution: zero-cost proxies that are features of its predictor."""
@@ -320,11 +290,8 @@ def make(values: Mapping[str, Any], names: Mapping[str, str] | None = None) -> S
         if name not in Specification.model_fields:
             raise unknown("setting", name, Specification.model_fields)
     evaluator = str(values.get("evaluator") or "supernet")
-    if not values.get("objectives") and evaluator not in ("supernet", "train"):
-        from evaluators.accuracy.zero_cost_proxies import PROXIES  # brings torch
-
-        if evaluator in PROXIES:
-            values = {**values, "objectives": (evaluator, "macs")}
+    if not values.get("objectives") and evaluator in PROXIES:
+        values = {**values, "objectives": (evaluator, "macs")}
     try:
         return Specification(**values)
     except ValidationError as error:
@@ -335,19 +302,14 @@ def make(values: Mapping[str, Any], names: Mapping[str, str] | None = None) -> S
 
 
 def read(path: Path) -> Specification:
-    """Read a file that `to_json` wrote, or a user's JSON file with some of the fields.
+    """Read a file that `to_json` wrote, or a user's file with some of the fields.
 
     Raises:
-        UserError: if the file is missing, is not JSON, is of a later format, or has wrong fields.
+        UserError: if the file cannot be read, is of a later format, or has wrong fields.
     """
-    try:
-        values = read_json(path)
-    except FileNotFoundError:
-        raise UserError(f"no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    values = read_settings(path)
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds a {type(values).__name__}, expected a JSON object")
+        raise UserError(f"{path} holds a {type(values).__name__}, expected settings by name")
     version = values.get("version", VERSION)
     if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise UserError(

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
 
-from evaluators.accuracy.zero_cost_proxies import PROXIES
+from nas.run.specification import PROXIES
+from nas.task.names import TABLE, known_values
 from nas.task.own_code import is_own
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 from search_spaces.user_files import load_object, running_user_code
 
 Kind = Literal["supernet", "train", "halving", "proxy", "table", "function"]
-
-TABLE = "table:"
 
 DEFAULT_DATA = "digits"
 """The data where an evaluator needs images and none are specified."""
@@ -38,8 +37,7 @@ def kind_of(name: str) -> Kind:
         return "table"
     if is_own(name):
         return "function"
-    known = ("supernet", "train", "halving", *PROXIES, "table:FILE", "file.py:FUNCTION")
-    raise unknown("evaluator", name, known)
+    raise unknown("evaluator", name, known_values("evaluator"))
 
 
 def needs_images(kind: Kind) -> bool:

@@ -38,8 +38,9 @@ from nas.run.objectives import Objective, objective
 from nas.run.specification import Specification
 from nas.task.defaults import with_defaults
 from nas.task.earlier_runs import priors_of
-from nas.task.evaluator_kinds import TABLE, Kind, UserFunction, kind_of, needs_images, user_function
+from nas.task.evaluator_kinds import Kind, UserFunction, kind_of, needs_images, user_function
 from nas.task.loading import check_batch, load
+from nas.task.names import TABLE
 from nas.task.own_code import runnable
 from nas.task.schedule import Schedule
 from nas.task.space_choice import SpaceChoice, space_for

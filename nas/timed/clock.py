@@ -98,6 +98,10 @@ class Clock:
         """Seconds that are left, 0 at least."""
         return max(0.0, self.seconds - self.spent)
 
+    def now(self) -> float:
+        """Seconds that are left, for whoever shows them."""
+        return self.left
+
     def tick(self, *_: object) -> None:
         """Write the file, unless it was written a moment ago; takes what an `on_step` is given."""
         if time.monotonic() - self._written >= SECONDS_BETWEEN_WRITES:

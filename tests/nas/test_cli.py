@@ -15,10 +15,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from nas.cli import main
-from nas.engine.place import new_folder
 from nas.engine.search import Outcome
 from nas.exports.folder import RECORD
 from nas.run.specification import make
+from nas.task.new_run import new_folder
 from search_spaces.catalogue import load_space
 
 

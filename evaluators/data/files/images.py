@@ -7,7 +7,7 @@ augmented, batched and scored (`evaluators/data/images.py`).
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from evaluators.data.files.parts import by_class, by_part, origins, visible_files
-from evaluators.data.files.pixels import decode_all, open_image, short_side, to_bytes
+from evaluators.data.files.parts import by_class, by_part, origins, reasons, visible_files
+from evaluators.data.files.pixels import decode_all, size_of, to_bytes
+from evaluators.data.files.sizes import Resizing, resizing
 from evaluators.data.files.tables import (
     column_of,
     from_hub,
@@ -39,9 +40,6 @@ from search_spaces.errors import UserError, unknown
 IMAGE_COLUMNS = ("img", "image", "images", "pixels")
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
 
-MAX_DEFAULT_SIZE = 224
-"""Largest size to resize to, in pixels, if none is given."""
-
 HUB_NAMES = {
     "cifar10": "uoft-cs/cifar10",
     "cifar100": "uoft-cs/cifar100",
@@ -61,13 +59,41 @@ DIGITS_HELD_OUT = 0.2
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Images by part, as files have them."""
+class Found:
+    """Labelled images by part as files have them, none decoded yet, and none held out."""
 
-    parts: dict[str, Split]
+    name: str
+    images: Mapping[str, list[Any]]
+    """Encoded bytes, mappings with `bytes` or `path`, or nested lists of pixels."""
+    labels: Mapping[str, list[int]]
+    """Index of the class of each image."""
     classes: tuple[str, ...]
-    origins: dict[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
     """File or folder of each part, where it has one."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why it is of that part, where files are."""
+
+    @property
+    def share(self) -> float:
+        """Share of all images that is held out for each part that is missing."""
+        return DIGITS_HELD_OUT if self.name == "digits" else HELD_OUT
+
+    def sample_name(self, part: str, row: int) -> str:
+        """The file of an image, or its part and row."""
+        value = self.images[part][row]
+        path = value.get("path") if isinstance(value, Mapping) else None
+        return str(path) if path and not value.get("bytes") else f"{part}: row {row}"
+
+    def resizing(self, image_size: int | None = None) -> Resizing:
+        """The size that all images get: a given one, or by the sizes of the training images.
+
+        Raises:
+            UserError: for an image that cannot be read.
+        """
+        if image_size is not None:
+            return resizing((), image_size)
+        where, images = f"{self.name}: train", self.images["train"]
+        return resizing([size_of(value, where, row) for row, value in enumerate(images)])
 
 
 def load_data(
@@ -80,71 +106,69 @@ def load_data(
             `owner/name` of the Hugging Face hub, a Parquet file, a folder of Parquet files, or a
             folder of images with one folder per class (also below `train/`, `validation/`,
             `test/`).
-        image_size: height and width to resize to, in pixels; by default the most common size of
-            the images, at most `MAX_DEFAULT_SIZE`.
+        image_size: height and width to resize to, in pixels; by default by `sizes.resizing`.
         split_seed: seed of the parts that the data set lacks.
 
     Raises:
         UserError: for an unknown name, or files that are not images with labels.
     """
-    path = Path(name)
-    if name == "digits":
-        loaded = Loaded(_digits(), tuple(str(digit) for digit in range(10)))
-    elif path.exists():
-        loaded = read_path(path, image_size)
-    elif name in HUB_NAMES or is_hub_name(name):
-        loaded = read_hub(HUB_NAMES.get(name, name), image_size)
-    elif "/" in name or "." in name:
-        raise UserError(f"no data at '{name}': expected a parquet file or a folder, or a name")
-    else:
-        raise unknown("data", name, IMAGE_SETS)
-    share = DIGITS_HELD_OUT if name == "digits" else HELD_OUT
-    parts = held_out(loaded.parts, name, loaded.classes, share, split_seed)
+    found = find_images(name)
+    scaled = found.resizing(image_size)
+    decoded = _decoded(found, scaled.size)
+    parts = held_out(decoded, name, found.classes, found.share, split_seed)
     mean, std = _statistics(parts["train"].images)
     return ImageData(
         name,
         parts["train"],
         parts["validation"],
         parts["test"],
-        loaded.classes,
+        found.classes,
         mean,
         std,
         ("crop",) if name in UNFLIPPED else ("crop", "flip"),
-        origins_of(loaded.parts, loaded.origins),
+        origins_of(found.images, found.origins),
+        scaled.words,
     )
 
 
-def read_hub(name: str, image_size: int | None) -> Loaded:
-    """Load a data set of the Hugging Face hub by its `owner/name`.
+def find_images(name: str) -> Found:
+    """Find images with labels by name or path, without decoding them; see `load_data`.
 
     Raises:
-        UserError: if it cannot be loaded, or has no labelled images.
+        UserError: for an unknown name, or files that are not images with labels.
     """
-    tables = from_hub(name, "a folder of Parquet files or of images")
-    return _decoded(tables, name, image_size)
+    path = Path(name)
+    if name == "digits":
+        return _digits()
+    if path.exists():
+        return _of_path(path)
+    if name in HUB_NAMES or is_hub_name(name):
+        tables = from_hub(HUB_NAMES.get(name, name), "a folder of Parquet files or of images")
+        return _of_tables(tables, HUB_NAMES.get(name, name), {}, {})
+    if "/" in name or "." in name:
+        raise UserError(f"no data at '{name}': expected a parquet file or a folder, or a name")
+    raise unknown("data", name, IMAGE_SETS)
 
 
-def read_path(path: Path, image_size: int | None) -> Loaded:
-    """Load a Parquet file, a folder of Parquet files, or a folder of images by class.
-
-    Raises:
-        UserError: if the path has no labelled images.
-    """
+def _of_path(path: Path) -> Found:
+    """A Parquet file, a folder of Parquet files, or a folder of images by class."""
     if path.is_file() and path.suffix.lower() != ".parquet":
         raise UserError(f"{path} is not a Parquet file or a folder")
     files = [path] if path.is_file() else visible_files(path, [".parquet"])
-    chosen: dict[str, list[Path]] = {}
     if files:
         chosen = by_part(files, path, "images")
-        loaded = {part: _read_parquet(of_part, path) for part, of_part in chosen.items()}
-    else:
-        images = visible_files(path, IMAGE_ENDINGS)
-        if not images:
-            raise UserError(f"{path} has neither Parquet files nor images")
-        grouped = by_class(images, path)
-        loaded = {part: _table_of(of_part) for part, of_part in grouped.items()}
-        chosen = {part: [file for file, _ in of_part] for part, of_part in grouped.items()}
-    return _decoded(loaded, str(path), image_size, origins(chosen, path))
+        tables = {part: _read_parquet(of_part, path) for part, of_part in chosen.items()}
+        return _of_tables(tables, str(path), origins(chosen, path), reasons(chosen, path))
+    images = visible_files(path, IMAGE_ENDINGS)
+    if not images:
+        raise UserError(f"{path} has neither Parquet files nor images")
+    grouped = by_class(images, path)
+    tables = {part: _table_of(of_part) for part, of_part in grouped.items()}
+    chosen = {part: [file for file, _ in of_part] for part, of_part in grouped.items()}
+    why = reasons(chosen, path)
+    if len(images[0].relative_to(path).parts) == 2:  # a class may have the name of a part
+        why = {"train": "the folders are classes, and none names a part"}
+    return _of_tables(tables, str(path), origins(chosen, path), why)
 
 
 def _read_parquet(files: list[Path], path: Path) -> Any:
@@ -172,33 +196,37 @@ def _table_of(images: list[tuple[Path, str]]) -> Any:
     return datasets.Dataset.from_dict(columns, features=kinds)
 
 
-def _decoded(
-    tables: dict[str, Any], name: str, image_size: int | None, origins: dict[str, str] | None = None
-) -> Loaded:
+def _of_tables(
+    tables: dict[str, Any], name: str, origins: dict[str, str], reasons: dict[str, str]
+) -> Found:
     tables = labelled(in_order(tables, name), name)
     columns = {part: _columns(table, name) for part, table in tables.items()}
     named = label_values(tables, {part: label for part, (_, label) in columns.items()}, name)
     index = {label: i for i, label in enumerate(named)}
-    raw = {part: _encoded(table, columns[part][0]) for part, table in tables.items()}
-    if not raw["train"]:
+    images = {part: _encoded(table, columns[part][0]) for part, table in tables.items()}
+    if not images["train"]:
         raise UserError(f"{name} has no images")
-    size = image_size
-    if size is None:
-        some = enumerate(raw["train"][:1000])
-        sides = [short_side(open_image(value, f"{name}: train", row)) for row, value in some]
-        size = min(MAX_DEFAULT_SIZE, Counter(sides).most_common(1)[0][0])
-    found = {part: decode_all(values, f"{name}: {part}", size) for part, values in raw.items()}
-    decoded = to_bytes(found, name)
+    labels = {
+        part: [index[label] for label in values_of(table, columns[part][1])]
+        for part, table in tables.items()
+    }
+    classes = label_titles(tables["train"], columns["train"][1], named)
+    return Found(name, images, labels, classes, origins, reasons)
+
+
+def _decoded(found: Found, size: int) -> dict[str, Split]:
+    """All images as `(n, channels, size, size)` uint8, by part."""
+    name = found.name
+    raw = {part: decode_all(v, f"{name}: {part}", size) for part, v in found.images.items()}
+    decoded = to_bytes(raw, name)
     channels = max(image.shape[2] for images in decoded.values() for image in images)
     parts = {}
-    for part in raw:
-        labels = [index[label] for label in values_of(tables[part], columns[part][1])]
+    for part, labels in found.labels.items():
         shape = (size, size, channels)
         stacked = np.stack([np.broadcast_to(image, shape) for image in decoded.pop(part)])
         images = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
         parts[part] = Split(images, torch.tensor(labels, dtype=torch.int64))
-    classes = label_titles(tables["train"], columns["train"][1], named)
-    return Loaded(parts, classes, origins or {})
+    return parts
 
 
 def _columns(table: Any, name: str) -> tuple[str, str]:
@@ -221,13 +249,15 @@ def _encoded(table: Any, column: str) -> list[Any]:
     return values_of(table, column)
 
 
-def _digits() -> dict[str, Split]:
+def _digits() -> Found:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
-    return {"train": Split(torch.from_numpy(pixels), labels)}
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    classes = tuple(str(digit) for digit in range(10))
+    labels = bunch.target.astype(int).tolist()
+    why = {"train": "the data set has no parts of its own"}
+    return Found("digits", {"train": list(pixels)}, {"train": labels}, classes, reasons=why)
 
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -32,8 +32,13 @@ _INNER_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 def named_parts(name: str) -> set[str]:
     """The parts that a name has as whole words: `ptb.valid.txt` names one, `latest` none."""
+    return set(_naming_words(name))
+
+
+def _naming_words(name: str) -> dict[str, str]:
+    """The words of a name that name parts, by part."""
     words = _LETTERS.findall(_INNER_CAPITAL.sub(" ", name))
-    return {PART_OF_WORD[word.lower()] for word in words if word.lower() in PART_OF_WORD}
+    return {PART_OF_WORD[w.lower()]: w for w in words if w.lower() in PART_OF_WORD}
 
 
 def visible_files(root: Path, endings: Iterable[str]) -> list[Path]:
@@ -68,8 +73,7 @@ def by_part(files: Sequence[Path], root: Path, what: str) -> dict[str, list[Path
 
 
 def _part_of(file: Path, root: Path) -> str:
-    folders = file.relative_to(root).parts[:-1] if root.is_dir() else ()
-    for folder in folders:
+    for folder in _folders(file, root):
         found = named_parts(folder)
         if len(found) == 1:
             return found.pop()
@@ -86,6 +90,26 @@ def origins(parts: Mapping[str, Sequence[Path]], root: Path) -> dict[str, str]:
     if len(parts) == 1:
         return {}
     return {part: origin(files, root) for part, files in parts.items()}
+
+
+def reasons(parts: Mapping[str, Sequence[Path]], root: Path) -> dict[str, str]:
+    """Why the files of each part belong to it, in words."""
+    return {part: _reason(part, files, root) for part, files in parts.items()}
+
+
+def _reason(part: str, files: Sequence[Path], root: Path) -> str:
+    folders = {f for file in files for f in _folders(file, root) if named_parts(f) == {part}}
+    names = {f.stem for f in files if named_parts(f.stem) == {part}} if not folders else set()
+    words = sorted({_naming_words(name)[part] for name in folders | names})
+    if not words or not root.is_dir():
+        return "no name of a file or folder names a part"
+    what = "the folder's name" if folders else "the file's name"
+    return f"{what} has the word {' or '.join(repr(word) for word in words[:3])}"
+
+
+def _folders(file: Path, root: Path) -> tuple[str, ...]:
+    """Names of the folders below the root that hold a file."""
+    return file.relative_to(root).parts[:-1] if root.is_dir() else ()
 
 
 def origin(files: Sequence[Path], root: Path) -> str:

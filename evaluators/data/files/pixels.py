@@ -7,6 +7,7 @@ parts and tables.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,6 +26,9 @@ GREY_MODES = ("L", "1")
 
 WIDE_MODES = ("I", "F")
 """Beginnings of the modes with one channel of more than 8 bits."""
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""First bytes of a PNG file; the size follows in its first chunk, `IHDR`."""
 
 BITS = (8, 10, 12, 14, 16)
 """Depths of sensors; the pixels of a data set are taken to have the smallest that holds them."""
@@ -76,9 +80,23 @@ def _pixels(value: Any) -> npt.NDArray[Any]:
     return pixels
 
 
-def short_side(image: Image.Image | npt.NDArray[Any]) -> int:
-    """The smaller of height and width, in pixels."""
-    return min(image.size if isinstance(image, Image.Image) else image.shape[:2])
+def size_of(value: Any, where: str, row: int) -> tuple[int, int]:
+    """Width and height of an image, in pixels, without decoding it.
+
+    Args: as of `open_image`.
+
+    Raises:
+        UserError: if it is no image.
+    """
+    encoded = value if isinstance(value, bytes) else None
+    if isinstance(value, Mapping):
+        encoded = value.get("bytes")
+    if encoded is not None and encoded.startswith(PNG) and encoded[12:16] == b"IHDR":
+        # Opening an image takes longer, which counts for data of many small ones.
+        width, height = struct.unpack(">II", encoded[16:24])
+        return width, height
+    image = open_image(value, where, row)
+    return image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
 
 
 def decode_all(values: Sequence[Any], where: str, size: int) -> list[Pixels]:
@@ -116,14 +134,14 @@ def _from_image(image: Image.Image, size: int) -> Pixels:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith(WIDE_MODES):
         return _from_array(np.asarray(image)[:, :, None], size)
-    image = _plain(image)
+    image = plain(image)
     if image.size != (size, size):
         image = _resized(image, size)
     return np.asarray(image, dtype=np.uint8).reshape(size, size, -1)
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """The image in `L` or `RGB`, transparent pixels on white."""
+def plain(image: Image.Image) -> Image.Image:
+    """Return an image in `L` or `RGB`, transparent pixels on white."""
     if image.has_transparency_data:
         grey = image.mode in ("LA", "La", *GREY_MODES)
         image = image.convert("RGBA")

@@ -6,7 +6,8 @@ Knows files, columns and word pieces. Does not know how sentences are batched an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordPieceTrainer
 
-from evaluators.data.files.parts import by_part, origins, visible_files
+from evaluators.data.files.parts import by_part, origins, reasons, visible_files
 from evaluators.data.files.tables import (
     TABLE_ENDINGS,
-    Tables,
     column_of,
     from_files,
     from_hub,
@@ -69,37 +69,13 @@ def load_sentences(name: str) -> SentenceData:
     Raises:
         UserError: for an unknown name, or rows that are not sentences with labels.
     """
-    path = Path(name)
-    known: dict[str, str] = {}
-    if path.exists():
-        files = visible_files(path, TABLE_ENDINGS) if path.is_dir() else [path]
-        if not files or files[0].suffix.lower() not in TABLE_ENDINGS:
-            raise UserError(f"no table of sentences at {path}: expected {', '.join(TABLE_ENDINGS)}")
-        chosen = by_part(files, path, "sentences")
-        tables = from_files(chosen, path)
-        known = origins(chosen, path)
-    elif is_hub_name(name):
-        tables = from_hub(name, "a parquet, CSV or JSON-lines file")
-    else:
-        raise UserError(f"no data at '{name}': expected a file, a folder or owner/name of the hub")
-    return _data(labelled(in_order(tables, name), name), name, known)
-
-
-def _data(tables: Tables, name: str, known: dict[str, str]) -> SentenceData:
-    columns = {part: label_column(table, name) for part, table in tables.items()}
-    values = label_values(tables, columns, name)
-    classes = label_titles(tables["train"], columns["train"], values)
-    index = {value: i for i, value in enumerate(values)}
-    raw = {}
-    for part, table in tables.items():
-        texts = values_of(table, column_of(table, TEXT_COLUMNS, "text", name))
-        wrong = next((row for row, text in enumerate(texts) if not isinstance(text, str)), None)
-        if wrong is not None:
-            raise UserError(f"{name}: row {wrong} of {part} has no text")
-        labels = torch.tensor([index[value] for value in values_of(table, columns[part])])
-        raw[part] = _Texts(np.array(texts, dtype=object), labels)
-    shown = origins_of(raw, known)
-    raw = held_out(raw, name, classes, HELD_OUT, SPLIT_SEED, "sentences")
+    found = find_sentences(name)
+    raw = {
+        part: _Texts(np.array(texts, dtype=object), torch.tensor(found.labels[part]))
+        for part, texts in found.texts.items()
+    }
+    shown = origins_of(raw, found.origins)
+    raw = held_out(raw, name, found.classes, found.share, SPLIT_SEED, "sentences")
     tokenizer = train_tokenizer(raw["train"].texts.tolist(), MAX_VOCABULARY)
     lengths = [len(e.ids) for e in tokenizer.encode_batch(raw["train"].texts.tolist())]
     covering = int(np.quantile(lengths, COVERED, method="higher"))
@@ -110,11 +86,72 @@ def _data(tables: Tables, name: str, known: dict[str, str]) -> SentenceData:
         parts["train"],
         parts["validation"],
         parts["test"],
-        classes,
+        found.classes,
         tokenizer.get_vocab_size(),
         tokenizer.to_str(),
         shown,
     )
+
+
+@dataclass(frozen=True)
+class FoundSentences:
+    """Sentences with labels by part as files have them, none held out yet."""
+
+    name: str
+    texts: Mapping[str, list[str]]
+    labels: Mapping[str, list[int]]
+    """Index of the class of each sentence."""
+    classes: tuple[str, ...]
+    origins: Mapping[str, str]
+    """File or folder of each part, where it has one."""
+    reasons: Mapping[str, str]
+    """Why it is of that part, where files are."""
+    share: float = HELD_OUT
+    """Share of all sentences that is held out for each part that is missing."""
+
+    def sample_name(self, part: str, row: int) -> str:
+        """The part and row of a sentence."""
+        return f"{part}: row {row}"
+
+
+def find_sentences(name: str) -> FoundSentences:
+    """Find sentences with labels by name or path; see `load_sentences`.
+
+    Raises:
+        UserError: for an unknown name, or rows that are not sentences with labels.
+    """
+    path = Path(name)
+    known, why = dict[str, str](), dict[str, str]()
+    if path.exists():
+        files = visible_files(path, TABLE_ENDINGS) if path.is_dir() else [path]
+        if not files or files[0].suffix.lower() not in TABLE_ENDINGS:
+            raise UserError(f"no table of sentences at {path}: expected {', '.join(TABLE_ENDINGS)}")
+        chosen = by_part(files, path, "sentences")
+        tables = from_files(chosen, path)
+        known, why = origins(chosen, path), reasons(chosen, path)
+    elif is_hub_name(name):
+        tables = from_hub(name, "a parquet, CSV or JSON-lines file")
+    else:
+        raise UserError(f"no data at '{name}': expected a file, a folder or owner/name of the hub")
+    tables = labelled(in_order(tables, name), name)
+    columns = {part: label_column(table, name) for part, table in tables.items()}
+    values = label_values(tables, columns, name)
+    index = {value: i for i, value in enumerate(values)}
+    texts = {part: _texts(table, part, name) for part, table in tables.items()}
+    labels = {
+        part: [index[value] for value in values_of(table, columns[part])]
+        for part, table in tables.items()
+    }
+    classes = label_titles(tables["train"], columns["train"], values)
+    return FoundSentences(name, texts, labels, classes, known, why)
+
+
+def _texts(table: Any, part: str, name: str) -> list[str]:
+    texts = values_of(table, column_of(table, TEXT_COLUMNS, "text", name))
+    wrong = next((row for row, text in enumerate(texts) if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise UserError(f"{name}: row {wrong} of {part} has no text")
+    return texts
 
 
 class _Texts:

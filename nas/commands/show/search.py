@@ -7,34 +7,27 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from evaluators.costs.tables import CONVENTION
-from evaluators.data.dataset import describe_parts
 from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import format_size
+from nas.commands.data.lines import data_json, data_lines
 from nas.commands.show.console import make_console, print_json
 from nas.commands.show.frontier import print_bins, print_table
+from nas.progress.state import duration
 from nas.run.specification import Specification
 from search_spaces.errors import Interrupted
 
 if TYPE_CHECKING:
     from nas.engine.search import Outcome
-
-
-def duration(seconds: float) -> str:
-    """Format a duration: `45 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def format_count(count: int) -> str:
@@ -60,10 +53,11 @@ def print_plan(
         UserError: for a specification that no search can run.
     """
     from nas.engine.dry_run import plan
-    from nas.engine.place import check_folder, check_place
+    from nas.engine.place import check_place
     from nas.engine.preparation import check
     from nas.engine.timed_race import planned
     from nas.progress import Quiet
+    from nas.task.new_run import check_folder
     from nas.task.task import Task
     from nas.workers.cluster import check_reachable
 
@@ -78,11 +72,13 @@ def print_plan(
     measuring, time = (0.0, None) if seconds is None else planned(task, seconds, Quiet())
     if as_json:
         divided = {} if time is None else {"measuring": measuring, "time": asdict(time)}
-        print_json({**asdict(found), "seconds": seconds or found.seconds, **divided})
+        data = {"data": data_json(task.data)} if task.trains else {}
+        print_json({**asdict(found), "seconds": seconds or found.seconds, **divided, **data})
         return
     table = Table(show_header=False, box=None)
     if task.trains:
-        table.add_row("data", f"{task.data.name}: {describe_parts(task.data)}")
+        for heading, line in data_lines(task.data):
+            table.add_row(heading, Text(line))
     table.add_row("space", f"{found.space}, {format_count(found.architectures)} architectures")
     if task.space_reason:
         table.add_row("", task.space_reason.partition(": ")[2])
@@ -143,9 +139,12 @@ def search_and_print(
         The exit code: 1 if every evaluation failed or nothing evaluated is within the budget, else
         0.
     """
-    from nas.engine.search import AllFailed, NothingFeasible, search
-    from nas.progress import reporter_for
+    from nas.progress import Live, reporter_for
 
+    reporter = reporter_for(quiet=quiet, folder=folder)
+    # Importing torch takes seconds.
+    with reporter.starting() if isinstance(reporter, Live) else nullcontext():
+        from nas.engine.search import AllFailed, NothingFeasible, search
     try:
         outcome = search(
             specification,
@@ -153,7 +152,7 @@ def search_and_print(
             workers=workers,
             ray_address=ray_address,
             resume=resume,
-            reporter=reporter_for(quiet=quiet),
+            reporter=reporter,
             started=started,
         )
     except AllFailed as failure:
@@ -183,8 +182,11 @@ def search_and_print(
     failed = summary.failed
     reason = f" (first failure: {summary.first_failure})" if failed else ""
     reused = f", {summary.reused} of them found again in the storage" if summary.reused else ""
+    stopped = ""
+    if summary.stopped == "patience":
+        stopped = f" of {specification.trials}, the last {specification.patience} without a gain"
     console.print(
-        f"hypervolume {summary.hypervolume:.4f}, {summary.evaluations} evaluated{reused}, "
+        f"hypervolume {summary.hypervolume:.4f}, {summary.evaluations} evaluated{stopped}{reused}, "
         f"{failed} failed{reason}",
         markup=False,
     )

@@ -26,7 +26,8 @@ from nas.commands.search import spelling
 from nas.commands.settings import descriptions, settings, specification_of
 from nas.engine.search import Outcome
 from nas.exports.formats import FORMAT_FILES
-from nas.run.specification import Option, Specification
+from nas.run.settings.option import Option
+from nas.run.specification import Specification
 from nas.strategies import STRATEGIES
 from nas.strategies.optuna_sampler import SAMPLERS
 
@@ -56,6 +57,7 @@ OPTIONS = {
             "--batch-size",
             "--image-size",
             "--seed",
+            "--patience",
             "--workers",
         ),
         WHOLE,

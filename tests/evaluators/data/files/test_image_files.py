@@ -221,7 +221,7 @@ def test_folder_names_determine_the_part(tmp_path: Path) -> None:
 # --- sizes ------------------------------------------------------------------------------------
 
 
-def test_images_of_several_sizes_get_the_commonest(tmp_path: Path) -> None:
+def test_images_of_two_sizes_get_that_of_the_majority(tmp_path: Path) -> None:
     images = [picture(i, (12, 12)) for i in range(12)] + [picture(i, (9, 20)) for i in range(8)]
     folder = write_parquet(tmp_path / "d" / "train.parquet", images, [0, 1] * 10)
     assert load_data(str(folder)).image_size == 12
