@@ -8,7 +8,8 @@ augmented, batched and scored (`evaluators/data/images.py`).
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from evaluators.data.files.parts import by_class, by_part, origins, visible_files
-from evaluators.data.files.pixels import decode_all, open_image, short_side, to_bytes
+from evaluators.data.files.pixels import Depth, decode_all, open_image, short_side, to_bytes
 from evaluators.data.files.tables import (
     column_of,
     from_hub,
@@ -33,7 +34,7 @@ from evaluators.data.files.tables import (
     values_of,
 )
 from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out, origins_of
-from evaluators.data.images import ImageData, Split
+from evaluators.data.images import ImageData, Names, Split
 from search_spaces.errors import UserError, unknown
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixels")
@@ -68,6 +69,7 @@ class Loaded:
     classes: tuple[str, ...]
     origins: dict[str, str] = field(default_factory=dict)
     """File or folder of each part, where it has one."""
+    depth: Depth = field(default_factory=Depth)
 
 
 def load_data(
@@ -100,17 +102,20 @@ def load_data(
         raise unknown("data", name, IMAGE_SETS)
     share = DIGITS_HELD_OUT if name == "digits" else HELD_OUT
     parts = held_out(loaded.parts, name, loaded.classes, share, split_seed)
-    mean, std = _statistics(parts["train"].images)
+    # Mistakes on the test part are named; of the other parts nothing is.
+    train, validation = (replace(parts[part], names=None) for part in ("train", "validation"))
+    mean, std = _statistics(train.images)
     return ImageData(
         name,
-        parts["train"],
-        parts["validation"],
+        train,
+        validation,
         parts["test"],
         loaded.classes,
         mean,
         std,
         ("crop",) if name in UNFLIPPED else ("crop", "flip"),
         origins_of(loaded.parts, loaded.origins),
+        loaded.depth,
     )
 
 
@@ -188,7 +193,8 @@ def _decoded(
         sides = [short_side(open_image(value, f"{name}: train", row)) for row, value in some]
         size = min(MAX_DEFAULT_SIZE, Counter(sides).most_common(1)[0][0])
     found = {part: decode_all(values, f"{name}: {part}", size) for part, values in raw.items()}
-    decoded = to_bytes(found, name)
+    depth = Depth.of((image for images in found.values() for image in images), name)
+    decoded = to_bytes(found, name, depth)
     channels = max(image.shape[2] for images in decoded.values() for image in images)
     parts = {}
     for part in raw:
@@ -196,9 +202,16 @@ def _decoded(
         shape = (size, size, channels)
         stacked = np.stack([np.broadcast_to(image, shape) for image in decoded.pop(part)])
         images = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
-        parts[part] = Split(images, torch.tensor(labels, dtype=torch.int64))
+        parts[part] = Split(images, torch.tensor(labels, dtype=torch.int64), _names(raw[part]))
     classes = label_titles(tables["train"], columns["train"][1], named)
-    return Loaded(parts, classes, origins or {})
+    return Loaded(parts, classes, origins or {}, depth)
+
+
+def _names(values: list[Any]) -> Names:
+    """The file of each image; its row where it has none."""
+    paths = [value.get("path") if isinstance(value, Mapping) else None for value in values]
+    named = [str(path) if path else f"row {row}" for row, path in enumerate(paths)]
+    return np.array(named, dtype=object)
 
 
 def _columns(table: Any, name: str) -> tuple[str, str]:
@@ -227,7 +240,8 @@ def _digits() -> dict[str, Split]:
     bunch = load_digits()
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
-    return {"train": Split(torch.from_numpy(pixels), labels)}
+    names = np.array([f"row {row}" for row in range(len(labels))], dtype=object)
+    return {"train": Split(torch.from_numpy(pixels), labels, names)}
 
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
