@@ -11,22 +11,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from evaluators.data.augmentation import Augmentation, Normalisation, augment, mix, prepare
-from evaluators.data.dataset import Part, only, sample_indices
+from evaluators.data.dataset import Names, Part, only, sample_indices
 from evaluators.data.files.pixels import Depth
 from evaluators.data.preprocessing import Preprocessing
 from evaluators.data.scoring import SCORING_BATCH, share_correct
 from search_spaces.errors import UserError
 from search_spaces.ops import Shape
 from search_spaces.space import SearchSpace
-
-
-Names = npt.NDArray[np.object_]
-"""Names `(n,)` of samples: files or rows."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from typing import Any
 
 from torch import nn
 
+from evaluators.accuracy.class_scores import ClassScores
 from evaluators.accuracy.interval import share_interval
 from evaluators.metrics import Metric
-from nas.engine.cut_winner import trained_already
+from nas.engine.cut_winner import find_trained
 from nas.engine.preparation import starting_weights
 from nas.exports import checks, onnx_file, quantised
 from nas.exports.folder import staged
@@ -28,6 +29,7 @@ from nas.exports.writing import (
     check_formats,
     prepare,
     write_formats,
+    write_scores,
     write_source,
 )
 from nas.progress import Quiet, Reporter
@@ -42,7 +44,7 @@ from nas.release.efficiency import (
 )
 from nas.release.facts import Facts, gather, task_name
 from nas.run.evaluation import Evaluation
-from nas.run.folder import Run
+from nas.run.folder import Run, read_scores
 from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.exits.network import ExitNetwork
@@ -66,6 +68,8 @@ class SourceNetwork:
     """Ops of such a network."""
     folder: str | None = None
     """Name of its folder in `RUN/trained` if it was selected by that name."""
+    scores: ClassScores | None = None
+    """Its scores by class on the test part, if it was trained."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ def load_source(run: Run, task: Task, name: str, reporter: Reporter | None = Non
         evaluation = run.find(config["architecture"]["id"])
         cut = config.get("cut")
         blocks = None if cut is None else blocks_from_json(config["network"])
-        return SourceNetwork(evaluation, network, "trained", config["metrics"], cut, blocks, name)
+        metrics, scores = config["metrics"], read_scores(place)
+        return SourceNetwork(evaluation, network, "trained", metrics, cut, blocks, name, scores)
     return next(load_sources(run, task, [run.find(name)], reporter))
 
 
@@ -125,9 +130,11 @@ def load_sources(
     """Load the networks of evaluations one at a time; the supernet at most once, if needed."""
     start = None
     for evaluation in evaluations:
-        trained = trained_already(run, evaluation.arch)
-        if trained is not None:
-            yield SourceNetwork(evaluation, trained, "trained", trained.config["metrics"])
+        found = find_trained(run, evaluation.arch)
+        if found is not None:
+            place, trained = found
+            metrics, scores = trained.config["metrics"], read_scores(place)
+            yield SourceNetwork(evaluation, trained, "trained", metrics, scores=scores)
             continue
         if start is None:
             start = starting_weights(task, run, reporter or Quiet())
@@ -167,6 +174,7 @@ def write_bundle(
     kind, notes = None, []
     with staged(folder, overwrite=overwrite) as place:
         write_formats(made, formats, place)
+        write_scores(source.scores, place)
         if "safetensors" in formats:
             try:
                 kind = add_hugging_face(made, place)

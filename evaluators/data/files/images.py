@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from evaluators.data.dataset import Names
 from evaluators.data.files.parts import by_class, by_part, origins, visible_files
 from evaluators.data.files.pixels import Depth, decode_all, open_image, short_side, to_bytes
 from evaluators.data.files.tables import (
@@ -34,7 +35,7 @@ from evaluators.data.files.tables import (
     values_of,
 )
 from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out, origins_of
-from evaluators.data.images import ImageData, Names, Split
+from evaluators.data.images import ImageData, Split
 from search_spaces.errors import UserError, unknown
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixels")
@@ -202,15 +203,20 @@ def _decoded(
         shape = (size, size, channels)
         stacked = np.stack([np.broadcast_to(image, shape) for image in decoded.pop(part)])
         images = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
-        parts[part] = Split(images, torch.tensor(labels, dtype=torch.int64), _names(raw[part]))
+        parts[part] = Split(
+            images, torch.tensor(labels, dtype=torch.int64), _names(raw[part], name)
+        )
     classes = label_titles(tables["train"], columns["train"][1], named)
     return Loaded(parts, classes, origins or {}, depth)
 
 
-def _names(values: list[Any]) -> Names:
-    """The file of each image; its row where it has none."""
+def _names(values: list[Any], root: str) -> Names:
+    """The file of each image, as below the folder of the data; its row where it has none."""
     paths = [value.get("path") if isinstance(value, Mapping) else None for value in values]
-    named = [str(path) if path else f"row {row}" for row, path in enumerate(paths)]
+    named = [
+        str(path).removeprefix(f"{root}/") if path else f"row {row}"
+        for row, path in enumerate(paths)
+    ]
     return np.array(named, dtype=object)
 
 

@@ -7,6 +7,7 @@ Knows files, columns and word pieces. Does not know how sentences are batched an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +106,12 @@ def _data(tables: Tables, name: str, known: dict[str, str]) -> SentenceData:
     covering = int(np.quantile(lengths, COVERED, method="higher"))
     set_length(tokenizer, min(MAX_TOKENS, -(-covering // 8) * 8))
     parts = {part: _encoded(tokenizer, texts) for part, texts in raw.items()}
+    # Mistakes on the test part are named; of the other parts nothing is.
+    train, validation = (replace(parts[part], texts=None) for part in ("train", "validation"))
     return SentenceData(
         name,
-        parts["train"],
-        parts["validation"],
+        train,
+        validation,
         parts["test"],
         classes,
         tokenizer.get_vocab_size(),
@@ -130,7 +133,7 @@ class _Texts:
 
 def _encoded(tokenizer: Any, texts: _Texts) -> Sentences:
     ids: Sequence[Sequence[int]] = [e.ids for e in tokenizer.encode_batch(texts.texts.tolist())]
-    return Sentences(torch.tensor(ids, dtype=torch.int32), texts.labels)
+    return Sentences(torch.tensor(ids, dtype=torch.int32), texts.labels, texts.texts)
 
 
 def train_tokenizer(sentences: Sequence[str], size: int) -> Tokenizer:
