@@ -24,6 +24,10 @@ MAX_MISTAKES = 50
 """Most mistakes that are kept, the most confident ones."""
 
 
+IN_BRIEF = 3
+"""Classes that a line of text names."""
+
+
 @dataclass(frozen=True)
 class ClassAccuracy:
     """Accuracy on the samples of one class, with its 95 % interval."""
@@ -144,6 +148,21 @@ class ClassScores:
             if row != column
         ]
         return sorted(pairs, key=lambda pair: -pair[2])
+
+    @property
+    def in_brief(self) -> str:
+        """The least accurate classes and the most confident mistake; empty without mistakes."""
+        known = [(one.accuracy, one.label) for one in self.by_class if one.accuracy is not None]
+        least = sorted(pair for pair in known if pair[0] < 1)[:IN_BRIEF]
+        if not least or not self.mistakes:
+            return ""
+        first = self.mistakes[0]
+        name = f"sample {first.index}" if first.name is None else first.name
+        return (
+            f"least accurate: {', '.join(f'{label} {share:.1%}' for share, label in least)}; most "
+            f"confident mistake: {name}, {first.label} taken for {first.predicted} "
+            f"({first.probability:.1%})"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The content of `scores.json`."""

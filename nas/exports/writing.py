@@ -146,12 +146,10 @@ def write_formats(made: Exportable, formats: Sequence[str], place: Path) -> None
         UserError: for a network that a format cannot hold.
     """
     network, blocks, about = made.network, made.blocks, made.properties
-    for name, text in description.files(made.config).items():
+    for name, text in {**description.files(made.config), **made.files}.items():
         (place / name).write_text(text, encoding="utf-8")
     if "safetensors" in formats:
         write_config(made.config, place)
-        for name, text in made.files.items():
-            (place / name).write_text(text, encoding="utf-8")
     if "safetensors" in formats or "python" in formats:
         write_weights(network, place, about)
     if "onnx" in formats:

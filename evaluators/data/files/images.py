@@ -20,7 +20,14 @@ from torch import Tensor
 
 from evaluators.data.dataset import Names
 from evaluators.data.files.parts import by_class, by_part, origins, visible_files
-from evaluators.data.files.pixels import Depth, decode_all, open_image, short_side, to_bytes
+from evaluators.data.files.pixels import (
+    IMAGE_ENDINGS,
+    Depth,
+    decode_all,
+    open_image,
+    short_side,
+    to_bytes,
+)
 from evaluators.data.files.tables import (
     column_of,
     from_hub,
@@ -39,7 +46,6 @@ from evaluators.data.images import ImageData, Split
 from search_spaces.errors import UserError, unknown
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixels")
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
 
 MAX_DEFAULT_SIZE = 224
 """Largest size to resize to, in pixels, if none is given."""

@@ -21,6 +21,9 @@ from search_spaces.errors import UserError
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.int32] | npt.NDArray[np.float32]
 """`(size, size, channels)`; not uint8 where only all images of the data set show the scale."""
 
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
+"""Endings of image files in folders."""
+
 GREY_MODES = ("L", "1")
 """Modes of Pillow with one channel of at most 8 bits."""
 

@@ -204,6 +204,9 @@ def search_and_print(
     location = f"run in {outcome.run.folder}"
     if outcome.task.trains:
         location = f"network in {outcome.run.folder / 'winner'}, {location}"
+        scores = outcome.run.scores()
+        if scores is not None and scores.in_brief:
+            console.print(scores.in_brief, soft_wrap=True, markup=False)
     console.print(location)
     for target in outcome.task.targets:
         console.print(f"{target.name}: {target.latency.summary}", soft_wrap=True, markup=False)

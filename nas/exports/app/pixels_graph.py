@@ -152,8 +152,6 @@ def _square(nodes: _Nodes, images: str, size: int) -> str:
     least = nodes.constant([size], np.int64)
     after = nodes.add("Max", [nodes.cast(rounded, TensorProto.INT64), least])
     resized = nodes.resized(images, nodes.add("Concat", [shape, after], axis=0))
-    start = nodes.add(
-        "Div", [nodes.add("Sub", [after, least]), nodes.constant([2], np.int64)]
-    )
+    start = nodes.add("Div", [nodes.add("Sub", [after, least]), nodes.constant([2], np.int64)])
     end = nodes.add("Add", [start, least])
     return nodes.add("Slice", [resized, start, end, nodes.constant([2, 3], np.int64)])
