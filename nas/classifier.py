@@ -80,9 +80,7 @@ class Classifier:
         highest = self.predict_proba(inputs).argmax(axis=1)
         return np.array(self._fitted.classes)[highest]
 
-    def predict_proba(
-        self, inputs: str | Path | Sequence[str | Path]
-    ) -> npt.NDArray[np.float64]:
+    def predict_proba(self, inputs: str | Path | Sequence[str | Path]) -> npt.NDArray[np.float64]:
         """Probabilities `(n, classes)` of the classes in the order of `classes_`.
 
         Raises:

@@ -99,13 +99,13 @@ class ClassScores:
         wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
         mistakes = (
             Mistake(
-                int(index),
+                index,
                 None if names is None else names[index],
                 classes[labels[index]],
                 classes[predicted[index]],
                 round(float(confidence[index]), 6),
             )
-            for index in wrong
+            for index in wrong.tolist()
         )
         return cls(tuple(classes), confusion, tuple(mistakes), unit)
 

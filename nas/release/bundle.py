@@ -17,10 +17,14 @@ from torch import nn
 
 from evaluators.accuracy.class_scores import ClassScores
 from evaluators.accuracy.interval import share_interval
+from evaluators.data.images import ImageData
+from evaluators.data.preprocessing import Preprocessing
 from evaluators.metrics import Metric
 from nas.engine.cut_winner import find_trained
 from nas.engine.preparation import starting_weights
 from nas.exports import checks, onnx_file, quantised
+from nas.exports.app import pixels_graph, web_runtime
+from nas.exports.app import writing as app_folder
 from nas.exports.folder import staged
 from nas.exports.saved import load, write_config
 from nas.exports.source import hugging_face, python_source
@@ -73,6 +77,35 @@ class SourceNetwork:
 
 
 @dataclass(frozen=True)
+class Extras:
+    """What is written beside the formats, from the ONNX file."""
+
+    int8: bool = False
+    """The file in eight bits."""
+    with_preprocessing: bool = False
+    """The file with the preprocessing before the network."""
+    app: bool = False
+    """The folder `app`, with the file with preprocessing."""
+    web_runtime: Path | None = None
+    """Folder of onnxruntime-web for the page of the app; by default npm fetches it."""
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the file with preprocessing is written."""
+        return self.with_preprocessing or self.app
+
+    @property
+    def options(self) -> list[str]:
+        """The options of `nas export` that stand for them."""
+        options = {
+            "--int8": self.int8,
+            "--with-preprocessing": self.with_preprocessing,
+            "--app": self.app,
+        }
+        return [option for option, given in options.items() if given]
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A folder that was written, and how its files compare with the network."""
 
@@ -90,15 +123,21 @@ class Bundle:
     """What was not written or not checked, with the reason."""
 
 
-def check_options(formats: Sequence[str], *, int8: bool) -> None:
+def check_options(formats: Sequence[str], extras: Extras) -> None:
     """Check the options before anything is loaded.
 
     Raises:
-        UserError: for an unknown format, or `int8` without `onnx`.
+        UserError: for an unknown format, an extra without `onnx`, or a folder without
+            onnxruntime-web.
     """
     check_formats(formats)
-    if int8 and "onnx" not in formats:
-        raise UserError("--int8 quantises the ONNX file: expected onnx in --format")
+    if "onnx" not in formats:
+        for option in extras.options:
+            raise UserError(f"{option} is made of the ONNX file: expected onnx in --format")
+    if extras.web_runtime is not None:
+        if not extras.app:
+            raise UserError("--web-runtime is of --app")
+        web_runtime.find(extras.web_runtime)
 
 
 def load_source(run: Run, task: Task, name: str, reporter: Reporter | None = None) -> SourceNetwork:
@@ -149,7 +188,7 @@ def write_bundle(
     folder: Path,
     *,
     formats: Sequence[str],
-    int8: bool = False,
+    extras: Extras | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Write a network with its model card and its record, checked in a fresh process.
@@ -159,7 +198,13 @@ def write_bundle(
             have, a folder that is not empty, or a file that does not load or differs in outputs
             or counts.
     """
-    check_options(formats, int8=int8)
+    extras = extras or Extras()
+    check_options(formats, extras)
+    if extras.prepares and not isinstance(task.data, ImageData):
+        raise UserError(
+            f"{extras.options[-1]} puts the preprocessing of images before a network: "
+            f"{task.data.name} has {task.data.unit}"
+        )
     identity = source.evaluation.arch.id
     made = prepare(
         source.network,
@@ -200,14 +245,18 @@ def write_bundle(
             source.folder or identity,
         )
         measured = _time(made, formats, place)
-        if int8:
+        if extras.int8:
             others = [result for result in facts.results if result.split != "test"]
             facts = replace(facts, results=[*_quantise(task, made, place), *others])
             measured += timing.time_onnx(place / quantised.INT8_FILE, made.blocks, "int8")
+        if extras.prepares:
+            notes += _prepared(made, extras, place)
         record = _record(facts, made.config, measured)
         write_text(place / RECORD_FILE, record.model_dump_json(indent=1) + "\n")
         write_text(place / picture.PICTURE_FILE, picture.draw(made.blocks, record.name))
-        files = sorted(path.name for path in place.iterdir())
+        files = sorted(
+            path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()
+        )
         card = model_card.write(facts, made.config, record, files, kind)
         write_text(place / model_card.CARD_FILE, card)
     return Bundle(
@@ -249,6 +298,23 @@ def _time(made: Exportable, formats: Sequence[str], place: Path) -> list[Measure
         return timing.time_onnx(place / onnx_file.ONNX_FILE, made.blocks)
     name = python_source.SOURCE_FILE if "python" in formats else "model.safetensors"
     return timing.time_torch(made.network, made.blocks, name)
+
+
+def _prepared(made: Exportable, extras: Extras, place: Path) -> list[str]:
+    """Write the file with preprocessing, and the app; returns why a part was left out."""
+    source, target = place / onnx_file.ONNX_FILE, place / pixels_graph.PIXELS_FILE
+    preprocessing = Preprocessing.of(made.config)
+    pixels_graph.write(source, target, preprocessing)
+    pixels_graph.check(source, target, preprocessing)
+    if not extras.app:
+        return []
+    try:
+        runtime = web_runtime.find(extras.web_runtime)
+    except web_runtime.NoRuntime as reason:
+        app_folder.write(place, made.config, None)
+        return [f"{app_folder.FOLDER} has no page for browsers: {reason}"]
+    app_folder.write(place, made.config, runtime)
+    return []
 
 
 def _quantise(task: Task, made: Exportable, place: Path) -> list[Result]:

@@ -80,24 +80,27 @@ def print_scores(found: ClassScores) -> None:
         f"accuracy [bold]{found.accuracy:.2%}[/] (95 % interval {low:.2%} to {high:.2%}) on "
         f"{found.samples} {found.unit}"
     )
-    few = len(found.classes) <= MAX_COLUMNS
     table = Table(box=None, pad_edge=False)
-    table.add_column("class")
-    table.add_column("accuracy", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column(found.unit, justify="right")
-    if few:
-        for label in found.classes:
-            table.add_column(Text(f"as {label}"), justify="right")
-    for one, row in zip(found.by_class, found.confusion, strict=True):
+    table.add_column("class", overflow="fold")
+    for head in ("accuracy", "95 % interval", found.unit):
+        table.add_column(head, justify="right", no_wrap=True)
+    for one in found.by_class:
         cells: list[Text | str] = [Text(one.label), "", "", str(one.samples)]
         if one.interval is not None and one.accuracy is not None:
             cells[1:3] = [f"{one.accuracy:.1%}", f"{one.interval[0]:.1%} to {one.interval[1]:.1%}"]
-        if few:
-            cells += ["" if count == 0 else str(count) for count in row]
         table.add_row(*cells)
     console.print(table)
-    if not few and found.confusions:
+    if len(found.classes) <= MAX_COLUMNS:
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("class and what it is taken for", overflow="fold")
+        for number in range(len(found.classes)):
+            table.add_column(str(number), justify="right", no_wrap=True)
+        for number, (label, row) in enumerate(zip(found.classes, found.confusion, strict=True)):
+            counts = ("" if count == 0 else str(count) for count in row)
+            table.add_row(Text(f"{number} {label}"), *counts)
+        console.print()
+        console.print(table)
+    elif found.confusions:
         table = Table(box=None, pad_edge=False)
         for head in ("class", "taken for", found.unit):
             table.add_column(head)

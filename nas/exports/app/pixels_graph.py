@@ -18,9 +18,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from evaluators.data.preprocessing import Preprocessing
+from search_spaces.errors import UserError
 
 PIXELS_FILE = "model.with-preprocessing.onnx"
 INPUT, OUTPUT = "pixels", "probabilities"
+
+TOLERANCE = 1e-3
+"""Largest difference of probabilities in the check."""
 
 LUMA = (19595, 38470, 7471)
 """Weights of red, green and blue in 1/65536 (ITU-R 601-2), as in Pillow."""
@@ -40,7 +44,7 @@ def write(source: Path, target: Path, preprocessing: Preprocessing) -> None:
     before, nodes.made = nodes.made, []
     nodes.named("Softmax", [logits.name], OUTPUT, axis=-1)
     classes = logits.type.tensor_type.shape.dim[-1].dim_value
-    shape = ["batch", "height", "width", 3]
+    shape: list[str | int] = ["batch", "height", "width", 3]
     pixels = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, shape)
     output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes])
     made = helper.make_graph(
@@ -61,6 +65,29 @@ def write(source: Path, target: Path, preprocessing: Preprocessing) -> None:
     about = {"pixels": "upright RGB, uint8, any height and width"}
     helper.set_model_props(whole, {**properties, "input": json.dumps(about)})
     target.write_bytes(whole.SerializeToString())
+
+
+def check(source: Path, target: Path, preprocessing: Preprocessing) -> None:
+    """Compare the file with preprocessing with the network on pictures that need no resizing.
+
+    Raises:
+        UserError: if their probabilities differ.
+    """
+    import onnxruntime
+
+    def run(path: Path, inputs: Any) -> Any:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return session.run(None, {session.get_inputs()[0].name: inputs})[0]
+
+    size = preprocessing.image_size
+    grey = np.random.default_rng(0).integers(0, 256, (2, size, size, 1), dtype=np.uint8)
+    logits = run(source, preprocessing.inputs(np.repeat(grey, preprocessing.channels, axis=3)))
+    expected = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected /= expected.sum(axis=1, keepdims=True)
+    given = run(target, np.repeat(grey, 3, axis=3))
+    difference = np.abs(given - expected).max()
+    if not difference <= TOLERANCE:
+        raise UserError(f"export failed its check: {target.name} differs by {difference:.2g}")
 
 
 class _Nodes:

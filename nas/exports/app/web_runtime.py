@@ -88,7 +88,7 @@ def _packed(target: Path) -> Path:
                 timeout=TIMEOUT_SECONDS,
                 check=False,
             )
-            (archive,) = list(Path(scratch).glob("*.tgz")) or [None]
+            archive = next(Path(scratch).glob("*.tgz"), None)
             if done.returncode or archive is None:
                 lines = [line for line in done.stderr.splitlines() if line.strip()]
                 raise NoRuntime(f"npm cannot fetch {PACKAGE}: {(lines or ['no reason given'])[0]}")

@@ -36,7 +36,7 @@ def write(place: Path, config: Mapping[str, Any], runtime: Path | None) -> None:
     folder.mkdir()
     for name in (PIXELS_FILE, LABELS_FILE):
         shutil.copy(place / name, folder / name)
-    program = (ASSETS / PROGRAM).read_text(encoding="utf-8")
+    program = (ASSETS / f"{PROGRAM}.in").read_text(encoding="utf-8")
     bits = config.get("bits")
     (folder / PROGRAM).write_text(program.replace("BITS = None", f"BITS = {bits}"), "utf-8")
     (folder / "requirements.txt").write_text(_requirements(), encoding="utf-8")
