@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from evaluators.data.augmentation import Augmentation, Normalisation, augment, mix, prepare
 from evaluators.data.dataset import Names, Part, only, sample_indices
-from evaluators.data.files.pixels import Depth
+from evaluators.data.pixels import Depth
 from evaluators.data.preprocessing import Preprocessing
 from evaluators.data.scoring import SCORING_BATCH, share_correct
 from search_spaces.errors import UserError

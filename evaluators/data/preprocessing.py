@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.data.files.pixels import Depth, decode
+from evaluators.data.pixels import Depth, decode
 from search_spaces.errors import UserError
 
 COLOURS = {1: "grey", 3: "RGB"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluators.data.files.parts import by_class, visible_files
-from evaluators.data.files.pixels import IMAGE_ENDINGS
+from evaluators.data.pixels import IMAGE_ENDINGS
 from search_spaces.errors import UserError
 
 MAX_LISTED = 8

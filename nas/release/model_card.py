@@ -246,7 +246,11 @@ def _use(files: Sequence[str], kind: hugging_face.Kind | None, config: Mapping[s
             "print(labels[probabilities[0].argmax()], probabilities.max())"
         )
     if "config.json" in files:
-        lines.append('import nas  # budget-nas\n\nnetwork = nas.load(".")')
+        line = 'import nas  # budget-nas\n\nnetwork = nas.load(".")'
+        if "classes" in config:
+            sample = '"photos/*.jpg"' if "mean" in config else '"a sentence"'
+            line += f"\n# network.predict({sample})[0].label"
+        lines.append(line)
     preprocessing = "The snippets run in this folder. "
     if "mean" in config:
         preprocessing += f"Input: {Preprocessing.of(config)}. "

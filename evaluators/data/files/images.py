@@ -1,7 +1,7 @@
 """Loads labelled images with Hugging Face `datasets`: from the hub, Parquet files, or folders.
 
 Knows files, columns and classes; missing parts are held out (`held_out.py`). Does not know which
-file is of which part (`parts.py`), how images are decoded (`pixels.py`), nor how they are
+file is of which part (`parts.py`), how images are decoded (`evaluators/data/pixels.py`), nor how they are
 augmented, batched and scored (`evaluators/data/images.py`).
 """
 
@@ -20,14 +20,6 @@ from torch import Tensor
 
 from evaluators.data.dataset import Names
 from evaluators.data.files.parts import by_class, by_part, origins, visible_files
-from evaluators.data.files.pixels import (
-    IMAGE_ENDINGS,
-    Depth,
-    decode_all,
-    open_image,
-    short_side,
-    to_bytes,
-)
 from evaluators.data.files.tables import (
     column_of,
     from_hub,
@@ -43,6 +35,14 @@ from evaluators.data.files.tables import (
 )
 from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out, origins_of
 from evaluators.data.images import ImageData, Split
+from evaluators.data.pixels import (
+    IMAGE_ENDINGS,
+    Depth,
+    decode_all,
+    open_image,
+    short_side,
+    to_bytes,
+)
 from search_spaces.errors import UserError, unknown
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixels")

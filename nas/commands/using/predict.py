@@ -133,10 +133,6 @@ def _print_table(predictions: Sequence[Prediction], kind: str, top: int) -> None
     for one in predictions:
         others = list(one.probabilities.items())[1:top]
         rest = ", ".join(f"{label} {value:.1%}" for label, value in others)
-        cells: list[Text | str] = [
-            Text(one.input),
-            Text(one.label, "bold"),
-            f"{one.probability:.1%}",
-        ]
-        table.add_row(*cells, *([Text(rest)] if top > 1 else []))
+        cells = [one.input, one.label, f"{one.probability:.1%}", *([rest] if top > 1 else [])]
+        table.add_row(*map(Text, cells))  # as text: names may hold what looks like markup
     make_console().print(table)
