@@ -13,16 +13,20 @@ from nas.workers.ray_settings import apply
 
 if TYPE_CHECKING:
     from nas.api import Outcome, Profile, count, export, profile, search
+    from nas.classifier import Classifier
     from nas.dynamic.network import DynamicNetwork
-    from nas.exports.saved import load
+    from nas.inference.loading import load
+    from nas.inference.predictor import Prediction
     from nas.report import figures
     from nas.run.folder import Run
     from nas.run.specification import Specification
     from search_spaces.errors import UserError
 
 __all__ = [
+    "Classifier",
     "DynamicNetwork",
     "Outcome",
+    "Prediction",
     "Profile",
     "Run",
     "Specification",
@@ -38,8 +42,10 @@ __all__ = [
 apply()
 
 _HOMES = {
+    "Classifier": "nas.classifier",
     "DynamicNetwork": "nas.dynamic.network",
     "Outcome": "nas.api",
+    "Prediction": "nas.inference.predictor",
     "Profile": "nas.api",
     "Run": "nas.run.folder",
     "Specification": "nas.run.specification",
@@ -47,7 +53,7 @@ _HOMES = {
     "count": "nas.api",
     "export": "nas.api",
     "figures": "nas.report.figures",
-    "load": "nas.exports.saved",
+    "load": "nas.inference.loading",
     "profile": "nas.api",
     "search": "nas.api",
 }

@@ -339,6 +339,9 @@ def export(
     *,
     out: Path | str,
     int8: bool = False,
+    with_preprocessing: bool = False,
+    app: bool = False,
+    web_runtime: Path | str | None = None,
     overwrite: bool = False,
     quiet: bool = True,
 ) -> Path:
@@ -352,6 +355,9 @@ def export(
         formats: among safetensors, onnx, pt2, python and executorch.
         out: folder to write.
         int8: also write the ONNX file in 8 bits, and measure its accuracy.
+        with_preprocessing: also write it with the preprocessing: pixels in, probabilities out.
+        app: also write a program and an offline web page that classify pictures.
+        web_runtime: folder of the npm package onnxruntime-web; by default npm fetches it.
         overwrite: replace what is in the folder.
         quiet: print no progress.
 
@@ -362,11 +368,14 @@ def export(
         UserError: for a name, format or folder that cannot be used.
     """
     from nas.commands.show.export import export_network
+    from nas.release.bundle import Extras
 
     folder = run.folder if isinstance(run, Run) else Path(run)
     names = formats.split(",") if isinstance(formats, str) else formats
+    runtime = None if web_runtime is None else Path(web_runtime)
+    extras = Extras(int8, with_preprocessing, app, runtime)
     bundle = export_network(
-        folder, arch, Path(out), formats=names, int8=int8, overwrite=overwrite, quiet=quiet
+        folder, arch, Path(out), formats=names, extras=extras, overwrite=overwrite, quiet=quiet
     )
     return bundle.folder
 

@@ -38,6 +38,8 @@ COMMANDS: Headings = {
         "fidelity": "nas.commands.train:fidelity",
         "export": "nas.commands.export:export",
         "compare": "nas.commands.export:compare",
+        "predict": "nas.commands.using.predict:predict",
+        "scores": "nas.commands.using.scores:scores",
         "dynamic": "nas.commands.dynamic:dynamic",
         "adapt": "nas.commands.dynamic:adapt",
     },

@@ -19,7 +19,7 @@ OUTSIDE = ("run_search", "tests", "benchmarks", "examples")
 # Rooms of nas by level: a room imports itself and rooms of lower levels.
 LEVELS = (
     ("exports",),
-    ("run",),
+    ("run", "inference"),
     ("training", "strategies", "progress"),
     ("supernet", "pruning"),
     ("workers", "dynamic"),
@@ -29,7 +29,7 @@ LEVELS = (
     ("report", "release"),
     ("commands",),
     ("cli", "api"),
-    ("__main__",),
+    ("classifier", "__main__"),
 )
 LONGEST_MODULE = 400
 MOST_MODULES = 13

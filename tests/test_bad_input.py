@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nas.cli import app, main
+from pictures import write_export
 from users_code import SEARCH, place
 
 SIZES = ("0", "-3M", "nan", "inf", "1e999", "3X", "", "three", "\x07", "9" * 400)
@@ -150,6 +151,30 @@ BAD: list[str] = [
     "profile plain.py:nothing --input=1x3",
     "profile torch.nn:Linear --input=0x3",
     "profile torch.nn:Linear --input=axb",
+    "predict nowhere x.png",
+    "predict run x.png",
+    "predict full x.png",
+    "predict binary.onnx x.png",
+    "predict trained nothing.png",
+    "predict trained no*.png",
+    "predict trained empty",
+    "predict trained file.txt",
+    "predict trained binary.py",
+    "predict trained --text=word",
+    "predict trained file.txt --text=word",
+    "predict trained",
+    "predict trained full --top=0",
+    "predict trained full --csv --json",
+    "scores nowhere",
+    "scores run",
+    "scores full",
+    "scores trained --data=nowhere",
+    "scores trained --data=empty",
+    "scores trained --data=full",
+    "export run --out=new --int8 --format=python",
+    "export run --out=new --app --format=python",
+    "export run --out=new --app --web-runtime=empty",
+    "export run --out=new --web-runtime=empty",
     "runs nowhere",
     "carbon --device=abacus --hours=1",
     "carbon --device=A100",
@@ -194,6 +219,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "unknown.json": '{"colour": 3}', "wrong.json": '{"trials": {"a": 1}}',
     }.items():  # fmt: skip
         Path(name).write_text(text)
+    write_export(Path("trained"))
     Path("empty").mkdir()
     Path("full").mkdir()
     Path("full", "thesis.tex").write_text("years of work")
@@ -243,6 +269,7 @@ def test_there_are_a_hundred() -> None:
 COMMANDS = {
     "search": "search --data digits --dry-run", "frontier": "frontier run", "report": "report run",
     "leaderboard": "leaderboard run", "curves": "curves run", "train": "train run",
+    "predict": "predict run file.txt", "scores": "scores run",
     "fidelity": "fidelity run", "export": "export run --out=new", "dynamic": "dynamic nowhere",
     "adapt": "adapt nowhere", "count": "count --space=macro --archs=list.json",
     "profile": "profile nowhere:x", "carbon": "carbon --device=A100",

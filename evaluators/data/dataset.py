@@ -8,11 +8,12 @@ samples for the winner only. Does not know files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,9 @@ from evaluators.data.augmentation import Augmentation
 from evaluators.data.batches import Batches
 from search_spaces.ops import Shape
 from search_spaces.space import SearchSpace
+
+Names = npt.NDArray[np.object_]
+"""Names `(n,)` of samples: files, rows or sentences."""
 
 Part = Literal["train", "validation", "test", "searched"]
 """`searched` is training and validation together, all that a search may use."""
@@ -112,6 +116,10 @@ class Data(Protocol):
             network: on any device and in any mode; its mode is restored.
             shape: input shape of one sample, `space.input_shape(arch)`.
         """
+        ...
+
+    def names(self, part: Part) -> Sequence[str] | None:
+        """Name of each sample of a part, by which a user finds it; None where there is none."""
         ...
 
     def labelled(self, part: Part) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ Knows tensors of images, and how they are augmented, batched and scored. Does no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.data.augmentation import Augmentation, Normalisation, augment, mix, prepare
-from evaluators.data.dataset import Part, only, sample_indices
+from evaluators.data.dataset import Names, Part, only, sample_indices
+from evaluators.data.pixels import Depth
+from evaluators.data.preprocessing import Preprocessing
 from evaluators.data.scoring import SCORING_BATCH, share_correct
 from search_spaces.errors import UserError
 from search_spaces.ops import Shape
@@ -24,16 +26,19 @@ from search_spaces.space import SearchSpace
 
 @dataclass(frozen=True)
 class Split:
-    """Images `(n, channels, height, width)` uint8 and their labels `(n,)` int64."""
+    """Images `(n, channels, height, width)` uint8, their labels `(n,)` int64, and their names."""
 
     images: Tensor
     labels: Tensor
+    names: Names | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor | slice) -> Split:
-        return Split(self.images[indices], self.labels[indices])
+        at = indices if isinstance(indices, slice) else indices.numpy()
+        names = None if self.names is None else self.names[at]
+        return Split(self.images[indices], self.labels[indices], names)
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class ImageData:
 
     `mean` and `std` are per channel, of pixels scaled to 0..1, measured on the training part only.
     `augmentation` has the names of the default augmentations, `origins` the file or folder of each
-    part, and `resizing` says how the images got their size.
+    part, `resizing` says how the images got their size, and `depth` has the scale of pixels that
+    are not 8 bits a channel.
     """
 
     name: str
@@ -55,6 +61,7 @@ class ImageData:
     augmentation: tuple[str, ...]
     origins: Mapping[str, str] = field(default_factory=dict)
     resizing: str = ""
+    depth: Depth = field(default_factory=Depth)
 
     metric: ClassVar[str] = "accuracy"
     worst: ClassVar[float] = 0.0
@@ -89,8 +96,9 @@ class ImageData:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Normalisation of pixels, and names of the classes."""
-        return {"mean": list(self.mean), "std": list(self.std), "classes": list(self.classes)}
+        """What `Preprocessing.of` reads, and names of the classes."""
+        whole = Preprocessing(self.image_size, self.image_size, self.mean, self.std, self.depth)
+        return {**whole.to_config(), "classes": list(self.classes)}
 
     def part(self, name: Part) -> Split:
         """The images of a part."""
@@ -130,6 +138,11 @@ class ImageData:
     def score(self, network: nn.Module, part: Part, shape: Shape) -> dict[str, float]:
         """Share of correctly classified images, as `accuracy`."""
         return {"accuracy": accuracy(network, self.part(part), self.normalisation, shape[-1])}
+
+    def names(self, part: Part) -> Sequence[str] | None:
+        """File or row of each image of a part; None where it is not kept."""
+        names = self.part(part).names
+        return None if names is None else [str(name) for name in names]
 
     def labelled(self, part: Part) -> tuple[Tensor, Tensor]:
         """Images `(n, channels, height, width)` uint8 and their labels."""

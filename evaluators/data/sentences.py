@@ -6,7 +6,7 @@ ids. Does not know how sentences become ids, nor files (`files/sentences.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.data.augmentation import Augmentation
-from evaluators.data.dataset import Part, only, sample_indices
+from evaluators.data.dataset import Names, Part, only, sample_indices
 from evaluators.data.scoring import SCORING_BATCH, share_correct
 from evaluators.data.text import check_vocabulary
 from search_spaces.errors import UserError
@@ -27,16 +27,19 @@ PADDING = 0
 
 @dataclass(frozen=True)
 class Sentences:
-    """Token ids `(n, sequence)` int32, padded with `PADDING`, and labels `(n,)` int64."""
+    """Token ids `(n, sequence)` int32, padded with `PADDING`, labels `(n,)` int64, and texts."""
 
     ids: Tensor
     labels: Tensor
+    texts: Names | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor | slice) -> Sentences:
-        return Sentences(self.ids[indices], self.labels[indices])
+        at = indices if isinstance(indices, slice) else indices.numpy()
+        texts = None if self.texts is None else self.texts[at]
+        return Sentences(self.ids[indices], self.labels[indices], texts)
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,11 @@ class SentenceData:
         ids, labels = self.labelled(part)
         device = next(network.parameters()).device
         return {"accuracy": share_correct(network, self.inputs(ids, shape, device), labels)}
+
+    def names(self, part: Part) -> Sequence[str] | None:
+        """The sentences of a part; None where they are not kept."""
+        texts = self.part(part).texts
+        return None if texts is None else [str(text) for text in texts]
 
     def labelled(self, part: Part) -> tuple[Tensor, Tensor]:
         """Token ids `(n, sequence)` int32 and their labels."""

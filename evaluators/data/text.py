@@ -136,6 +136,9 @@ class TextData:
         most = SCORED_TOKENS if part == "validation" else None
         return {"loss": loss(network, self.part(part), shape[0], most)}
 
+    def names(self, part: Part) -> None:
+        """None: windows of a text have no names."""
+
     def labelled(self, part: Part) -> tuple[Tensor, Tensor]:
         """Not supported: text has no labels.
 

@@ -42,6 +42,29 @@ def export(
             "--int8", help="Also write the ONNX file in 8 bits, and measure its accuracy."
         ),
     ] = False,
+    with_preprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--with-preprocessing",
+            help="Also write the ONNX file with the preprocessing in it: pixels of a picture of "
+            "any size in, probabilities out.",
+        ),
+    ] = False,
+    app: Annotated[
+        bool,
+        typer.Option(
+            "--app",
+            help="Also write a program and an offline web page that classify pictures.",
+        ),
+    ] = False,
+    web_runtime: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the npm package onnxruntime-web, for the page.  [default: npm fetches "
+            "it once]",
+        ),
+    ] = None,
     all_frontier: Annotated[
         bool,
         typer.Option(
@@ -63,31 +86,40 @@ def export(
     """Export a network with a model card and an efficiency record.
 
     The network has its trained weights, or its inherited ones where it was not trained. All files
-    are loaded and compared in a new process.
+    are loaded and compared in a new process. Every export has labels.json, the classes in order.
 
     Example: nas export runs/first --arch knee --format onnx,python --out taken
     """
     one = "--arch" if arch != "best" else None
     if dynamic:
         other = "--all-frontier" if all_frontier else one
-        if other or int8 or formats != FORMATS_BY_DEFAULT:
-            option = other or ("--int8" if int8 else "--format")
+        switches = {
+            "--int8": int8,
+            "--with-preprocessing": with_preprocessing,
+            "--app": app,
+            "--web-runtime": web_runtime is not None,
+            "--format": formats != FORMATS_BY_DEFAULT,
+        }
+        option = other or next((name for name, given in switches.items() if given), None)
+        if option is not None:
             raise UserError(f"--dynamic exports one network of several: expected no {option}")
         from nas.commands.show.dynamic import export_dynamic_and_print
 
         export_dynamic_and_print(run, out, overwrite=overwrite, quiet=quiet)
         return
     from nas.commands.show.export import export_and_print, export_frontier_and_print
+    from nas.release.bundle import Extras
 
     names = [name for name in formats.split(",") if name]
+    extras = Extras(int8, with_preprocessing, app, web_runtime)
     if all_frontier and one:
         raise UserError("--all-frontier exports every network of the frontier: expected no --arch")
     if all_frontier:
         export_frontier_and_print(
-            run, out, formats=names, int8=int8, overwrite=overwrite, quiet=quiet
+            run, out, formats=names, extras=extras, overwrite=overwrite, quiet=quiet
         )
         return
-    export_and_print(run, arch, out, formats=names, int8=int8, overwrite=overwrite, quiet=quiet)
+    export_and_print(run, arch, out, formats=names, extras=extras, overwrite=overwrite, quiet=quiet)
 
 
 def compare(

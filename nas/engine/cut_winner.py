@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from evaluators.accuracy.class_scores import scored_classes
 from evaluators.data.images import ImageData
 from nas.engine.fine_tuning import FineTuning
 from nas.engine.winner import final_score
@@ -49,7 +50,9 @@ def train_within(
         checkpoint=run.folder / "trained" / f"{arch.id}-{recipe.epochs:g}-epochs-{target}",
         reporter=reporter,
     )
-    after = data.score(pruned.network, "test", shape)["accuracy"]
+    scores = scored_classes(pruned.network, data, "test", shape)
+    assert scores is not None  # images have classes
+    after = scores.accuracy
     report = replace(pruned.report, accuracy=AccuracyChange(before, after))
     with reporter.stage(f"exporting to {folder}"):
         export(
@@ -62,6 +65,7 @@ def train_within(
             overwrite=True,
             blocks=pruned.blocks,
             cut={"from": arch.id, **report.to_json()},
+            scores=scores,
         )
     return report
 
@@ -81,7 +85,13 @@ def _starting_network(
 
 
 def trained_already(run: Run, arch: Architecture) -> Network | None:
-    """The run's trained network of an architecture; None if there is none.
+    """The run's trained network of an architecture; None if there is none."""
+    found = find_trained(run, arch)
+    return None if found is None else found[1]
+
+
+def find_trained(run: Run, arch: Architecture) -> tuple[Path, Network] | None:
+    """The run's trained network of an architecture with its folder; None if there is none.
 
     A network that was cut is not that of the architecture it was cut from.
     """
@@ -89,5 +99,5 @@ def trained_already(run: Run, arch: Architecture) -> Network | None:
         if (place / "config.json").exists():
             network = load(place)
             if network.config["architecture"]["id"] == arch.id and "cut" not in network.config:
-                return network
+                return place, network
     return None

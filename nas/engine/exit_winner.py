@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from evaluators.accuracy.class_scores import scored_classes
 from evaluators.accuracy.exit_accuracy import (
     cross_fitted,
     exit_costs,
@@ -85,6 +86,7 @@ class ExitFinisher:
                 formats=("safetensors",),
                 metrics=report.to_json(),
                 overwrite=True,
+                scores=scored_classes(network, task.data, "test", shape),
             )
         return report
 

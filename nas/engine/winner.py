@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
+from evaluators.accuracy.class_scores import scored_classes
 from evaluators.accuracy.interval import share_interval
 from evaluators.data.dataset import Data
 from evaluators.metrics import Metric
@@ -63,17 +64,20 @@ def deliver(
     task: Task, network: nn.Module, arch: Architecture, folder: Path, reporter: Reporter
 ) -> FinalScore:
     """Score a trained network on the test part and export it to `folder`."""
-    scores = task.data.score(network, "test", task.space.input_shape(arch))
-    score = final_score(task.data, scores[task.data.metric])
+    data, shape = task.data, task.space.input_shape(arch)
+    scores = scored_classes(network, data, "test", shape)
+    value = data.score(network, "test", shape)[data.metric] if scores is None else scores.accuracy
+    score = final_score(data, value)
     with reporter.stage(f"exporting to {folder}"):
         export(
             network,
             arch,
             task.tables,
-            task.data,
+            data,
             folder,
             metrics=score.to_json(),
             overwrite=True,
+            scores=scores,
         )
     return score
 

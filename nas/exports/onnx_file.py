@@ -9,6 +9,7 @@ not know runtimes.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,13 @@ def input_name(blocks: Blocks) -> str:
     return "tokens" if inputs_of(blocks)["input"].ids else "images"
 
 
-def write(network: nn.Module, blocks: Blocks, path: Path) -> None:
+def write(
+    network: nn.Module, blocks: Blocks, path: Path, properties: Mapping[str, str] | None = None
+) -> None:
     """Write a network, which must be in evaluation mode, to `path`.
+
+    Args:
+        properties: what the file says about itself, as its `metadata_props`.
 
     Raises:
         UserError: if its weights exceed the 2 GB of one ONNX file.
@@ -47,11 +53,20 @@ def write(network: nn.Module, blocks: Blocks, path: Path) -> None:
         )
     if any(type(op) not in RULES for _, ops in blocks for op in ops):
         _trace(network, blocks, path)
+        describe(path, properties or {})
         return
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
     model = folded(write_onnx(blocks, weights))
     _rename(model, {"input": input_name(blocks), "output": OUTPUT})
     onnx.checker.check_model(model)
+    onnx.helper.set_model_props(model, dict(properties or {}))
+    path.write_bytes(model.SerializeToString())
+
+
+def describe(path: Path, properties: Mapping[str, str]) -> None:
+    """Write what a file says about itself into the file."""
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(properties))
     path.write_bytes(model.SerializeToString())
 
 

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 
 from evaluators.data.dataset import Data
+from nas.exports import onnx_file
 from nas.exports.onnx_network import OnnxNetwork
 from nas.exports.quiet import quietly
 from search_spaces.ops import Shape
@@ -58,6 +60,7 @@ def write(source: Path, target: Path, data: Data, shape: Shape, name: str, *, se
         def get_next(self) -> dict[str, Any] | None:
             return next(self.batches, None)
 
+    properties = {entry.key: entry.value for entry in onnx.load(source).metadata_props}
     with quietly():
         quantize_static(
             source,
@@ -69,6 +72,7 @@ def write(source: Path, target: Path, data: Data, shape: Shape, name: str, *, se
             per_channel=True,
             reduce_range=True,
         )
+    onnx_file.describe(target, properties)
     return len(samples)
 
 

@@ -125,9 +125,16 @@ def _kind(described: tuple[list[int], torch.dtype | None] | None) -> str:
     return f"{str(kind or 'another type').removeprefix('torch.')} {'x'.join(map(str, shape))}"
 
 
-def write_weights(network: nn.Module, place: Path) -> None:
-    """Write the weights of a network as `model.safetensors`, each tied weight once."""
+def write_weights(
+    network: nn.Module, place: Path, properties: Mapping[str, str] | None = None
+) -> None:
+    """Write the weights of a network as `model.safetensors`, each tied weight once.
+
+    Args:
+        properties: what the file says about itself.
+    """
     tied = network.tied_weights if isinstance(network, Network) else {}
+    about = dict(properties or {})
     state = network.state_dict()
     weights = {name: tensor.contiguous() for name, tensor in state.items() if name not in tied}
-    (place / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
+    (place / "model.safetensors").write_bytes(save(weights, metadata={**about, "format": "pt"}))

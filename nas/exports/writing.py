@@ -9,6 +9,7 @@ not know how a format is written, which is one module each.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 
 from torch import nn
 
+from evaluators.accuracy.class_scores import ClassScores
 from evaluators.costs.gated_costs import network_costs
 from evaluators.costs.tables import CONVENTION, CostTables
 from evaluators.data.dataset import Data
-from nas.exports import checks, executorch_file, onnx_file, pt2_file
+from nas.exports import checks, description, executorch_file, onnx_file, pt2_file
 from nas.exports.folder import staged
 from nas.exports.formats import FORMAT_FILES
 from nas.exports.saved import FORMAT_VERSION, write_config, write_weights
@@ -44,6 +46,11 @@ class Exportable:
     files: Mapping[str, str]
     """Texts of the data's own files by name, such as a tokenizer."""
 
+    @property
+    def properties(self) -> dict[str, str]:
+        """What a file says about itself."""
+        return description.properties(self.config)
+
 
 def export(
     network: nn.Module,
@@ -57,6 +64,7 @@ def export(
     overwrite: bool = False,
     blocks: Blocks | None = None,
     cut: Mapping[str, Any] | None = None,
+    scores: ClassScores | None = None,
 ) -> Path:
     """Write a network to `folder` in the given formats, checked; on failure write nothing.
 
@@ -67,6 +75,7 @@ def export(
             architecture's own.
         cut: recorded in `config.json` for a network that was cut: `architecture` is then the one
             that it was cut from, `network` and `costs` are those of the cut network.
+        scores: of the classes on the test part, written as `scores.json`.
 
     Returns:
         `folder`.
@@ -80,6 +89,7 @@ def export(
     )
     with staged(folder, overwrite=overwrite) as place:
         write_formats(made, formats, place)
+        write_scores(scores, place)
         checks.in_this_process(made.network, made.blocks, place, formats)
     return folder
 
@@ -135,17 +145,17 @@ def write_formats(made: Exportable, formats: Sequence[str], place: Path) -> None
     Raises:
         UserError: for a network that a format cannot hold.
     """
-    network, blocks = made.network, made.blocks
+    network, blocks, about = made.network, made.blocks, made.properties
+    for name, text in {**description.files(made.config), **made.files}.items():
+        (place / name).write_text(text, encoding="utf-8")
     if "safetensors" in formats:
         write_config(made.config, place)
-        for name, text in made.files.items():
-            (place / name).write_text(text, encoding="utf-8")
     if "safetensors" in formats or "python" in formats:
-        write_weights(network, place)
+        write_weights(network, place, about)
     if "onnx" in formats:
-        onnx_file.write(network, blocks, place / onnx_file.ONNX_FILE)
+        onnx_file.write(network, blocks, place / onnx_file.ONNX_FILE, about)
     if "pt2" in formats:
-        pt2_file.write(network, blocks, place / pt2_file.PT2_FILE)
+        pt2_file.write(network, blocks, place / pt2_file.PT2_FILE, about)
     if "executorch" in formats:
         executorch_file.write(network, blocks, place / executorch_file.EXECUTORCH_FILE)
     if "python" in formats:
@@ -160,8 +170,15 @@ def write_source(blocks: Blocks, config: Mapping[str, Any], place: Path) -> None
     """
     about = python_source.file_description(config)
     own = [f"Network {config['architecture']['id']} of the space {config['space']}."]
-    text = python_source.write_python(blocks, about, own)
+    text = python_source.write_python(blocks, about, own, python_source.constants(config))
     (place / python_source.SOURCE_FILE).write_text(text, encoding="utf-8")
+
+
+def write_scores(scores: ClassScores | None, place: Path) -> None:
+    """Write the scores of the classes as `scores.json`, if there are any."""
+    if scores is not None:
+        text = json.dumps(scores.to_json(), indent=1, ensure_ascii=False) + "\n"
+        (place / description.SCORES_FILE).write_text(text, encoding="utf-8")
 
 
 def _config(

@@ -15,11 +15,16 @@ from typing import Any
 
 from torch import nn
 
+from evaluators.accuracy.class_scores import ClassScores
 from evaluators.accuracy.interval import share_interval
+from evaluators.data.images import ImageData
+from evaluators.data.preprocessing import Preprocessing
 from evaluators.metrics import Metric
-from nas.engine.cut_winner import trained_already
+from nas.engine.cut_winner import find_trained
 from nas.engine.preparation import starting_weights
 from nas.exports import checks, onnx_file, quantised
+from nas.exports.app import pixels_graph, web_runtime
+from nas.exports.app import writing as app_folder
 from nas.exports.folder import staged
 from nas.exports.saved import load, write_config
 from nas.exports.source import hugging_face, python_source
@@ -28,6 +33,7 @@ from nas.exports.writing import (
     check_formats,
     prepare,
     write_formats,
+    write_scores,
     write_source,
 )
 from nas.progress import Quiet, Reporter
@@ -42,7 +48,7 @@ from nas.release.efficiency import (
 )
 from nas.release.facts import Facts, gather, task_name
 from nas.run.evaluation import Evaluation
-from nas.run.folder import Run
+from nas.run.folder import Run, read_scores
 from nas.task.task import Task
 from search_spaces.errors import UserError
 from search_spaces.exits.network import ExitNetwork
@@ -66,6 +72,37 @@ class SourceNetwork:
     """Ops of such a network."""
     folder: str | None = None
     """Name of its folder in `RUN/trained` if it was selected by that name."""
+    scores: ClassScores | None = None
+    """Its scores by class on the test part, if it was trained."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is written beside the formats, from the ONNX file."""
+
+    int8: bool = False
+    """The file in eight bits."""
+    with_preprocessing: bool = False
+    """The file with the preprocessing before the network."""
+    app: bool = False
+    """The folder `app`, with the file with preprocessing."""
+    web_runtime: Path | None = None
+    """Folder of onnxruntime-web for the page of the app; by default npm fetches it."""
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the file with preprocessing is written."""
+        return self.with_preprocessing or self.app
+
+    @property
+    def options(self) -> list[str]:
+        """The options of `nas export` that stand for them."""
+        options = {
+            "--int8": self.int8,
+            "--with-preprocessing": self.with_preprocessing,
+            "--app": self.app,
+        }
+        return [option for option, given in options.items() if given]
 
 
 @dataclass(frozen=True)
@@ -86,15 +123,21 @@ class Bundle:
     """What was not written or not checked, with the reason."""
 
 
-def check_options(formats: Sequence[str], *, int8: bool) -> None:
+def check_options(formats: Sequence[str], extras: Extras) -> None:
     """Check the options before anything is loaded.
 
     Raises:
-        UserError: for an unknown format, or `int8` without `onnx`.
+        UserError: for an unknown format, an extra without `onnx`, or a folder without
+            onnxruntime-web.
     """
     check_formats(formats)
-    if int8 and "onnx" not in formats:
-        raise UserError("--int8 quantises the ONNX file: expected onnx in --format")
+    if "onnx" not in formats:
+        for option in extras.options:
+            raise UserError(f"{option} is made of the ONNX file: expected onnx in --format")
+    if extras.web_runtime is not None:
+        if not extras.app:
+            raise UserError("--web-runtime is of --app")
+        web_runtime.find(extras.web_runtime)
 
 
 def load_source(run: Run, task: Task, name: str, reporter: Reporter | None = None) -> SourceNetwork:
@@ -115,7 +158,8 @@ def load_source(run: Run, task: Task, name: str, reporter: Reporter | None = Non
         evaluation = run.find(config["architecture"]["id"])
         cut = config.get("cut")
         blocks = None if cut is None else blocks_from_json(config["network"])
-        return SourceNetwork(evaluation, network, "trained", config["metrics"], cut, blocks, name)
+        metrics, scores = config["metrics"], read_scores(place)
+        return SourceNetwork(evaluation, network, "trained", metrics, cut, blocks, name, scores)
     return next(load_sources(run, task, [run.find(name)], reporter))
 
 
@@ -125,9 +169,11 @@ def load_sources(
     """Load the networks of evaluations one at a time; the supernet at most once, if needed."""
     start = None
     for evaluation in evaluations:
-        trained = trained_already(run, evaluation.arch)
-        if trained is not None:
-            yield SourceNetwork(evaluation, trained, "trained", trained.config["metrics"])
+        found = find_trained(run, evaluation.arch)
+        if found is not None:
+            place, trained = found
+            metrics, scores = trained.config["metrics"], read_scores(place)
+            yield SourceNetwork(evaluation, trained, "trained", metrics, scores=scores)
             continue
         if start is None:
             start = starting_weights(task, run, reporter or Quiet())
@@ -142,7 +188,7 @@ def write_bundle(
     folder: Path,
     *,
     formats: Sequence[str],
-    int8: bool = False,
+    extras: Extras | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Write a network with its model card and its record, checked in a fresh process.
@@ -152,7 +198,13 @@ def write_bundle(
             have, a folder that is not empty, or a file that does not load or differs in outputs
             or counts.
     """
-    check_options(formats, int8=int8)
+    extras = extras or Extras()
+    check_options(formats, extras)
+    if extras.prepares and not isinstance(task.data, ImageData):
+        raise UserError(
+            f"{extras.options[-1]} puts the preprocessing of images before a network: "
+            f"{task.data.name} has {task.data.unit}"
+        )
     identity = source.evaluation.arch.id
     made = prepare(
         source.network,
@@ -167,6 +219,7 @@ def write_bundle(
     kind, notes = None, []
     with staged(folder, overwrite=overwrite) as place:
         write_formats(made, formats, place)
+        write_scores(source.scores, place)
         if "safetensors" in formats:
             try:
                 kind = add_hugging_face(made, place)
@@ -192,14 +245,18 @@ def write_bundle(
             source.folder or identity,
         )
         measured = _time(made, formats, place)
-        if int8:
+        if extras.int8:
             others = [result for result in facts.results if result.split != "test"]
             facts = replace(facts, results=[*_quantise(task, made, place), *others])
             measured += timing.time_onnx(place / quantised.INT8_FILE, made.blocks, "int8")
+        if extras.prepares:
+            notes += _prepared(made, extras, place)
         record = _record(facts, made.config, measured)
         write_text(place / RECORD_FILE, record.model_dump_json(indent=1) + "\n")
         write_text(place / picture.PICTURE_FILE, picture.draw(made.blocks, record.name))
-        files = sorted(path.name for path in place.iterdir())
+        files = sorted(
+            path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()
+        )
         card = model_card.write(facts, made.config, record, files, kind)
         write_text(place / model_card.CARD_FILE, card)
     return Bundle(
@@ -241,6 +298,23 @@ def _time(made: Exportable, formats: Sequence[str], place: Path) -> list[Measure
         return timing.time_onnx(place / onnx_file.ONNX_FILE, made.blocks)
     name = python_source.SOURCE_FILE if "python" in formats else "model.safetensors"
     return timing.time_torch(made.network, made.blocks, name)
+
+
+def _prepared(made: Exportable, extras: Extras, place: Path) -> list[str]:
+    """Write the file with preprocessing, and the app; returns why a part was left out."""
+    source, target = place / onnx_file.ONNX_FILE, place / pixels_graph.PIXELS_FILE
+    preprocessing = Preprocessing.of(made.config)
+    pixels_graph.write(source, target, preprocessing)
+    pixels_graph.check(source, target, preprocessing)
+    if not extras.app:
+        return []
+    try:
+        runtime = web_runtime.find(extras.web_runtime)
+    except web_runtime.NoRuntime as reason:
+        app_folder.write(place, made.config, None)
+        return [f"{app_folder.FOLDER} has no page for browsers: {reason}"]
+    app_folder.write(place, made.config, runtime)
+    return []
 
 
 def _quantise(task: Task, made: Exportable, place: Path) -> list[Result]:

@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.data.files.images import HUB_NAMES
+from evaluators.data.preprocessing import Preprocessing
 from evaluators.metrics import Metric
 from evaluators.sizes import format_size
 from nas.exports import executorch_file, onnx_file, pt2_file, quantised
+from nas.exports.app import pixels_graph
+from nas.exports.app import writing as app_folder
+from nas.exports.description import LABELS_FILE
 from nas.exports.formats import FORMAT_FILES
 from nas.exports.source import hugging_face, python_source
 from nas.release import picture
@@ -26,6 +30,10 @@ from nas.release.facts import Facts
 from nas.run.results import ExitReport
 
 CARD_FILE = "README.md"
+
+APP_PROGRAM, APP_PAGE = (
+    f"{app_folder.FOLDER}/{name}" for name in (app_folder.PROGRAM, app_folder.PAGE)
+)
 
 GRAMS_PER_KG = 1e3
 
@@ -203,7 +211,7 @@ def _use(files: Sequence[str], kind: hugging_face.Kind | None, config: Mapping[s
         auto = hugging_face.AUTO[kind]
         lines.append(
             f"from transformers import {auto}\n\n"
-            f'network = {auto}.from_pretrained("FOLDER", trust_remote_code=True)'
+            f'network = {auto}.from_pretrained(".", trust_remote_code=True)'
         )
     if python_source.SOURCE_FILE in files:
         lines.append(
@@ -214,7 +222,8 @@ def _use(files: Sequence[str], kind: hugging_face.Kind | None, config: Mapping[s
         lines.append(f'import torch\n\nnetwork = torch.export.load("{pt2_file.PT2_FILE}").module()')
     if executorch_file.EXECUTORCH_FILE in files:
         lines.append(
-            "from executorch.runtime import Runtime  # one sample at a time\n\n"
+            "import torch\nfrom executorch.runtime import Runtime  # one sample at a time\n\n"
+            f"sample = {_example('torch', config)}\n"
             f'program = Runtime.get().load_program("{executorch_file.EXECUTORCH_FILE}")\n'
             '(logits,) = program.load_method("forward").execute([sample])'
         )
@@ -222,23 +231,46 @@ def _use(files: Sequence[str], kind: hugging_face.Kind | None, config: Mapping[s
         if name in files:
             name_in = "images" if "mean" in config else "tokens"
             lines.append(
-                f'import onnxruntime\n\nsession = onnxruntime.InferenceSession("{name}")\n'
+                "import numpy as np\nimport onnxruntime\n\n"
+                f'session = onnxruntime.InferenceSession("{name}")\n'
+                f"{name_in} = {_example('np', config)}\n"
                 f'(logits,) = session.run(None, {{"{name_in}": {name_in}}})'
             )
-    if "config.json" in files:
-        lines.append('import nas  # budget-nas\n\nnetwork = nas.load("FOLDER")')
-    preprocessing = ""
-    if "mean" in config:
-        mean, std = (", ".join(map(str, config[name])) for name in ("mean", "std"))
-        preprocessing = (
-            f"Images are float32 scaled to 0..1, resized to {config['input_shape'][-1]} pixels "
-            f"(bilinear, antialiased), minus ({mean}), divided by ({std}). "
+    if pixels_graph.PIXELS_FILE in files:
+        lines.append(
+            "import json\n\nimport numpy as np\nimport onnxruntime\n\n"
+            "pixels = np.zeros((1, 480, 640, 3), dtype=np.uint8)  # an upright RGB picture\n"
+            f'session = onnxruntime.InferenceSession("{pixels_graph.PIXELS_FILE}")\n'
+            f'(probabilities,) = session.run(None, {{"{pixels_graph.INPUT}": pixels}})\n'
+            f'labels = json.load(open("{LABELS_FILE}", encoding="utf-8"))\n'
+            "print(labels[probabilities[0].argmax()], probabilities.max())"
         )
+    if "config.json" in files:
+        line = 'import nas  # budget-nas\n\nnetwork = nas.load(".")'
+        if "classes" in config:
+            sample = '"photos/*.jpg"' if "mean" in config else '"a sentence"'
+            line += f"\n# network.predict({sample})[0].label"
+        lines.append(line)
+    preprocessing = "The snippets run in this folder. "
+    if "mean" in config:
+        preprocessing += f"Input: {Preprocessing.of(config)}. "
+    if "classes" in config:
+        preprocessing += f"The classes in the order of the logits are in `{LABELS_FILE}`. "
+    for name, where in ((APP_PROGRAM, ""), (APP_PAGE, " in a browser, offline")):
+        if name in files:
+            preprocessing += f"`{name}` classifies pictures{where}. "
     batch = "Any batch size is accepted"
     if executorch_file.EXECUTORCH_FILE in files:
         batch += f", except by `{executorch_file.EXECUTORCH_FILE}`, which takes one sample"
     blocks = "\n\n".join(f"```python\n{line}\n```" for line in lines)
     return f"## Use\n\n{preprocessing}{batch}.\n\n{blocks}"
+
+
+def _example(module: str, config: Mapping[str, Any]) -> str:
+    """Source of an input of zeros, as an array of numpy or a tensor of torch."""
+    size = ", ".join(map(str, (1, *config["input_shape"])))
+    kind = "float32" if "mean" in config else "int64"
+    return f"{module}.zeros(({size}), dtype={module}.{kind})"
 
 
 def _made(facts: Facts, config: Mapping[str, Any]) -> str:
@@ -273,7 +305,12 @@ def _footprint(facts: Facts) -> str:
 
 def _commands(facts: Facts, files: Sequence[str]) -> str:
     formats = [label for label, name in FORMAT_FILES.items() if name in files]
-    int8 = " --int8" if quantised.INT8_FILE in files else ""
+    extras = {
+        "--int8": quantised.INT8_FILE,
+        "--with-preprocessing": pixels_graph.PIXELS_FILE,
+        "--app": APP_PROGRAM,
+    }
+    options = "".join(f" {option}" for option, name in extras.items() if name in files)
     trained, run = "", shlex.quote(" ".join(facts.run.split()))
     if facts.training is not None:
         trained = f"nas train {run} --arch {facts.identity}{facts.training}\n"
@@ -282,7 +319,8 @@ def _commands(facts: Facts, files: Sequence[str]) -> str:
     return (
         "## Commands to reproduce it\n\n```\nnas search --config search.json --out "
         f"{run}\n{trained}nas export {run} --arch {name} --format "
-        f"{','.join(formats)}{int8} --out FOLDER\n```\n\n`search.json`:\n\n```json\n{settings}\n```"
+        f"{','.join(formats)}{options} --out FOLDER\n```\n\n`search.json`:\n\n"
+        f"```json\n{settings}\n```"
     )
 
 

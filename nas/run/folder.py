@@ -8,8 +8,9 @@ relaxation.pt       the checkpoint of the relaxed supernet (`darts`), with all p
 relaxation.jsonl    expected costs and multipliers of the relaxation, one line per step
 study.db            every evaluation (Optuna, SQLite), unless a shared storage keeps them
 trained/            checkpoints and exports of architectures trained individually
-winner/             the exported network of the best architecture
-latency.json        its latency on the machine of the search
+winner/             the exported network of the best architecture, and its `scores.json`: confusion
+                    matrix, accuracy by class and mistakes on the test part; also in `trained/ID`
+latency.json        the winner's latency on the machine of the search
 summary.json        the result, written last
 
 Knows these files and what can be derived from them. Does not know how a search is executed.
@@ -24,8 +25,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from evaluators.accuracy.class_scores import ClassScores
 from evaluators.costs.budget import Budget
 from hardware_profiles.measuring.exported_file import FileLatency
+from nas.exports.description import SCORES_FILE
 from nas.exports.folder import clear_abandoned
 from nas.run import objectives as f
 from nas.run import specification as spec
@@ -229,6 +232,14 @@ class Run:
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
+    def scores(self) -> ClassScores | None:
+        """Predictions of the winner on the test part, by class; None where there are none.
+
+        Raises:
+            UserError: if `winner/scores.json` cannot be read.
+        """
+        return read_scores(self.folder / "winner")
+
     def summary(self) -> Summary | None:
         """How the search ended; None while it has not.
 
@@ -242,6 +253,21 @@ class Run:
             return Summary.from_json(read_json(path))
         except (ValueError, LookupError, TypeError) as error:
             raise UserError(f"cannot read {path}: {type(error).__name__}: {error}") from error
+
+
+def read_scores(folder: Path) -> ClassScores | None:
+    """The scores that an export has; None if it has none.
+
+    Raises:
+        UserError: if its `scores.json` cannot be read.
+    """
+    path = folder / SCORES_FILE
+    try:
+        return ClassScores.from_json(read_json(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"cannot read {path}: {type(error).__name__}: {error}") from error
 
 
 def lock(folder: Path) -> IO[str]:

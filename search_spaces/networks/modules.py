@@ -233,6 +233,9 @@ class Network(nn.Module):
         blocks: names and ops, as `SearchSpace.ops` returns them.
     """
 
+    predict: Callable[..., Any]
+    """Classifies files or sentences; only a network that `nas.load` returned has it."""
+
     def __init__(self, blocks: Sequence[tuple[str, Sequence[o.Op]]]) -> None:
         super().__init__()
         self.blocks = nn.ModuleDict({name: BlockModule(ops) for name, ops in blocks})

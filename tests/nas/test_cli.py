@@ -188,6 +188,7 @@ def test_export_keeps_a_trained_network_and_refuses_a_full_folder(
     assert config["metrics"]["test_accuracy"] == finished.summary.winner.score.value
     about = {"README.md", "architecture.svg", "efficiency.json", RECORD}
     hub = {"modeling_network.py", "network.py", "preprocessor_config.json"}
+    about |= {"labels.json", "preprocessing.json", "scores.json"}
     files = {"config.json", "model.safetensors", "model.onnx"}
     assert {p.name for p in out.iterdir()} == files | about | hub
     assert run("export", str(copied), "--arch", "best", "--out", str(out)) == 2

@@ -1,14 +1,14 @@
 """Loads labelled images with Hugging Face `datasets`: from the hub, Parquet files, or folders.
 
 Knows files, columns and classes; missing parts are held out (`held_out.py`). Does not know which
-file is of which part (`parts.py`), how images are decoded (`pixels.py`), nor how they are
-augmented, batched and scored (`evaluators/data/images.py`).
+file is of which part (`parts.py`), how images are decoded (`evaluators/data/pixels.py`), nor how
+they are augmented, batched and scored (`evaluators/data/images.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from evaluators.data.dataset import Names
 from evaluators.data.files.parts import by_class, by_part, origins, reasons, visible_files
-from evaluators.data.files.pixels import decode_all, size_of, to_bytes
 from evaluators.data.files.sizes import Resizing, resizing
 from evaluators.data.files.tables import (
     column_of,
@@ -35,10 +35,10 @@ from evaluators.data.files.tables import (
 )
 from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out, origins_of
 from evaluators.data.images import ImageData, Split
+from evaluators.data.pixels import IMAGE_ENDINGS, Depth, decode_all, size_of, to_bytes
 from search_spaces.errors import UserError, unknown
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixels")
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
 
 HUB_NAMES = {
     "cifar10": "uoft-cs/cifar10",
@@ -114,13 +114,15 @@ def load_data(
     """
     found = find_images(name)
     scaled = found.resizing(image_size)
-    decoded = _decoded(found, scaled.size)
+    decoded, depth = _decoded(found, scaled.size)
     parts = held_out(decoded, name, found.classes, found.share, split_seed)
-    mean, std = _statistics(parts["train"].images)
+    # Mistakes on the test part are named; of the other parts nothing is.
+    train, validation = (replace(parts[part], names=None) for part in ("train", "validation"))
+    mean, std = _statistics(train.images)
     return ImageData(
         name,
-        parts["train"],
-        parts["validation"],
+        train,
+        validation,
         parts["test"],
         found.classes,
         mean,
@@ -128,6 +130,7 @@ def load_data(
         ("crop",) if name in UNFLIPPED else ("crop", "flip"),
         origins_of(found.images, found.origins),
         scaled.words,
+        depth,
     )
 
 
@@ -214,19 +217,31 @@ def _of_tables(
     return Found(name, images, labels, classes, origins, reasons)
 
 
-def _decoded(found: Found, size: int) -> dict[str, Split]:
-    """All images as `(n, channels, size, size)` uint8, by part."""
+def _decoded(found: Found, size: int) -> tuple[dict[str, Split], Depth]:
+    """All images as `(n, channels, size, size)` uint8, by part, and the scale of their pixels."""
     name = found.name
     raw = {part: decode_all(v, f"{name}: {part}", size) for part, v in found.images.items()}
-    decoded = to_bytes(raw, name)
+    depth = Depth.of((image for images in raw.values() for image in images), name)
+    decoded = to_bytes(raw, name, depth)
     channels = max(image.shape[2] for images in decoded.values() for image in images)
     parts = {}
     for part, labels in found.labels.items():
         shape = (size, size, channels)
         stacked = np.stack([np.broadcast_to(image, shape) for image in decoded.pop(part)])
         images = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
-        parts[part] = Split(images, torch.tensor(labels, dtype=torch.int64))
-    return parts
+        names = _names(found.images[part], name)
+        parts[part] = Split(images, torch.tensor(labels, dtype=torch.int64), names)
+    return parts, depth
+
+
+def _names(values: list[Any], root: str) -> Names:
+    """The file of each image, as below the folder of the data; its row where it has none."""
+    paths = [value.get("path") if isinstance(value, Mapping) else None for value in values]
+    named = [
+        str(path).removeprefix(f"{root}/") if path else f"row {row}"
+        for row, path in enumerate(paths)
+    ]
+    return np.array(named, dtype=object)
 
 
 def _columns(table: Any, name: str) -> tuple[str, str]:

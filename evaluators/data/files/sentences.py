@@ -7,7 +7,7 @@ Knows files, columns and word pieces. Does not know how sentences are batched an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,12 @@ def load_sentences(name: str) -> SentenceData:
     covering = int(np.quantile(lengths, COVERED, method="higher"))
     set_length(tokenizer, min(MAX_TOKENS, -(-covering // 8) * 8))
     parts = {part: _encoded(tokenizer, texts) for part, texts in raw.items()}
+    # Mistakes on the test part are named; of the other parts nothing is.
+    train, validation = (replace(parts[part], texts=None) for part in ("train", "validation"))
     return SentenceData(
         name,
-        parts["train"],
-        parts["validation"],
+        train,
+        validation,
         parts["test"],
         found.classes,
         tokenizer.get_vocab_size(),
@@ -167,7 +169,7 @@ class _Texts:
 
 def _encoded(tokenizer: Any, texts: _Texts) -> Sentences:
     ids: Sequence[Sequence[int]] = [e.ids for e in tokenizer.encode_batch(texts.texts.tolist())]
-    return Sentences(torch.tensor(ids, dtype=torch.int32), texts.labels)
+    return Sentences(torch.tensor(ids, dtype=torch.int32), texts.labels, texts.texts)
 
 
 def train_tokenizer(sentences: Sequence[str], size: int) -> Tokenizer:

@@ -18,9 +18,9 @@ from PIL import ImageOps
 
 from evaluators.data.files.division import Division, Duplicates, divide, duplicates_of
 from evaluators.data.files.images import Found
-from evaluators.data.files.pixels import CHUNK, WIDE_MODES, open_image, plain
 from evaluators.data.files.sentences import FoundSentences
 from evaluators.data.files.sizes import Size, resizing
+from evaluators.data.pixels import CHUNK, WIDE_MODES, open_image, plain
 
 PIXELS = "pixels"
 """The mode of an image that is a list of numbers."""

@@ -14,9 +14,9 @@ from PIL import Image
 
 from evaluators.data.files.division import Division, Place
 from evaluators.data.files.images import Found
-from evaluators.data.files.pixels import decode, to_bytes
 from evaluators.data.files.sentences import FoundSentences
 from evaluators.data.files.survey import ImageSurvey, SentenceSurvey
+from evaluators.data.pixels import decode, to_bytes
 from search_spaces.errors import UserError
 
 SAMPLES = 4

@@ -16,6 +16,7 @@ from nas.exports.folder import refuse_full
 from nas.progress import reporter_for
 from nas.release.bundle import (
     Bundle,
+    Extras,
     check_options,
     load_source,
     load_sources,
@@ -37,7 +38,7 @@ def export_network(
     out: Path,
     *,
     formats: Sequence[str],
-    int8: bool = False,
+    extras: Extras | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Bundle:
@@ -48,21 +49,24 @@ def export_network(
         name: `best`, `knee`, the beginning of an id, or a folder in `RUN/trained`.
         out: folder to write.
         formats: names of formats; see `nas.release.bundle.check_options`.
-        int8: also write the ONNX file in 8 bits.
+        extras: what to write beside the formats.
         overwrite: replace the content of the folder.
         quiet: print no progress.
 
     Raises:
         UserError: for an unknown name or format, or a folder that is not empty.
     """
-    check_options(formats, int8=int8)
+    extras = extras or Extras()
+    check_options(formats, extras)
     refuse_full(out, overwrite=overwrite)
     run = Run(folder)
     task = Task(run.specification, run.folder)
     reporter = reporter_for(quiet=quiet)
     source = load_source(run, task, name, reporter)
     with reporter.stage(f"exporting {source.evaluation.arch.id}"):
-        return write_bundle(run, task, source, out, formats=formats, int8=int8, overwrite=overwrite)
+        return write_bundle(
+            run, task, source, out, formats=formats, extras=extras, overwrite=overwrite
+        )
 
 
 def export_and_print(
@@ -71,14 +75,14 @@ def export_and_print(
     out: Path,
     *,
     formats: Sequence[str],
-    int8: bool,
+    extras: Extras,
     overwrite: bool,
     quiet: bool = False,
 ) -> None:
     """Export one network and print its files and scores; see `export_network`."""
     _print(
         export_network(
-            folder, name, out, formats=formats, int8=int8, overwrite=overwrite, quiet=quiet
+            folder, name, out, formats=formats, extras=extras, overwrite=overwrite, quiet=quiet
         )
     )
 
@@ -88,7 +92,7 @@ def export_frontier_and_print(
     out: Path,
     *,
     formats: Sequence[str],
-    int8: bool,
+    extras: Extras,
     overwrite: bool,
     quiet: bool = False,
 ) -> None:
@@ -101,14 +105,14 @@ def export_frontier_and_print(
         folder: the run.
         out: folder to write.
         formats: names of formats; see `nas.release.bundle.check_options`.
-        int8: also write the ONNX files in 8 bits.
+        extras: what to write beside the formats.
         overwrite: ignore an existing index and replace the content of the folders.
         quiet: print no progress.
 
     Raises:
         UserError: for an empty frontier, an unknown format, or a folder that is not empty.
     """
-    check_options(formats, int8=int8)
+    check_options(formats, extras)
     run = Run(folder)
     task = Task(run.specification, run.folder)
     evaluations = run.evaluations()
@@ -117,7 +121,11 @@ def export_frontier_and_print(
         done = [e for e in evaluations if e.error is None]
         reason = ranking.nothing_feasible(done, run.budget) if done else "nothing evaluated yet"
         raise UserError(f"{folder} has no frontier to export: {reason}")
-    options = {"formats": sorted(formats), "int8": int8}
+    options = {
+        "formats": sorted(formats),
+        "int8": extras.int8,
+        **{option: True for option in extras.options if option != "--int8"},
+    }
     known = _index(out, overwrite=overwrite)
     present = {
         entry["id"] for entry in known if {k: entry.get(k) for k in options} == options
@@ -131,7 +139,7 @@ def export_frontier_and_print(
         with reporter.stage(f"exporting {identity}, {number} of {len(missing)}"):
             place = out / identity
             bundle = write_bundle(
-                run, task, source, place, formats=formats, int8=int8, overwrite=True
+                run, task, source, place, formats=formats, extras=extras, overwrite=True
             )
         entries.append(
             {

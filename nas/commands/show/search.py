@@ -190,6 +190,9 @@ def search_and_print(
         f"{failed} failed{reason}",
         markup=False,
     )
+    scores = outcome.run.scores()
+    if scores is not None and scores.in_brief:
+        console.print(scores.in_brief, soft_wrap=True, markup=False)
     console.print(f"run in {outcome.run.folder}", markup=False)
     for target in outcome.task.targets:
         console.print(f"{target.name}: {target.latency.summary}", soft_wrap=True, markup=False)

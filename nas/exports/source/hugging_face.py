@@ -90,12 +90,17 @@ def files(kind: Kind, blocks: Blocks, config: Mapping[str, Any]) -> dict[str, st
 
 
 def _preprocessor(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Preprocessing of the training images: size, scale, mean and standard deviation."""
+    """Preprocessing of the training images: size, crop, scale, mean and standard deviation.
+
+    It resizes once, also where the network's input is smaller than the images it was trained on.
+    """
     size = config["input_shape"][-1]
     return {
-        "image_processor_type": "ViTImageProcessor",
+        "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
-        "size": {"height": size, "width": size},
+        "size": {"shortest_edge": size},
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
         "resample": BILINEAR,
         "do_rescale": True,
         "rescale_factor": 1 / 255,

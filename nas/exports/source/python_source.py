@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluators.data.preprocessing import Preprocessing
 from nas.exports.source.network_class import NetworkClass
-from nas.exports.source.source_text import literal, wrapped
+from nas.exports.source.source_text import LINE_LENGTH, literal, wrapped
 from search_spaces.networks import plain_parts
 from search_spaces.networks.modules import ties
 from search_spaces.onnx.writer import inputs_of
@@ -25,12 +27,18 @@ SOURCE_FILE = "network.py"
 TEXT_WIDTH = 96
 
 
-def write_python(blocks: Blocks, about: Sequence[str], network: Sequence[str]) -> str:
+def write_python(
+    blocks: Blocks,
+    about: Sequence[str],
+    network: Sequence[str],
+    constants: Mapping[str, Sequence[Any]] | None = None,
+) -> str:
     """The source file of a network.
 
     Args:
         about: paragraphs of the module docstring; the first is a title of one line.
         network: paragraphs of the class docstring; the first is one line.
+        constants: lists to write at the top of the module, by name.
 
     Raises:
         UserError: for an op type that cannot be written.
@@ -43,11 +51,32 @@ def write_python(blocks: Blocks, about: Sequence[str], network: Sequence[str]) -
     classes = [block.source for block in made.classes.values()]
     body = "\n\n\n".join([*classes, *made.functions, own, _load(blocks)])
     parts = _parts(body)
+    listed = "\n".join(_constant(name, values) for name, values in (constants or {}).items())
     code = "\n\n\n".join([*parts, body])
     head = "\n".join(_paragraphs(about, TEXT_WIDTH))
     imports = _imports(code)
     closing = '"""' if "\n" not in head and len(head) <= TEXT_WIDTH - 2 else '\n"""'
-    return f'"""{head}{closing}\n\n{imports}\n\n{code}\n'
+    listed = f"\n{listed}\n" if listed else ""
+    return f'"""{head}{closing}\n\n{imports}{listed}\n\n{code}\n'
+
+
+def _constant(name: str, values: Sequence[Any]) -> str:
+    """Source of a list, in lines of one value each if it is too long."""
+    # Strings as in JSON, whose escapes are those of Python.
+    sources = [
+        json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+        for value in values
+    ]
+    line = f"{name} = [{', '.join(sources)}]"
+    if len(line) <= LINE_LENGTH:
+        return line
+    return f"{name} = [\n" + "".join(f"    {source},\n" for source in sources) + "]"
+
+
+def constants(config: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+    """What the module says about its input and output: classes in order, mean and deviation."""
+    names = {"classes": "CLASSES", "mean": "MEAN", "std": "STD"}
+    return {name: config[key] for key, name in names.items() if key in config}
 
 
 def _paragraphs(texts: Sequence[str], width: int) -> list[str]:
@@ -126,10 +155,9 @@ def file_description(config: Mapping[str, Any]) -> list[str]:
     size = "x".join(map(str, shape))
     paragraphs = [f"A network of the space {config['space']} for {config['data']}."]
     if "mean" in config:
-        mean, std = (", ".join(map(str, config[name])) for name in ("mean", "std"))
         paragraphs.append(
-            f"Input: images (batch, {', '.join(map(str, shape))}), float32 scaled to 0..1, minus "
-            f"({mean}), divided by ({std}). Output: logits of {len(config['classes'])} classes."
+            f"Input: (batch, {', '.join(map(str, shape))}) float32: {Preprocessing.of(config)}. "
+            f"Output: logits of the {len(config['classes'])} CLASSES."
         )
     else:
         paragraphs.append(f"Input: int64 token ids (batch, {size}).")

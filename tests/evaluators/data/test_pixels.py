@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from evaluators.data.files.images import load_data
-from evaluators.data.files.pixels import decode, decode_all, to_bytes
+from evaluators.data.pixels import decode, decode_all, to_bytes
 from search_spaces.errors import UserError
 
 

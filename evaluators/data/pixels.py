@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from search_spaces.errors import UserError
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.int32] | npt.NDArray[np.float32]
 """`(size, size, channels)`; not uint8 where only all images of the data set show the scale."""
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
+"""Endings of image files in folders."""
 
 GREY_MODES = ("L", "1")
 """Modes of Pillow with one channel of at most 8 bits."""
@@ -117,24 +121,30 @@ def decode_all(values: Sequence[Any], where: str, size: int) -> list[Pixels]:
         return [image for chunk in chunks for image in chunk]
 
 
-def decode(value: Any, where: str, row: int, size: int) -> Pixels:
-    """One image, upright, its centre at the given size."""
+def decode(value: Any, where: str, row: int, size: int, *, grey: bool = False) -> Pixels:
+    """One image, upright, its centre at the given size.
+
+    Args:
+        grey: convert colours to their luma, `(size, size, 1)`.
+    """
     image = open_image(value, where, row)
     try:
         if isinstance(image, np.ndarray):
             return _from_array(image, size)
-        return _from_image(image, size)
+        return _from_image(image, size, grey=grey)
     except Exception as error:
         mode = f" (its mode is {image.mode})" if isinstance(image, Image.Image) else ""
         raise _refusal(value, where, row, mode) from error
 
 
-def _from_image(image: Image.Image, size: int) -> Pixels:
+def _from_image(image: Image.Image, size: int, *, grey: bool = False) -> Pixels:
     if image.getexif():
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith(WIDE_MODES):
         return _from_array(np.asarray(image)[:, :, None], size)
     image = plain(image)
+    if grey:
+        image = image.convert("L")
     if image.size != (size, size):
         image = _resized(image, size)
     return np.asarray(image, dtype=np.uint8).reshape(size, size, -1)
@@ -169,50 +179,86 @@ def _resized(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def to_bytes(parts: Mapping[str, Sequence[Pixels]], name: str) -> dict[str, list[Pixels]]:
+@dataclass(frozen=True)
+class Depth:
+    """Scale of the pixels of a data set that are not 8 bits a channel.
+
+    Attributes:
+        bits: depth of its whole numbers, the upper 8 of which are kept; None if it has none.
+        white: its largest fraction, 1 or 255; None if it has no fractions.
+    """
+
+    bits: int | None = None
+    white: float | None = None
+
+    @classmethod
+    def of(cls, images: Iterable[Pixels], name: str) -> Depth:
+        """The scale that holds all images.
+
+        Raises:
+            UserError: for pixels that are negative or too large.
+        """
+        images = list(images)
+        whole = [image for image in images if image.dtype == np.int32]
+        fractions = [image for image in images if image.dtype == np.float32]
+        return cls(
+            _bits(whole, name) if whole else None, _white(fractions, name) if fractions else None
+        )
+
+    def narrow(self, image: Pixels, name: str) -> npt.NDArray[np.uint8]:
+        """An image as uint8; one of a kind that the data set lacks has its own scale.
+
+        Raises:
+            UserError: for pixels that are negative, or too large on every scale.
+        """
+        if image.dtype == np.int32:
+            bits = _bits([image], name)
+            shifted = image.astype(np.int32) >> ((self.bits or bits) - BITS[0])
+            return np.minimum(shifted, 255).astype(np.uint8)
+        if image.dtype == np.float32:
+            white = _white([image], name)
+            scaled = np.round(image * np.float32(255 / (self.white or white)))
+            return np.minimum(scaled, 255).astype(np.uint8)
+        return image.astype(np.uint8, copy=False)
+
+
+def to_bytes(
+    parts: Mapping[str, Sequence[Pixels]], name: str, depth: Depth | None = None
+) -> dict[str, list[Pixels]]:
     """All images as uint8, on one scale for all whole numbers and one for all fractions.
 
     Whole numbers beyond 255 keep the upper 8 of as many bits as the largest of them needs;
     fractions are from 0 to 1, or from 0 to 255.
 
+    Args:
+        depth: these scales; by default those of the images.
+
     Raises:
         UserError: for pixels that are negative or too large.
     """
-    images = [image for part in parts.values() for image in part]
-    shift = _shift([i for i in images if i.dtype == np.int32], name)
-    scale = _scale([i for i in images if i.dtype == np.float32], name)
-
-    def narrow(image: Pixels) -> Pixels:
-        if image.dtype == np.int32:
-            return (image.astype(np.int32) >> shift).astype(np.uint8)
-        if image.dtype == np.float32:
-            return np.round(image * scale).astype(np.uint8)
-        return image
-
-    return {part: [narrow(image) for image in chosen] for part, chosen in parts.items()}
+    scale = depth or Depth.of((image for part in parts.values() for image in part), name)
+    return {part: [scale.narrow(image, name) for image in chosen] for part, chosen in parts.items()}
 
 
-def _shift(images: Sequence[Pixels], name: str) -> int:
-    """Number of lower bits that whole numbers lose."""
+def _bits(images: Sequence[Pixels], name: str) -> int:
+    """Depth of whole numbers, the smallest of `BITS` that holds them."""
     low, high = _range(images)
     if low < 0 or high >= 1 << BITS[-1]:
         raise UserError(f"{name} has pixels from {low:g} to {high:g}: expected 0 to 65535")
-    return next(bits for bits in BITS if high < 1 << bits) - BITS[0]
+    return next(bits for bits in BITS if high < 1 << bits)
 
 
-def _scale(images: Sequence[Pixels], name: str) -> float:
-    """Factor of fractions."""
+def _white(images: Sequence[Pixels], name: str) -> float:
+    """The largest fraction: 1, or 255."""
     low, high = _range(images)
     if low < 0 or high > 255:
         raise UserError(
             f"{name} has pixels from {low:g} to {high:g}: expected fractions from 0 to 1, or "
             "numbers from 0 to 255"
         )
-    return 255.0 if high <= 1 else 1.0
+    return 1.0 if high <= 1 else 255.0
 
 
 def _range(images: Sequence[Pixels]) -> tuple[float, float]:
     """The least and the largest pixel."""
-    if not images:
-        return 0.0, 0.0
     return min(float(i.min()) for i in images), max(float(i.max()) for i in images)
