@@ -39,9 +39,9 @@ from nas.progress import Live
 from nas.run.specification import Specification, make
 from nas.task.task import Task
 from nas.training.network import train
-from nas.engine.fine_tuning import FineTuning
-from nas.engine.race import finalists, race
-from nas.engine.winner import PlainFinisher
+from nas.engine.finish.fine_tuning import FineTuning
+from nas.engine.finish.race import finalists, race
+from nas.engine.finish.plain import PlainFinisher
 from search_spaces.networks.modules import channels_last
 
 SUPERNET_SHARE = 0.2

@@ -34,7 +34,7 @@ from nas.training.job import steps_of
 from nas.run.folder import Run
 from nas.task.task import Task
 from nas.training.network import train
-from nas.engine.fine_tuning import FINE_TUNING_RATE
+from nas.engine.finish.fine_tuning import FINE_TUNING_RATE
 from search_spaces.architecture import Architecture
 from search_spaces.networks.modules import build, channels_last
 

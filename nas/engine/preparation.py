@@ -21,7 +21,7 @@ from evaluators.costs.expected import ExpectedCosts
 from evaluators.metrics import GREENSCORE
 from evaluators.prediction.proxy_features import SAMPLED_ROWS, ProxyFeatures
 from hardware_profiles.electricity.grid import load_region
-from nas.engine.exit_winner import check_training
+from nas.engine.finish.exits import check_training
 from nas.progress import Reporter
 from nas.run.folder import Run
 from nas.run.specification import Specification

@@ -7,7 +7,6 @@ it was in.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -17,26 +16,24 @@ from pathlib import Path
 
 from evaluators.accuracy.inherited import InheritedAccuracy
 from evaluators.data.dataset import describe_parts
-from hardware_profiles.measuring.exported_file import time_file
 from nas.engine.course import Patience, phases_of
-from nas.engine.exit_winner import ExitFinisher
-from nas.engine.fine_tuning import FineTuning
+from nas.engine.finish.exits import ExitFinisher
+from nas.engine.finish.fine_tuning import FineTuning
+from nas.engine.finish.plain import PlainFinisher
+from nas.engine.finish.race import Finisher, finalists, race, race_winner
+from nas.engine.finish.summary import summed_up, time_winner, winner_is_there
 from nas.engine.place import NotBegun, check_place, made, record_data
 from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
-from nas.engine.race import Finisher, finalists, race, race_winner
 from nas.engine.reuse import Reusing, finished
 from nas.engine.timed_race import PROPOSING, TimedRace
-from nas.engine.winner import PlainFinisher
-from nas.exports.formats import FORMAT_FILES
 from nas.progress import Quiet, Reporter
 from nas.run import folder as runs
 from nas.run import footprint, ranking
 from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
-from nas.run.objectives import knee
-from nas.run.results import ExitReport, FinalScore, ScoredArchitecture, Summary, Winner
+from nas.run.results import Summary
 from nas.run.specification import Specification
 from nas.run.study import Study
 from nas.strategies import Strategy
@@ -208,18 +205,10 @@ def search(
             summary = finish(task, run, evaluator, done, reporter, resources)
         else:
             summary = _finish_in_time(timed, done)
-        _time_winner(run, summary)
+        time_winner(run, summary)
     front = ranking.frontier(good, run.objectives)
     winner = next(e for e in good if e.arch.id == summary.winner.id)
     return Outcome(task, run, front, winner, summary, footprint.summary(folder))
-
-
-def _time_winner(run: Run, summary: Summary) -> None:
-    """Measure the winner's latency here, unless that has been done."""
-    file = run.folder / "winner" / FORMAT_FILES["onnx"]
-    if file.exists() and run.latency is None:
-        content = {"id": summary.winner.id, **time_file(file).to_json()}
-        write_text(run.folder / runs.LATENCY, json.dumps(content) + "\n")
 
 
 class AllFailed(Exception):
@@ -300,7 +289,7 @@ def finish(
     existing = run.summary()
     complete = (len(evaluations), [e.arch.id for e in starters])
     found = existing and (existing.evaluations, [e.id for e in existing.finalists])
-    if existing and found == complete and _winner_is_there(task, run, reporter):
+    if existing and found == complete and winner_is_there(task, run, reporter):
         return existing
     scores: dict[str, float] = {}
     winner, result = starters[0], None
@@ -309,20 +298,7 @@ def finish(
         scores = race(task, starters, finisher)
         winner = race_winner(task, starters, scores)
         result = finisher.finish(winner.arch, run.folder / "winner")
-    return _summed_up(task, run, evaluations, starters, scores, winner, result)
-
-
-def _winner_is_there(task: Task, run: Run, reporter: Reporter) -> bool:
-    """Whether the exported winner of a run that has ended is there; notes what is gone."""
-    place = run.folder / "winner"
-    if not task.trains or (place / "model.safetensors").exists():
-        return True
-    trained = any((run.folder / "trained").glob("*.pt"))
-    reporter.note(
-        f"{place} is gone or incomplete: exporting the winner again"
-        + ("" if trained else ", after its training, since trained/ is gone too")
-    )
-    return False
+    return summed_up(task, run, evaluations, starters, scores, winner, result)
 
 
 def _finish_in_time(timed: TimedRace, evaluations: list[Evaluation]) -> Summary:
@@ -330,12 +306,12 @@ def _finish_in_time(timed: TimedRace, evaluations: list[Evaluation]) -> Summary:
     task, run = timed.task, timed.run
     existing = run.summary()
     complete = existing is not None and existing.evaluations == len(evaluations)
-    if existing and complete and _winner_is_there(task, run, timed.reporter):
+    if existing and complete and winner_is_there(task, run, timed.reporter):
         return existing
     starters, scores, segments = timed.go_on(evaluations)
     winner = starters[0]
     result = timed.finish(winner.arch, segments, run.folder / "winner")
-    return _summed_up(task, run, evaluations, starters, scores, winner, result)
+    return summed_up(task, run, evaluations, starters, scores, winner, result)
 
 
 def _finisher(
@@ -352,56 +328,3 @@ def _finisher(
     tuning = FineTuning(task, run, start, reporter, resources)
     points = task.specification.early_exit
     return PlainFinisher(tuning) if points is None else ExitFinisher(tuning, points)
-
-
-def _summed_up(
-    task: Task,
-    run: Run,
-    evaluations: list[Evaluation],
-    starters: list[Evaluation],
-    scores: dict[str, float],
-    winner: Evaluation,
-    result: FinalScore | ExitReport | None,
-) -> Summary:
-    """The summary of a search, written to its folder."""
-    specification, objectives = task.specification, run.objectives
-    front = ranking.frontier(evaluations, objectives)
-    metric = task.data.metric if task.trains else "accuracy"
-    exits = result if isinstance(result, ExitReport) else None
-    patience = Patience(specification.patience, objectives, task.worst)
-    patience.update(evaluations)
-    early = patience.exhausted and len(evaluations) < specification.trials
-    relaxation = {}
-    if run.trajectory.exists():
-        relaxation = json.loads(run.trajectory.read_text(encoding="utf-8").splitlines()[-1])
-    summary = Summary(
-        space=task.space.name,
-        data=task.data.name if task.trains else None,
-        evaluator=specification.evaluator,
-        strategy=specification.strategy,
-        budget=str(run.budget),
-        metric=metric,
-        evaluations=len(evaluations),
-        failed=sum(e.error is not None for e in evaluations),
-        reused=sum(e.found_in is not None for e in evaluations),
-        first_failure=next((e.error for e in evaluations if e.error is not None), None),
-        hypervolume=ranking.hypervolume(front, objectives, task.worst),
-        frontier=tuple(ScoredArchitecture(e.arch.id, e.metrics) for e in front),
-        knee=front[knee(ranking.values(front, objectives), objectives)].arch.id,
-        finalists=tuple(
-            ScoredArchitecture(e.arch.id, e.metrics, scores.get(e.arch.id)) for e in starters
-        ),
-        winner=Winner(
-            winner.arch.id,
-            dict(winner.arch),
-            task.tables.cost(winner.arch),
-            winner.metrics.get(metric),
-            result.score if isinstance(result, ExitReport) else result,
-            exits,
-        ),
-        seed=specification.seed,
-        relaxation=relaxation,
-        stopped="patience" if early else None,
-    )
-    write_text(run.folder / "summary.json", json.dumps(summary.to_json(), indent=2) + "\n")
-    return summary

@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluators.metrics import TRAINING_MS
 from hardware_profiles.fitting.fitted import FittedLatency
-from nas.engine.winner import deliver
+from nas.engine.finish.plain import deliver
 from nas.progress import OnStep, Reporter
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run

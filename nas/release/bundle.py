@@ -20,7 +20,7 @@ from evaluators.accuracy.interval import share_interval
 from evaluators.data.images import ImageData
 from evaluators.data.preprocessing import Preprocessing
 from evaluators.metrics import Metric
-from nas.engine.cut_winner import find_trained
+from nas.engine.finish.cut import find_trained
 from nas.engine.preparation import starting_weights
 from nas.exports import checks, onnx_file, quantised
 from nas.exports.app import pixels_graph, web_runtime

@@ -61,8 +61,8 @@ def train_cut_and_print(
         UserError: for several architectures, a target that cannot be reached, no epochs, or a
             folder that is not empty.
     """
-    from nas.engine.cut_winner import train_within
-    from nas.engine.fine_tuning import FineTuning
+    from nas.engine.finish.cut import train_within
+    from nas.engine.finish.fine_tuning import FineTuning
     from nas.engine.preparation import starting_weights
 
     run = Run(folder)
@@ -88,7 +88,7 @@ def train_cut_and_print(
 def print_cut(
     name: str, report: PruningReport, folder: Path, images: int, *, as_json: bool
 ) -> None:
-    """Print the report of `nas.engine.cut_winner.train_within`.
+    """Print the report of `nas.engine.finish.cut.train_within`.
 
     Args:
         name: id of the architecture.

@@ -53,8 +53,8 @@ def train_exits_and_print(
         UserError: for an architecture without early exits, and settings with which it cannot train.
     """
     from evaluators.accuracy.exit_accuracy import exit_costs
-    from nas.engine.exit_winner import ExitFinisher, check, check_training
-    from nas.engine.fine_tuning import FineTuning
+    from nas.engine.finish.exits import ExitFinisher, check, check_training
+    from nas.engine.finish.fine_tuning import FineTuning
     from nas.engine.preparation import starting_weights
     from search_spaces.exits.heads import DEFAULT_EXITS
 

@@ -113,9 +113,9 @@ def _train_and_print(
     *,
     as_json: bool,
 ) -> None:
-    from nas.engine.fine_tuning import FineTuning
+    from nas.engine.finish.fine_tuning import FineTuning
+    from nas.engine.finish.plain import PlainFinisher
     from nas.engine.preparation import starting_weights
-    from nas.engine.winner import PlainFinisher
     from nas.run import footprint
 
     reporter = reporter_for(quiet=quiet)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import nas
-from nas.engine.race import finalists
+from nas.engine.finish.race import finalists
 from nas.engine.search import AllFailed, Outcome, search
 from nas.run.folder import Run, read_evaluations
 from nas.run.specification import Specification, make

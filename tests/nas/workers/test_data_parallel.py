@@ -11,9 +11,9 @@ import torch
 
 from evaluators.data.batches import Batches
 from nas.engine import preparation
-from nas.engine.fine_tuning import FineTuning
+from nas.engine.finish.fine_tuning import FineTuning
+from nas.engine.finish.plain import PlainFinisher
 from nas.engine.search import Outcome
-from nas.engine.winner import PlainFinisher
 from nas.progress import Quiet
 from nas.run import specification as spec
 from nas.supernet.job import SupernetTraining

@@ -17,8 +17,8 @@ from evaluators.costs.exit_costs import ExitCosts
 from evaluators.data.augmentation import prepare
 from evaluators.data.images import ImageData, accuracy
 from nas.commands.training.exits import print_exits, train_exits_and_print
-from nas.engine.exit_winner import ExitFinisher, check, thresholds_for
-from nas.engine.fine_tuning import FineTuning
+from nas.engine.finish.exits import ExitFinisher, check, thresholds_for
+from nas.engine.finish.fine_tuning import FineTuning
 from nas.engine.search import Outcome
 from nas.exports.folder import RECORD
 from nas.progress import Quiet

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from evaluators.accuracy.class_scores import scored_classes
 from evaluators.data.images import ImageData
-from nas.engine.fine_tuning import FineTuning
-from nas.engine.winner import final_score
+from nas.engine.finish.fine_tuning import FineTuning
+from nas.engine.finish.plain import final_score
 from nas.exports.saved import load
 from nas.exports.writing import export
 from nas.pruning.flops_aware import PruningTarget, prune

@@ -24,8 +24,8 @@ from evaluators.accuracy.exit_timing import BATCH, PAIRS, time_saved
 from evaluators.accuracy.thresholds import NEVER, Outcomes, operate, within_budget, within_loss
 from evaluators.costs.exit_costs import ExitCosts
 from evaluators.metrics import MEAN_MACS
-from nas.engine.fine_tuning import FineTuning
-from nas.engine.winner import final_score
+from nas.engine.finish.fine_tuning import FineTuning
+from nas.engine.finish.plain import final_score
 from nas.exports.writing import export
 from nas.run.results import ExitReport, ExitUse, ExitValidation, TimeSaving
 from nas.run.specification import Specification
@@ -40,7 +40,7 @@ from search_spaces.networks.modules import Network
 
 @dataclass(frozen=True)
 class ExitFinisher:
-    """Trains networks with early exits; see `nas.engine.race.Finisher`."""
+    """Trains networks with early exits; see `nas.engine.finish.race.Finisher`."""
 
     tuning: FineTuning
     points: float

@@ -16,7 +16,7 @@ from evaluators.accuracy.class_scores import scored_classes
 from evaluators.accuracy.interval import share_interval
 from evaluators.data.dataset import Data
 from evaluators.metrics import Metric
-from nas.engine.fine_tuning import FineTuning
+from nas.engine.finish.fine_tuning import FineTuning
 from nas.exports.writing import export
 from nas.progress import Reporter
 from nas.run.results import FinalScore
@@ -26,7 +26,7 @@ from search_spaces.architecture import Architecture
 
 @dataclass(frozen=True)
 class PlainFinisher:
-    """Trains networks as they are; see `nas.engine.race.Finisher`."""
+    """Trains networks as they are; see `nas.engine.finish.race.Finisher`."""
 
     tuning: FineTuning
 

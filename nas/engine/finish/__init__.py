@@ -1,0 +1,1 @@
+"""From the evaluated architectures to the exported network: race, training, score, summary."""
