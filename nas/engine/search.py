@@ -21,11 +21,11 @@ from nas.engine.finish.exits import ExitFinisher
 from nas.engine.finish.fine_tuning import FineTuning
 from nas.engine.finish.plain import PlainFinisher
 from nas.engine.finish.race import Finisher, finalists, race, race_winner
-from nas.engine.finish.summary import summed_up, time_winner, winner_is_there
 from nas.engine.place import NotBegun, check_place, made, record_data
 from nas.engine.pools import open_pool
 from nas.engine.preparation import check, prepare
 from nas.engine.reuse import Reusing, finished
+from nas.engine.summary import summed_up, time_winner, winner_is_there
 from nas.engine.timed_race import PROPOSING, TimedRace
 from nas.progress import Quiet, Reporter
 from nas.run import folder as runs

@@ -19,7 +19,7 @@ from evaluators.device_prices import Target
 from evaluators.metrics import GREENSCORE, SCORES, Metric, carbon_on
 from hardware_profiles.electricity.grid import load_region
 from nas.report import figures
-from nas.report.choices import ChosenOptions, axes, frequencies, importance
+from nas.report.findings.choices import ChosenOptions, axes, frequencies, importance
 from nas.report.networks import Networks
 from nas.report.packed import packed
 from nas.report.panels.choices import on_choices

@@ -14,7 +14,7 @@ def importance(found: Mapping[str, Mapping[str, float]], most: int = 16) -> go.F
     """Importance of each choice for each objective.
 
     Args:
-        found: result of `nas.report.choices.importance`.
+        found: result of `nas.report.findings.choices.importance`.
         most: largest number of choices, by their importance for the first objective.
     """
     first = next(iter(found.values()), {})

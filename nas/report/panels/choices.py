@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from evaluators.metrics import Metric
 from nas.report import figures
-from nas.report.choices import MIN_EVALUATIONS, SAMPLE_SIZE, ChosenOptions, OptionShares
+from nas.report.findings.choices import MIN_EVALUATIONS, SAMPLE_SIZE, ChosenOptions, OptionShares
 from nas.report.panels.panel import Panel
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from evaluators.device_prices import Target
 from evaluators.metrics import Metric
-from nas.report import figures, trust
+from nas.report import figures
+from nas.report.findings import trust
 from nas.report.panels.panel import Panel
 from nas.run.folder import Run
 

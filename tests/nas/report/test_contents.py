@@ -15,9 +15,16 @@ import pytest
 from evaluators.costs.tables import CostTables, block_costs
 from nas.cli import main
 from nas.engine.search import Outcome
-from nas.report.choices import ABSENT, ChosenOptions, OptionShares, axes, frequencies, importance
 from nas.report.command import report_and_print
 from nas.report.contents import ReportSource
+from nas.report.findings.choices import (
+    ABSENT,
+    ChosenOptions,
+    OptionShares,
+    axes,
+    frequencies,
+    importance,
+)
 from nas.report.networks import INPUT, OFF, Networks, template
 from nas.report.page import embedded, page
 from nas.report.published import published
