@@ -137,4 +137,15 @@ def write_weights(
     about = dict(properties or {})
     state = network.state_dict()
     weights = {name: tensor.contiguous() for name, tensor in state.items() if name not in tied}
-    (place / "model.safetensors").write_bytes(save(weights, metadata={**about, "format": "pt"}))
+    written = save(weights, metadata={**about, "format": "pt"})
+    (place / "model.safetensors").write_bytes(_in_order(written))
+
+
+def _in_order(written: bytes) -> bytes:
+    """The same safetensors file with its metadata in order: the library writes it in any."""
+    size = int.from_bytes(written[:8], "little")
+    header = json.loads(written[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + written[8 + size :]
