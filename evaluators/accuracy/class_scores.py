@@ -5,8 +5,10 @@ Knows predictions and labels. Imports no torch, unless a network is scored.
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 MAX_MISTAKES = 50
 """Most mistakes that are kept, the most confident ones."""
 
+PICTURES = 12
+"""Mistakes whose images are kept."""
+
+MAX_SIDE = 96
+"""Largest side of such a picture, in pixels."""
 
 IN_BRIEF = 3
 """Classes that a line of text names."""
@@ -57,6 +64,8 @@ class Mistake:
     predicted: str
     probability: float
     """Of the predicted class."""
+    picture: str | None = None
+    """The image as the network sees it, as a base64 PNG; of the first `PICTURES` images only."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +199,7 @@ class ClassScores:
                     "label": one.label,
                     "predicted": one.predicted,
                     "probability": one.probability,
+                    **({} if one.picture is None else {"picture": one.picture}),
                 }
                 for one in self.mistakes
             ],
@@ -236,7 +246,7 @@ def scored_classes(network: nn.Module, data: Data, part: Part, shape: Shape) -> 
             predicted.append(highest.indices.cpu().numpy())
             confidence.append(highest.values.cpu().numpy())
     network.train(training)
-    return ClassScores.of(
+    found = ClassScores.of(
         np.concatenate(predicted),
         np.concatenate(confidence),
         labels.numpy(),
@@ -244,3 +254,20 @@ def scored_classes(network: nn.Module, data: Data, part: Part, shape: Shape) -> 
         data.names(part),
         data.unit,
     )
+    if data.unit != "images":
+        return found
+    first, rest = found.mistakes[:PICTURES], found.mistakes[PICTURES:]
+    pictures = (replace(one, picture=_png(samples[one.index].numpy())) for one in first)
+    return replace(found, mistakes=(*pictures, *rest))
+
+
+def _png(image: npt.NDArray[np.uint8]) -> str:
+    """An image `(channels, height, width)` as a base64 PNG, at most `MAX_SIDE` pixels large."""
+    from PIL import Image
+
+    planes = image.transpose(1, 2, 0)
+    drawn = Image.fromarray(planes[:, :, 0] if planes.shape[2] == 1 else planes[:, :, :3])
+    drawn.thumbnail((MAX_SIDE, MAX_SIDE))
+    file = io.BytesIO()
+    drawn.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()

@@ -190,9 +190,6 @@ def search_and_print(
         f"{failed} failed{reason}",
         markup=False,
     )
-    scores = outcome.run.scores()
-    if scores is not None and scores.in_brief:
-        console.print(scores.in_brief, soft_wrap=True, markup=False)
     console.print(f"run in {outcome.run.folder}", markup=False)
     for target in outcome.task.targets:
         console.print(f"{target.name}: {target.latency.summary}", soft_wrap=True, markup=False)
@@ -231,6 +228,9 @@ def _print_winner(console: Console, outcome: Outcome) -> None:
             times.append(f"{priced.quantity(value)} ({target.latency.origin})")
     if times:
         console.print("; ".join(times), markup=False)
+    scores = run.scores()
+    if scores is not None and scores.in_brief:
+        console.print(scores.in_brief, soft_wrap=True, markup=False)
     exits = winner.exits
     if exits is not None and exits.mac_saving <= 0:
         console.print("no early exit within that accuracy loss")

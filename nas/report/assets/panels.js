@@ -42,7 +42,7 @@ class Panels {
     panels.forEach((panel, at) => {
       const column = heights.indexOf(Math.min(...heights));
       const rows = panel.rows.length && !panel.figure ? 34 * Math.min(12, panel.rows.length) : 24;
-      heights[column] += (panel.figure ? panel.figure.layout.height : 0) + rows + 90 + panel.text.length / 3;
+      heights[column] += (panel.figure ? panel.figure.layout.height : 0) + 30 * panel.pictures.length + rows + 90 + panel.text.length / 3;
       const article = this.panel(section, panel);
       article.style.order = at; // where the columns are stacked
       members[column].push(article);
@@ -68,7 +68,10 @@ class Panels {
     }
     return make("article", { class: "panel", id },
       make("h3", { id: `${id}-title` }, panel.title), make("p", { id: `${id}-text` }, panel.text), figure,
-      panel.rows.length ? make("details", { open: !figure && panel.rows.length < 12 },
+      panel.pictures.length ? make("div", { class: "pictures" }, panel.pictures.map(([data, words]) =>
+        make("figure", {}, make("img", { src: `data:image/png;base64,${data}`, alt: words }),
+          make("figcaption", {}, words)))) : null,
+      panel.rows.length ? make("details", { open: !figure && !panel.pictures.length && panel.rows.length < 12 },
         make("summary", {}, "As a table"),
         make("div", { class: "wide" }, table(panel.head, panel.rows, panel.title))) : null);
   }

@@ -14,12 +14,13 @@ from nas.report.figures.choices import importance, preferences
 from nas.report.figures.front import frontier
 from nas.report.figures.history import MAX_CURVES, curves, predictor, progress, race, relaxation
 from nas.report.figures.style import DARK, LIGHT
-from nas.report.figures.trust import fidelity, latency_check
+from nas.report.figures.trust import confusion, fidelity, latency_check
 
 __all__ = [
     "DARK",
     "LIGHT",
     "MAX_CURVES",
+    "confusion",
     "curves",
     "fidelity",
     "frontier",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import plotly.graph_objects as go
 
+from evaluators.accuracy.class_scores import ClassScores
 from evaluators.metrics import Metric
 from evaluators.sizes import format_size
 from hardware_profiles.latency.measured import MeasuredTable
-from nas.report.figures.style import LIGHT, new_figure
+from nas.report.figures.style import LIGHT, new_figure, text
 from nas.studies.fidelity_result import Fidelity
+
+MOST_LABELLED = 20
+"""Most classes of a confusion matrix whose cells have numbers."""
 
 
 def fidelity(result: Fidelity) -> go.Figure:
@@ -26,6 +31,31 @@ def fidelity(result: Fidelity) -> go.Figure:
         text=[f"{row.id}, {format_size(row.macs)} FLOPs" for row in rows],
         hovertemplate="%{text}<br>inherited %{x:.4f}, stand-alone %{y:.4f}<extra></extra>",
     )
+    return figure
+
+
+def confusion(scores: ClassScores) -> go.Figure:
+    """Share of each class (row) that is taken for each class (column)."""
+    labels = [text(label) for label in scores.classes]
+    counts = scores.confusion
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    few = len(labels) <= MOST_LABELLED
+    figure = new_figure("predicted", "class", height=max(320, 120 + 26 * min(24, len(labels))))
+    figure.add_heatmap(
+        z=shares,
+        x=labels,
+        y=labels,
+        customdata=counts,
+        text=[[str(n) if n else "" for n in row] for row in counts.tolist()] if few else None,
+        texttemplate="%{text}" if few else None,
+        colorscale=[[0, "rgba(128,128,128,0.04)"], [1, LIGHT["accent"]]],
+        showscale=False,
+        xgap=1,
+        ygap=1,
+        hovertemplate="%{y} taken for %{x}: %{customdata}, %{z:.1%}<extra></extra>",
+    )
+    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_xaxes(type="category")
     return figure
 
 

@@ -13,13 +13,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel; `table` consists of column headings and rows of texts."""
+    """One panel; `table` consists of column headings and rows of texts.
+
+    `pictures` are base64 PNGs with their captions.
+    """
 
     key: str
     title: str
     text: str
     figure: Any = None
     table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
+    pictures: Sequence[tuple[str, str]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON for the page; the figure is plotly's own JSON."""
@@ -31,4 +35,5 @@ class Panel:
             "figure": None if self.figure is None else json.loads(self.figure.to_json()),
             "head": list(head),
             "rows": [list(row) for row in rows],
+            "pictures": [list(picture) for picture in self.pictures],
         }

@@ -93,7 +93,7 @@ def _scores(run: Run, summary: Summary, known: Mapping[str, float]) -> dict[str,
 def on_winner(run: Run) -> list[Panel]:
     """Panels about the race between the finalists, and about the data."""
     summary = run.summary()
-    return [*_race(summary), *_data(run)]
+    return [*_race(summary), *_classes(run), *_data(run)]
 
 
 def _race(summary: Summary | None) -> list[Panel]:
@@ -125,6 +125,57 @@ def _race(summary: Summary | None) -> list[Panel]:
     )
     figure = figures.race(finalists, summary.metric, summary.winner.id)
     return [Panel("race", "Race between the finalists", text, figure, (head, rows))]
+
+
+def _classes(run: Run) -> list[Panel]:
+    """Where the winner is right and wrong on the test part, if it classifies."""
+    scores = run.scores()
+    if scores is None:
+        return []
+    head = ("class", "accuracy", "95 % interval", scores.unit)
+    rows = [
+        [
+            one.label,
+            "–" if one.accuracy is None else f"{one.accuracy:.1%}",
+            "–" if one.interval is None else f"{one.interval[0]:.1%} to {one.interval[1]:.1%}",
+            f"{one.samples:,}",
+        ]
+        for one in scores.by_class
+    ]
+    pairs = ", ".join(
+        f"{label} for {other} ({count:,})" for label, other, count in scores.confusions[:3]
+    )
+    text = f"The winner on the {scores.samples:,} test {scores.unit}, by class. "
+    text += f"Most often mistaken: {pairs}." if pairs else "It makes no mistake."
+    figure = figures.confusion(scores)
+    panels = [Panel("classes", "Accuracy by class", text, figure, (head, rows))]
+    if scores.mistakes:
+        pictures = [
+            (one.picture, f"{one.label} taken for {one.predicted} ({one.probability:.0%})")
+            for one in scores.mistakes
+            if one.picture is not None
+        ]
+        mistakes = [
+            [
+                f"sample {one.index}" if one.name is None else without_folders(one.name),
+                one.label,
+                one.predicted,
+                f"{one.probability:.1%}",
+            ]
+            for one in scores.mistakes
+        ]
+        words = "Test samples that the winner classifies wrongly, the most confident first."
+        columns = ("sample", "class", "predicted", "probability")
+        panels.append(
+            Panel(
+                "mistakes",
+                "Most confident mistakes",
+                words,
+                table=(columns, mistakes),
+                pictures=pictures,
+            )
+        )
+    return panels
 
 
 def _data(run: Run) -> list[Panel]:

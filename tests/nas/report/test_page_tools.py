@@ -76,6 +76,32 @@ def test_the_winner_comes_first_with_its_test_score_and_what_it_costs(
         )
 
 
+def test_the_winners_mistakes_are_shown_by_class_and_as_pictures(
+    watched: Watched, trained: Run, tmp_path: Path
+) -> None:
+    page = page_of(watched, trained, tmp_path / "report.html")
+    scores = trained.scores()
+    assert scores is not None
+    assert scores.mistakes  # half an epoch leaves some
+    classes = page.locator("#winner-classes")
+    classes.scroll_into_view_if_needed()
+    expect(classes.locator("svg.main-svg").first).to_be_attached()
+    drawn = page.evaluate("document.querySelector('#winner-classes .figure').data[0].customdata")
+    assert drawn == scores.confusion.tolist()
+    assert classes.locator("tbody tr").count() == 10
+    pictures = page.locator("#winner-mistakes img")
+    kept = [one for one in scores.mistakes if one.picture is not None]
+    assert pictures.count() == len(kept) == min(12, len(scores.mistakes))
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('#winner-mistakes img')].map(i => i.naturalWidth)"
+    )
+    assert sizes == [8] * len(kept)
+    first = scores.mistakes[0]
+    assert f"{first.label} taken for {first.predicted}" in (
+        pictures.first.get_attribute("alt") or ""
+    )
+
+
 def test_accuracies_are_named_by_their_part_and_have_intervals(
     watched: Watched, trained: Run, tmp_path: Path
 ) -> None:
