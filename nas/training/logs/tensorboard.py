@@ -5,6 +5,7 @@ Knows tensorboardX. Does not know how curves are recorded.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,10 @@ class TensorBoardLog:
                 old.unlink()
         # A training that goes on repeats the steps after its last checkpoint: they replace those.
         gone_on = not self._replace and place.exists()
-        return SummaryWriter(str(place), purge_step=step if gone_on else None)
+        # The names of two files of one second would be equal.
+        suffix = f".{os.getpid()}.{step}"
+        purged = step if gone_on else None
+        return SummaryWriter(str(place), purge_step=purged, filename_suffix=suffix)
 
     def end(self, curves: Mapping[str, Points]) -> None:
         """Close the files."""
