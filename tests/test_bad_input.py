@@ -78,6 +78,18 @@ BAD: list[str] = [
     "search --dry-run --config=unknown.json",
     "search --dry-run --config=wrong.json",
     "search --dry-run --config=.",
+    "search --dry-run --config=none.toml",
+    "search --dry-run --config=broken.toml",
+    "search --dry-run --config=deep.toml",
+    "search --dry-run --config=broken.yaml",
+    "search --dry-run --config=deep.yaml",
+    "search --dry-run --config=bomb.yaml",
+    "search --dry-run --config=object.yaml",
+    "search --dry-run --config=unknown.yaml",
+    "search --data digits --dry-run --patience=0",
+    "search --data digits --dry-run --patience=soon",
+    "search --data digits --dry-run --tensorboard=file.txt",
+    "search --data digits --dry-run --wandb=",
     "search --resume",
     "search --resume --out=nowhere",
     "search --data digits --out=file.txt",
@@ -151,6 +163,15 @@ BAD: list[str] = [
     "profile torch.nn:Linear --input=0x3",
     "profile torch.nn:Linear --input=axb",
     "runs nowhere",
+    "data nowhere.parquet",
+    "data digit",
+    "data empty",
+    "data binary.parquet",
+    "data file.txt --html=page.html",
+    "data file.txt --image-size=8",
+    "data digits --image-size=7",
+    "data digits --space=luck",
+    "data digits --html=file.txt/page.html",
     "carbon --device=abacus --hours=1",
     "carbon --device=A100",
     "carbon --device=A100 --hours=-1",
@@ -192,6 +213,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, text in {
         "broken.json": "{", "list.json": "[]", "deep.json": "[" * 100_000,
         "unknown.json": '{"colour": 3}', "wrong.json": '{"trials": {"a": 1}}',
+        "broken.toml": "a = ", "deep.toml": "a = " + "[" * 100_000,
+        "broken.yaml": "a: [", "deep.yaml": "[" * 100_000, "unknown.yaml": "colour: 3",
+        "bomb.yaml": "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+        "object.yaml": "a: !!python/object/apply:os.getcwd []",
     }.items():  # fmt: skip
         Path(name).write_text(text)
     Path("empty").mkdir()
@@ -241,7 +266,8 @@ def test_there_are_a_hundred() -> None:
 
 
 COMMANDS = {
-    "search": "search --data digits --dry-run", "frontier": "frontier run", "report": "report run",
+    "search": "search --data digits --dry-run", "data": "data nowhere.parquet",
+    "frontier": "frontier run", "report": "report run",
     "leaderboard": "leaderboard run", "curves": "curves run", "train": "train run",
     "fidelity": "fidelity run", "export": "export run --out=new", "dynamic": "dynamic nowhere",
     "adapt": "adapt nowhere", "count": "count --space=macro --archs=list.json",
@@ -286,7 +312,8 @@ def test_any_value_of_any_option_is_taken_or_refused_in_one_line(
     assert names
     option = data.draw(st.sampled_from(names))
     value = data.draw(VALUES)
-    if option in ("--out", "--html", "--parquet", "--tensorboard", "--mlflow", "--ray-address"):
+    writing = ("--out", "--html", "--parquet", "--tensorboard")
+    if option in (*writing, "--mlflow", "--wandb", "--ray-address"):
         return  # these write, or connect
     with (
         contextlib.redirect_stdout(io.StringIO()),
