@@ -128,7 +128,6 @@ def search(
     """
     from nas.commands.options import resources_of
     from nas.commands.show.curves import LogOptions, logged_to
-    from nas.engine import search as engine
     from nas.progress import Quiet, reporter_for
     from nas.task.new_run import new_folder
 
@@ -149,6 +148,7 @@ def search(
         raise UserError("resume needs out, the run to continue")
     if ray_address and not workers:
         raise UserError("ray_address needs workers, the number of actors to use there")
+    own = specification is None and reporter is None
     if specification is None:
         specification = specification_of(
             given,
@@ -156,12 +156,16 @@ def search(
             config=None if config is None else Path(config),
             resumed=place if resume else None,
         )
-        reporter = reporter or reporter_for(quiet=quiet)
     elif given or config is not None:
         names = [*given, *(["config"] if config is not None else [])]
         raise UserError(f"{names[0]}: expected in the specification, which is given too")
     resources_of(workers, ray_address)
     place = place or new_folder(specification)
+    if own:
+        reporter = reporter_for(quiet=quiet, folder=place)
+        reporter.note(f"run folder: {place}")
+    from nas.engine import search as engine  # brings torch, which takes seconds
+
     with logged_to(LogOptions(tensorboard, mlflow, wandb), place):
         found = engine.search(
             specification,
