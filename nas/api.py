@@ -89,7 +89,9 @@ def search(
     config: Path | str | None = None,
     workers: int = 0,
     ray_address: str | None = None,
+    tensorboard: str | None = None,
     mlflow: str | None = None,
+    wandb: str | None = None,
     quiet: bool = False,
     reporter: Reporter | None = None,
     **given: Any,
@@ -107,10 +109,12 @@ def search(
         folder: the run folder, for a specification.
         out: the run folder; by default `runs/DATA-TIME`.
         resume: continue the run in that folder.
-        config: a JSON file of settings, which arguments override.
+        config: a JSON, TOML or YAML file of settings, which arguments override.
         workers: number of Ray workers; 0 runs everything in this process.
         ray_address: address of a Ray cluster for the workers.
-        mlflow: address of an MLflow server or file to log the learning curves to.
+        tensorboard: folder of event files to log the learning curves to; `auto`: in the run.
+        mlflow: address of an MLflow server or file to log them to.
+        wandb: project of Weights & Biases to log them to.
         quiet: print no progress.
         reporter: follows the search in place of the progress on standard error. With a
             `Specification`, nothing is printed unless a reporter is given.
@@ -123,8 +127,7 @@ def search(
         nas.engine.search.NothingFeasible: if nothing evaluated is within the budget.
     """
     from nas.commands.options import resources_of
-    from nas.commands.show.curves import logged_to
-    from nas.engine import search as engine
+    from nas.commands.show.curves import LogOptions, logged_to
     from nas.progress import Quiet, reporter_for
     from nas.task.new_run import new_folder
 
@@ -145,6 +148,7 @@ def search(
         raise UserError("resume needs out, the run to continue")
     if ray_address and not workers:
         raise UserError("ray_address needs workers, the number of actors to use there")
+    own = specification is None and reporter is None
     if specification is None:
         specification = specification_of(
             given,
@@ -152,13 +156,17 @@ def search(
             config=None if config is None else Path(config),
             resumed=place if resume else None,
         )
-        reporter = reporter or reporter_for(quiet=quiet)
     elif given or config is not None:
         names = [*given, *(["config"] if config is not None else [])]
         raise UserError(f"{names[0]}: expected in the specification, which is given too")
     resources_of(workers, ray_address)
     place = place or new_folder(specification)
-    with logged_to(mlflow, place):
+    if own:
+        reporter = reporter_for(quiet=quiet, folder=place)
+        reporter.note(f"run folder: {place}")
+    from nas.engine import search as engine  # brings torch, which takes seconds
+
+    with logged_to(LogOptions(tensorboard, mlflow, wandb), place):
         found = engine.search(
             specification,
             place,

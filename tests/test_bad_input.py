@@ -79,6 +79,18 @@ BAD: list[str] = [
     "search --dry-run --config=unknown.json",
     "search --dry-run --config=wrong.json",
     "search --dry-run --config=.",
+    "search --dry-run --config=none.toml",
+    "search --dry-run --config=broken.toml",
+    "search --dry-run --config=deep.toml",
+    "search --dry-run --config=broken.yaml",
+    "search --dry-run --config=deep.yaml",
+    "search --dry-run --config=bomb.yaml",
+    "search --dry-run --config=object.yaml",
+    "search --dry-run --config=unknown.yaml",
+    "search --data digits --dry-run --patience=0",
+    "search --data digits --dry-run --patience=soon",
+    "search --data digits --dry-run --tensorboard=file.txt",
+    "search --data digits --dry-run --wandb=",
     "search --resume",
     "search --resume --out=nowhere",
     "search --data digits --out=file.txt",
@@ -176,6 +188,15 @@ BAD: list[str] = [
     "export run --out=new --app --web-runtime=empty",
     "export run --out=new --web-runtime=empty",
     "runs nowhere",
+    "data nowhere.parquet",
+    "data digit",
+    "data empty",
+    "data binary.parquet",
+    "data file.txt --html=page.html",
+    "data file.txt --image-size=8",
+    "data digits --image-size=7",
+    "data digits --space=luck",
+    "data digits --html=file.txt/page.html",
     "carbon --device=abacus --hours=1",
     "carbon --device=A100",
     "carbon --device=A100 --hours=-1",
@@ -217,6 +238,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, text in {
         "broken.json": "{", "list.json": "[]", "deep.json": "[" * 100_000,
         "unknown.json": '{"colour": 3}', "wrong.json": '{"trials": {"a": 1}}',
+        "broken.toml": "a = ", "deep.toml": "a = " + "[" * 100_000,
+        "broken.yaml": "a: [", "deep.yaml": "[" * 100_000, "unknown.yaml": "colour: 3",
+        "bomb.yaml": "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+        "object.yaml": "a: !!python/object/apply:os.getcwd []",
     }.items():  # fmt: skip
         Path(name).write_text(text)
     write_export(Path("trained"))
@@ -267,7 +292,8 @@ def test_there_are_a_hundred() -> None:
 
 
 COMMANDS = {
-    "search": "search --data digits --dry-run", "frontier": "frontier run", "report": "report run",
+    "search": "search --data digits --dry-run", "data": "data nowhere.parquet",
+    "frontier": "frontier run", "report": "report run",
     "leaderboard": "leaderboard run", "curves": "curves run", "train": "train run",
     "predict": "predict run file.txt", "scores": "scores run",
     "fidelity": "fidelity run", "export": "export run --out=new", "dynamic": "dynamic nowhere",
@@ -313,7 +339,8 @@ def test_any_value_of_any_option_is_taken_or_refused_in_one_line(
     assert names
     option = data.draw(st.sampled_from(names))
     value = data.draw(VALUES)
-    if option in ("--out", "--html", "--parquet", "--tensorboard", "--mlflow", "--ray-address"):
+    writing = ("--out", "--html", "--parquet", "--tensorboard")
+    if option in (*writing, "--mlflow", "--wandb", "--ray-address"):
         return  # these write, or connect
     with (
         contextlib.redirect_stdout(io.StringIO()),

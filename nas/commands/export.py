@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from nas.commands import completion
-from nas.commands.options import ARCHITECTURE, Json, Mlflow, Quiet, RunFolder, with_trust
+from nas.commands.options import (
+    ARCHITECTURE,
+    Json,
+    Mlflow,
+    Quiet,
+    RunFolder,
+    TensorBoard,
+    Wandb,
+    with_trust,
+)
 from search_spaces.errors import UserError
 
 FORMATS = ("safetensors", "onnx", "pt2", "python", "executorch")
@@ -141,19 +150,15 @@ def compare(
 
 def curves(
     run: RunFolder,
-    tensorboard: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder for TensorBoard's event files.  [default: not written]"
-        ),
-    ] = None,
+    tensorboard: TensorBoard = None,
     mlflow: Mlflow = None,
+    wandb: Wandb = None,
     as_json: Json = False,
 ) -> None:
-    """List learning curves; write them for TensorBoard or MLflow.
+    """List learning curves; log them to TensorBoard, MLflow or wandb.
 
     Example: nas curves runs/first --tensorboard curves
     """
-    from nas.commands.show.curves import curves_and_print
+    from nas.commands.show.curves import LogOptions, curves_and_print
 
-    curves_and_print(run, tensorboard=tensorboard, mlflow=mlflow, as_json=as_json)
+    curves_and_print(run, LogOptions(tensorboard, mlflow, wandb), as_json=as_json)

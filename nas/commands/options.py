@@ -76,6 +76,22 @@ Mlflow = Annotated[
         "[default: not logged]",
     ),
 ]
+TensorBoard = Annotated[
+    str | None,
+    typer.Option(
+        "--tensorboard",
+        metavar="DIR",
+        help="Log the learning curves to TensorBoard's event files in this folder, or auto for one "
+        "inside the run.  [default: not logged]",
+    ),
+]
+Wandb = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PROJECT",
+        help="Log the learning curves to this project of Weights & Biases.  [default: not logged]",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress, only the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output.")]
 

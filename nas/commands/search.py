@@ -23,6 +23,8 @@ from nas.commands.options import (
     Mlflow,
     Quiet,
     RayAddress,
+    TensorBoard,
+    Wandb,
     Workers,
     resources_of,
     with_trust,
@@ -101,7 +103,9 @@ def search(
     ] = None,
     json_output: Json = False,
     quiet: Quiet = False,
+    tensorboard: TensorBoard = None,
     mlflow: Mlflow = None,
+    wandb: Wandb = None,
     **given: Any,
 ) -> None:
     """Search for networks within a budget; train and export the best.
@@ -117,19 +121,16 @@ def search(
     resources_of(workers, ray_address)
     if resume and out is None:
         raise UserError("--resume needs --out DIR, the run to continue")
+    from nas.commands.show.curves import LogOptions, logged_to
     from nas.task.new_run import check_folder, new_folder
 
     folder = out or new_folder(specification)
     check_folder(folder, None, resume=resume)
-    if not (quiet or dry_run):
-        print(f"run in {folder}", file=sys.stderr, flush=True)
+    logged = LogOptions(tensorboard, mlflow, wandb)
     if dry_run:
         from nas.commands.show.search import print_plan
 
-        if mlflow is not None:
-            from nas.commands.show.mlflow_log import MlflowLog
-
-            MlflowLog(mlflow)
+        logged.opened()
         print_plan(
             specification,
             workers=workers,
@@ -139,10 +140,11 @@ def search(
             resume=resume,
         )
         return
-    from nas.commands.show.curves import logged_to
-    from nas.commands.show.search import search_and_print
+    with logged_to(logged, folder):
+        if not quiet:
+            print(f"run folder: {folder}", file=sys.stderr, flush=True)
+        from nas.commands.show.search import search_and_print
 
-    with logged_to(mlflow, folder):
         code = search_and_print(
             specification,
             folder,

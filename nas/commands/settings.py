@@ -365,10 +365,10 @@ def _device_names(references: tuple[str, ...], evaluator: str) -> list[str]:
 
 def _check_names(specification: Specification) -> None:
     """Check names before data is loaded or anything is trained."""
-    from nas.task.names import check_names
+    from nas.task.names import check_names, known_values
 
     check_names(specification)
-    if specification.strategy == "optuna":
+    if specification.sampler not in known_values("sampler"):  # it may be a name of Optuna's
         from nas.strategies import check_sampler
 
         check_sampler(specification.sampler)

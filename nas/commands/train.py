@@ -15,6 +15,8 @@ from nas.commands.options import (
     Quiet,
     RayAddress,
     RunFolder,
+    TensorBoard,
+    Wandb,
     Workers,
     finite,
     read,
@@ -88,7 +90,9 @@ def train(
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
+    tensorboard: TensorBoard = None,
     mlflow: Mlflow = None,
+    wandb: Wandb = None,
     workers: Workers = 0,
     ray_address: RayAddress = None,
 ) -> None:
@@ -102,10 +106,11 @@ def train(
     Example: nas train runs/first --arch knee --epochs 20
     """
     from evaluators.sizes import parse_size
-    from nas.commands.show.curves import logged_to
+    from nas.commands.show.curves import LogOptions, logged_to
 
     names = arch or ["best"]
     resources = resources_of(workers, ray_address)
+    logged = LogOptions(tensorboard, mlflow, wandb)
     target = read("--target-flops", parse_size, target_flops)
     settings = {"train_epochs": epochs, "scratch": scratch, "teacher": teacher}
     if early_exit is not None:
@@ -117,7 +122,7 @@ def train(
             )
         if len(names) > 1 or frontier:
             raise UserError("--early-exit trains one architecture at a time")
-        with logged_to(mlflow, run):
+        with logged_to(logged, run):
             train_exits_and_print(
                 run,
                 names[0],
@@ -132,7 +137,7 @@ def train(
     if target is not None or flops_penalty is not None:
         from nas.commands.training.cut import train_cut_and_print
 
-        with logged_to(mlflow, run):
+        with logged_to(logged, run):
             train_cut_and_print(
                 run,
                 names,
@@ -148,7 +153,7 @@ def train(
         return
     from nas.commands.training.networks import train_and_print
 
-    with logged_to(mlflow, run):
+    with logged_to(logged, run):
         train_and_print(
             run,
             names,

@@ -6,11 +6,11 @@ Trains the supernet, or relaxes it for `darts`. Does not evaluate candidates.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from evaluators.accuracy.exit_accuracy import ExitAccuracy
 from evaluators.accuracy.inherited import InheritedAccuracy
@@ -31,11 +31,19 @@ from nas.supernet.alternation import Relaxation, TrajectoryPoint
 from nas.supernet.job import SupernetTraining
 from nas.supernet.relaxation import relax
 from nas.supernet.shared_weights import Supernet
+from nas.task.compute import check_device, choose_threads
 from nas.task.loading import check_batch
-from nas.task.starting_weights import FreshWeights, Weights, fresh_supernet, inherited_from
+from nas.task.starting_weights import (
+    FreshWeights,
+    Weights,
+    fresh_supernet,
+    inherited_from,
+    largest_scores,
+)
 from nas.task.task import Task
 from nas.training.curve import Curve
 from nas.training.job import steps_of
+from nas.training.logs import log as logs
 from nas.workers.data_parallel import train_data_parallel
 from nas.workers.pool import Evaluator
 from nas.workers.resources import THIS_PROCESS, Resources
@@ -43,9 +51,6 @@ from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError, unknown
 
 DEFAULT_FINALISTS: int = Specification.model_fields["finalists"].default
-
-ONE_THREAD_MACS = 5_000_000
-"""Networks below this train faster on one thread: on several, synchronisation dominates."""
 
 
 def check(task: Task) -> Strategy | None:
@@ -60,7 +65,7 @@ def check(task: Task) -> Strategy | None:
     """
     specification = task.specification
     _check_storage(task)
-    _check_device(specification.device)
+    check_device(specification.device)
     load_region(specification.region)
     _ = task.function
     for metric in (o.metric for o in task.objectives):
@@ -124,15 +129,6 @@ def _check_storage(task: Task) -> None:
         raise UserError("--reuse looks in a storage of several runs: it needs --storage ADDRESS")
     if specification.reuse and task.kind == "halving":
         raise UserError("--reuse cannot be combined with --evaluator halving: no two are equal")
-
-
-def _check_device(device: str) -> None:
-    """Raise a `UserError` for a device that torch does not have here, or that holds no values."""
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(f"device '{device}' cannot be used: {first}") from error
 
 
 def _check_data(task: Task) -> None:
@@ -232,9 +228,12 @@ def _relaxed(task: Task, run: Run, reporter: Reporter) -> tuple[InheritedAccurac
     )
     if specification.estimator is not None:
         options = replace(options, estimator=specification.estimator)
-    return relaxed_evaluator(
-        task, run, reporter, options, on_point=lambda point: reporter.remark(str(point))
-    )
+
+    def on_point(point: TrajectoryPoint) -> None:
+        reporter.remark(str(point))
+        logs.record(run.trajectory, asdict(point))
+
+    return relaxed_evaluator(task, run, reporter, options, on_point=on_point)
 
 
 def proxy_features(task: Task) -> ProxyFeatures | None:
@@ -306,7 +305,7 @@ def inherited_evaluator(
     task: Task, run: Run, reporter: Reporter, resources: Resources = THIS_PROCESS
 ) -> InheritedAccuracy:
     """Train the supernet, or load it from its checkpoint, and build its evaluator."""
-    idle = _choose_threads(task)
+    idle = choose_threads(task)
     training = supernet_training(task)
     if not run.supernet_checkpoint.exists() and run.has_evaluations:
         reporter.note(
@@ -316,13 +315,16 @@ def inherited_evaluator(
     if idle and not resources.trainers:
         training = replace(training, second_thread=True)
     with reporter.training("supernet", steps_of(training)) as on_step:
+        validate = None if training.exits else partial(largest_scores, task)
+        curve = Curve(run.supernet_curve, training.recipe, on_step, validate)
         supernet = train_data_parallel(
             training,
             run.supernet_checkpoint,
             workers=resources.trainers,
             address=resources.address,
             device=task.specification.device,
-            on_step=Curve(run.supernet_curve, training.recipe, on_step),
+            on_step=curve,
+            watch=curve.watch,
             on_message=reporter.note,
         )
     assert isinstance(supernet, Supernet)
@@ -330,15 +332,6 @@ def inherited_evaluator(
     if points is not None:
         return ExitAccuracy(supernet, task.data, task.calibration, loss=points / 100)
     return inherited_from(supernet, task)
-
-
-def _choose_threads(task: Task) -> bool:
-    """Compute small networks on one thread; whether that leaves others idle."""
-    if task.tables.cost(task.space.largest)["macs"] >= ONE_THREAD_MACS:
-        return False
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    return threads > 1
 
 
 STOCK = 512

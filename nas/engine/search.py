@@ -43,6 +43,7 @@ from nas.task.new_run import check_folder
 from nas.task.starting_weights import FreshWeights, Weights
 from nas.task.task import DEVICES, Task
 from nas.timed.clock import SECONDS_BETWEEN_READINGS, Clock
+from nas.training.logs import log as logs
 from nas.workers.cluster import check_reachable, gpus_for, ray_session
 from nas.workers.pool import EvaluationResult, Evaluator, Workers, keep_busy
 from nas.workers.resources import THIS_PROCESS, Resources
@@ -129,6 +130,10 @@ def search(
     every = SECONDS_BETWEEN_READINGS if specification.energy else footprint.SECONDS_BETWEEN_WRITES
     measured = footprint.measure(folder, specification.region, every=every)
     with made(folder), runs.lock(folder), measured, session:
+        try:
+            logs.begin(folder, specification)
+        except UserError as error:
+            raise error if resume else NotBegun(str(error)) from error
         for target in task.targets:
             target.save(folder / DEVICES)
         own_code.record(folder, specification)

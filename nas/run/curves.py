@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nas.run.folder import Run
+from search_spaces.errors import UserError
+
 Points = Sequence[Mapping[str, Any]]
 """The points of a curve, in the order of their steps."""
 
@@ -38,3 +41,21 @@ def scalars(points: Points) -> Iterator[tuple[int, str, float]]:
         for name, value in point.items():
             if name not in NOT_SCALARS and isinstance(value, int | float):
                 yield step, name, float(value)
+
+
+def curves_of(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Read the points of each curve of a run, by name such as `trained/0a1b2c-80-epochs`.
+
+    Raises:
+        UserError: for a file that cannot be read.
+    """
+    found = {}
+    alone = (path for name in ("race", "trained") for path in (run.folder / name).glob("*.jsonl"))
+    for path in (run.supernet_curve, run.trajectory, *sorted(alone)):
+        try:
+            points = read_curve(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {error}") from error
+        if points:
+            found[path.relative_to(run.folder).with_suffix("").as_posix()] = points
+    return found

@@ -58,3 +58,9 @@ def fresh_supernet(task: Task) -> Supernet:
 def inherited_from(supernet: Supernet, task: Task) -> InheritedAccuracy:
     """The evaluator that scores subnets with the weights of a supernet."""
     return InheritedAccuracy(supernet, task.data, task.calibration)
+
+
+def largest_scores(task: Task, supernet: nn.Module) -> dict[str, float]:
+    """Scores on the validation part of a supernet's largest subnet within the budget."""
+    assert isinstance(supernet, Supernet)
+    return inherited_from(supernet, task)(task.budgeted.largest)

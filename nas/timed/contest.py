@@ -23,6 +23,8 @@ from nas.run.folder import Run
 from nas.task.starting_weights import FreshWeights
 from nas.task.task import Task
 from nas.training.checkpoint import steps_done
+from nas.training.curve import Curve
+from nas.training.logs import log as logs
 from nas.training.loop import Recipe
 from nas.training.network import train
 from nas.training.pace import TimePace
@@ -83,6 +85,8 @@ class Contest:
         spent = seconds if before is None else before.seconds + seconds
         result = SegmentScore(score, round(epochs, 4), round(spent, 3))
         write_text(file.with_suffix(".json"), json.dumps(result.__dict__) + "\n")
+        steps = steps_done(file)
+        logs.record(file.with_suffix(".jsonl"), {"step": steps, f"validation_{data.metric}": score})
         return result
 
     def score(self, arch: Architecture, number: int) -> SegmentScore | None:
@@ -116,14 +120,17 @@ class Contest:
         network = start.recalibrated(arch).to(device)
         shape = task.space.input_shape(arch)
         before = self.checkpoint(arch, number - 1) if number else None
+        file, on_step = self.checkpoint(arch, number), self.on_step
+        if logs.wanted():  # writing the file would take some of the time
+            on_step = Curve(file.with_suffix(".jsonl"), recipe, on_step)
         train(
             network,
             task.data.batches(part, task.schedule.augmentation),
             recipe,
             shape,
             seed=task.specification.seed,
-            checkpoint=self.checkpoint(arch, number),
-            on_step=self.on_step,
+            checkpoint=file,
+            on_step=on_step,
             on_message=self.on_message,
             pace=TimePace(seconds, 0 if before is None else steps_done(before)),
             continued=before,

@@ -208,6 +208,7 @@ def fit(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     on_step: Callable[[int, int, float], None] | None = None,
+    watch: Callable[[nn.Module], None] | None = None,
     companion: Companion | None = None,
     ranks: Ranks | None = None,
     on_message: Callable[[str], None] | None = None,
@@ -226,6 +227,7 @@ def fit(
             the last step. It is not removed, so that a completed training is recognised.
         checkpoint_seconds: interval between checkpoints.
         on_step: called after each step with (steps done, all steps, loss).
+        watch: called with the network before the first step.
         companion: state of `backward`, saved and restored with the network.
         ranks: the processes that train together, this one included; they share each batch of the
             recipe's size. Only rank 0 writes checkpoints.
@@ -269,6 +271,8 @@ def fit(
     saved = time.monotonic()
     mixed = batches.mixed(recipe.mixing) if recipe.mixing else None
     network.train()
+    if watch is not None:
+        watch(network)
     while (progress := pace.progress(step)) < 1:
         steps = pace.steps(step)
         by_time = None if isinstance(pace, StepPace) else progress

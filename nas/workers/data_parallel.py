@@ -125,6 +125,7 @@ def train_data_parallel(
     address: str | None = None,
     device: str = "cpu",
     on_step: Callable[[int, int, float], None] | None = None,
+    watch: Callable[[nn.Module], None] | None = None,
     on_message: Callable[[str], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> nn.Module:
@@ -139,6 +140,7 @@ def train_data_parallel(
         device: name of the device; on a GPU, each worker has its own `cuda`.
         on_step: see `nas.training.loop.fit`; steps that are repeated after the death of a worker
             are reported again.
+        watch: see `nas.training.loop.fit`; not called for steps on workers.
         on_message: called with each message of the training, one line each.
         checkpoint_seconds: see `nas.training.loop.fit`.
 
@@ -171,6 +173,7 @@ def train_data_parallel(
             checkpoint=checkpoint,
             checkpoint_seconds=checkpoint_seconds,
             on_step=on_step,
+            watch=watch,
             on_message=on_message,
         )
 

@@ -51,7 +51,7 @@ def resizing(sizes: Sequence[Size], given: int | None = None) -> Resizing:
     why = f"the median of {several}"
     if size != median:
         bound = f"at most {size}" if median > size else f"at least {size}"
-        why = f"{bound}, since {why} is {median}" if least < most else f"{bound}, not {median}"
+        why = f"{bound}, since {why}, is {median}" if least < most else f"{bound}, not {median}"
     return Resizing(size, f"{_how(size)}: {why}")
 
 

@@ -27,9 +27,9 @@ from evaluators.data.files.survey import (
 )
 from evaluators.data.files.text import load_text
 from evaluators.data.text import TextData
-from nas.commands.data.lines import named_classes
 from nas.commands.data.sheet import image_page, sentence_page
 from nas.commands.show.console import make_console, print_json
+from nas.commands.show.data import named_classes
 from search_spaces.catalogue import samples_of
 from search_spaces.errors import UserError
 from search_spaces.files import check_writable, write_text

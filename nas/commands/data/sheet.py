@@ -104,9 +104,7 @@ def _page(
     )
     more = len(survey.classes) - len(shown)
     lines = [
-        f"{part}: {found.samples:,}"
-        + (f" from {found.origin}" if found.origin else "")
-        + f": {found.reason}"
+        f"{part}: {found.samples:,}{_origin(found.origin)} ({found.reason})"
         for part, found in division.parts.items()
     ]
     equal = survey.duplicates
@@ -127,6 +125,10 @@ def _page(
 {f'<p class="faint">{more:,} more classes</p>' if more > 0 else ""}
 </body></html>
 """
+
+
+def _origin(origin: str) -> str:
+    return f", {origin}" if origin == "held out" else f" from {origin}" if origin else ""
 
 
 def _part(

@@ -1,107 +1,137 @@
-"""Lists the learning curves of a run, or exports them to TensorBoard and MLflow: `nas curves`.
+"""Lists the learning curves of a run, logs them, and logs those of a search while it runs.
 
 A run stores its curves as JSON lines (`nas/training/curve.py`): those of the supernet, of networks
-that trained alone, and of a relaxation. Knows the files of a run and tensorboardX. Does not know
-MLflow (`mlflow_log.py`) or how networks train.
+that trained alone, and of a relaxation. Knows which logs there are (`nas/training/logs`). Does not
+know how networks train.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from nas.commands.show.console import make_console, print_json
-from nas.run.curves import Points, read_curve, scalars
+from nas.run.curves import curves_of
 from nas.run.folder import Run
+from nas.training.logs import log as logs
+from nas.training.logs.log import CurveLog
 from search_spaces.errors import UserError
 
 
-@contextmanager
-def logged_to(mlflow: str | None, folder: Path) -> Iterator[None]:
-    """Log the curves of a run to MLflow when the body has ended.
+@dataclass(frozen=True)
+class LogOptions:
+    """Where learning curves are logged; None: not there.
 
     Args:
-        mlflow: address of MLflow; None: the curves are not logged.
-        folder: the run.
+        tensorboard: a folder, or `auto`, which is one inside the run.
+        mlflow: address of an MLflow server or database.
+        wandb: a project of Weights & Biases.
+    """
+
+    tensorboard: str | None = None
+    mlflow: str | None = None
+    wandb: str | None = None
+
+    def opened(self, *, replace: bool = False) -> list[CurveLog]:
+        """The logs, opened.
+
+        Args:
+            replace: replace what was logged of a run, instead of going on after it.
+
+        Raises:
+            UserError: for a package that is not installed, and a log that does not answer.
+        """
+        found: list[CurveLog] = []
+        if self.tensorboard is not None:
+            from nas.training.logs.tensorboard import TensorBoardLog
+
+            found.append(TensorBoardLog(self.tensorboard, replace=replace))
+        if self.wandb is not None:
+            from nas.training.logs.wandb import WandbLog
+
+            found.append(WandbLog(self.wandb, replace=replace))
+        if self.mlflow is not None:
+            from nas.training.logs.mlflow import MlflowLog
+
+            found.append(MlflowLog(self.mlflow))
+        return found
+
+    def event_files(self, run: Path) -> Path:
+        """The folder of TensorBoard's event files."""
+        return run / "tensorboard" if self.tensorboard == "auto" else Path(self.tensorboard or "")
+
+    def again(self, folder: Path) -> str:
+        """The command that logs the curves of a run."""
+        given = {"tensorboard": self.tensorboard, "mlflow": self.mlflow, "wandb": self.wandb}
+        options = (f"--{name} {value}" for name, value in given.items() if value is not None)
+        return f"nas curves {folder} {' '.join(options)}"
+
+
+@contextmanager
+def logged_to(options: LogOptions, folder: Path) -> Iterator[None]:
+    """Log the curves of a run while the body trains.
+
+    Args:
+        options: where.
+        folder: the run; of a new one, `nas.engine.search` begins the logs.
 
     Raises:
-        UserError: before the body, if MLflow does not answer; after the body, with the run
-            complete, if the curves cannot be logged.
+        UserError: before the body, for a log that cannot be opened; after the body, with the run
+            complete, if the curves could not be logged.
     """
-    if mlflow is None:
+    opened = options.opened()
+    if not opened:
         yield
         return
-    from nas.commands.show.mlflow_log import MlflowLog
-
-    log = MlflowLog(mlflow)
-    yield
-    run = Run(folder)
-    try:
-        log.add(run, curves_of(run))
-    except UserError as error:
-        raise UserError(f"{error}; to retry: nas curves {folder} --mlflow {mlflow}") from error
-
-
-def curves_of(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Read the points of each curve, by name such as `supernet` or `trained/0a1b2c-80-epochs`.
-
-    Raises:
-        UserError: for a file that cannot be read.
-    """
-    found = {}
-    files = [run.supernet_curve, run.trajectory, *sorted((run.folder / "trained").glob("*.jsonl"))]
-    for path in files:
+    with logs.logging_to(opened) as open_logs:
+        if (folder / "specification.json").exists():
+            logs.begin(folder, Run(folder).specification)
         try:
-            points = read_curve(path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {path}: {error}") from error
-        if points:
-            found[str(path.relative_to(run.folder).with_suffix(""))] = points
-    return found
+            yield
+        except BaseException:
+            for one in open_logs:
+                # The reason of the search's end is the one to be told.
+                with suppress(UserError):
+                    one.log.end({})
+            raise
+    failures = [one.failure for one in open_logs if one.failure is not None]
+    curves = curves_of(Run(folder))
+    for one in open_logs:
+        try:
+            one.log.end(curves)
+        except UserError as error:
+            failures.append(error)
+    if failures:
+        raise UserError(f"{failures[0]}; to retry: {options.again(folder)}")
 
 
-def to_tensorboard(curves: Mapping[str, Points], folder: Path) -> None:
-    """Write each curve as an event file in `folder/NAME`, replacing an earlier one."""
-    from tensorboardX import SummaryWriter
-
-    for name, points in curves.items():
-        place = folder / name
-        for old in place.glob("events.out.tfevents.*"):
-            old.unlink()
-        with SummaryWriter(str(place)) as writer:
-            for step, scalar, value in scalars(points):
-                writer.add_scalar(scalar, value, step)
-
-
-def curves_and_print(
-    folder: Path, *, tensorboard: Path | None, mlflow: str | None, as_json: bool
-) -> None:
+def curves_and_print(folder: Path, options: LogOptions, *, as_json: bool) -> None:
     """List the learning curves of a run, or print their points as JSON: `nas curves`.
 
     Args:
         folder: the run.
-        tensorboard: also write event files to this folder.
-        mlflow: also log the curves to MLflow at this address.
+        options: also log the curves there, in place of what was logged of them before.
         as_json: print JSON.
 
     Raises:
-        UserError: for a run without curves, a file that cannot be read, or an MLflow that does not
+        UserError: for a run without curves, a file that cannot be read, or a log that does not
             answer.
     """
     run = Run(folder)
     curves = curves_of(run)
     if not curves:
         raise UserError(f"{folder} has no learning curves: nothing has been trained in it yet")
-    if tensorboard is not None:
-        to_tensorboard(curves, tensorboard)
-    if mlflow is not None:
-        from nas.commands.show.mlflow_log import MlflowLog
-
-        MlflowLog(mlflow).add(run, curves)
+    settings = logs.settings_of(run.specification)
+    for log in options.opened(replace=True):
+        log.begin(run.folder, settings)
+        for name, points in curves.items() if not log.replaces else ():
+            for index, point in enumerate(points):
+                log.point(name, int(point.get("step", index)), logs.values_of(point))
+        log.end(curves)
     if as_json:
         print_json(curves, indent=None)
         return
@@ -114,7 +144,9 @@ def curves_and_print(
         table.add_row(name, str(len(points)), str(last.get("step", "")), loss)
     console = make_console()
     console.print(table)
-    if tensorboard is not None:
-        console.print(f"tensorboard --logdir {tensorboard}", soft_wrap=True)
-    if mlflow is not None:
-        console.print(f"logged to MLflow at {mlflow}", soft_wrap=True, markup=False)
+    if options.tensorboard is not None:
+        console.print(f"tensorboard --logdir {options.event_files(folder)}", soft_wrap=True)
+    if options.mlflow is not None:
+        console.print(f"logged to MLflow at {options.mlflow}", soft_wrap=True, markup=False)
+    if options.wandb is not None:
+        console.print(f"logged to wandb, project {options.wandb}", soft_wrap=True, markup=False)

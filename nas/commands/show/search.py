@@ -19,8 +19,8 @@ from rich.text import Text
 from evaluators.costs.tables import CONVENTION
 from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import format_size
-from nas.commands.data.lines import data_json, data_lines
 from nas.commands.show.console import make_console, print_json
+from nas.commands.show.data import data_json, data_lines
 from nas.commands.show.frontier import print_bins, print_table
 from nas.progress.state import duration
 from nas.run.specification import Specification
@@ -52,24 +52,26 @@ def print_plan(
     Raises:
         UserError: for a specification that no search can run.
     """
-    from nas.engine.dry_run import plan
-    from nas.engine.place import check_place
-    from nas.engine.preparation import check
-    from nas.engine.timed_race import planned
-    from nas.progress import Quiet
-    from nas.task.new_run import check_folder
-    from nas.task.task import Task
-    from nas.workers.cluster import check_reachable
+    errors = Console(stderr=True)
+    with errors.status("preparing") if errors.is_terminal else nullcontext():
+        from nas.engine.dry_run import plan
+        from nas.engine.place import check_place
+        from nas.engine.preparation import check
+        from nas.engine.timed_race import planned
+        from nas.progress import Quiet
+        from nas.task.new_run import check_folder
+        from nas.task.task import Task
+        from nas.workers.cluster import check_reachable
 
-    task = Task.of(specification)
-    check_folder(folder, task.specification, resume=resume)
-    if ray_address is not None:
-        check_reachable(ray_address)
-    check(task)
-    check_place(task, folder)
-    found = plan(task, workers=workers)
-    seconds = specification.time if task.kind == "halving" else None
-    measuring, time = (0.0, None) if seconds is None else planned(task, seconds, Quiet())
+        task = Task.of(specification)
+        check_folder(folder, task.specification, resume=resume)
+        if ray_address is not None:
+            check_reachable(ray_address)
+        check(task)
+        check_place(task, folder)
+        found = plan(task, workers=workers)
+        seconds = specification.time if task.kind == "halving" else None
+        measuring, time = (0.0, None) if seconds is None else planned(task, seconds, Quiet())
     if as_json:
         divided = {} if time is None else {"measuring": measuring, "time": asdict(time)}
         data = {"data": data_json(task.data)} if task.trains else {}

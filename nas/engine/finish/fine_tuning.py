@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
@@ -20,13 +21,14 @@ from nas.progress import Quiet, Reporter
 from nas.run.folder import Run
 from nas.task.starting_weights import FreshWeights, Weights
 from nas.task.task import Task
-from nas.training.curve import Curve
+from nas.training.curve import Curve, Validate
 from nas.training.job import NetworkTraining, TrainingJob, steps_of
 from nas.workers.data_parallel import train_data_parallel
 from nas.workers.resources import THIS_PROCESS, Resources
 from nas.workers.side_by_side import train_side_by_side
 from search_spaces.architecture import Architecture
 from search_spaces.errors import UserError
+from search_spaces.ops import Shape
 
 FINE_TUNING_RATE = 0.5
 """Learning rate from inherited weights, as a fraction of that of a new network."""
@@ -82,39 +84,54 @@ class FineTuning:
         )
 
     def trained(
-        self, training: TrainingJob, arch: Architecture, epochs: float, name: str, *, exits: bool
+        self,
+        training: TrainingJob,
+        arch: Architecture,
+        epochs: float,
+        name: str,
+        *,
+        exits: bool,
+        validate: Validate | None = None,
     ) -> nn.Module:
         """The network at the end of a training, resumed from its checkpoint where there is one.
 
         Args:
             name: what the progress display calls the training.
             exits: whether the network has early exits; its checkpoint is a different file.
+            validate: scores the network for its curve; None where it trains on the validation part.
         """
         checkpoint = self.run.training_checkpoint(
             arch, self.task.specification, epochs, exits=exits
         )
         with self.reporter.training(name, steps_of(training)) as on_step:
+            file = checkpoint.with_suffix(".jsonl")
+            curve = Curve(file, training.recipe, on_step, validate)
             return train_data_parallel(
                 training,
                 checkpoint,
                 workers=self.resources.trainers,
                 address=self.resources.address,
                 device=self.task.specification.device,
-                on_step=Curve(checkpoint.with_suffix(".jsonl"), training.recipe, on_step),
+                on_step=curve,
+                watch=curve.watch,
                 on_message=self.reporter.note,
             )
 
     def network(self, arch: Architecture, epochs: float, part: Part, name: str) -> nn.Module:
         """The network of an architecture after `epochs` on a part of the data, recalibrated."""
+        shape = self.task.space.input_shape(arch)
         if epochs > 0:
             training = self.training(arch, epochs, self.task.data.batches(part))
-            network = self.trained(training, arch, epochs, name, exits=False)
+            validate = None if part == "searched" else partial(self._validated, shape=shape)
+            network = self.trained(training, arch, epochs, name, exits=False, validate=validate)
         else:
             network = self.weights.recalibrated(arch).to(self.device)
-        shape = self.task.space.input_shape(arch)
         calibration = self.task.data.inputs(self.start.calibration, shape, self.device)
         recalibrate(network, calibration)
         return network
+
+    def _validated(self, network: nn.Module, shape: Shape) -> dict[str, float]:
+        return self.task.data.score(network, "validation", shape)
 
     def train_ahead(self, archs: Sequence[Architecture], epochs: float, part: Part) -> None:
         """Train architectures side by side, one on each worker; without workers, do nothing.

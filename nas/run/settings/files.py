@@ -58,27 +58,20 @@ def _yaml(text: str) -> Any:
     """
     import yaml
 
-    class Plain(yaml.SafeLoader):
-        """Refuses aliases and deep nesting; tags of Python objects are refused by its base."""
-
-        depth = 0
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                event = self.peek_event()
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"alias *{event.anchor}: write its value out", event.start_mark
-                )
-            if self.depth > DEEPEST:
-                raise RecursionError
-            self.depth += 1
-            try:
-                return super().compose_node(parent, index)
-            finally:
-                self.depth -= 1
-
     try:
-        return yaml.load(text, Loader=Plain)
+        depth = documents = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                line = event.start_mark.line + 1
+                raise ValueError(f"alias *{event.anchor} at line {line}: write its value out")
+            documents += isinstance(event, yaml.DocumentStartEvent)
+            if documents > 1:
+                raise ValueError("several documents: expected one")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise RecursionError
+        return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = "" if mark is None else f" (at line {mark.line + 1}, column {mark.column + 1})"

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from nas.cli import main
-from nas.commands.data.lines import named_classes
+from nas.commands.show.data import named_classes
 
 HOSTILE = "<b>&cat"
 

@@ -11,9 +11,8 @@ from mlflow.tracking import MlflowClient
 from tensorboardX.proto.event_pb2 import Event
 
 from nas.cli import main
-from nas.commands.show.curves import curves_of
 from nas.engine.search import Outcome
-from nas.run.curves import scalars
+from nas.run.curves import curves_of, scalars
 from nas.run.folder import Run
 from nas.run.specification import VERSION
 
