@@ -19,6 +19,7 @@ SETTINGS = {
     "evaluator": "naswot",
     "trials": 4,
     "train_epochs": 1,
+    "batch_size": 16,
 }
 
 
