@@ -12,6 +12,7 @@ import pytest
 from nas.engine.search import Outcome, search
 from nas.run import footprint
 from nas.run.specification import Specification, make
+from pictures import write_pictures
 
 QUICK: dict[str, Any] = {
     "space": "mobilenet-tiny",
@@ -61,6 +62,33 @@ def folder(tmp_path: Path) -> Path:
 def copied(finished: Outcome, tmp_path: Path) -> Path:
     """The small search in a run folder of one's own."""
     return Path(shutil.copytree(finished.run.folder, tmp_path / "copied"))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hundred pictures that no search has seen. Tests only read them."""
+    folder = tmp_path_factory.mktemp("photos") / "new"
+    write_pictures(folder, 40, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photographed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A search on pictures, whose winner reads smaller images than these. Tests only read it."""
+    place = tmp_path_factory.mktemp("photographed")
+    write_pictures(place / "pictures", 30, seed=0)
+    specification = make(
+        {
+            "space": "mobilenet-tiny",
+            "data": str(place / "pictures"),
+            "image_size": 40,
+            "evaluator": "naswot",
+            "high": {"macs": 900_000},
+            "trials": 8,
+            "train_epochs": 10,
+        }
+    )
+    return search(specification, place / "run")
 
 
 OWN_EVALUATOR = '''

@@ -1,8 +1,8 @@
 """Loads labelled images with Hugging Face `datasets`: from the hub, Parquet files, or folders.
 
 Knows files, columns and classes; missing parts are held out (`held_out.py`). Does not know which
-file is of which part (`parts.py`), how images are decoded (`evaluators/data/pixels.py`), nor how
-they are augmented, batched and scored (`evaluators/data/images.py`).
+file is of which part (`parts.py`), nor how images are decoded, augmented, batched and scored
+(`pixels.py` and `images.py` of `evaluators/data`).
 """
 
 from __future__ import annotations

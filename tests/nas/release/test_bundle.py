@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -23,6 +26,7 @@ from nas.exports.source import python_source
 from nas.release import picture
 from nas.release.bundle import write_bundle
 from nas.release.efficiency import SCHEMA, read_record, schema
+from nas.run.folder import read_scores
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 
@@ -40,7 +44,7 @@ def run(*arguments: str) -> int:
 def bundle(finished: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The winner in every format; the command itself has compared and counted all of them."""
     out = tmp_path_factory.mktemp("bundle") / "out"
-    options = ("--format", ALL, "--int8", "--quiet")
+    options = ("--format", ALL, "--int8", "--with-preprocessing", "--quiet")
     assert run("export", str(finished.run.folder), "--out", str(out), *options) == 0
     return out
 
@@ -124,6 +128,39 @@ def test_the_card_and_the_record_report_the_run(bundle: Path, finished: Outcome)
     assert record.versions["torch"] == version("torch")
     assert f"nas export {finished.run.folder.name} --arch {record.architecture}" in card
     ElementTree.parse(bundle / "architecture.svg")
+
+
+def test_snippets_of_the_card_run_as_they_stand(bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle, tmp_path / "taken"))
+    snippets = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert len(snippets) == 7  # transformers, source, pt2, ONNX three times, nas
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_MODULES_CACHE": str(tmp_path / "modules"),
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+    }
+    # Each alone, in one process: importing torch takes longer than all of them.
+    program = "\n".join(f"exec({snippet!r}, {{}})" for snippet in snippets)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    label, probability = done.stdout.split()
+    assert label in json.loads((folder / "labels.json").read_text())
+    assert 0.1 < float(probability) <= 1
+
+
+def test_the_bundle_keeps_the_scores_of_the_classes(bundle: Path, finished: Outcome) -> None:
+    scores = read_scores(bundle)
+    assert scores is not None
+    score = finished.summary.winner.score
+    assert score is not None
+    assert scores.accuracy == score.value
 
 
 def test_emissions_are_in_grams(copied: Path, tmp_path: Path) -> None:

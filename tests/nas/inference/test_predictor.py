@@ -1,0 +1,198 @@
+"""Predictions on files are those of training's evaluation, from whatever holds the network."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nas
+from evaluators.costs.tables import CostTables
+from evaluators.data.files.sentences import load_sentences
+from evaluators.data.files.text import load_text
+from nas.engine.search import Outcome
+from nas.exports.writing import export
+from nas.inference.inputs import image_files
+from nas.inference.opening import open_network
+from pictures import SHAPES, write_export, write_pictures
+from search_spaces.catalogue import load_space
+from search_spaces.errors import UserError
+from search_spaces.networks.modules import build
+
+
+def test_files_of_the_test_part_are_classified_as_in_the_runs_evaluation(
+    photographed: Outcome,
+) -> None:
+    data, run = photographed.task.data, photographed.run
+    names = data.names("test")
+    assert names is not None
+    files = [Path(data.name) / name for name in names]
+    predictions = open_network(run.folder).predict_images(files)
+    right = sum(one.label == file.parent.name for one, file in zip(predictions, files, strict=True))
+    score = photographed.summary.winner.score
+    assert score is not None
+    assert right == round(score.value * score.samples)
+    kept = run.scores()
+    assert kept is not None
+    assert kept.accuracy == score.value
+    wrong = {
+        name: one.label
+        for name, one, file in zip(names, predictions, files, strict=True)
+        if one.label != file.parent.name
+    }
+    assert {one.name: one.predicted for one in kept.mistakes} == wrong
+
+
+def test_run_export_and_onnx_file_give_the_same(
+    photographed: Outcome, photos: Path, tmp_path: Path
+) -> None:
+    some = image_files([photos])[::17]
+    winner = photographed.run.folder / "winner"
+    expected = open_network(photographed.run.folder).image_probabilities(some)
+    assert np.allclose(expected.sum(axis=1), 1)
+    only_onnx, only_weights = tmp_path / "onnx", tmp_path / "weights"
+    for folder, names in (
+        (only_onnx, ("model.onnx",)),
+        (only_weights, ("config.json", "model.safetensors")),
+    ):
+        folder.mkdir()
+        for name in names:
+            shutil.copy(winner / name, folder / name)
+    for place in (winner, winner / "model.onnx", only_onnx, only_weights):
+        assert np.abs(open_network(place).image_probabilities(some) - expected).max() < 1e-5
+
+
+def test_a_loaded_network_predicts_and_stays_a_module(photographed: Outcome, photos: Path) -> None:
+    network = nas.load(photographed.run.folder)
+    expected = open_network(photographed.run.folder).predict(photos / "disc" / "*.jpg")
+    given = network.predict(str(photos / "disc" / "*.jpg"))
+    assert [one.label for one in given] == [one.label for one in expected]
+    assert len(given) == 8
+    for one in given:
+        assert isinstance(one, nas.Prediction)
+        assert one.probability == max(one.probabilities.values())
+        assert list(one.probabilities) == sorted(
+            one.probabilities, key=lambda label: -one.probabilities[label]
+        )
+        assert set(one.probabilities) == set(SHAPES)
+    again = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.zero_()
+    first = given[0]
+    assert network.predict(first.input)[0].probability == pytest.approx(first.probability, abs=1e-4)
+    assert again.predict(first.input)[0].probability == pytest.approx(1 / len(SHAPES))
+    assert network(torch.zeros(1, *network.config["input_shape"])).shape == (1, len(SHAPES))
+
+
+def test_a_folder_of_classes_is_scored(photographed: Outcome, photos: Path) -> None:
+    predictor = open_network(photographed.run.folder)
+    scores = predictor.scores(photos)
+    predictions = predictor.predict(photos)
+    right = sum(one.label == Path(one.input).parent.name for one in predictions)
+    assert scores.samples == 200
+    assert scores.accuracy == right / 200
+    assert all(one.name is not None and (photos / one.name).is_file() for one in scores.mistakes)
+
+
+def test_a_test_part_alone_is_scored(photographed: Outcome, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data" / "train", 2, seed=3, largest=60)
+    write_pictures(tmp_path / "data" / "test", 3, seed=4, largest=60)
+    predictor = open_network(photographed.run.folder)
+    assert predictor.scores(tmp_path / "data").samples == 15
+
+
+def test_a_class_that_the_network_lacks_is_named(photographed: Outcome, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", 2, seed=3, largest=60)
+    (tmp_path / "data" / "disc").rename(tmp_path / "data" / "moon")
+    with pytest.raises(UserError, match="class 'moon' is none of the network's: cross, disc"):
+        open_network(photographed.run.folder).scores(tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of a classifier of sentences, with its data beside it."""
+    folder = tmp_path_factory.mktemp("reviews")
+    words = {"good": ("fine", "great", "lovely"), "bad": ("poor", "awful", "dull")}
+    rows = [
+        {"text": f"the film was {word} to see, number {number}", "label": label}
+        for label, some in words.items()
+        for word in some
+        for number in range(20)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "reviews.jsonl").write_text(text)
+    data = load_sentences(str(folder / "reviews.jsonl"))
+    space = load_space("bert-mini", **data.space_options)
+    torch.manual_seed(0)
+    network = build(space, space.smallest).eval()
+    export(network, space.smallest, CostTables(space), data, folder / "export", formats=("onnx",))
+    return folder
+
+
+def test_sentences_are_classified_and_scored(reviews: Path) -> None:
+    data = load_sentences(str(reviews / "reviews.jsonl"))
+    predictor = open_network(reviews / "export")
+    texts = data.names("test")
+    assert texts is not None
+    ids, _ = data.labelled("test")
+    length = predictor.config["input_shape"][0]
+    encoded = [one.ids[:length] for one in predictor.tokenizer.encode_batch(list(texts))]
+    assert encoded == ids[:, :length].tolist()
+    predictions = predictor.predict(list(texts))
+    assert {one.label for one in predictions} <= {"bad", "good"}
+    scores = predictor.scores(reviews / "reviews.jsonl")
+    assert scores.samples == 120
+    assert scores.unit == "sentences"
+    rows = [json.loads(line) for line in (reviews / "reviews.jsonl").read_text().splitlines()]
+    labels = [one.label for one in predictor.predict([row["text"] for row in rows])]
+    right = sum(label == row["label"] for label, row in zip(labels, rows, strict=True))
+    assert scores.accuracy == right / len(rows)
+
+
+def test_images_are_no_input_of_sentences_and_the_other_way_round(
+    reviews: Path, photographed: Outcome
+) -> None:
+    with pytest.raises(UserError, match="classifies sentences: expected --text"):
+        open_network(reviews / "export").check(images=True)
+    with pytest.raises(UserError, match="classifies images: expected image files"):
+        open_network(photographed.run.folder).check(images=False)
+
+
+def test_a_language_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a few words, again and again. " * 400)
+    space = load_space("gpt-char", vocabulary=20)
+    data = load_text(str(tmp_path / "text.txt")).for_space(space)
+    network = build(space, space.smallest).eval()
+    export(network, space.smallest, CostTables(space), data, tmp_path / "export")
+    with pytest.raises(UserError, match="is a language model"):
+        open_network(tmp_path / "export").predict("a few")
+
+
+def test_an_export_without_a_network_that_runs_here_is_refused(tmp_path: Path) -> None:
+    write_export(tmp_path / "export", ("pt2",))
+    with pytest.raises(UserError, match="has no network to predict with"):
+        open_network(tmp_path / "export")
+
+
+def test_an_onnx_file_that_says_nothing_about_itself_is_refused(
+    photographed: Outcome, tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(photographed.run.folder / "winner" / "model.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    with pytest.raises(UserError, match="does not say how its input is prepared"):
+        open_network(tmp_path / "bare.onnx")
+
+
+def test_each_file_is_predicted_once(photos: Path) -> None:
+    given = [photos / "disc", photos / "disc" / "0.jpg", str(photos / "d*" / "1.jp*g")]
+    assert len(image_files(given)) == 40
+    assert len(image_files([str(photos / "**" / "*.jpeg")])) == 40
