@@ -20,6 +20,7 @@ from torch import Tensor
 from evaluators.data.files.parts import by_class, by_part, origins, visible_files
 from evaluators.data.files.pixels import decode_all, open_image, short_side, to_bytes
 from evaluators.data.files.tables import (
+    check_same_classes,
     column_of,
     from_hub,
     in_order,
@@ -32,12 +33,16 @@ from evaluators.data.files.tables import (
     reason,
     values_of,
 )
+from evaluators.data.files.unread import check_images, check_parts
 from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out, origins_of
 from evaluators.data.images import ImageData, Split
 from search_spaces.errors import UserError, unknown
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixels")
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
+IMAGE_ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga", ".avif"),
+)
 
 MAX_DEFAULT_SIZE = 224
 """Largest size to resize to, in pixels, if none is given."""
@@ -136,12 +141,15 @@ def read_path(path: Path, image_size: int | None) -> Loaded:
     chosen: dict[str, list[Path]] = {}
     if files:
         chosen = by_part(files, path, "images")
+        if path.is_dir():
+            check_parts(path, files)
         loaded = {part: _read_parquet(of_part, path) for part, of_part in chosen.items()}
     else:
         images = visible_files(path, IMAGE_ENDINGS)
         if not images:
             raise UserError(f"{path} has neither Parquet files nor images")
         grouped = by_class(images, path)
+        check_images(path, images)
         loaded = {part: _table_of(of_part) for part, of_part in grouped.items()}
         chosen = {part: [file for file, _ in of_part] for part, of_part in grouped.items()}
     return _decoded(loaded, str(path), image_size, origins(chosen, path))
@@ -155,6 +163,7 @@ def _read_parquet(files: list[Path], path: Path) -> Any:
         for file in files:
             if not pq.read_metadata(file).num_rows:
                 raise UserError(f"{file} has no rows: expected an image and a label in each")
+        check_same_classes(files)
         return datasets.Dataset.from_parquet([str(file) for file in files])
     except UserError:
         raise

@@ -102,6 +102,9 @@ def decode_all(values: Sequence[Any], where: str, size: int) -> list[Pixels]:
 def decode(value: Any, where: str, row: int, size: int) -> Pixels:
     """One image, upright, its centre at the given size."""
     image = open_image(value, where, row)
+    pages = _pages(image)
+    if pages > 1:
+        raise _refusal(value, where, row, f": it has {pages} pages, expected one")
     try:
         if isinstance(image, np.ndarray):
             return _from_array(image, size)
@@ -109,6 +112,16 @@ def decode(value: Any, where: str, row: int, size: int) -> Pixels:
     except Exception as error:
         mode = f" (its mode is {image.mode})" if isinstance(image, Image.Image) else ""
         raise _refusal(value, where, row, mode) from error
+
+
+def _pages(image: Image.Image | npt.NDArray[Any]) -> int:
+    """Number of pages of a TIFF file, which are slices or channels; of animations 1."""
+    if not isinstance(image, Image.Image) or image.format != "TIFF":
+        return 1
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:
+        return 1  # broken, as decoding it will say
 
 
 def _from_image(image: Image.Image, size: int) -> Pixels:

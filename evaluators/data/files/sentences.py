@@ -22,6 +22,7 @@ from tokenizers.trainers import WordPieceTrainer
 from evaluators.data.files.parts import by_part, origins, visible_files
 from evaluators.data.files.tables import (
     TABLE_ENDINGS,
+    TEXT_COLUMNS,
     Tables,
     column_of,
     from_files,
@@ -34,7 +35,7 @@ from evaluators.data.files.tables import (
     labelled,
     values_of,
 )
-from evaluators.data.files.text import TEXT_COLUMNS
+from evaluators.data.files.unread import check_parts
 from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out, origins_of
 from evaluators.data.sentences import SentenceData, Sentences
 from search_spaces.errors import UserError
@@ -76,6 +77,8 @@ def load_sentences(name: str) -> SentenceData:
         if not files or files[0].suffix.lower() not in TABLE_ENDINGS:
             raise UserError(f"no table of sentences at {path}: expected {', '.join(TABLE_ENDINGS)}")
         chosen = by_part(files, path, "sentences")
+        if path.is_dir():
+            check_parts(path, files)
         tables = from_files(chosen, path)
         known = origins(chosen, path)
     elif is_hub_name(name):
