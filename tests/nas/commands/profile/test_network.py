@@ -15,6 +15,8 @@ from evaluators.counting.hints import hints
 from evaluators.counting.torch_counter import count_module
 from evaluators.counting.torch_profile import profile_module
 from nas.cli import main
+from nas.commands.profile import loading
+from nas.commands.profile.loading import build_without_memory
 from nas.commands.profile.network import Input, parse_input
 from search_spaces.errors import UserError
 
@@ -227,3 +229,17 @@ def test_hints_have_the_macs_that_a_cheaper_form_saves() -> None:
     attends = hints(count_module(Attends(512), [torch.zeros(1, 512, 64)]))
     windows = next(h for h in attends if "512 tokens" in h.what)
     assert (windows.macs, windows.macs - windows.saved) == (2 * 512**2 * 64, 2 * 512 * 64 * 64)
+
+
+def pruned() -> nn.Module:
+    """As wide as a large mask, which has no memory at first, says."""
+    mask = torch.arange(300 * 300).reshape(300, 300) % 3 == 0
+    return nn.Linear(4, int(mask.sum()) // 1000)
+
+
+def test_a_constructor_may_read_values_of_large_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_without_memory(pruned, "nets.py:pruned")
+    assert count_module(network, [torch.zeros(1, 4)]).macs == 4 * 30
+    monkeypatch.setattr(loading, "available_bytes", lambda: 0)
+    with pytest.raises(UserError, match="reads values of its weights while it is built"):
+        build_without_memory(lambda: nn.Linear(4, 1 + int(torch.ones(300, 300).sum())), "nets.py:n")
