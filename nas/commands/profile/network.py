@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from evaluators.counting.counts import Count
@@ -27,7 +26,7 @@ from hardware_profiles.peak import measured_peak
 from nas.commands.profile.loading import build_without_memory, load_network
 from nas.commands.profile.page import page
 from nas.commands.profile.table import print_profile, to_json
-from nas.commands.show.console import print_json
+from nas.commands.show.console import make_console, print_json
 from search_spaces.errors import UserError, unknown
 from search_spaces.files import write_text
 
@@ -217,7 +216,7 @@ def profile_and_print(
         print_json(to_json(count, peak, note))
         return
     # A pipe has no width: print all columns.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = make_console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     print_profile(console, count, peak, note, depth=depth)
     if html is not None:
         console.print(f"page in {html}")
