@@ -5,16 +5,18 @@ Knows rich. Does not know what is written.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import Any
 
 from rich.console import Console
+from rich.errors import MarkupError
 from rich.text import Text
 
 from nas.commands.show.result import print_result
 
-_FOREIGN = re.compile(r"\[(?!/?(bold|dim|yellow|green|red|cyan)?\])")
+_FOREIGN = re.compile(r"\[(?!(bold|dim|yellow|green|red|cyan|/)\])")
 """A bracket that begins none of this program's own styles."""
 
 
@@ -23,8 +25,10 @@ class _Console(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Render text in which only this program's styles are markup."""
-        plain = options.get("markup") is False
-        return super().render_str(text if plain else _FOREIGN.sub(r"\[", text), **options)
+        if options.get("markup") is not False:
+            with contextlib.suppress(MarkupError):  # an end of a style in a name
+                return super().render_str(_FOREIGN.sub(r"\[", text), **options)
+        return super().render_str(text, **{**options, "markup": False})
 
 
 def make_console(**options: Any) -> Console:

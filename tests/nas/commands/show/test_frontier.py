@@ -16,7 +16,7 @@ from users_code import SEARCH, place
 
 EVALUATOR = """
 def score(arch):
-    more = {"=1+1": 2.0, "speed [red]": 1.0} if arch["depth"] > 1 else {}
+    more = {"=1+1": 2.0, "speed [/red]": 1.0, "[/]": 1.0} if arch["depth"] > 1 else {}
     return {"accuracy": 0.1 * arch["depth"] + arch["width"] / 1000, **more}
 """
 RUN = "run[old] :dog: [bold"
@@ -53,13 +53,13 @@ def test_metrics_that_some_architectures_lack_are_kept(
     place_of_run: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rows = json.loads(shown("--json", capfd=capfd))
-    assert len({"speed [red]" in row for row in rows}) == 2
+    assert len({"speed [/red]" in row for row in rows}) == 2
     table = list(csv.DictReader(io.StringIO(shown("--csv", capfd=capfd))))
     assert [row["id"] for row in table] == [row["id"] for row in rows]
-    assert [row["speed [red]"] for row in table] == [str(r.get("speed [red]", "")) for r in rows]
-    first = json.loads(shown("--json", "--sort", "speed [red]", capfd=capfd))
-    assert ["speed [red]" in row for row in first] == sorted(
-        ("speed [red]" in row for row in rows), reverse=True
+    assert [row["speed [/red]"] for row in table] == [str(r.get("speed [/red]", "")) for r in rows]
+    first = json.loads(shown("--json", "--sort", "speed [/red]", capfd=capfd))
+    assert ["speed [/red]" in row for row in first] == sorted(
+        ("speed [/red]" in row for row in rows), reverse=True
     )
 
 
