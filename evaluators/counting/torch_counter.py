@@ -322,7 +322,7 @@ def count_module(
         ) from error
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in count.inputs.items())
         text = str(error).strip().splitlines()
         raise UserError(

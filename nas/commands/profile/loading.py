@@ -89,12 +89,12 @@ def build_without_memory(make: Callable[[], nn.Module], target: str) -> nn.Modul
         return make()
     except UserError:
         raise
-    except Exception:
+    except (Exception, SystemExit):
         try:
             return make()  # its constructor may depend on values of tensors
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             text = (str(error).strip().splitlines() or [""])[0]
             raise UserError(f"'{target}' fails: {type(error).__name__}: {text}") from error
 
