@@ -186,6 +186,14 @@ def label_values(tables: Tables, columns: Mapping[str, str], name: str) -> list[
                 f"{name}: column '{column}' of {part} has the number {broken:g}, expected classes: "
                 "whole numbers or words"
             )
+        names = getattr(table.features[column], "names", None)
+        unnamed = [] if names is None else [v for v in values if not 0 <= v < len(names)]
+        if unnamed:
+            row = values_of(table, column).index(unnamed[0])
+            raise UserError(
+                f"{name}: row {row} of {part} has the label {unnamed[0]} in column '{column}', "
+                f"which has no name: expected 0 to {len(names) - 1}"
+            )
         found[part] = values
         check_names(tables["train"], columns["train"], table, column, values, f"{name}: {part}")
     every = set().union(*found.values())

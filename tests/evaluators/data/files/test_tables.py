@@ -195,6 +195,12 @@ def test_numbers_of_other_names_are_refused(tmp_path: Path) -> None:
     assert "has other classes in 'label' than" in refusal(root)
 
 
+def test_a_number_without_a_name_is_no_label(tmp_path: Path) -> None:
+    of_names(["cat", "dog"], [0, 1] * 20 + [-1]).to_parquet(tmp_path / "d.parquet")
+    said = refusal(tmp_path / "d.parquet")
+    assert "row 40 of train has the label -1 in column 'label', which has no name" in said
+
+
 def test_a_test_part_of_the_class_minus_1_is_kept() -> None:
     kept = datasets.Dataset.from_dict({"label": [-1, -1]})
     for first, parts in ((-1, {"train", "test"}), (0, {"train"})):
