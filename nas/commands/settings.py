@@ -169,7 +169,7 @@ class Setting:
 
 def _pairs(texts: str | list[str] | tuple[str, ...]) -> dict[str, str]:
     """`NAME=VALUE`s, split."""
-    pairs = {}
+    pairs: dict[str, str] = {}
     for text in (texts,) if isinstance(texts, str) else texts:
         name, equals, value = str(text).partition("=")
         if not (name and equals and value):
@@ -301,8 +301,8 @@ def specification_of(
         elif setting.bound.on_device is not None:
             on_devices.append((name, setting.bound, read))
         else:
-            metric, side = setting.bound.metric, setting.bound.side
-            tighten(bounds[side], read if metric is None else {metric: read}, side)
+            metric, at = setting.bound.metric, setting.bound.side
+            tighten(bounds[at], read if metric is None else {metric: read}, at)
     names = _device_names(values.get("devices", ()), str(values.get("evaluator")))
     for name, bound, read in on_devices:
         if not names:

@@ -5,13 +5,14 @@ Knows control flow. Does not know the operators within (`onnx_counter.py`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
-from evaluators.counting.counts import Node
+from evaluators.counting.counts import Count, Node
 from evaluators.counting.formats.onnx_values import UnknownShape, Values
 
 LARGER = "onnx::If on values of the input, counted by its larger branch"
@@ -27,6 +28,7 @@ class GraphCounter(Protocol):
     """Counts a graph."""
 
     model: ModelProto
+    gaps: Count
 
     def count(self, graph: GraphProto, values: Values, root: Node) -> None:
         """Add the work of all nodes to a tree."""
@@ -81,10 +83,16 @@ def _count_if(node: NodeProto, values: Values, place: Node, counter: GraphCounte
     branches = [_graph(node, "then_branch"), _graph(node, "else_branch")]
     scopes = [Values(counter.model, branch, values) for branch in branches]
     values.inner.extend(scopes)
-    trees = [_run(*run, counter) for run in zip(branches, scopes, strict=True)]
     known = values.known(node.input[0])
+    taken = None if known is None else int(not bool(np.all(known)))
+    trees = []
+    for index, run in enumerate(zip(branches, scopes, strict=True)):
+        gaps = copy.deepcopy(counter.gaps.uncounted)
+        trees.append(_run(*run, counter))  # the branch that is not taken has parameters as well
+        if taken not in (None, index):
+            counter.gaps.uncounted = gaps
     work = [tree.total().own_macs for tree in trees]
-    chosen = int(work[1] > work[0]) if known is None else int(not bool(np.all(known)))
+    chosen = int(work[1] > work[0]) if taken is None else taken
     _add(place, trees[chosen])
     _hand_over(node, branches[chosen], scopes[chosen], values)
     return LARGER if known is None and work[0] != work[1] else ""

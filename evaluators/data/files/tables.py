@@ -186,8 +186,8 @@ def label_values(tables: Tables, columns: Mapping[str, str], name: str) -> list[
                 f"{name}: column '{column}' of {part} has the number {broken:g}, expected classes: "
                 "whole numbers or words"
             )
-        names = getattr(table.features[column], "names", None)
-        unnamed = [] if names is None else [v for v in values if not 0 <= v < len(names)]
+        names = getattr(table.features[column], "names", None) or ()
+        unnamed = [value for value in values if names and not 0 <= value < len(names)]
         if unnamed:
             row = values_of(table, column).index(unnamed[0])
             raise UserError(

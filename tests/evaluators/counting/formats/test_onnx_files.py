@@ -72,6 +72,14 @@ def test_a_known_condition_runs_its_branch(tmp_path: Path, condition: bool, area
     assert not count.uncounted
 
 
+def test_a_branch_that_is_not_taken_may_not_fit_the_input(tmp_path: Path) -> None:
+    weights = {"w3": ones(4, 3, 3, 3), "w1": ones(4, 1, 1, 1), "c": np.array(True)}
+    chosen = node("If", ["c"], ["y"], then_branch=branch(3), else_branch=branch(1))
+    count = count_onnx(file(tmp_path / "m.onnx", [chosen], [value("x", [1, 3, 8, 8])], weights))
+    assert (count.macs, count.params) == (64 * 4 * 27, 108 + 4)
+    assert not count.uncounted
+
+
 def test_an_unknown_condition_runs_the_larger_branch_and_says_so(tmp_path: Path) -> None:
     count = count_onnx(conditional(tmp_path / "m.onnx"))
     assert count.macs == 64 * 4 * 27 + 64 * 2 * 4
