@@ -6,6 +6,7 @@ table) get a row made from their name. Knows names only; does not compute values
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -237,3 +238,14 @@ def _resolve(name: str) -> Metric:
         less_is_better=name.split("_")[0] in _LESS_IS_BETTER,
         listed=not name.startswith(_EXIT),
     )
+
+
+def tighten(bounds: dict[str, float], added: Mapping[str, float], side: str) -> None:
+    """Add bounds of metrics; of two of one metric both hold, so the tighter one stays.
+
+    Args:
+        side: `high` for maxima, `low` for minima.
+    """
+    for metric, value in added.items():
+        tighter = min if side == "high" else max
+        bounds[metric] = tighter(bounds.get(metric, value), value)

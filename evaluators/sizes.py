@@ -114,3 +114,16 @@ def _seconds(text: str, unit: str, examples: str) -> float:
 
 def _digits(value: float) -> str:
     return f"{value:.0f}" if value >= 99.95 or value == int(value) else f"{value:.3g}"
+
+
+def parse_exponents(text: str) -> tuple[float, float]:
+    """Parse the exponents of GreenScore: `0.035,0.035`.
+
+    Raises:
+        UserError: for anything but two numbers.
+    """
+    try:
+        alpha, beta = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"malformed exponents '{text}': expected two numbers, α,β") from None
+    return alpha, beta

@@ -269,11 +269,10 @@ class Profile:
         return self._table(html=True)
 
     def _table(self, *, html: bool) -> str:
-        from rich.console import Console
-
         from nas.commands.profile.table import print_profile
+        from nas.commands.show.console import make_console
 
-        console = Console(highlight=False, record=True, file=io.StringIO(), width=TABLE_WIDTH)
+        console = make_console(record=True, file=io.StringIO(), width=TABLE_WIDTH)
         print_profile(console, self.counted, self.peak, self.note, depth=TABLE_DEPTH)
         if html:
             return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")

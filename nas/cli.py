@@ -126,6 +126,8 @@ def _run(arguments: list[str]) -> int:
             print(message, file=sys.stderr)
             return EXIT_USER_ERROR
         return _failed(message)
+    except SystemExit as error:  # of users' code: this program's own functions return codes
+        return _failed(f"the command ended early, by sys.exit({error.code!r}) in code that it ran")
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     except OSError as error:

@@ -114,9 +114,19 @@ def read_json(path: Path) -> Any:
         raise json.JSONDecodeError("longer than any file of this program", "", 0)
     text = content.decode(_encoding(content))
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_without_repeats)
     except RecursionError:
         raise json.JSONDecodeError("nested too deeply", "", 0) from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of two values of one name the parser would take the last in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise json.JSONDecodeError(f"{twice!r} is given twice", "", 0)
+    return found
 
 
 def read_text(path: Path) -> str:

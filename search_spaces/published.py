@@ -58,7 +58,7 @@ def option_indices(
     except ValueError:
         values = np.empty(0, dtype=object)
     if values.shape != shape:
-        wrong = next((e[key] for e in batch if np.shape(e[key]) != shape[1:]), None)
+        wrong = next((e[key] for e in batch if _shape(e[key]) != shape[1:]), None)
         expected = "a single value" if length is None else f"{length} values"
         raise UserError(f"'{key}' is {json.dumps(wrong, default=str)}, expected {expected}")
     found = np.full(shape, 255, dtype=np.uint8)
@@ -69,3 +69,11 @@ def option_indices(
         allowed = ", ".join(json.dumps(option) for option in options)
         raise UserError(f"'{key}' cannot be {json.dumps(first)}: expected one of {allowed}")
     return found
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """Shape of nested lists; None if they have no common length."""
+    try:
+        return np.shape(value)
+    except ValueError:
+        return None

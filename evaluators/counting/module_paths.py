@@ -88,5 +88,22 @@ def following_modules(mode: Counting, network: nn.Module) -> Iterator[None]:
         mode.stack[:] = [("", root)]
 
 
+def place_packed(network: nn.Module, root: Node) -> int:
+    """Add the weights that quantised modules pack into objects; returns their number of scalars."""
+    whole = 0
+    for path, module in network.named_modules():
+        unpack = getattr(module, "_weight_bias", None)
+        if unpack is None or any(hasattr(m, "_weight_bias") for m in module.children()):
+            continue
+        size = sum(tensor.numel() for tensor in tree_leaves(unpack()) if isinstance(tensor, Tensor))
+        node = root
+        for part in path.split(".") if path else ():
+            node = node.child(part)
+        node.type = node.type or type(module).__name__
+        node.params += size
+        whole += size
+    return whole
+
+
 def _first_tensor(values: Any) -> Tensor | None:
     return next((t for t in tree_leaves(values) if isinstance(t, Tensor)), None)

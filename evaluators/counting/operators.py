@@ -119,6 +119,19 @@ def _mm_by_weight(a: Arguments, out: Any) -> int:
     return int(prod(_first(out).shape) * a["self"].shape[-1])
 
 
+def _euclidean_dist(a: Arguments, out: Any) -> int:
+    """Distances by one product, of points with their squared norm and a one."""
+    return int(prod(_first(out).shape) * (a["x1"].shape[-1] + 2))
+
+
+def sparse_product(left: Tensor, right: Tensor, dense: int) -> int:
+    """Multiply-accumulates of a product, of which a sparse operand takes part with what it has."""
+    for operand in (left, right):
+        if operand.layout != torch.strided:
+            return dense * operand._nnz() // max(1, operand.numel())
+    return dense
+
+
 # Attention
 
 
@@ -147,6 +160,10 @@ def _mkldnn_rnn(a: Arguments, out: Any) -> int:
 def _cudnn_rnn(a: Arguments, out: Any) -> int:
     steps = prod(a["input"].shape[:-1])
     return int(steps * sum(prod(w.shape) for w in a["weight"] if w.dim() == 2))
+
+
+def _packed_linear(a: Arguments, out: Any) -> int:
+    return int(prod(_first(out).shape) * a["X"].shape[-1])
 
 
 def _first(out: Any) -> Tensor:
@@ -181,6 +198,7 @@ PRODUCTS: dict[str, tuple[Macs, tuple[str, str]]] = {
     "aten::addmv_": (_vector_product("mat", "vec"), ("mat", "vec")),
     "aten::dot": (_vector_product("self", "tensor"), ("self", "tensor")),
     "aten::vdot": (_vector_product("self", "other"), ("self", "other")),
+    "aten::_sparse_addmm": (_product("mat1", "mat2"), ("mat1", "mat2")),
     "aten::_int_mm": (_product("self", "mat2"), ("self", "mat2")),
     "aten::_scaled_mm": (_product("self", "mat2"), ("self", "mat2")),
     "aten::_grouped_mm": (_grouped_mm, ("self", "mat2")),
@@ -188,6 +206,7 @@ PRODUCTS: dict[str, tuple[Macs, tuple[str, str]]] = {
     "aten::_weight_int8pack_mm": (_mm_by_weight, ("self", "mat2")),
     "aten::_weight_int4pack_mm": (_mm_by_weight, ("self", "mat2")),
     "aten::_weight_int4pack_mm_for_cpu": (_mm_by_weight, ("self", "mat2")),
+    "aten::_euclidean_dist": (_euclidean_dist, ("x1", "x2")),
     "aten::_trilinear": (_trilinear, ("i1", "i2")),
 }
 """Matrix products: the rule, and the names of the two operands."""
@@ -212,6 +231,10 @@ ATTENTIONS: dict[str, Macs] = {
 RECURRENT: dict[str, Macs] = {
     "aten::mkldnn_rnn_layer": _mkldnn_rnn,
     "aten::_cudnn_rnn": _cudnn_rnn,
+    "quantized::linear_dynamic": _packed_linear,
+    "quantized::linear_relu_dynamic": _packed_linear,
+    "quantized::linear_dynamic_fp16": _packed_linear,
+    "quantized::linear_relu_dynamic_fp16": _packed_linear,
 }
 
 # Element-wise work: number of passes of an operator over the elements it reads or writes.

@@ -28,7 +28,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from evaluators.counting.counts import Count, Node, Uncounted
 from evaluators.counting.higher_order import FLEX, body
-from evaluators.counting.module_paths import following_modules
+from evaluators.counting.module_paths import following_modules, place_packed
 from evaluators.counting.operators import (
     ATTENTIONS,
     CONVOLUTIONS,
@@ -40,6 +40,7 @@ from evaluators.counting.operators import (
     arguments,
     elementwise,
     packet_name,
+    sparse_product,
 )
 from evaluators.counting.without_memory import (
     RealWhereSmall,
@@ -89,6 +90,8 @@ class CountMode(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.stack = [("", root)]
         self.uncounted: dict[str, Uncounted] = {}
+        self.refused: Exception | None = None
+        """Raised for an operator whose result depends on values, which the network may catch."""
         self._tags: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         for weight in weights:
             self._tags[weight] = _Tags(weight=True)
@@ -119,7 +122,11 @@ class CountMode(TorchDispatchMode):
         if name in RESULTS:
             out: Any = RESULTS[name](arguments(func, args, kwargs))
         else:
-            out = func(*args, **kwargs)
+            try:
+                out = func(*args, **kwargs)
+            except (DataDependentOutputException, DynamicOutputShapeException) as error:
+                self.refused = error
+                raise
         self._count(func, name, args, kwargs, out)
         return out
 
@@ -177,7 +184,7 @@ class CountMode(TorchDispatchMode):
             a = arguments(func, args, kwargs)
             rule, operands = PRODUCTS[name]
             pair = [self._tags.get(a[o]) or _Tags() for o in operands]
-            macs = rule(a, out)
+            macs = sparse_product(a[operands[0]], a[operands[1]], rule(a, out))
             # A two-dimensional product in the backward pass is the gradient of a linear layer.
             gradient = torch._C._current_autograd_node() is not None and out.dim() == 2
             if gradient or any(tag.weight for tag in pair):
@@ -276,9 +283,8 @@ def count_module(
     root = Node(type(network).__name__, type(network).__name__)
     given = dict(zip(names or _positions(len(args)), args, strict=False)) | kwargs
     count = Count(root, {n: tuple(t.shape) for n, t in given.items() if isinstance(t, Tensor)}, 0)
-    unique = {id(p): p for p in fake.parameters()}
-    count.params = sum(p.numel() for p in unique.values())
-    weights = [*unique.values(), *fake.buffers()]
+    count.params = sum(p.numel() for p in fake.parameters())
+    weights = [*fake.parameters(), *fake.buffers()]
     device = next((w.device for w in weights), torch.device("cpu"))
     log = logging.getLogger("torch._subclasses.fake_tensor")
     level = log.level
@@ -300,9 +306,14 @@ def count_module(
             stack.enter_context(counter)
             with following_modules(counter, fake):
                 out = fake(*inputs[0], **inputs[1])
+                if counter.refused is not None:
+                    raise counter.refused
                 if backward:
                     _differentiate(out)
         count.uncounted = counter.uncounted
+        count.params += place_packed(network, root)
+        if isinstance(network, torch.jit.ScriptModule) and not weights:
+            count.uncounted["weights that TorchScript froze to constants"] = Uncounted(calls=1)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise UserError(
             f"{_failed_module(error, fake)}: the result of operator {error.func} depends on values "
@@ -311,7 +322,7 @@ def count_module(
         ) from error
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shapes = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in count.inputs.items())
         text = str(error).strip().splitlines()
         raise UserError(
@@ -327,8 +338,10 @@ def count_module(
 @contextmanager
 def _in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
     """Set training or evaluation mode, and restore the mode of each module afterwards."""
-    before = {module: module.training for module in network.modules()}
-    network.train(training)
+    # A frozen module of TorchScript has no modes.
+    before = {m: m.training for m in network.modules() if hasattr(m, "training")}
+    if hasattr(network, "training"):
+        network.train(training)
     try:
         yield
     finally:

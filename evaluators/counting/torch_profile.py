@@ -81,7 +81,7 @@ def profile_module(
             add_times(count.root, _scaled(times[1], max(0.0, both - forward)), "backward_seconds")
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
             f"{type(network).__name__} can be counted but not run: {type(error).__name__}: {first}"

@@ -7,6 +7,7 @@ on buffers and parameters. Knows fake tensors. Does not know what is counted on 
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     unset_fake_temporarily,
 )
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -47,6 +49,8 @@ class RealWhereSmall(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._mode = mode
         self._zero_for_values = zero_for_values
+        self.has_read_values = False
+        """Whether 0 was returned for a value that was not of a loop that redraws weights."""
 
     def __torch_dispatch__(
         self,
@@ -62,6 +66,7 @@ class RealWhereSmall(TorchDispatchMode):
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         if any(isinstance(t, FakeTensor) or t.is_meta for t in tensors):
             if self._zero_for_values and func is torch.ops.aten._local_scalar_dense.default:
+                self.has_read_values |= not _is_drawing()
                 return 0.0 if args[0].is_floating_point() else 0
             if not func._schema.is_mutable:
                 # Of fake tensors alone, the mode knows the results of operators it has seen.
@@ -83,6 +88,16 @@ class RealWhereSmall(TorchDispatchMode):
         return self._mode.from_tensor(tensor, static_shapes=True) if plain else tensor
 
 
+def _is_drawing() -> bool:
+    """Whether a function of `torch.nn.init` is running, which redraws until all are valid."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_filename == nn.init.__file__:
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
 def no_warnings() -> Iterator[None]:
     """Suppress warnings about fake tensors, which users did not create."""
@@ -100,17 +115,17 @@ def own_randomness() -> Iterator[None]:
 
 
 @contextmanager
-def without_memory() -> Iterator[None]:
+def without_memory() -> Iterator[RealWhereSmall]:
     """Context in which large tensors have no memory: networks of any size are made in seconds.
 
-    A network made in it is for `count_module` only; it cannot run.
+    A network made in it is for `count_module` only; it cannot run. It is not the network that its
+    constructor makes if that has read values of large tensors (`has_read_values`).
     """
     with ExitStack() as stack:
         stack.enter_context(no_warnings())
         stack.enter_context(own_randomness())
         mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        stack.enter_context(RealWhereSmall(mode, zero_for_values=True))
-        yield
+        yield stack.enter_context(RealWhereSmall(mode, zero_for_values=True))
 
 
 class _Copying(TorchFunctionMode):
@@ -123,7 +138,9 @@ class _Copying(TorchFunctionMode):
 
     def _copy(self, tensor: Tensor, kept: bool = True) -> Tensor:
         plain = type(tensor) is Tensor and not tensor.is_meta
-        if kept and plain and tensor.numel() <= REAL_ELEMENTS:
+        # How many elements a sparse tensor has is what its products cost.
+        small = tensor.numel() <= REAL_ELEMENTS or tensor.layout != torch.strided
+        if kept and plain and small:
             with torch._C.DisableTorchFunctionSubclass():
                 return tensor.detach().clone().requires_grad_(tensor.requires_grad)
         fake: Tensor = self._mode.from_tensor(tensor, static_shapes=True)
@@ -154,6 +171,11 @@ def as_fake(network: nn.Module, *, parameters: bool = True) -> tuple[FakeTensorM
         UserError: for a network that cannot be copied.
     """
     tensors = [*network.parameters(), *network.buffers()]
+    if any(is_lazy(tensor) for tensor in tensors):
+        raise UserError(
+            f"{type(network).__name__} has lazy modules, whose sizes the first pass decides: run "
+            "it once, then count it"
+        )
     for tensor in tensors:
         existing = getattr(tensor, "fake_mode", None)
         if existing is not None:
@@ -173,7 +195,7 @@ def faker(mode: FakeTensorMode, device: torch.device) -> Callable[[Tensor], Tens
     """A function that makes fake tensors of the shape and type of tensors, on `device`."""
 
     def fake(tensor: Tensor) -> Tensor:
-        if getattr(tensor, "fake_mode", None) is mode:
+        if getattr(tensor, "fake_mode", None) is mode or tensor.layout != torch.strided:
             return tensor
         return torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
 

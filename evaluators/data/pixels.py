@@ -22,7 +22,10 @@ from search_spaces.errors import UserError
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.int32] | npt.NDArray[np.float32]
 """`(size, size, channels)`; not uint8 where only all images of the data set show the scale."""
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
+IMAGE_ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga", ".avif"),
+)
 """Endings of image files in folders."""
 
 GREY_MODES = ("L", "1")
@@ -128,6 +131,9 @@ def decode(value: Any, where: str, row: int, size: int, *, grey: bool = False) -
         grey: convert colours to their luma, `(size, size, 1)`.
     """
     image = open_image(value, where, row)
+    pages = _pages(image)
+    if pages > 1:
+        raise _refusal(value, where, row, f": it has {pages} pages, expected one")
     try:
         if isinstance(image, np.ndarray):
             return _from_array(image, size)
@@ -135,6 +141,16 @@ def decode(value: Any, where: str, row: int, size: int, *, grey: bool = False) -
     except Exception as error:
         mode = f" (its mode is {image.mode})" if isinstance(image, Image.Image) else ""
         raise _refusal(value, where, row, mode) from error
+
+
+def _pages(image: Image.Image | npt.NDArray[Any]) -> int:
+    """Number of pages of a TIFF file, which are slices or channels; of animations 1."""
+    if not isinstance(image, Image.Image) or image.format != "TIFF":
+        return 1
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:
+        return 1  # broken, as decoding it will say
 
 
 def _from_image(image: Image.Image, size: int, *, grey: bool = False) -> Pixels:

@@ -132,13 +132,13 @@ def leaderboard(
 
     Example: nas leaderboard runs/first --device RaspberryPi4 --region de
     """
-    from nas.commands.settings import exponents
+    from evaluators.sizes import parse_exponents
     from nas.commands.show.leaderboard import print_leaderboard
 
     print_leaderboard(
         run,
         devices=device or (),
-        exponents=read("--green-exponents", exponents, green),
+        exponents=read("--green-exponents", parse_exponents, green),
         region=region,
         as_json=as_json,
     )

@@ -21,8 +21,9 @@ from typing import Any, Literal, get_args
 
 from pydantic.fields import FieldInfo
 
-from evaluators.metrics import MACS_PER_TOKEN, energy_on, latency_on
+from evaluators.metrics import MACS_PER_TOKEN, energy_on, latency_on, tighten
 from evaluators.sizes import (
+    parse_exponents,
     parse_millijoules,
     parse_milliseconds,
     parse_seconds,
@@ -169,12 +170,13 @@ class Setting:
 
 def _pairs(texts: str | list[str] | tuple[str, ...]) -> dict[str, str]:
     """`NAME=VALUE`s, split."""
-    pairs = {}
+    pairs: dict[str, str] = {}
     for text in (texts,) if isinstance(texts, str) else texts:
         name, equals, value = str(text).partition("=")
         if not (name and equals and value):
             raise UserError(f"malformed '{text}': expected NAME=VALUE")
-        pairs[name.strip()] = value.strip()
+        if pairs.setdefault(name.strip(), value.strip()) != value.strip():
+            raise UserError(f"{name.strip()} has two values, expected one")
     return pairs
 
 
@@ -192,19 +194,6 @@ def _json_or_text(text: str) -> Any:
         return text
 
 
-def exponents(text: str) -> tuple[float, float]:
-    """Read the exponents of GreenScore: `0.035,0.035`.
-
-    Raises:
-        UserError: for anything but two numbers.
-    """
-    try:
-        alpha, beta = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"malformed exponents '{text}': expected two numbers, α,β") from None
-    return alpha, beta
-
-
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name and name != "none")
 
@@ -213,7 +202,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "time": parse_seconds,
     "energy": parse_watt_hours,
     "list": _names,
-    "numbers": exponents,
+    "numbers": parse_exponents,
     "pairs": _json_or_text,
 }
 """Readers of text by the form of an option; forms that are not here take text as it is."""
@@ -312,17 +301,17 @@ def specification_of(
             values[setting.field] = read
         elif setting.bound.on_device is not None:
             on_devices.append((name, setting.bound, read))
-        elif setting.bound.metric is not None:
-            bounds[setting.bound.side].setdefault(setting.bound.metric, read)
         else:
-            bounds[setting.bound.side] |= read
+            metric, at = setting.bound.metric, setting.bound.side
+            tighten(bounds[at], read if metric is None else {metric: read}, at)
     names = _device_names(values.get("devices", ()), str(values.get("evaluator")))
     for name, bound, read in on_devices:
         if not names:
             raise UserError(
                 f"{spell(name)} needs {spell('device')}, the device to which it applies"
             )
-        bounds[bound.side] |= {bound.on_device(d): read for d in names if bound.on_device}
+        own = {bound.on_device(d): read for d in names if bound.on_device}
+        tighten(bounds[bound.side], own, bound.side)
     if names and "objectives" not in values:
         values["objectives"] = ("accuracy", "macs", *map(latency_on, names))
     over = _under(config, resumed) | values
@@ -331,14 +320,20 @@ def specification_of(
             over[side] = {**over.get(side, {}), **added}
     specification = spec.make(over, {s.field: s.name for s in known.values() if not s.bound})
     _check_names(specification)
-    for name in given:
-        owner = known[name].strategy
-        if owner not in (None, specification.strategy):
+    configured = () if config is None else spec.read(config).model_fields_set
+    for name, setting in known.items():
+        owner, field = setting.strategy, setting.field
+        set_there = field in configured and getattr(specification, field) != _default(field)
+        if owner not in (None, specification.strategy) and (name in given or set_there):
             raise UserError(
                 f"{spell(name)} is of {spell('strategy')} {owner}: with {specification.strategy} "
                 "it would do nothing"
             )
     return specification
+
+
+def _default(field: str) -> Any:
+    return Specification.model_fields[field].get_default(call_default_factory=True)
 
 
 def _under(config: Path | None, resumed: Path | None) -> dict[str, Any]:

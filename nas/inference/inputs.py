@@ -83,6 +83,7 @@ def labelled_sentences(path: Path) -> Labelled:
     from evaluators.data.files.parts import by_part
     from evaluators.data.files.tables import (
         TABLE_ENDINGS,
+        TEXT_COLUMNS,
         column_of,
         from_files,
         label_column,
@@ -90,7 +91,6 @@ def labelled_sentences(path: Path) -> Labelled:
         labelled,
         values_of,
     )
-    from evaluators.data.files.text import TEXT_COLUMNS
 
     files = visible_files(path, TABLE_ENDINGS) if path.is_dir() else [path]
     if not files or not path.exists() or files[0].suffix.lower() not in TABLE_ENDINGS:

@@ -165,7 +165,7 @@ def compare_and_print(
         }
         write(json.dumps(content, indent=2))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     table = Table(title=f"{records[0].name} and {records[1].name}", title_justify="left")
     for header in ("", records[0].architecture, records[1].architecture, "second / first"):
         table.add_column(header, justify="right" if header else "left")

@@ -286,9 +286,11 @@ def make(values: Mapping[str, Any], names: Mapping[str, str] | None = None) -> S
         UserError: for an unknown field, and for the first value outside its range; the message has
             the field, the value and what is expected.
     """
-    for name in values:
-        if name not in Specification.model_fields:
+    for name, value in values.items():
+        if (field := Specification.model_fields.get(name)) is None:
             raise unknown("setting", name, Specification.model_fields)
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise UserError(f"{name} = {value}: expected a number or a word, no truth value")
     evaluator = str(values.get("evaluator") or "supernet")
     if not values.get("objectives") and evaluator in PROXIES:
         values = {**values, "objectives": (evaluator, "macs")}
@@ -296,8 +298,8 @@ def make(values: Mapping[str, Any], names: Mapping[str, str] | None = None) -> S
         return Specification(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        field, *inside = map(str, first["loc"])
-        name = ".".join([(names or {}).get(field, field), *inside])
+        where, *inside = map(str, first["loc"])
+        name = ".".join([(names or {}).get(where, where), *inside])
         raise UserError(f"{name} = {first['input']!r}: {first['msg'].lower()}") from error
 
 
@@ -311,7 +313,7 @@ def read(path: Path) -> Specification:
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}, expected settings by name")
     version = values.get("version", VERSION)
-    if not isinstance(version, int) or not 1 <= version <= VERSION:
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise UserError(
             f"{path} has format {version}, expected at most {VERSION}: a later version of this "
             "program wrote it (pip install --upgrade budget-nas)"

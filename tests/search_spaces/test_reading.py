@@ -60,3 +60,9 @@ def test_the_error_names_a_missing_choice() -> None:
     with pytest.raises(BadArchitecture, match="lacks head_width") as caught:
         read_rows(space, batch)
     assert caught.value.index == 1
+
+
+def test_a_list_of_uneven_parts_is_refused_in_one_line() -> None:
+    uneven = {"ks": [7] * 20, "e": [6] * 19 + [[6]], "d": [4] * 5, "r": 224}
+    with pytest.raises(BadArchitecture, match=r"'e' is \[6, .*, expected 20 values"):
+        read_rows(load_space("ofa-mbv3"), [uneven])

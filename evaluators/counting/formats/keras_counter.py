@@ -81,7 +81,7 @@ def count_keras(path: Path | str, inputs: Inputs = None) -> Count:
 
     Args:
         inputs: shapes with the batch, by input name or in order; by default those of the model with
-            a batch of 1.
+            a batch of 1, if it leaves that open.
 
     Raises:
         UserError: for a file that cannot be loaded, an input that is missing or of another rank,
@@ -116,8 +116,21 @@ def count_keras(path: Path | str, inputs: Inputs = None) -> Count:
             specs = [tf.TensorSpec(shapes[i.name], i.dtype) for i in model.inputs]
             traced = tf.function(lambda *x: model(x[0] if len(x) == 1 else list(x), training=False))
             count = _count_graph(traced.get_concrete_function(*specs).graph, path.name, shapes)
-    count.params = int(sum(prod(weight.shape) for weight in model.trainable_weights))
+    count.params = _parameters(model, count)
     return count
+
+
+def _parameters(model: Any, count: Count) -> int:
+    """Number of learnable scalars, also of frozen and of quantised layers."""
+    model.trainable = True
+    weights = {id(weight): weight for weight in model.trainable_weights}
+    for layer in model._flatten_layers():
+        mode = getattr(layer, "quantization_mode", None)
+        if mode == "int8":
+            weights |= {id(v): v for v in layer.variables if v.dtype == "int8"}
+        elif mode is not None:
+            _gap(count, f"parameters of layers in {mode}", [layer.name])
+    return int(sum(prod(weight.shape) for weight in weights.values()))
 
 
 @contextmanager
@@ -146,7 +159,7 @@ def _distribution() -> str:
 
 
 def _shapes(known: Mapping[str, tuple[int | None, ...]], given: Inputs) -> dict[str, Shape]:
-    """Shape of every input: as given, or that of the model with a batch of 1."""
+    """Shape of every input: as given, or that of the model, with a batch of 1 if it has none."""
     shapes = by_name(given, known)
     result = {}
     for name, shape in known.items():
@@ -158,7 +171,7 @@ def _shapes(known: Mapping[str, tuple[int | None, ...]], given: Inputs) -> dict[
                     f"input '{name}' has dynamic sizes ({text}): specify them, such as "
                     f"--input {name}={text.replace('?', '1')}"
                 )
-            sizes = (1, *[size or 1 for size in shape[1:]])
+            sizes = tuple(size or 1 for size in shape)
         check_sizes(name, sizes, shape, text)
         result[name] = tuple(sizes)
     return result

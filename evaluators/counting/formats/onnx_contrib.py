@@ -16,6 +16,8 @@ from onnx import NodeProto, helper
 from evaluators.counting.formats.input_shapes import Shape
 
 DOMAIN, BLOCKED = "com.microsoft", "com.microsoft.nchwc"
+DOMAINS = ("", "ai.onnx", DOMAIN, BLOCKED)
+"""Domains whose operators have rules."""
 
 Rule = Callable[[dict[str, Any], Sequence[Shape | None]], Shape | None]
 """Shape of the first result, from attributes and the shapes of the inputs."""
@@ -144,6 +146,7 @@ RULES: dict[str, Rule] = {
     "DynamicQuantizeMatMul": _product(0, 1),
     "QGemm": _product(0, 3),
     "MatMulNBits": _few_bits,
+    "MatMulBnb4": _few_bits,
     "EmbedLayerNormalization": _embeddings,
     "Attention": _projected,
     "QAttention": _projected,

@@ -5,17 +5,21 @@ Knows control flow. Does not know the operators within (`onnx_counter.py`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
-from evaluators.counting.counts import Node
+from evaluators.counting.counts import Count, Node
 from evaluators.counting.formats.onnx_values import UnknownShape, Values
 
 LARGER = "onnx::If on values of the input, counted by its larger branch"
 ONCE = "onnx::Loop with an unknown number of steps, counted as far as they are known"
+AT_MOST = "onnx::Loop that values of the input may end earlier, counted to its last step"
+UNBOUNDED = 2**31
+"""Number of steps from which it is no bound: exporters write the largest integer for none."""
 MOST_STEPS = 4096
 """Steps that are counted one by one where their shapes change."""
 
@@ -24,6 +28,7 @@ class GraphCounter(Protocol):
     """Counts a graph."""
 
     model: ModelProto
+    gaps: Count
 
     def count(self, graph: GraphProto, values: Values, root: Node) -> None:
         """Add the work of all nodes to a tree."""
@@ -78,10 +83,16 @@ def _count_if(node: NodeProto, values: Values, place: Node, counter: GraphCounte
     branches = [_graph(node, "then_branch"), _graph(node, "else_branch")]
     scopes = [Values(counter.model, branch, values) for branch in branches]
     values.inner.extend(scopes)
-    trees = [_run(*run, counter) for run in zip(branches, scopes, strict=True)]
     known = values.known(node.input[0])
+    taken = None if known is None else int(not bool(np.all(known)))
+    trees = []
+    for index, run in enumerate(zip(branches, scopes, strict=True)):
+        gaps = copy.deepcopy(counter.gaps.uncounted)
+        trees.append(_run(*run, counter))  # the branch that is not taken has parameters as well
+        if taken not in (None, index):
+            counter.gaps.uncounted = gaps
     work = [tree.total().own_macs for tree in trees]
-    chosen = int(work[1] > work[0]) if known is None else int(not bool(np.all(known)))
+    chosen = int(work[1] > work[0]) if taken is None else taken
     _add(place, trees[chosen])
     _hand_over(node, branches[chosen], scopes[chosen], values)
     return LARGER if known is None and work[0] != work[1] else ""
@@ -89,7 +100,7 @@ def _count_if(node: NodeProto, values: Values, place: Node, counter: GraphCounte
 
 def _count_loop(node: NodeProto, values: Values, place: Node, counter: GraphCounter) -> str:
     body = _graph(node, "body")
-    steps = _steps_of_loop(node, values)
+    steps, sure = _steps_of_loop(node, values)
     carried = list(node.input[2:])
     types = [values.type_of(name) for name in carried]
 
@@ -114,36 +125,40 @@ def _count_loop(node: NodeProto, values: Values, place: Node, counter: GraphCoun
         after = [inner.type_of(value.name) for value in body.output[1 : 1 + len(carried)]]
         same, types = [str(t) for t in after] == [str(t) for t in types], after
         work = tree.total().own_macs
-        if steps is None or goes_on is None or done == MOST_STEPS:
+        sure = sure and goes_on is not None
+        if steps is None or done == MOST_STEPS:
             break
-        if same and work == before and _is_last(step(steps - 1), body, work):
+        if same and work == before and _goes_on(step(steps - 1), body, work):
             _add(place, tree, steps - done)
             done = steps
         before = work
-        ended = done == steps or not bool(np.all(goes_on))
+        ended = done == steps or not (goes_on is None or bool(np.all(goes_on)))
     for name, kind in zip(node.output, types, strict=False):
         values.set_type(name, kind)
-    if inner is not None and ended:
+    if inner is not None and ended and sure:
         scanned = body.output[1 + len(carried) :]
         for name, result in zip(node.output[len(carried) :], scanned, strict=False):
             _stack(name, result.name, inner, values, done)
-    return "" if ended else ONCE
+    if not ended:
+        return ONCE
+    return "" if sure else AT_MOST
 
 
-def _is_last(step: tuple[Node, Values], body: GraphProto, work: int) -> bool:
-    """Whether a step does the same work as others, and its condition did not end the loop."""
+def _goes_on(step: tuple[Node, Values], body: GraphProto, work: int) -> bool:
+    """Whether a step does the same work as others, and is not known to end the loop."""
     tree, inner = step
     goes_on = inner.known(body.output[0].name)
-    return tree.total().own_macs == work and goes_on is not None and bool(np.all(goes_on))
+    return tree.total().own_macs == work and (goes_on is None or bool(np.all(goes_on)))
 
 
-def _steps_of_loop(node: NodeProto, values: Values) -> int | None:
-    """Number of steps of a loop, if it is known; its condition may end it earlier."""
+def _steps_of_loop(node: NodeProto, values: Values) -> tuple[int | None, bool]:
+    """Most steps of a loop, if there is a bound, and whether it is known that it begins."""
     most = values.known(node.input[0]) if node.input[0] else None
     begins = values.known(node.input[1]) if len(node.input) > 1 and node.input[1] else True
-    if begins is None or most is None:
-        return None
-    return int(np.ravel(most)[0]) if bool(np.all(begins)) else 0
+    if begins is not None and not bool(np.all(begins)):
+        return 0, True
+    steps = None if most is None else max(0, int(np.ravel(most)[0]))
+    return (None if steps is None or steps >= UNBOUNDED else steps), begins is not None
 
 
 def _stack(

@@ -22,18 +22,21 @@ from onnx.shape_inference import InferenceError, infer_shapes
 from evaluators.counting.counts import Count, Node, Uncounted
 from evaluators.counting.einsum import einsum_macs
 from evaluators.counting.formats.input_shapes import Inputs, Shape, by_name, check_sizes
-from evaluators.counting.formats.onnx_contrib import BLOCKED
+from evaluators.counting.formats.onnx_attention import attention_macs
+from evaluators.counting.formats.onnx_contrib import BLOCKED, DOMAINS
 from evaluators.counting.formats.onnx_control import count_control
 from evaluators.counting.formats.onnx_operators import (
     CONTROL,
     COUNTED,
     ELEMENTWISE,
     MOVES,
+    PACKED,
     PASSES,
     REDUCTIONS,
     VIEWS,
 )
-from evaluators.counting.formats.onnx_values import UnknownShape, Values
+from evaluators.counting.formats.onnx_sizes import disagreement
+from evaluators.counting.formats.onnx_values import UnknownShape, Values, forget_shapes
 from evaluators.counting.formats.onnx_weights import is_weight, near_softmax, place_parameters
 from search_spaces.errors import UserError
 
@@ -54,7 +57,9 @@ def count_onnx(path: Path | str, inputs: Inputs = None) -> Count:
     model = _read(path)
     with contextlib.suppress(Exception):
         model = inline_local_functions(model)
+    open_axes = _has_open_axes(model.graph)
     shapes = _fix_inputs(model.graph, inputs)
+    stated = forget_shapes(model.graph)
     try:
         model = infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
     except (InferenceError, RuntimeError, ValueError) as error:
@@ -65,6 +70,8 @@ def count_onnx(path: Path | str, inputs: Inputs = None) -> Count:
     root.calls = 1
     count = Count(root, shapes, 0)
     values = Values(model, model.graph)
+    # Shapes that the file states are of its own inputs, and wrong for others.
+    values.stated = {} if open_axes else stated
     Counter(model, count).count(model.graph, values, root)
     count.params = place_parameters(values, root)
     return count
@@ -80,6 +87,15 @@ def _read(path: Path) -> ModelProto:
     if not model.graph.node or not model.opset_import:
         raise UserError(f"{path} is not an ONNX file: it has no graph")
     return model
+
+
+def _has_open_axes(graph: GraphProto) -> bool:
+    """Whether the file leaves sizes of its inputs open."""
+    kinds = [value.type.tensor_type for value in graph.input]
+    return any(
+        not kind.HasField("shape") or any(not dim.dim_value for dim in kind.shape.dim)
+        for kind in kinds
+    )
 
 
 def _fix_inputs(graph: GraphProto, given: Inputs) -> dict[str, Shape]:
@@ -143,16 +159,21 @@ class Counter:
         kind = node.op_type
         name = f"{node.domain or 'onnx'}::{kind}"
         try:
-            if kind in CONTROL:
+            if node.domain not in DOMAINS:  # another operator, which may be named like a known one
+                _gap(self.gaps, name, path)
+            elif kind in CONTROL:
                 remark = count_control(node, values, place, self)
                 if remark:
                     _gap(self.gaps, remark, path)
             elif kind in COUNTED:
+                self._check_sizes(node, values, path)
                 for what, macs in _macs(node, values).items():
                     place.macs[what] += macs
                 _describe(node, values, place)
                 if node.domain == BLOCKED:
                     _gap(self.gaps, f"which channels of {name} only fill up blocks", path)
+            elif kind == "Reshape":
+                self._check_sizes(node, values, path)
             elif kind not in MOVES:
                 work = _elementwise(node, values)
                 if work is None:
@@ -165,6 +186,22 @@ class Counter:
             written = sum(values.bytes(name) for name in node.output)
             place.activation_bytes += written
             place.traffic_bytes += written + sum(values.bytes(name) for name in node.input)
+
+    def _check_sizes(self, node: NodeProto, values: Values, path: Sequence[str]) -> None:
+        """Check that an operator can run, since shapes are inferred also where it cannot.
+
+        Raises:
+            UserError: if the file has sizes of other inputs.
+            UnknownShape: in a subgraph, which may be the branch that is not taken.
+        """
+        wrong = disagreement(node, values)
+        if wrong and values.is_whole:
+            raise UserError(
+                f"node '{'/'.join(path)}' ({node.op_type}) cannot run at these input shapes: "
+                f"{wrong}"
+            )
+        if wrong:
+            raise UnknownShape(wrong)
 
 
 def _gap(count: Count, name: str, path: Sequence[str]) -> None:
@@ -211,7 +248,7 @@ def _macs(node: NodeProto, values: Values) -> dict[str, int]:
         a = values.shape(names[0])
         inner = a[-2] if _attributes(node).get("transA") and len(a) > 1 else a[-1]
         return {_product_kind(node, values, (0, 1)): prod(values.shape(node.output[0])) * inner}
-    if kind == "MatMulNBits":
+    if kind in PACKED:
         return {"linear": prod(values.shape(node.output[0])) * int(_attributes(node)["K"])}
     if kind == "Einsum":
         equation = _attributes(node)["equation"].decode()
@@ -221,7 +258,7 @@ def _macs(node: NodeProto, values: Values) -> dict[str, int]:
         steps, batch = values.shape(names[0])[:2]
         weights = prod(values.shape(names[1])) + prod(values.shape(names[2]))
         return {"linear": steps * batch * weights}
-    return _attention(node, values)
+    return attention_macs(kind, node.domain, names, _attributes(node), values)
 
 
 def _convolution(at: Shape, weight: Shape) -> int:
@@ -233,39 +270,6 @@ def _product_kind(node: NodeProto, values: Values, operands: Sequence[int]) -> s
     if any(is_weight(values, node.input[i]) for i in operands if i < len(node.input)):
         return "linear"
     return "attention" if near_softmax(values, node) else "other"
-
-
-def _attention(node: NodeProto, values: Values) -> dict[str, int]:
-    """MACs of fused attention: both products, and in some forms the projection before them."""
-    attributes, names, kind = _attributes(node), node.input, node.op_type
-    query = values.shape(names[0])
-    if kind == "QAttention" or (kind == "Attention" and node.domain == "com.microsoft"):
-        batch, tokens, _ = query
-        weight = values.shape(names[1])
-        width = weight[-1] // 3
-        return {
-            "linear": batch * tokens * prod(weight),
-            "attention": 2 * batch * tokens * tokens * width,
-        }
-    if len(query) == 4:  # (batch, heads, tokens, head width)
-        batch, heads, tokens, head_width = query
-        keys = values.shape(names[1])[2]
-        value_width = values.shape(names[2])[3]
-    else:
-        heads = int(attributes.get("q_num_heads") or attributes["num_heads"])
-        kv_heads = int(attributes.get("kv_num_heads", heads))
-        batch, tokens = query[:2]
-        if len(names) < 3 or not names[1]:  # query, key and value in one tensor
-            head_width = value_width = query[2] // (heads + 2 * kv_heads)
-            keys = tokens
-        else:
-            head_width = query[2] // heads
-            keys = values.shape(names[1])[1]
-            value_width = values.shape(names[2])[2] // kv_heads
-    past = 4 if kind == "Attention" else 3 if kind == "GroupQueryAttention" else 6
-    if len(names) > past and names[past] and len(values.shape(names[past])) == 4:
-        keys += values.shape(names[past])[2]
-    return {"attention": batch * heads * tokens * keys * (head_width + value_width)}
 
 
 def _elementwise(node: NodeProto, values: Values) -> int | None:

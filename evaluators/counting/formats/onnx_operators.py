@@ -14,7 +14,7 @@ def _names(text: str) -> frozenset[str]:
 COUNTED = _names(
     """
     Conv ConvTranspose ConvInteger QLinearConv FusedConv DeformConv MatMul MatMulInteger
-    QLinearMatMul FusedMatMul Gemm FusedGemm QGemm MatMulIntegerToFloat MatMulNBits
+    QLinearMatMul FusedMatMul Gemm FusedGemm QGemm MatMulIntegerToFloat MatMulNBits MatMulBnb4
     DynamicQuantizeMatMul Einsum Attention MultiHeadAttention GroupQueryAttention QAttention LSTM
     GRU RNN
     """
@@ -33,6 +33,9 @@ MOVES = _names(
     """
 )
 """Operators that only create, inspect or move data."""
+
+PACKED = ("MatMulNBits", "MatMulBnb4")
+"""Products with weights of several to a byte; their attributes have the number of them."""
 
 VIEWS = _names("Reshape Flatten Squeeze Unsqueeze Identity Shape Size Constant")
 """Moves that write no data."""

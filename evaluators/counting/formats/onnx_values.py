@@ -30,13 +30,37 @@ from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
 from evaluators.counting.formats.input_shapes import Shape
-from evaluators.counting.formats.onnx_contrib import contributed_shape, standard
+from evaluators.counting.formats.onnx_contrib import DOMAINS, contributed_shape, standard
 from evaluators.counting.formats.onnx_operators import CONTROL, RANDOM
 
 KNOWN_ELEMENTS = 4096
 """Most elements of a value that is known, not only its shape."""
 
+_EXTERNAL = TensorProto.EXTERNAL
+
 Array = npt.NDArray[Any]
+
+
+def forget_shapes(graph: GraphProto) -> dict[str, TypeProto]:
+    """Remove the shapes of results from a graph and its subgraphs, so that they are inferred anew.
+
+    Returns:
+        Types with sizes of the results of the graph itself, as they were.
+    """
+    stated = {}
+    for value in (*graph.value_info, *graph.output):
+        if _sizes(value.type) is not None:
+            stated[value.name] = TypeProto()
+            stated[value.name].CopyFrom(value.type)
+    del graph.value_info[:]
+    for value in graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                forget_shapes(attribute.g)
+    return stated
 
 
 class UnknownShape(Exception):
@@ -62,6 +86,8 @@ class Values:
         self._model = model
         self.producer = model.producer_name
         self._outer = outer
+        self.stated: dict[str, TypeProto] = {}
+        """Types that the file states, for results of operators that nothing else is known of."""
         self._types: dict[str, TypeProto] = {}
         self._known: dict[str, Array] = {}
         self.weights: dict[str, Weight] = {}
@@ -71,6 +97,10 @@ class Values:
             self._add_type(value)
         for tensor in graph.initializer:
             self._add_weight(tensor.name, tensor, constant=False)
+        for sparse in graph.sparse_initializer:
+            kind, name = sparse.values.data_type, sparse.values.name
+            whole = TensorProto(data_type=kind, dims=sparse.dims, data_location=_EXTERNAL)
+            self._add_weight(name, whole, constant=False)
         self.makers = {name: node for node in graph.node for name in node.output}
         self.readers: dict[str, list[NodeProto]] = {}
         for node in graph.node:
@@ -88,6 +118,11 @@ class Values:
         if here and prod(tensor.dims) <= KNOWN_ELEMENTS:
             with contextlib.suppress(Exception):
                 self._known[name] = numpy_helper.to_array(tensor)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is the whole graph, not a subgraph."""
+        return self._outer is None
 
     def _scope(self, name: str) -> Values | None:
         """The innermost scope that has a value."""
@@ -169,15 +204,23 @@ class Values:
             weight = self.weight(name)
             if weight is not None:
                 weight.readers.append(node)
-        if node.op_type == "Constant":
+        if node.domain not in DOMAINS:
+            self._read_stated(node)
+        elif node.op_type == "Constant":
             self._read_constant(node)
         elif node.op_type in ("Shape", "Size") and _sizes(self.type_of(node.input[0])) is not None:
             self._read_shape(node)
         elif node.op_type not in CONTROL:
             if any(_sizes(self._types.get(name)) is None for name in node.output if name):
                 self._infer(node)
+                self._read_stated(node)
             if self._computable(node):
                 self._compute(node)
+
+    def _read_stated(self, node: NodeProto) -> None:
+        for name in node.output:
+            if name in self.stated and _sizes(self._types.get(name)) is None:
+                self.set_type(name, self.stated[name])
 
     def _read_constant(self, node: NodeProto) -> None:
         (name,) = node.output

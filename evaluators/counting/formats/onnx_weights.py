@@ -16,20 +16,24 @@ from evaluators.counting.formats.onnx_operators import (
     ELEMENTWISE,
     LEARNED_INPUTS,
     MOVES,
+    PACKED,
     PASSING,
 )
 from evaluators.counting.formats.onnx_values import Values, Weight
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+_BYTES = (TensorProto.INT8, TensorProto.UINT8)
 GENERATED = re.compile(r"val_\d+$|scalar_tensor|ortshared_|.*Constant")
 """Names that exporters and onnxruntime give to numbers of the program."""
 
 QUANTISED = (
-    TensorProto.INT8,
-    TensorProto.UINT8,
+    *_BYTES,
     TensorProto.INT4,
     TensorProto.UINT4,
+    TensorProto.INT16,
+    TensorProto.UINT16,
     TensorProto.INT32,
+    *(kind for name, kind in TensorProto.DataType.items() if name.startswith(("FLOAT4", "FLOAT8"))),
 )
 """Types of quantised weights and, with 32 bits, biases."""
 
@@ -72,12 +76,24 @@ def place_parameters(values: Values, root: Node) -> int:
     nodes = dict(root.walk())
     for scope in _scopes(values):
         for name, weight in scope.weights.items():
-            size = prod(weight.tensor.dims)
+            size = _elements(name, weight)
             if size and _is_learned(scope, name, weight):
                 whole += size
                 if weight.path in nodes:
                     nodes[weight.path].params += size
     return whole
+
+
+def _elements(name: str, weight: Weight) -> int:
+    """Number of scalars, also where a byte holds several."""
+    for reader in weight.readers:
+        settings = {a.name: a.i for a in reader.attribute}
+        if reader.op_type in PACKED and reader.input[1] == name:
+            return settings["K"] * settings["N"]
+        if reader.op_type == "GatherBlockQuantized" and reader.input[0] == name:
+            bytes_hold = 8 // settings.get("bits", 4) if weight.tensor.data_type in _BYTES else 1
+            return prod(weight.tensor.dims) * bytes_hold
+    return prod(weight.tensor.dims)
 
 
 def _scopes(values: Values) -> Iterator[Values]:
@@ -93,6 +109,8 @@ def _is_learned(values: Values, name: str, weight: Weight) -> bool:
         return False
     if tensor.data_type in QUANTISED:
         wide = tensor.data_type == TensorProto.INT32
+        if any(r.op_type in PACKED and r.input[1] == name for r in readers):
+            return True
         return any(_reads_at(r, name) for r in readers) if wide else len(tensor.dims) > 1
     if tensor.data_type not in FLOATS or all(_is_scale(reader, name) for reader in readers):
         return False
@@ -121,6 +139,6 @@ def _is_scale(reader: NodeProto, name: str) -> bool:
         return name in reader.input[1:]
     if reader.op_type == "QGemm":
         return list(reader.input).index(name) not in (0, 3, 6)
-    if reader.op_type in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulNBits"):
+    if reader.op_type in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul", *PACKED):
         return list(reader.input).index(name) not in (0, 1)
     return reader.op_type.startswith("QLinear") and list(reader.input).index(name) not in (0, 3, 8)

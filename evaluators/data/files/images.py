@@ -21,6 +21,7 @@ from evaluators.data.dataset import Names
 from evaluators.data.files.parts import by_class, by_part, origins, reasons, visible_files
 from evaluators.data.files.sizes import Resizing, resizing
 from evaluators.data.files.tables import (
+    check_same_classes,
     column_of,
     from_hub,
     in_order,
@@ -33,6 +34,7 @@ from evaluators.data.files.tables import (
     reason,
     values_of,
 )
+from evaluators.data.files.unread import check_images, check_parts
 from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out, origins_of
 from evaluators.data.images import ImageData, Split
 from evaluators.data.pixels import IMAGE_ENDINGS, Depth, decode_all, size_of, to_bytes
@@ -160,12 +162,15 @@ def _of_path(path: Path) -> Found:
     files = [path] if path.is_file() else visible_files(path, [".parquet"])
     if files:
         chosen = by_part(files, path, "images")
+        if path.is_dir():
+            check_parts(path, files)
         tables = {part: _read_parquet(of_part, path) for part, of_part in chosen.items()}
         return _of_tables(tables, str(path), origins(chosen, path), reasons(chosen, path))
     images = visible_files(path, IMAGE_ENDINGS)
     if not images:
         raise UserError(f"{path} has neither Parquet files nor images")
     grouped = by_class(images, path)
+    check_images(path, images)
     tables = {part: _table_of(of_part) for part, of_part in grouped.items()}
     chosen = {part: [file for file, _ in of_part] for part, of_part in grouped.items()}
     why = reasons(chosen, path)
@@ -182,6 +187,7 @@ def _read_parquet(files: list[Path], path: Path) -> Any:
         for file in files:
             if not pq.read_metadata(file).num_rows:
                 raise UserError(f"{file} has no rows: expected an image and a label in each")
+        check_same_classes(files)
         return datasets.Dataset.from_parquet([str(file) for file in files])
     except UserError:
         raise

@@ -11,8 +11,14 @@ import pyarrow.parquet as pq
 
 from evaluators.data.files.images import IMAGE_COLUMNS, IMAGE_SETS
 from evaluators.data.files.parts import visible_files
-from evaluators.data.files.tables import LABEL_COLUMNS, TABLE_ENDINGS, from_hub, is_hub_name
-from evaluators.data.files.text import TEXT_COLUMNS, TEXT_SETS, is_text
+from evaluators.data.files.tables import (
+    LABEL_COLUMNS,
+    TABLE_ENDINGS,
+    TEXT_COLUMNS,
+    from_hub,
+    is_hub_name,
+)
+from evaluators.data.files.text import TEXT_SETS, is_text
 from evaluators.data.pixels import IMAGE_ENDINGS
 from search_spaces.catalogue import Samples
 from search_spaces.errors import UserError, unknown

@@ -8,8 +8,9 @@ an image never matters. Does not read files.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from search_spaces.errors import UserError
@@ -26,6 +27,13 @@ PART_OF_WORD = {
 }
 """Part that a word names."""
 
+UNSURE = frozenset({"eval", "evaluation", "holdout", "heldout"})
+"""Words for samples that are not for training, of the validation part in some data sets and of the
+test part in others."""
+
+HIDDEN = (".", "__MACOSX")
+"""Beginnings of the names of files and folders that are no data."""
+
 _LETTERS = re.compile(r"[^\W\d_]+")
 _INNER_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -41,16 +49,43 @@ def _naming_words(name: str) -> dict[str, str]:
     return {PART_OF_WORD[w.lower()]: w for w in words if w.lower() in PART_OF_WORD}
 
 
-def visible_files(root: Path, endings: Iterable[str]) -> list[Path]:
-    """The files below a folder with one of the endings, sorted, without hidden ones and folders."""
+def visible_files(root: Path, endings: Iterable[str] = ()) -> list[Path]:
+    """The files below a folder with one of the endings, sorted, without hidden ones.
+
+    Links are followed.
+
+    Args:
+        endings: of files to return; all files by default.
+
+    Raises:
+        UserError: for a folder that cannot be read, a link to itself, or a link to nothing.
+    """
     wanted = {ending.lower() for ending in endings}
-    found = (file for file in root.rglob("*") if file.suffix.lower() in wanted)
-    return sorted(
-        file
-        for file in found
-        if not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(root).parts)
-        and file.is_file()
-    )
+    found = (file for file in _walk(root, ()) if not wanted or file.suffix.lower() in wanted)
+    return sorted(file for file in found if _is_file(file))
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """What is below a folder, without folders and without what is hidden."""
+    place = folder.resolve()
+    if place in above:
+        raise UserError(f"{folder} is a link to a folder that holds it")
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(HIDDEN)]
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror or error}") from error
+    for entry in visible:
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, (*above, place))
+        else:
+            yield folder / entry.name
+
+
+def _is_file(path: Path) -> bool:
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link to a file that does not exist")
+    return path.is_file()
 
 
 def by_part(files: Sequence[Path], root: Path, what: str) -> dict[str, list[Path]]:
@@ -64,12 +99,25 @@ def by_part(files: Sequence[Path], root: Path, what: str) -> dict[str, list[Path
         UserError: if there is no training file, or a name has the words of two parts.
     """
     parts: dict[str, list[Path]] = {}
+    unsure = [file for file in files if _names_unknown_part(file, root)]
+    if 0 < len(unsure) < len(files):
+        raise UserError(
+            f"{unsure[0]} may be for training or testing: expected train, validation or test in "
+            "its name"
+        )
     for file in files:
         parts.setdefault(_part_of(file, root), []).append(file)
     if "train" not in parts:
         found = ", ".join(f.name for chosen in parts.values() for f in chosen)
         raise UserError(f"no training {what}: expected a file train* beside {found}")
     return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
+
+
+def _names_unknown_part(file: Path, root: Path) -> bool:
+    """Whether a name has a word for testing that does not say which part is meant."""
+    names = [*file.relative_to(root).parts[:-1], file.stem] if root.is_dir() else []
+    words = {word.lower() for name in names for word in _LETTERS.findall(name)}
+    return bool(words & UNSURE) and not any(named_parts(name) for name in names)
 
 
 def _part_of(file: Path, root: Path) -> str:

@@ -23,6 +23,7 @@ from tokenizers.trainers import WordPieceTrainer
 from evaluators.data.files.parts import by_part, origins, reasons, visible_files
 from evaluators.data.files.tables import (
     TABLE_ENDINGS,
+    TEXT_COLUMNS,
     column_of,
     from_files,
     from_hub,
@@ -34,7 +35,7 @@ from evaluators.data.files.tables import (
     labelled,
     values_of,
 )
-from evaluators.data.files.text import TEXT_COLUMNS
+from evaluators.data.files.unread import check_parts
 from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out, origins_of
 from evaluators.data.sentences import SentenceData, Sentences
 from search_spaces.errors import UserError
@@ -129,6 +130,8 @@ def find_sentences(name: str) -> FoundSentences:
         if not files or files[0].suffix.lower() not in TABLE_ENDINGS:
             raise UserError(f"no table of sentences at {path}: expected {', '.join(TABLE_ENDINGS)}")
         chosen = by_part(files, path, "sentences")
+        if path.is_dir():
+            check_parts(path, files)
         tables = from_files(chosen, path)
         known, why = origins(chosen, path), reasons(chosen, path)
     elif is_hub_name(name):

@@ -12,7 +12,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from evaluators.data.files.parts import named_parts
+from evaluators.data.files.parts import PART_OF_WORD, named_parts
 from search_spaces.errors import UserError
 from search_spaces.files import encoding_of
 
@@ -21,6 +21,13 @@ Tables = dict[str, Any]
 
 TABLE_ENDINGS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
 """Kinds of files of rows, as named in `datasets`, by suffix."""
+
+TEXT_COLUMNS = ("text", "sentence", "content", "document", "review")
+
+PART_COLUMNS = ("split", "part", "partition", "subset", "set")
+"""Columns that may say which part a row is of."""
+
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})(\.0+)?")
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
 
@@ -97,9 +104,12 @@ def reason(error: BaseException) -> str:
 def in_order(tables: Tables, name: str) -> Tables:
     """The training, validation and test tables, in this order; others are left out.
 
+    Rows of one table are divided by its column of parts, if it has one.
+
     Raises:
-        UserError: if there is no training part.
+        UserError: if there is no training part, or rows belong to another part than their file.
     """
+    tables = by_column(tables, name)
     if "train" not in tables:
         raise UserError(f"{name} has no training part (it has {', '.join(tables)})")
     return {part: tables[part] for part in ("train", "validation", "test") if part in tables}
@@ -138,11 +148,16 @@ def label_column(table: Any, name: str) -> str:
 
 def labelled(tables: Tables, name: str) -> Tables:
     """The tables that have labels: those of test parts on the hub may be secret."""
-    return {
-        part: table
-        for part, table in tables.items()
-        if part == "train" or set(table.unique(label_column(table, name))) != {NO_LABEL}
-    }
+    found = {part: _different(table, label_column(table, name)) for part, table in tables.items()}
+    if NO_LABEL in found["train"]:
+        return tables  # it is a class
+    return {part: table for part, table in tables.items() if found[part] != {NO_LABEL}}
+
+
+def _different(table: Any, column: str) -> set[Any]:
+    """The values of a column, each once; none of a column of lists and the like."""
+    plain = getattr(table.features[column], "dtype", None) is not None
+    return set(table.unique(column)) if plain else set()
 
 
 def label_values(tables: Tables, columns: Mapping[str, str], name: str) -> list[Any]:
@@ -165,13 +180,22 @@ def label_values(tables: Tables, columns: Mapping[str, str], name: str) -> list[
         if any(_missing(value) for value in values):
             row = next(i for i, value in enumerate(values_of(table, column)) if _missing(value))
             raise UserError(f"{name}: row {row} of {part} has no label in column '{column}'")
-        broken = next((v for v in values if isinstance(v, float) and v != int(v)), None)
+        broken = next((v for v in values if isinstance(v, float) and not v.is_integer()), None)
         if broken is not None:
             raise UserError(
                 f"{name}: column '{column}' of {part} has the number {broken:g}, expected classes: "
                 "whole numbers or words"
             )
+        names = getattr(table.features[column], "names", None) or ()
+        unnamed = [value for value in values if names and not 0 <= value < len(names)]
+        if unnamed:
+            row = values_of(table, column).index(unnamed[0])
+            raise UserError(
+                f"{name}: row {row} of {part} has the label {unnamed[0]} in column '{column}', "
+                f"which has no name: expected 0 to {len(names) - 1}"
+            )
         found[part] = values
+        check_names(tables["train"], columns["train"], table, column, values, f"{name}: {part}")
     every = set().union(*found.values())
     if len({isinstance(value, str) for value in every}) > 1:
         raise UserError(f"{name}: labels are numbers in one part and words in another")
@@ -183,6 +207,43 @@ def label_values(tables: Tables, columns: Mapping[str, str], name: str) -> list[
         (only,) = label_titles(tables["train"], columns["train"], list(every))
         raise UserError(f"{name} has only one label, '{only}': expected two or more")
     return sorted(every)
+
+
+def check_names(train: Any, column: str, table: Any, other: str, values: Any, name: str) -> None:
+    """Check that labels that are numbers of names have the same names in the training part.
+
+    Raises:
+        UserError: for a number of another name.
+    """
+    names = getattr(train.features[column], "names", None)
+    own = getattr(table.features[other], "names", None)
+    if names is None or own is None:
+        return
+    for value in sorted(values):
+        if value >= len(names) or names[value] != own[value]:
+            expected = f"'{names[value]}'" if value < len(names) else "missing"
+            raise UserError(
+                f"{name} has the class {value} '{own[value]}', in train it is {expected}"
+            )
+
+
+def check_same_classes(files: Sequence[Path]) -> None:
+    """Check that Parquet files that are read as one table have the same names of classes.
+
+    Raises:
+        UserError: for other names, whose numbers would be those of the first file.
+    """
+    import datasets
+    import pyarrow.parquet as pq
+
+    found: dict[str, tuple[Path, list[str]]] = {}
+    for file in files:
+        features = datasets.Features.from_arrow_schema(pq.read_schema(file))
+        for column, feature in features.items():
+            if isinstance(feature, datasets.ClassLabel):
+                first, names = found.setdefault(column, (file, feature.names))
+                if names != feature.names:
+                    raise UserError(f"{file} has other classes in '{column}' than {first}")
 
 
 def _missing(value: Any) -> bool:
@@ -227,7 +288,74 @@ def _read(files: Sequence[Path]) -> Any:
     kind = TABLE_ENDINGS[files[0].suffix.lower()]
     options: dict[str, Any] = {} if kind == "parquet" else {"encoding": encoding_of(files[0])}
     if kind == "csv":
-        # The words NA, None and null are values; only an empty cell is missing.
-        options |= {"keep_default_na": False, "na_values": [""]}
+        # The words NA, None and null are values; only an empty cell is missing. Labels are read as
+        # words, since 007 and 7 are two, and texts, since one of digits is a text.
+        words = dict.fromkeys((*LABEL_COLUMNS, *TEXT_COLUMNS), _word)
+        options |= {"keep_default_na": False, "na_values": [""], "converters": words}
+        for file in files:
+            _check_header(file)
+    if kind == "parquet":
+        check_same_classes(files)
     paths = [str(file) for file in files]
-    return datasets.load_dataset(kind, data_files=paths, split="train", **options)
+    table = datasets.load_dataset(kind, data_files=paths, split="train", **options)
+    if kind == "csv":
+        for column in set(LABEL_COLUMNS) & set(table.features):
+            table = _whole_numbers(table, column)
+    return table
+
+
+def _check_header(file: Path) -> None:
+    """Check that rows have no more cells than the header, which would all move to the left.
+
+    Raises:
+        UserError: if the first row has.
+    """
+    import pandas
+
+    first = pandas.read_csv(file, nrows=1, encoding=encoding_of(file))
+    if not isinstance(first.index, pandas.RangeIndex):
+        raise UserError(f"{file.name} has rows with more cells than its header")
+
+
+def _word(cell: str) -> str | None:
+    return cell or None
+
+
+def _whole_numbers(table: Any, column: str) -> Any:
+    """A table with the words of a column as numbers, if all are whole and written without zeros."""
+    words = table.unique(column)
+    if not all(word is None or _WHOLE.fullmatch(word) for word in words) or set(words) == {None}:
+        return table
+    numbers = {word: None if word is None else int(word.partition(".")[0]) for word in words}
+    values = [numbers[word] for word in values_of(table, column)]
+    return table.remove_columns(column).add_column(column, values)
+
+
+def by_column(tables: Tables, name: str) -> Tables:
+    """The tables with the rows of each part that a column names, such as `split`.
+
+    Raises:
+        UserError: if some words of the column name no part, or another part than the file's.
+    """
+    divided: Tables = {}
+    for part, table in tables.items():
+        column = next((c for c in table.features if c.lower() in PART_COLUMNS), None)
+        words = set() if column is None else _different(table, column)
+        named = {word: PART_OF_WORD.get(str(word).strip().lower()) for word in words}
+        known = {own for own in named.values() if own is not None}
+        if column is None or not known or set(named.values()) == {part}:
+            divided[part] = table
+            continue
+        if None in named.values():
+            wrong = next(word for word, own in named.items() if own is None)
+            raise UserError(
+                f"{name}: column '{column}' has '{wrong}', expected train, validation or test"
+            )
+        if len(tables) > 1:
+            other = sorted(known - {part})[0]
+            raise UserError(f"{name}: rows of {part} are of {other} by their column '{column}'")
+        values = [named[word] for word in values_of(table, column)]
+        for own in sorted(known):
+            rows = [row for row, value in enumerate(values) if value == own]
+            divided[own] = table.select(rows)
+    return divided

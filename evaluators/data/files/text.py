@@ -16,6 +16,7 @@ from torch import Tensor
 from evaluators.data.files.parts import by_part, origins, visible_files
 from evaluators.data.files.tables import (
     TABLE_ENDINGS,
+    TEXT_COLUMNS,
     Tables,
     column_of,
     from_files,
@@ -24,6 +25,7 @@ from evaluators.data.files.tables import (
     is_hub_name,
     reason,
 )
+from evaluators.data.files.unread import check_parts
 from evaluators.data.held_out import HELD_OUT, origins_of
 from evaluators.data.text import TextData, Vocabulary
 from search_spaces.errors import UserError, unknown
@@ -40,8 +42,6 @@ TEXT_SETS = ("tinyshakespeare",)
 
 TEXT_ENDINGS = (".txt", ".text", ".md")
 """Endings of text files, whose data need no name of a space."""
-
-TEXT_COLUMNS = ("text", "sentence", "content", "document", "review")
 
 TOKENIZER = "tokenizer.json"
 
@@ -108,6 +108,7 @@ def _folder(path: Path) -> dict[str, list[Path]]:
     files = visible_files(path, [".txt"])
     if not files:
         raise UserError(f"{path} has no text files (*.txt)")
+    check_parts(path, files)
     return by_part(files, path, "text")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from evaluators.counting.without_memory import without_memory
+from hardware_profiles.machine import available_bytes
 from search_spaces.errors import UserError, unknown
 from search_spaces.user_files import load_object
 
@@ -77,18 +78,36 @@ def build_without_memory(make: Callable[[], nn.Module], target: str) -> nn.Modul
         target: its name, for errors.
 
     Raises:
-        UserError: if the constructor fails.
+        UserError: if the constructor fails, or needs more memory than there is.
     """
     try:
-        with without_memory():
-            return make()
+        with without_memory() as mode:
+            network = make()
+        if not mode.has_read_values:
+            return network
+        _check_memory(network, target)
+        return make()
     except UserError:
         raise
-    except Exception:
+    except (Exception, SystemExit):
         try:
             return make()  # its constructor may depend on values of tensors
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             text = (str(error).strip().splitlines() or [""])[0]
             raise UserError(f"'{target}' fails: {type(error).__name__}: {text}") from error
+
+
+def _check_memory(network: nn.Module, target: str) -> None:
+    """Check that a network can be built with its weights.
+
+    Raises:
+        UserError: if it does not fit into memory.
+    """
+    needed = sum(p.numel() * p.element_size() for p in network.parameters())
+    if needed > 0.8 * available_bytes():
+        raise UserError(
+            f"'{target}' reads values of its weights while it is built, and has too many to build: "
+            f"about {needed / 1e9:.0f} GB"
+        )

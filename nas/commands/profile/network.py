@@ -12,11 +12,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from evaluators.counting.counts import Count
@@ -27,7 +27,7 @@ from hardware_profiles.peak import measured_peak
 from nas.commands.profile.loading import build_without_memory, load_network
 from nas.commands.profile.page import page
 from nas.commands.profile.table import print_profile, to_json
-from nas.commands.show.console import print_json
+from nas.commands.show.console import make_console, print_json
 from search_spaces.errors import UserError, unknown
 from search_spaces.files import write_text
 
@@ -43,6 +43,9 @@ DTYPES = {
 
 PIPE_WIDTH = 140
 """Width of the table in columns if standard output is not a terminal."""
+
+LARGEST_INPUT = 2**50
+"""Most elements of an input and one more; torch has no numbers for the bytes of larger ones."""
 
 _INPUT = re.compile(r"(?:([A-Za-z_]\w*)=)?(\d+(?:x\d+)*)(?::(\w+))?")
 
@@ -69,7 +72,7 @@ def parse_input(text: str) -> Input:
         UserError: for malformed text or an unknown type.
     """
     match = _INPUT.fullmatch(text.strip())
-    if match is None or "0" in match[2].split("x"):
+    if match is None or not 0 < prod(map(int, match[2].split("x"))) < LARGEST_INPUT:
         raise UserError(
             f"malformed input '{text}': expected sizes such as 1x3x224x224, with a type for "
             "integers (1x128:int64) and a name for keywords (mask=1x128:bool)"
@@ -121,8 +124,7 @@ def profile_target(
     kwargs = {i.name: i for i in inputs if i.name is not None}
     with _silent_stderr():
         network = build_without_memory(make, target)
-        with torch.device("meta"):
-            count = _count(network, args, kwargs)
+        count = _count(network, args, kwargs)
         reason = None
         if measure:
             reason = _too_large(count, device)
@@ -217,7 +219,7 @@ def profile_and_print(
         print_json(to_json(count, peak, note))
         return
     # A pipe has no width: print all columns.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = make_console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     print_profile(console, count, peak, note, depth=depth)
     if html is not None:
         console.print(f"page in {html}")
@@ -227,8 +229,8 @@ def _count(network: nn.Module, args: Sequence[Input], kwargs: Mapping[str, Input
     try:
         return count_module(
             network,
-            [torch.empty(i.shape, dtype=i.dtype) for i in args],
-            {name: torch.empty(i.shape, dtype=i.dtype) for name, i in kwargs.items()},
+            [i.tensor("meta") for i in args],
+            {name: i.tensor("meta") for name, i in kwargs.items()},
         )
     except UserError as error:
         given = [*args, *kwargs.values()]

@@ -5,24 +5,42 @@ Knows rich. Does not know what is written.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.errors import MarkupError
 from rich.table import Table
+from rich.text import Text
 
 from nas.commands.show.result import print_result
 
+_FOREIGN = re.compile(r"\[(?!(bold|dim|yellow|green|red|cyan|/)\])")
+"""A bracket that begins none of this program's own styles."""
 
-def make_console(*, soft_wrap: bool = False) -> Console:
+
+class _Console(Console):
+    """Shows names of folders, modules and metrics as they are, whatever brackets they have."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Render text in which only this program's styles are markup."""
+        if options.get("markup") is not False:
+            with contextlib.suppress(MarkupError):  # an end of a style in a name
+                return super().render_str(_FOREIGN.sub(r"\[", text), **options)
+        return super().render_str(text, **{**options, "markup": False})
+
+
+def make_console(**options: Any) -> Console:
     """Return a console on standard output that does not highlight numbers.
 
     Args:
-        soft_wrap: do not break long lines.
+        options: of `rich.console.Console`.
     """
-    return Console(highlight=False, soft_wrap=soft_wrap)
+    return _Console(highlight=False, emoji=False, **options)
 
 
 def print_json(content: Any, *, indent: int | None = 2) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from rich.console import Console
@@ -49,7 +50,7 @@ def print_table(
     knee = front[knee_of(ranking.values(front, objectives), objectives)]
     requested = {o.metric for o in objectives} | set(run.budget.metrics)
     # Unlisted metrics follow from others (an energy from its latency); shown on request.
-    names = [n for n in front[0].metrics if n in requested or Metric.of(n).listed]
+    names = [n for n in _metrics(front) if n in requested or Metric.of(n).listed]
     costs = [n for n in names if Metric.of(n).less_is_better and n != objectives[0].metric]
     names.sort(
         key=lambda n: (n == GREENSCORE, COUNTED.index(n) if n in COUNTED else 9 * (n in costs))
@@ -152,9 +153,9 @@ def print_frontier(
     if as_json:
         print_json(rows)
     elif as_csv:
-        metrics = [m for m in rows[0] if m != "choices"] if rows else ["id"]
+        metrics = ["id", *_metrics(front)]
         writer = csv.DictWriter(sys.stdout, metrics, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
+        writer.writerow({metric: _inert(metric) for metric in metrics})
         writer.writerows(rows)
     else:
         if not front:
@@ -166,13 +167,24 @@ def print_frontier(
         print(CONVENTION)
 
 
+def _inert(name: str) -> str:
+    """A name of a metric that no spreadsheet runs as a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
 def _by_metric(front: Sequence[Evaluation], metric: str) -> list[Evaluation]:
     """Sorted by a metric, best first."""
-    known = [name for name in (front[0].metrics if front else ()) if name]
+    known = _metrics(front)
     if front and metric not in known:
         raise unknown("metric", metric, known)
     sign = 1 if Metric.of(metric).less_is_better else -1
-    return sorted(front, key=lambda e: sign * e.metrics[metric])
+    # Those without the metric come last.
+    return sorted(front, key=lambda e: sign * e.metrics.get(metric, sign * inf))
+
+
+def _metrics(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Names of all metrics: evaluators may give some architectures more than others."""
+    return list(dict.fromkeys(name for e in evaluations for name in e.metrics))
 
 
 def print_bins(console: Console, run: Run, bins: int) -> None:

@@ -14,11 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from evaluators.metrics import Metric
-from nas.commands.show.console import print_json
+from nas.commands.show.console import make_console, print_json
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from search_spaces.errors import UserError
@@ -108,10 +107,10 @@ def print_runs(folder: Path, *, as_json: bool) -> None:
             "" if best is None else Metric.of("macs").cell(best.macs),
             age(now - run.changed),
         )
-    Console(highlight=False).print(table)
+    make_console().print(table)
     for run in found:
         if run.error is not None:
-            Console(highlight=False, stderr=True).print(run.error, markup=False, soft_wrap=True)
+            make_console(stderr=True).print(run.error, markup=False, soft_wrap=True)
 
 
 def run_folders(folder: Path) -> Iterator[Path]:

@@ -127,3 +127,10 @@ def test_a_column_of_bytes_is_one_of_images(tmp_path: Path) -> None:
     table = pa.table({"image": pa.array(rows, pa.binary()), "label": [i % 2 for i in range(20)]})
     pq.write_table(table, tmp_path / "d.parquet")
     assert len(load_data(str(tmp_path / "d.parquet")).train) == 16
+
+
+def test_a_file_of_several_pages_is_refused_and_of_an_animation_the_first_picture_is_read() -> None:
+    pages = [of(9, np.uint8), of(200, np.uint8)]
+    said = refusal(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
+    assert "row 0 is not an image that can be read: it has 2 pages, expected one" in said
+    assert read(encoded(pages[0], "GIF", save_all=True, append_images=pages[1:])) == [9]

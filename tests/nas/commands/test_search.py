@@ -27,9 +27,10 @@ from nas.commands.settings import descriptions, settings, specification_of
 from nas.engine.search import Outcome
 from nas.exports.formats import FORMAT_FILES
 from nas.run.settings.option import Option
-from nas.run.specification import Specification
+from nas.run.specification import Specification, to_json
 from nas.strategies import STRATEGIES
 from nas.strategies.optuna_sampler import SAMPLERS
+from search_spaces.errors import UserError
 
 TEXT, WHOLE, NUMBER, SWITCH, LIST = "str", "int", "float", "bool", "list[str]"
 
@@ -164,6 +165,41 @@ def test_known_values_are_those_that_exist() -> None:
     assert known["sampling"].choices == ("flops", "uniform", "attentive")
     assert known["precision"].choices == ("fp32", "bf16")
     assert set(FORMATS) == set(FORMAT_FILES)
+
+
+def test_of_two_bounds_of_a_metric_the_tighter_one_holds() -> None:
+    for given in ({"max_flops": "300k", "max": ["macs=30M"]}, {"max": {"macs": 300_000}}):
+        assert specification_of(given, spell=spelling).high == {"macs": 300_000}
+    low = {"min_flops": "3M", "min": ["macs=2M"]}
+    assert specification_of(low, spell=spelling).low == {"macs": 3_000_000}
+    with pytest.raises(UserError, match="macs has two values"):
+        specification_of({"max": ["macs=3M", "macs=30M"]}, spell=spelling)
+
+
+def test_settings_of_another_strategy_are_refused_in_a_file_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "c.json"
+    file.write_text('{"strategy": "random", "bins": 3}')
+    with pytest.raises(UserError, match="with random it would do nothing"):
+        specification_of({}, spell=spelling, config=file)
+    file.write_text(to_json(Specification(strategy="random")))  # with the defaults of all
+    assert specification_of({}, spell=spelling, config=file).strategy == "random"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"trials": true}', "trials = True: expected a number"),
+        ('{"seed": false}', "seed = False: expected a number"),
+        ('{"version": true}', "has format True"),
+        ('{"trials": 4, "trials": 400}', "'trials' is given twice"),
+    ],
+)
+def test_values_that_json_would_turn_in_silence_are_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(UserError, match=said):
+        specification_of({}, spell=spelling, config=tmp_path / "c.json")
 
 
 def test_bounds_of_any_metric_override_those_of_one_option() -> None:

@@ -121,6 +121,29 @@ def test_the_batch_is_one_where_it_is_left_open(keras: Any, tmp_path: Path) -> N
     assert count.inputs == {"tokens": (1, 9, 16)}
 
 
+def test_a_batch_that_the_model_fixes_is_its_own(keras: Any, tmp_path: Path) -> None:
+    layers = [keras.layers.Input(batch_shape=(2, 7, 5)), keras.layers.LSTM(6, stateful=True)]
+    count = count_keras(saved(keras.Sequential(layers), tmp_path / "n.keras"))
+    assert count.macs == 2 * 7 * 24 * CELL
+
+
+def test_frozen_and_quantised_weights_are_parameters(keras: Any, tmp_path: Path) -> None:
+    def dense() -> Any:
+        layers = keras.layers
+        body = [layers.Dense(3), layers.BatchNormalization(), layers.Dense(2)]
+        return keras.Sequential([layers.Input((4,)), *body])
+
+    expected = 15 + 6 + 8
+    frozen, partly, packed = dense(), dense(), dense()
+    frozen.trainable = False
+    partly.layers[0].trainable = partly.layers[1].trainable = False
+    packed.quantize("int8")
+    for model in (frozen, partly, packed):
+        count = count_keras(saved(model, tmp_path / "n.keras"))
+        assert (count.macs, count.params) == (12 + 6, expected)
+        assert not count.uncounted
+
+
 CELL = 5 + 6  # of 6 units on 5 features
 
 

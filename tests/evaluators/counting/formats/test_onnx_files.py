@@ -72,6 +72,14 @@ def test_a_known_condition_runs_its_branch(tmp_path: Path, condition: bool, area
     assert not count.uncounted
 
 
+def test_a_branch_that_is_not_taken_may_not_fit_the_input(tmp_path: Path) -> None:
+    weights = {"w3": ones(4, 3, 3, 3), "w1": ones(4, 1, 1, 1), "c": np.array(True)}
+    chosen = node("If", ["c"], ["y"], then_branch=branch(3), else_branch=branch(1))
+    count = count_onnx(file(tmp_path / "m.onnx", [chosen], [value("x", [1, 3, 8, 8])], weights))
+    assert (count.macs, count.params) == (64 * 4 * 27, 108 + 4)
+    assert not count.uncounted
+
+
 def test_an_unknown_condition_runs_the_larger_branch_and_says_so(tmp_path: Path) -> None:
     count = count_onnx(conditional(tmp_path / "m.onnx"))
     assert count.macs == 64 * 4 * 27 + 64 * 2 * 4
@@ -137,6 +145,19 @@ def test_a_loop_of_unknown_length_says_so(tmp_path: Path) -> None:
     count = count_onnx(looped(tmp_path / "m.onnx", PRODUCT, None))
     assert count.root.children["loop"].total().own_macs == 32
     assert "unknown number of steps" in " ".join(count.uncounted)
+
+
+def test_a_loop_that_the_input_may_end_counts_to_its_last_step_and_says_so(tmp_path: Path) -> None:
+    body = [
+        *PRODUCT[:2],
+        node("ReduceSum", ["t"], ["sum"], keepdims=0),
+        node("Cast", ["sum"], ["went"], to=BOOL),
+    ]
+    count = count_onnx(looped(tmp_path / "m.onnx", body, 5))
+    assert count.root.children["loop"].total().own_macs == 5 * 32
+    assert "may end earlier" in " ".join(count.uncounted)
+    endless = count_onnx(looped(tmp_path / "m.onnx", body, 2**63 - 1))
+    assert "unknown number of steps" in " ".join(endless.uncounted)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -333,3 +354,120 @@ def test_quantised_files_count_as_the_network(tmp_path: Path) -> None:
         assert count.macs == expected.macs
         assert not count.uncounted
         assert count.params == expected.params - 32  # the norm is folded into the convolution
+
+
+def test_shapes_that_the_file_states_for_its_own_batch_are_not_taken_for_another(
+    tmp_path: Path,
+) -> None:
+    nodes = [node("Conv", ["x", "w"], ["h"]), node("Conv", ["h", "v"], ["y"])]
+    path = file(
+        tmp_path / "m.onnx",
+        nodes,
+        [value("x", ["N", 3, 8, 8])],
+        {"w": ones(4, 3, 3, 3), "v": ones(5, 4, 1, 1)},
+    )
+    model = onnx.load(path)
+    model.graph.value_info.append(value("h", [1, 4, 6, 6]))
+    model.graph.output[0].CopyFrom(value("y", [1, 5, 6, 6]))
+    onnx.save(model, path)
+    assert count_onnx(path, {"x": (2, 3, 8, 8)}).macs == 2 * 36 * (4 * 27 + 5 * 4)
+
+
+@pytest.mark.parametrize(
+    ("made", "shape", "said"),
+    [
+        (node("Reshape", ["x", "s"], ["y"]), (2, 12), "2x12 does not become 1x12"),
+        (node("MatMul", ["x", "m"], ["y"]), (2, 7), "2x7 and 12x5"),
+        (node("Gemm", ["x", "m"], ["y"]), (2, 7), "2x7 and 12x5"),
+        (node("Conv", ["x", "c"], ["y"]), (2, 7, 8, 8), "has 7 channels, the weight 3"),
+        (node("ConvTranspose", ["x", "c"], ["y"]), (2, 7, 8, 8), "has 7 channels, the weight 4"),
+        (node("RNN", ["x", "W", "W"], ["y"], hidden_size=3), (2, 5, 7), "7 features, the weight 3"),
+    ],
+)
+def test_inputs_that_the_file_cannot_run_on_are_refused(
+    tmp_path: Path, made: NodeProto, shape: tuple[int, ...], said: str
+) -> None:
+    weights = {
+        "s": np.array([1, 12]),
+        "m": ones(12, 5),
+        "c": ones(4, 3, 3, 3),
+        "W": ones(1, 3, 3),
+    }
+    used = {name: weights[name] for name in made.input if name in weights}
+    open_axes = [f"a{i}" for i in range(len(shape))]
+    path = file(tmp_path / "m.onnx", [made], [value("x", open_axes)], used)
+    with pytest.raises(UserError, match=said):
+        count_onnx(path, {"x": shape})
+
+
+@pytest.mark.parametrize("kind", ["Conv", "Relu", "Identity"])
+def test_an_operator_of_another_domain_is_not_one_of_the_same_name(
+    tmp_path: Path, kind: str
+) -> None:
+    path = file(
+        tmp_path / "m.onnx",
+        [node(kind, ["x", "w"][: 2 if kind == "Conv" else 1], ["y"], domain="my.own")],
+        [value("x", [1, 3, 8, 8])],
+        {"w": ones(4, 3, 3, 3)},
+    )
+    model = onnx.load(path)
+    model.opset_import.append(helper.make_opsetid("my.own", 1))
+    onnx.save(model, path)
+    count = count_onnx(path)
+    assert count.macs == 0
+    assert set(count.uncounted) == {f"my.own::{kind}"}
+
+
+def ms(kind: str, inputs: list[str], **settings: Any) -> NodeProto:
+    return node(kind, inputs, ["y"], domain="com.microsoft", num_heads=2, **settings)
+
+
+@pytest.mark.parametrize(
+    ("made", "shapes", "macs"),
+    [
+        # 6 queries, 2 heads of 4
+        (ms("MultiHeadAttention", ["a"]), {"a": [1, 6, 2, 3, 4]}, 6 * 6 * 16),
+        (ms("MultiHeadAttention", ["a", "b"]), {"a": [1, 6, 8], "b": [1, 7, 2, 2, 4]}, 6 * 7 * 16),
+        (
+            ms("MultiHeadAttention", ["a", "b", "b"]),
+            {"a": [1, 6, 8], "b": [1, 2, 7, 4]},
+            6 * 7 * 16,
+        ),
+        (
+            ms("MultiHeadAttention", ["a", "a", "a", "", "", "", "b", "b"]),
+            {"a": [1, 6, 8], "b": [1, 2, 5, 4]},
+            6 * 11 * 16,
+        ),
+        (
+            ms("Attention", ["a", "w", "", "", "b"]),
+            {"a": [1, 6, 8], "b": [2, 1, 2, 5, 4]},
+            6 * 8 * 24 + 6 * 11 * 16,
+        ),
+        (
+            ms("Attention", ["a", "w"], qkv_hidden_sizes=[10, 10, 4]),
+            {"a": [1, 6, 8]},
+            6 * 8 * 24 + 6 * 6 * 14,
+        ),
+    ],
+)
+def test_fused_attention_of_every_layout(
+    tmp_path: Path, made: NodeProto, shapes: dict[str, list[int]], macs: int
+) -> None:
+    inputs = [value(name, shape) for name, shape in shapes.items()]
+    weights = {"w": ones(8, 24)} if "w" in made.input else {}
+    count = count_onnx(file(tmp_path / "m.onnx", [made], inputs, weights))
+    assert count.macs == macs
+    assert not count.uncounted
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("MatMulNBits", (16, 1, 16)), ("MatMulBnb4", (256,))])
+def test_weights_of_several_to_a_byte_count_each(
+    tmp_path: Path, kind: str, shape: tuple[int, ...]
+) -> None:
+    settings = {"quant_type": 1} if kind == "MatMulBnb4" else {"bits": 4}
+    made = node(
+        kind, ["x", "w", "s"], ["y"], domain="com.microsoft", K=32, N=16, block_size=32, **settings
+    )
+    weights = {"w": np.zeros(shape, np.uint8), "s": ones(16)}
+    count = count_onnx(file(tmp_path / "m.onnx", [made], [value("x", [2, 32])], weights))
+    assert (count.macs, count.params) == (2 * 32 * 16, 32 * 16)

@@ -116,3 +116,99 @@ def test_kinds_of_files_do_not_mix_in_a_part(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(rows("x", "y"))
     (tmp_path / "b.jsonl").write_text('{"text": "a", "label": "x"}\n')
     assert "the train part has files .csv, .jsonl: keep one kind" in refusal(tmp_path)
+
+
+def test_labels_of_csv_files_are_words_until_all_are_whole_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "d.csv"
+    for cells, classes in {
+        ("10", "9", "-1"): ("-1", "9", "10"),
+        ("007", "7", "07"): ("007", "07", "7"),
+        ("1.0", "0.0", "2"): ("0", "1", "2"),
+        ("1.5", "x", "inf"): ("1.5", "inf", "x"),
+        ("True", "False", "true"): ("False", "True", "true"),
+        ("9007199254740993", "9007199254740992", "1"): (
+            "1",
+            "9007199254740992",
+            "9007199254740993",
+        ),
+    }.items():
+        lines = [f"letter {i},{cells[i % 3]}\n" for i in range(60)]
+        file.write_text("text,label\n" + "".join(lines))
+        assert load_sentences(str(file)).classes == classes
+
+
+def test_texts_of_digits_are_texts(tmp_path: Path) -> None:
+    lines = [f"{i:03},{'xy'[i % 2]}\n" for i in range(40)]
+    (tmp_path / "d.csv").write_text("text,label\n" + "".join(lines))
+    assert load_sentences(str(tmp_path / "d.csv")).extent("train") == 32
+
+
+def test_rows_longer_than_the_header_are_refused(tmp_path: Path) -> None:
+    lines = [f"letter {i}, in short,{'xy'[i % 2]}\n" for i in range(40)]
+    (tmp_path / "d.csv").write_text("text,label\n" + "".join(lines))
+    assert "d.csv has rows with more cells than its header" in refusal(tmp_path / "d.csv")
+
+
+def divided(path: Path, part: str, rows: range, split: Any) -> None:
+    lines = [{"text": f"{part} {i}", "label": "xy"[i % 2], "split": split(i)} for i in rows]
+    path.write_text("\n".join(map(json.dumps, lines)))
+
+
+def test_a_column_may_name_the_parts_of_rows(tmp_path: Path) -> None:
+    file = tmp_path / "d.jsonl"
+    divided(file, "row", range(60), lambda i: "train" if i < 40 else "Test" if i < 50 else "dev")
+    data = load_sentences(str(file))
+    assert [data.extent(part) for part in ("train", "validation", "test")] == [40, 10, 10]
+    divided(file, "row", range(60), lambda i: "train" if i < 40 else "rest")
+    assert "column 'split' has 'rest', expected train, validation or test" in refusal(file)
+    divided(file, "row", range(60), lambda i: ["north", "south"][i % 2])
+    assert load_sentences(str(file)).extent("train") == 48
+
+
+def test_rows_of_another_part_than_their_file_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    root.mkdir()
+    divided(root / "train.jsonl", "train", range(40), lambda i: "train")
+    divided(root / "test.jsonl", "test", range(20), lambda i: "test")
+    assert load_sentences(str(root)).extent("test") == 20
+    divided(root / "test.jsonl", "test", range(20), lambda i: "train" if i < 3 else "test")
+    assert "rows of test are of train by their column 'split'" in refusal(root)
+
+
+def of_names(names: list[str], values: list[int]) -> datasets.Dataset:
+    kinds = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
+    )
+    texts = [f"letter {i}" for i in range(len(values))]
+    return datasets.Dataset.from_dict({"text": texts, "label": values}, features=kinds)
+
+
+def test_numbers_of_other_names_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    root.mkdir()
+    of_names(["cat", "dog"], [0, 1] * 20).to_parquet(root / "train.parquet")
+    of_names(["cat", "dog", "eel"], [0, 1] * 5).to_parquet(root / "test.parquet")
+    assert load_sentences(str(root)).classes == ("cat", "dog")
+    of_names(["dog", "cat"], [0, 1] * 5).to_parquet(root / "test.parquet")
+    assert "test has the class 0 'dog', in train it is 'cat'" in refusal(root)
+    (root / "test.parquet").rename(root / "train-2.parquet")
+    assert "has other classes in 'label' than" in refusal(root)
+
+
+def test_a_number_without_a_name_is_no_label(tmp_path: Path) -> None:
+    of_names(["cat", "dog"], [0, 1] * 20 + [-1]).to_parquet(tmp_path / "d.parquet")
+    said = refusal(tmp_path / "d.parquet")
+    assert "row 40 of train has the label -1 in column 'label', which has no name" in said
+
+
+def test_a_test_part_of_the_class_minus_1_is_kept() -> None:
+    kept = datasets.Dataset.from_dict({"label": [-1, -1]})
+    for first, parts in ((-1, {"train", "test"}), (0, {"train"})):
+        train = datasets.Dataset.from_dict({"label": [first, 1]})
+        assert set(labelled({"train": train, "test": kept}, "d")) == parts
+
+
+def test_endless_numbers_are_no_labels() -> None:
+    parts = {"train": datasets.Dataset.from_dict({"label": [1.0, float("inf")]})}
+    with pytest.raises(UserError, match="has the number inf"):
+        label_values(parts, {"train": "label"}, "d")

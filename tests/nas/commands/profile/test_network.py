@@ -15,6 +15,8 @@ from evaluators.counting.hints import hints
 from evaluators.counting.torch_counter import count_module
 from evaluators.counting.torch_profile import profile_module
 from nas.cli import main
+from nas.commands.profile import loading
+from nas.commands.profile.loading import build_without_memory
 from nas.commands.profile.network import Input, parse_input
 from search_spaces.errors import UserError
 
@@ -227,3 +229,67 @@ def test_hints_have_the_macs_that_a_cheaper_form_saves() -> None:
     attends = hints(count_module(Attends(512), [torch.zeros(1, 512, 64)]))
     windows = next(h for h in attends if "512 tokens" in h.what)
     assert (windows.macs, windows.macs - windows.saved) == (2 * 512**2 * 64, 2 * 512 * 64 * 64)
+
+
+def pruned() -> nn.Module:
+    """As wide as a large mask, which has no memory at first, says."""
+    mask = torch.arange(300 * 300).reshape(300, 300) % 3 == 0
+    return nn.Linear(4, int(mask.sum()) // 1000)
+
+
+def test_a_constructor_may_read_values_of_large_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_without_memory(pruned, "nets.py:pruned")
+    assert count_module(network, [torch.zeros(1, 4)]).macs == 4 * 30
+    monkeypatch.setattr(loading, "available_bytes", lambda: 0)
+    with pytest.raises(UserError, match="reads values of its weights while it is built"):
+        build_without_memory(lambda: nn.Linear(4, 1 + int(torch.ones(300, 300).sum())), "nets.py:n")
+
+
+ENDING = """
+import sys
+import torch
+from torch import nn
+
+def ends():
+    sys.exit(0)
+
+class EndsLater(nn.Module):
+    def forward(self, x):
+        sys.exit(0)
+
+class Steps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        for _ in torch.arange(3).tolist():
+            x = self.layer(x)
+        return x
+"""
+
+
+@pytest.mark.parametrize("name", ["ends", "EndsLater"])
+def test_code_that_ends_the_program_is_no_success(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ending.py").write_text(ENDING)
+    with pytest.raises(SystemExit) as ended:
+        main(["profile", f"{tmp_path / 'ending.py'}:{name}", "--input", "1x4", "--json"])
+    assert ended.value.code == 2
+    assert "SystemExit" in capsys.readouterr().err
+
+
+def test_a_pass_may_count_with_tensors_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ending.py").write_text(ENDING)
+    with pytest.raises(SystemExit) as ended:
+        main(["profile", f"{tmp_path / 'ending.py'}:Steps", "--input", "2x4", "--json"])
+    assert not ended.value.code
+    assert json.loads(capsys.readouterr().out)["macs"] == 2 * 3 * 16
+
+
+def test_an_input_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(UserError, match="malformed input"):
+        parse_input("99999999999x99999999999")
