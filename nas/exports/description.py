@@ -65,7 +65,7 @@ def properties(config: Mapping[str, Any]) -> dict[str, str]:
 
 READ = (
     *("space", "architecture", "input_shape", "mean", "std", "image_size", "bits", "white"),
-    *("classes", "padding", "vocabulary", "characters", "data", "costs", "convention"),
+    *("classes", "padding", "vocabulary", "characters", "costs", "convention"),
 )
 """Entries of a description that a prediction reads."""
 

@@ -22,7 +22,7 @@ from nas.engine.finish.fine_tuning import FineTuning
 from nas.engine.search import Outcome
 from nas.exports.folder import RECORD
 from nas.progress import Quiet
-from nas.run.folder import Run
+from nas.run.folder import Run, read_scores
 from nas.run.specification import replace_field
 from nas.supernet.exit_supernet import ExitSupernet
 from nas.task.task import Task
@@ -60,7 +60,12 @@ def test_the_report_is_what_the_exported_network_does(
     network = nas.load(folder)
     assert isinstance(network, ExitNetwork)
     assert network.config["architecture"]["id"] == name
-    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", RECORD}
+    about = {"labels.json", "preprocessing.json", "scores.json"}
+    files = {"config.json", "model.safetensors", RECORD}
+    assert {p.name for p in folder.iterdir()} == files | about
+    scores = read_scores(folder)
+    assert scores is not None
+    assert scores.accuracy == report.score.value
     size = network.config["input_shape"][-1]
     assert accuracy(network, data.test, data.normalisation, size) == report.score.value
     with torch.no_grad():
