@@ -11,10 +11,11 @@ from pathlib import Path
 from evaluators.data.files.tables import is_hub_name
 from nas.run.settings.option import Option
 from nas.run.specification import PROXIES, Specification
+from nas.task.own_code import is_own
 from search_spaces.errors import UserError, unknown
 
-TABLE, OWN = "table:", ".py:"
-"""What marks the name of an evaluator as a table, and any name as one in a user's file."""
+TABLE = "table:"
+"""What marks the name of an evaluator as a table of published results."""
 
 
 def check_names(specification: Specification) -> None:
@@ -23,7 +24,7 @@ def check_names(specification: Specification) -> None:
     _check_evaluator(specification.evaluator)
     for name in specification.augmentation or ():
         _check("augmentation", "augmentation", name)
-    if OWN not in specification.space:
+    if not is_own(specification.space):
         from search_spaces.catalogue import samples_of
 
         samples_of(specification.space)
@@ -45,7 +46,7 @@ def _check(kind: str, field: str, name: str) -> None:
 
 
 def _check_evaluator(name: str) -> None:
-    own = name.startswith(TABLE) or OWN in name
+    own = name.startswith(TABLE) or is_own(name)
     if not own and name not in ("supernet", "train", "halving", *PROXIES):
         raise unknown("evaluator", name, known_values("evaluator"))
 

@@ -162,6 +162,24 @@ def test_the_reason_of_an_interrupted_search_is_not_hidden(
     assert broken.ended == [{}]
 
 
+class Refusing(Remembered):
+    """A log that answers, but takes no run."""
+
+    def begin(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        (folder / "left").mkdir()
+        raise UserError("the project is read-only")
+
+
+def test_a_log_that_takes_no_run_ends_the_search_before_it_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(LogOptions, "opened", lambda self: [Refusing()])
+    out = tmp_path / "run"
+    assert run(*SEARCH, "--out", str(out), "--wandb", "project") == 2
+    assert capsys.readouterr().err == "nas: the project is read-only\n"
+    assert not out.exists()
+
+
 def test_settings_that_logs_show_leave_out_where_a_run_is_kept(finished: Outcome) -> None:
     specification = finished.run.specification.model_copy(update={"storage": "sqlite:///x.db"})
     assert "storage" not in logs.settings_of(specification)
