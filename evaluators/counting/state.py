@@ -20,6 +20,9 @@ COLLECTIONS = frozenset({tuple, list, dict, set, frozenset})
 LONGEST = 64
 """Length from which of a collection only the length is read."""
 
+STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
+"""Buffers of norms, which change in each pass of a training and decide no path."""
+
 UNIMPORTANT_AFTER = 3
 """Number of changes without an effect on the count after which an attribute is ignored."""
 
@@ -40,7 +43,7 @@ class PathState:
         self._without_effect: dict[tuple[int, str], int] = {}
 
     def read(self, network: nn.Module) -> State:
-        """Identities of all modules and parameters, and the values of plain attributes."""
+        """Identities of all modules and parameters, values of attributes, versions of buffers."""
         found: list[Any] = []
         add = found.append
         keys = self._keys
@@ -57,6 +60,9 @@ class PathState:
             for key in known[1]:
                 value = attributes.get(key)
                 add(value if type(value) in PLAIN else _reduced(value))
+            for key, buffer in attributes["_buffers"].items():
+                if key not in STATISTICS and (id(module), key) not in self._unread:
+                    add(_changed(buffer))
             for parameter in attributes["_parameters"].values():
                 if parameter is not None:
                     add(id(parameter))
@@ -71,9 +77,16 @@ class PathState:
     def named(self, network: nn.Module) -> dict[tuple[int, str], tuple[str, Any]]:
         """Values of the attributes that `read` reads, by module and name, with their full names."""
         return {
-            (id(module), key): (f"{path}.{key}" if path else key, _reduced(module.__dict__[key]))
+            (id(module), key): (f"{path}.{key}" if path else key, value)
             for path, module in network.named_modules()
-            for key in self._own(module)
+            for key, value in [
+                *((key, _reduced(module.__dict__[key])) for key in self._own(module)),
+                *(
+                    (key, _changed(b))
+                    for key, b in module._buffers.items()
+                    if key not in STATISTICS
+                ),
+            ]
         }
 
     def had_no_effect(
@@ -89,6 +102,18 @@ class PathState:
                     self.ignored.add(name)
                     self._unread.add(key)
                     self._keys.pop(key[0], None)
+
+
+def _changed(buffer: Tensor | None) -> Any:
+    """What differs once a buffer was replaced or written to: its values if they are few.
+
+    Values on an accelerator would have to be waited for.
+    """
+    if buffer is None or buffer.is_inference():
+        return id(buffer)
+    if type(buffer) is Tensor and buffer.is_cpu and buffer.numel() < LONGEST:
+        return repr(buffer.tolist())
+    return id(buffer), buffer._version
 
 
 def _reduced(value: Any) -> Any:

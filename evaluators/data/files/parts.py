@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 from search_spaces.errors import UserError
 
@@ -207,7 +208,8 @@ def by_class(images: Sequence[Path], root: Path) -> dict[str, list[tuple[Path, s
         if len(folders) > depth:
             raise UserError(_too_deep(folders, depth, image, tops, root))
         part = parts[folders[0]] if parts else "train"
-        grouped.setdefault(part, []).append((image, folders[-1]))
+        # One word may be written as other characters on other systems.
+        grouped.setdefault(part, []).append((image, normalize("NFC", folders[-1])))
     if "train" not in grouped:
         raise UserError(f"{root} has no training images: expected a folder train/ beside {tops[0]}")
     return {part: grouped[part] for part in ("train", "validation", "test") if part in grouped}

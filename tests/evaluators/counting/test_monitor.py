@@ -174,3 +174,31 @@ def test_an_attribute_that_changes_in_each_pass_is_counted_thrice_and_named() ->
     with torch.no_grad(), monitor:
         net(x)
     assert monitor.totals()["macs"] == 2 * 64 * (20 * 4 + 1)
+
+
+class Switched(nn.Module):
+    """Runs as many layers as a buffer says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+        self.norm = nn.BatchNorm1d(8)
+        self.register_buffer("active", torch.tensor(1))
+        self.register_buffer("passes", torch.tensor(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        for layer in self.layers[: int(self.active)]:
+            x = layer(x)
+        result: torch.Tensor = self.norm(x)
+        return result
+
+
+def test_a_buffer_that_chooses_the_path_is_followed() -> None:
+    net, x = Switched(), torch.randn(2, 8)
+    with torch.no_grad(), ComputeMonitor(net, overhead=0) as monitor:
+        for active in (1, 1, 1, 1, 1, 4, 4, 2):
+            net.active.fill_(active)
+            net(x)
+    assert monitor.totals()["macs"] == (5 * 1 + 2 * 4 + 2) * 2 * 64
+    assert monitor.ignored == {"passes"}

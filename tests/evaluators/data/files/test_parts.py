@@ -108,6 +108,12 @@ def test_images_outside_the_rule_are_refused(
     assert said in refusal(tmp_path, *names)
 
 
+def test_a_class_is_one_word_however_its_letters_are_composed(tmp_path: Path) -> None:
+    files = made(tmp_path, "train/Caf\u00e9/1.png", "test/Cafe\u0301/1.png")
+    found = by_class(files, tmp_path)
+    assert {name for images in found.values() for _, name in images} == {"Caf\u00e9"}
+
+
 def test_hidden_files_are_not_data(tmp_path: Path) -> None:
     kept = made(tmp_path, "cat/a.PNG", "cat/b.png")
     made(tmp_path, ".ipynb_checkpoints/a.png", "cat/._a.png", "__MACOSX/cat/a.png", "cat/notes")
