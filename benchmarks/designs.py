@@ -5,8 +5,8 @@
 Each design trains on CIFAR-10's training images for `--seconds` of processor time on one thread,
 with the recipe of a timed winner, and is scored on the validation images. The law is fitted to all
 results and to the learning curves of random networks (`learning_curves.py`), which are short: how
-many epochs are enough for how many weights, how many layers suffice and what more of them cost is
-chosen from a grid, the powers by least squares.
+many epochs are enough for how many weights, how many layers suffice, what more of them cost and
+what another ratio of weights and MACs costs is chosen from a grid, the powers by least squares.
 Designs of the result file are not trained again for the same length.
 
 One seed each: differences below a point say little.
@@ -41,6 +41,7 @@ from nas.timed.law import (
     SHARP,
     SHARPNESS,
     SHRUNK,
+    balance_loss,
     layers_in,
     layers_loss,
     useful_macs,
@@ -227,13 +228,18 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
     # These designs have 8 layers at least and say little about fewer: three fused blocks were worse
     # by five points than six of equal MACs. Nor has one of few weights trained for long: their
     # power is held, since without it the law prefers networks of 60k weights after 150 epochs.
-    for at_one, power, more, enough, growth in product(
-        (4, 5), (0.2, 0.3), (0.03, 0.06, 0.09, 0.12), (15, 25, 40, 60), (0.5, 0.8, 1.0)
+    for at_one, power, more, enough, growth, unbalanced in product(
+        (4, 5),
+        (0.2, 0.3),
+        (0.03, 0.06, 0.09, 0.12),
+        (15, 25, 40, 60),
+        (0.5, 0.8, 1.0),
+        (0.0, 0.02, 0.03, 0.04),
     ):
         size = (params / REFERENCE_WEIGHTS) ** ENOUGH_OF_WEIGHTS * np.exp(growth * ratio)
         age = np.log(epochs / (1 + epochs / (enough * size)))
         excess = np.log(layers / at_one) - power * age
-        held = layers_loss(excess, more) + handicap
+        held = layers_loss(excess, more) + balance_loss(params, macs, unbalanced) + handicap
         x = np.column_stack([design == 0, design == 1, -age, -ratio]).astype(float)
         y = np.log(error) - held
         powers = np.linalg.lstsq(x * weight[:, None], y * weight, rcond=None)[0]
@@ -243,14 +249,17 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
             f"{at_one} a^{power}",
             more,
             f"{enough} m^{growth} (p / 100k)^{ENOUGH_OF_WEIGHTS}",
+            unbalanced,
         )
         found.append((sum(d**2 for d in deviations), settings, powers[2:], deviations))
-    _, (suffices, more, enough), powers, deviations = min(found, key=lambda each: each[0])
+    _, best, powers, deviations = min(found, key=lambda each: each[0])
+    suffices, more, enough, unbalanced = best
     return {
         "powers of epochs and MACs": ", ".join(f"{p:.3f}" for p in powers),
         "layers that suffice": suffices,
         "cost of more": str(more),
         "enough epochs": enough,
+        "another ratio of weights and MACs": str(unbalanced),
         "deviation of curves and designs": ", ".join(f"{d:.3f}" for d in deviations),
     }
 

@@ -22,17 +22,17 @@ from search_spaces.ops import Add, Attention, Conv2d, Linear, Op, Scale
 from search_spaces.space import Rows, SearchSpace
 from search_spaces.token_ops import RelativeAttention
 
-EPOCHS_POWER, MACS_POWER = 0.249, 0.131
+EPOCHS_POWER, MACS_POWER = 0.226, 0.124
 """Powers of the error: `log error = constant - EPOCHS log a - MACS log m` with epochs that matter a
-and useful MACs over `REFERENCE_MACS` m, and terms for layers, resolution and activation. Least
-squares over short learning curves of 11 random networks of `cnn-cifar` on the training images of
-CIFAR-10 (`benchmarks/learning_curves.py`) and over designs at 3M and 10M MACs that trained for
-longer (`benchmarks/designs.py`): deviations of 4.5 and 3 % of the error."""
+and useful MACs over `REFERENCE_MACS` m, and terms for layers, weights, resolution and activation.
+Least squares over short learning curves of 11 random networks of `cnn-cifar` on the training images
+of CIFAR-10 (`benchmarks/learning_curves.py`) and over designs at 3M and 10M MACs that trained for
+longer (`benchmarks/designs.py`): deviations of 4 and 3 % of the error."""
 
 LAYERS_AT_ONE, LAYERS_POWER = 4.0, 0.3
 """Layers that suffice after a epochs that matter: `LAYERS_AT_ONE a^LAYERS_POWER`."""
 
-TOO_FEW, TOO_MANY = 0.7, 0.06
+TOO_FEW, TOO_MANY = 0.7, 0.09
 """What other numbers of layers add to the log error: for fewer, times the squared logarithm of the
 ratio; for more, which take longer until they learn, times the logarithm."""
 
@@ -42,10 +42,15 @@ FAR = 0.35
 REFERENCE_MACS, REFERENCE_WEIGHTS = 3e6, 1e5
 """Useful MACs and weights to which the law refers."""
 
-ENOUGH_EPOCHS, ENOUGH_OF_MACS, ENOUGH_OF_WEIGHTS = 40.0, 1.0, 0.25
+ENOUGH_EPOCHS, ENOUGH_OF_MACS, ENOUGH_OF_WEIGHTS = 40.0, 0.5, 0.25
 """Epochs from which further ones matter little, for a network of `REFERENCE_MACS` and
 `REFERENCE_WEIGHTS`, and their powers of both: small networks stop learning early
 (`benchmarks/designs.py`). Of e epochs, `e / (1 + e / enough)` matter."""
+
+BALANCED, UNBALANCED = 0.065, 0.03
+"""Weights for each useful MAC of a convolutional network, and what another ratio adds to the log
+error, times the squared logarithm of the ratio of both. Fewer weights mean that the MACs are spent
+at many pixels, more that they are spent at few (`benchmarks/designs.py`)."""
 
 LEAST_LOG_MACS = -1.5
 """Least logarithm of the ratio of MACs that changes these: of smaller networks, no curves were
@@ -148,12 +153,22 @@ class LearningLaw:
     ) -> npt.NDArray[np.float64]:
         macs = np.log(np.maximum(1.0, sums[:, -1]) / REFERENCE_MACS)
         bytes_ = sums[:, self.speed.features.names.index("all weights")]
-        weights = np.log(np.maximum(1.0, bytes_ / FP32_BYTES) / REFERENCE_WEIGHTS)
+        count = np.maximum(1.0, bytes_ / FP32_BYTES)
+        weights = np.log(count / REFERENCE_WEIGHTS)
         least = np.maximum(macs, LEAST_LOG_MACS)
         enough = ENOUGH_EPOCHS * np.exp(ENOUGH_OF_MACS * least + ENOUGH_OF_WEIGHTS * weights)
         age = np.log(epochs / (1 + epochs / enough))
         more = np.log(self._layers(sums)) - np.log(LAYERS_AT_ONE) - LAYERS_POWER * age
-        return np.asarray(EPOCHS_POWER * age + MACS_POWER * macs - layers_loss(more))
+        score = EPOCHS_POWER * age + MACS_POWER * macs - layers_loss(more)
+        if self._convolutional:
+            score -= balance_loss(count, sums[:, -1])
+        return np.asarray(score)
+
+    @cached_property
+    def _convolutional(self) -> bool:
+        """Whether no network of the space has attention: tokens share their weights otherwise."""
+        ops = (op for _, block in self.space.ops(self.space.largest) for op in block)
+        return not any(isinstance(op, Attention | RelativeAttention) for op in ops)
 
 
 def law_spread(space: SearchSpace) -> float:
@@ -168,6 +183,14 @@ def layers_loss(
     few = np.maximum(0.0, -more)
     fewer = TOO_FEW * np.where(few < FAR, few**2, FAR * (2 * few - FAR))
     return np.asarray(fewer + too_many * np.maximum(0.0, more))
+
+
+def balance_loss(
+    weights: npt.NDArray[np.float64], macs: npt.NDArray[np.float64], unbalanced: float = UNBALANCED
+) -> npt.NDArray[np.float64]:
+    """What the ratio of weights and useful MACs adds to the log error, `(n,)` each."""
+    ratio = np.log(np.maximum(1.0, weights) / np.maximum(1.0, macs))
+    return np.asarray(unbalanced * (ratio - np.log(BALANCED)) ** 2)
 
 
 def layers_in(ops: Sequence[Op]) -> int:

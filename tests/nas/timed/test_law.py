@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hardware_profiles.fitting.fitted import fit_latency
 from nas.timed.law import (
     ENOUGH_EPOCHS,
     ENOUGH_OF_MACS,
@@ -16,6 +17,8 @@ from nas.timed.law import (
     REFERENCE_WEIGHTS,
     SHARPNESS,
     SHRUNK,
+    LearningLaw,
+    balance_loss,
     layers_in,
     layers_loss,
     useful_macs,
@@ -123,6 +126,7 @@ def at_equal_epochs(rows: np.ndarray, epochs: float) -> np.ndarray:
     score: np.ndarray = law(1.0).after(rows, np.full(len(rows), epochs))
     sharp = rows[:, tables().space.column["activation"]] == 0
     known = score - power - EPOCHS_POWER * age + SHRUNK * np.log(2) * shrunk
+    known += balance_loss(params, REFERENCE_MACS * np.exp(ratio))
     return np.asarray(known + SHARPNESS * sharp)
 
 
@@ -132,7 +136,7 @@ def test_too_few_layers_for_the_time_and_too_many_are_worse() -> None:
     assert loss[40] == 0
     assert (np.diff(loss[:41]) < 0).all()
     assert (np.diff(loss[40:]) > 0).all()
-    assert layers_loss(np.array([-0.3, 0.5])) == pytest.approx([0.7 * 0.09, 0.06 * 0.5])
+    assert layers_loss(np.array([-0.3, 0.5])) == pytest.approx([0.7 * 0.09, 0.09 * 0.5])
 
     rows = regular_rows(tables().space, 8000, np.random.default_rng(0))
     costs = tables().score(rows, ("macs", "params"))
@@ -140,8 +144,22 @@ def test_too_few_layers_for_the_time_and_too_many_are_worse() -> None:
     assert alike.sum() > 100
     rows = rows[alike]
     left, layers = at_equal_epochs(rows, 400.0), law(1.0).layers(rows)
-    # 40 e^-1.5 epochs are enough, so 400 matter as 8.73, for which 4 a^0.3 = 7.66 layers suffice.
-    assert left == pytest.approx(-layers_loss(np.log(layers / 7.66)), abs=0.01)
+    # 40 e^-0.75 epochs are enough, so 400 matter as 18.04, for which 4 a^0.3 = 9.53 layers suffice.
+    assert left == pytest.approx(-layers_loss(np.log(layers / 9.53)), abs=0.01)
+
+
+def test_another_ratio_of_weights_and_macs_is_worse_in_convolutional_spaces() -> None:
+    macs = np.array([1e6, 1e6, 1e6, 1e7])
+    loss = balance_loss(np.array([65_000.0, 130_000.0, 32_500.0, 650_000.0]), macs)
+    assert loss == pytest.approx([0, 0.03 * np.log(2) ** 2, 0.03 * np.log(2) ** 2, 0])
+    # Tokens share their weights: in windows of 64, a weight has 64 MACs wherever it is.
+    text = load_space("gpt-char")
+    price = fit_latency(text, rows := text.sample(64, 0), list(np.linspace(1, 2, 64)), "here")
+    narrow = LearningLaw(text, price, 60.0, 1000)
+    few = narrow.after(rows, np.full(64, 3.0))
+    assert np.isfinite(few).all()
+    assert not narrow._convolutional
+    assert law(1.0)._convolutional
 
 
 def test_more_time_is_never_worse() -> None:
