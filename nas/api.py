@@ -163,7 +163,6 @@ def search(
     place = place or new_folder(specification)
     if own:
         reporter = reporter_for(quiet=quiet, folder=place)
-        reporter.note(f"run folder: {place}")
     from nas.engine import search as engine  # brings torch, which takes seconds
 
     with logged_to(LogOptions(tensorboard, mlflow, wandb), place):

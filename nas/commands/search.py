@@ -141,7 +141,8 @@ def search(
         )
         return
     with logged_to(logged, folder):
-        if not quiet:
+        in_terminal = sys.stderr.isatty()
+        if in_terminal and not quiet:  # before anything is imported that takes time
             print(f"run folder: {folder}", file=sys.stderr, flush=True)
         from nas.commands.show.search import search_and_print
 
@@ -154,5 +155,6 @@ def search(
             quiet=quiet,
             as_json=json_output,
             started=started,
+            said=in_terminal,
         )
     raise typer.Exit(code)

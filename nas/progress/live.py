@@ -42,8 +42,10 @@ class Live:
 
     Args:
         console: where it is displayed.
-        folder: the run folder, to be shown.
+        folder: the run folder, said before anything else: in a terminal at once, elsewhere with the
+            first line, so that wrong input that is found soon is one line.
         every: seconds between two lines outside a terminal.
+        said: whether the folder has been said already.
     """
 
     def __init__(
@@ -51,12 +53,15 @@ class Live:
         console: Console,
         folder: Path | None = None,
         every: float = SECONDS_BETWEEN_LINES,
+        *,
+        said: bool = False,
     ) -> None:
         self._console = console
         self._every = every
         self._remark = ""
         self._spinner = Spinner("dots")
         self.state = State(folder)
+        self._said = said or folder is None
 
     def plan(self, phases: Sequence[str], budget: str, left: SecondsLeft | None) -> None:
         """Take note of what the search consists of."""
@@ -64,7 +69,7 @@ class Live:
 
     def note(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._print(text)
 
     def remark(self, text: str) -> None:
         """Set the text after the loss."""
@@ -129,6 +134,8 @@ class Live:
         """Display a phase while the body runs; leave a line when it has ended."""
         state, outer = self.state, self.state.phase
         state.phase = phase
+        if self._console.is_terminal:
+            self._say_folder()
         if extent and not self._console.is_terminal:
             self._print(f"  {phase.name:<9} {extent}")
         try:
@@ -150,6 +157,7 @@ class Live:
         if not leave:
             return
         state.ended.append(phase.name)
+        self._say_folder()
         text = f" {phase.name:<9} {phase.seconds:6.1f} s  {self._summary(phase)}"
         self._console.print(Text.assemble(("✓", "green"), text))
 
@@ -175,7 +183,13 @@ class Live:
             ended.set()
             thread.join()
 
+    def _say_folder(self) -> None:
+        if not self._said:
+            self._said = True
+            self._print(f"run folder: {self.state.folder}")
+
     def _print(self, text: str) -> None:
+        self._say_folder()
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _screen(self) -> RenderableType:
@@ -230,6 +244,6 @@ class Live:
         return text
 
 
-def reporter_for(*, quiet: bool, folder: Path | None = None) -> Reporter:
+def reporter_for(*, quiet: bool, folder: Path | None = None, said: bool = False) -> Reporter:
     """The reporter of a command: on standard error, or without output if `quiet`."""
-    return Quiet() if quiet else Live(Console(stderr=True), folder)
+    return Quiet() if quiet else Live(Console(stderr=True), folder, said=said)

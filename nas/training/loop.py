@@ -273,7 +273,8 @@ def fit(
     network.train()
     if watch is not None:
         watch(network)
-    while (progress := pace.progress(step)) < 1:
+    progress = pace.progress(step)
+    while progress < 1:
         steps = pace.steps(step)
         by_time = None if isinstance(pace, StepPace) else progress
         rate = recipe.rate(step, steps, by_time) * monitor.rate_factor
@@ -297,6 +298,7 @@ def fit(
         if monitor.diverged(loss):
             monitor.roll_back(step + 1, steps, loss, recipe.learning_rate)
             step = last_good.restore(parts)
+            progress = pace.progress(step)
             if on_message is not None:
                 on_message(
                     f"the loss diverged ({loss:g}): rolled back to step {step} of {steps} at "
@@ -309,7 +311,9 @@ def fit(
         if average is not None:
             average.update()
         step += 1
-        ended = pace.progress(step) >= 1
+        # Asked once a step: a time that is over during `on_step` would leave no checkpoint.
+        progress = pace.progress(step)
+        ended = progress >= 1
         # All ranks save at the same step, so that they roll back to the same one.
         due = ranks.mean(time.monotonic() - saved) > checkpoint_seconds
         interrupted = signal_waits()  # one that comes later waits for the next step's checkpoint

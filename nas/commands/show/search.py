@@ -131,11 +131,13 @@ def search_and_print(
     quiet: bool,
     as_json: bool,
     started: float,
+    said: bool,
 ) -> int:
     """Run a search and print its result: `nas search`.
 
     Args:
         started: when the command began, as `time.monotonic()`.
+        said: whether the folder has been said.
 
     Returns:
         The exit code: 1 if every evaluation failed or nothing evaluated is within the budget, else
@@ -143,7 +145,7 @@ def search_and_print(
     """
     from nas.progress import Live, reporter_for
 
-    reporter = reporter_for(quiet=quiet, folder=folder)
+    reporter = reporter_for(quiet=quiet, folder=folder, said=said)
     # Importing torch takes seconds.
     with reporter.starting() if isinstance(reporter, Live) else nullcontext():
         from nas.engine.search import AllFailed, NothingFeasible, search

@@ -127,6 +127,28 @@ def test_a_terminal_is_left_with_a_line_for_each_phase() -> None:
     assert "loss 1.000" in last
 
 
+def test_the_folder_is_the_first_line_and_comes_with_another_one() -> None:
+    file = io.StringIO()
+    live = Live(Console(file=file, width=80), Path("runs/first"))
+    with live.starting():
+        pass
+    assert file.getvalue() == ""
+    live.note("digits: train 1,079")
+    live.note("more")
+    assert file.getvalue().splitlines() == [
+        "run folder: runs/first",
+        "digits: train 1,079",
+        "more",
+    ]
+
+
+def test_in_a_terminal_the_folder_is_said_at_once() -> None:
+    file = io.StringIO()
+    live = Live(Console(file=file, width=80, force_terminal=True), Path("runs/first"))
+    with live.starting():
+        assert "run folder: runs/first" in file.getvalue().splitlines()[0]
+
+
 def test_phases_within_another_share_its_screen() -> None:
     def act(live: Live, heard: Heard) -> None:
         with live.training("rung 1: 1 of 2", 1), live.stage("measuring"):
