@@ -203,7 +203,7 @@ def test_an_installed_package_is_taken(tmp_path: Path, monkeypatch: pytest.Monke
         web_runtime.find(tmp_path)
 
 
-def test_an_app_of_sentences_is_refused(tmp_path: Path, app: Path) -> None:
+def test_labels_of_export_and_app_are_those_of_the_network(app: Path) -> None:
     labels = json.loads((app / "labels.json").read_text())
     assert labels == list(open_network(app).classes)
     assert json.loads((app / "app" / "labels.json").read_text()) == labels
