@@ -127,6 +127,8 @@ def _run(arguments: list[str]) -> int:
             return EXIT_USER_ERROR
         return _failed(message)
     except SystemExit as error:  # of users' code: this program's own functions return codes
+        if "_NAS_COMPLETE" in os.environ:  # or of typer, when a shell asks for completions
+            return int(error.code or 0)
         return _failed(f"the command ended early, by sys.exit({error.code!r}) in code that it ran")
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED

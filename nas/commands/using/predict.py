@@ -45,7 +45,7 @@ def predict(
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT", help="Sentence to classify (repeatable).", show_default=False),
+        typer.Option(metavar="TEXT", help="Sentence to classify (repeatable).  [default: none]"),
     ] = None,
     top: Annotated[
         int | None,

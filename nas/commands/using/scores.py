@@ -39,7 +39,7 @@ def scores(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the accuracy of a trained network by class, its confusions and its mistakes.
+    """Show accuracy by class, confusions and mistakes of a trained network.
 
     Example: nas scores runs/first --data more-photos
     """
