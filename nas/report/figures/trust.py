@@ -42,10 +42,10 @@ def confusion(scores: ClassScores) -> go.Figure:
     few = len(labels) <= MOST_LABELLED
     figure = new_figure("predicted", "class", height=max(320, 120 + 26 * min(24, len(labels))))
     figure.add_heatmap(
-        z=shares,
+        z=shares.tolist(),
         x=labels,
         y=labels,
-        customdata=counts,
+        customdata=counts.tolist(),
         text=[[str(n) if n else "" for n in row] for row in counts.tolist()] if few else None,
         texttemplate="%{text}" if few else None,
         colorscale=[[0, "rgba(128,128,128,0.04)"], [1, LIGHT["accent"]]],

@@ -248,7 +248,10 @@ def test_an_interrupted_export_of_the_frontier_resumes(
     [
         (["--format", "onx"], "unknown export format 'onx': did you mean 'onnx'?"),
         (["--format", ""], "no export format: expected some of safetensors, onnx, pt2, python"),
-        (["--format", "python", "--int8"], "--int8 quantises the ONNX file: expected onnx"),
+        (
+            ["--format", "python", "--int8"],
+            "--int8 is made of the ONNX file: expected onnx in --format",
+        ),
         (["--arch", "zzz"], "no architecture 'zzz'"),
         (["--arch", ""], "fits 8 architectures"),
     ],
