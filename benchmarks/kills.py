@@ -9,10 +9,9 @@ process logs its phases and its evaluations to a file of its own, with which the
 - lost: an evaluation that ended more than half a second before a SIGKILL, or at any time before a
   signal that is handled, and is not in the study.
 - doubled: an architecture or a trial number that is in the study twice.
-- result: the summary at the end equals, in all digits, that of a run that nobody disturbed. It may
-  differ after a kill while evolution proposes, whose random numbers then begin anew. Neither a
-  search by `--time` nor one on workers is deterministic: of those the number of trials is compared
-  (workers), and that a winner was exported (both).
+- result: the summary at the end equals, in all digits, that of a run that nobody disturbed. Neither
+  a search by `--time` nor one on workers is deterministic: of those the number of trials is
+  compared (workers), and that a winner was exported (both).
 
 Results are added to `benchmarks/results/kills.json`; the same command goes on from there.
 """

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hardware_profiles.machine import processor
-from hardware_profiles.measuring.standalone import onnx_runner
+from hardware_profiles.measuring.standalone import Runner, onnx_runner
 
 SECONDS = 0.4
 """Approximate duration of a measurement."""
@@ -72,14 +72,23 @@ def time_file(path: Path) -> FileLatency:
         for value in session.get_inputs()
     }
     run = onnx_runner(str(path), inputs, batch=1, threads=1)
-    for _ in range(WARM_UP):
-        run()
-    times: list[float] = []
-    end = time.perf_counter() + SECONDS
-    while len(times) < LEAST or (time.perf_counter() < end and len(times) < MOST):
-        start = time.perf_counter()
-        run()
-        times.append(1e3 * (time.perf_counter() - start))
+    times = [1e3 * seconds for seconds in durations(run, SECONDS)]
     low, middle, high = (float(q) for q in numpy.quantile(times, (0.1, 0.5, 0.9)))
     runtime = f"onnxruntime {version('onnxruntime')}"
     return FileLatency(middle, low, high, len(times), runtime, processor())
+
+
+def durations(run: Runner, seconds: float) -> list[float]:
+    """Durations in seconds of repeated runs, for about `seconds` after the warm-up."""
+    end = time.perf_counter() + seconds
+    for _ in range(WARM_UP):
+        run()
+        if time.perf_counter() > end:
+            break
+    end = time.perf_counter() + seconds
+    found: list[float] = []
+    while len(found) < LEAST or (time.perf_counter() < end and len(found) < MOST):
+        start = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - start)
+    return found

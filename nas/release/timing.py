@@ -7,8 +7,6 @@ record contains their number. Does not know what else ran on the machine meanwhi
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +16,7 @@ import torch
 from torch import nn
 
 from hardware_profiles.machine import cores, describe
+from hardware_profiles.measuring.exported_file import durations
 from nas.exports.onnx_file import example
 from nas.exports.onnx_network import OnnxNetwork
 from nas.release.efficiency import Hardware, Measured
@@ -26,9 +25,6 @@ from search_spaces.serial import Blocks
 SECONDS = 1.5
 """Approximate duration of each scenario."""
 
-WARM_UP = 3
-MIN_QUERIES = 5
-MAX_QUERIES = 1000
 OFFLINE_BATCH = 32
 
 Precision = Literal["fp32", "int8"]
@@ -84,7 +80,7 @@ def _timed(
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            seconds = _queries(lambda: network(x))
+            seconds = durations(lambda: network(x), SECONDS)
     finally:
         torch.set_num_threads(before)
     p50, p90, p99 = (1e3 * float(q) for q in np.quantile(seconds, (0.5, 0.9, 0.99)))
@@ -100,19 +96,3 @@ def _timed(
         samples_per_second=len(x) * len(seconds) / float(sum(seconds)),
         **common,
     )
-
-
-def _queries(run: Callable[[], Any]) -> list[float]:
-    """Durations in seconds of repeated runs, for about `SECONDS` after the warm-up."""
-    end = time.perf_counter() + SECONDS
-    for _ in range(WARM_UP):
-        run()
-        if time.perf_counter() > end:
-            break
-    end = time.perf_counter() + SECONDS
-    seconds: list[float] = []
-    while len(seconds) < MIN_QUERIES or (time.perf_counter() < end and len(seconds) < MAX_QUERIES):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return seconds
