@@ -18,7 +18,9 @@ import numpy.typing as npt
 from evaluators.accuracy.class_scores import ClassScores
 from evaluators.data.preprocessing import Preprocessing
 from nas.exports.description import task_of
+from nas.inference.generation import generated, of_network
 from nas.inference.inputs import class_indices, image_files, labelled_images, labelled_sentences
+from nas.inference.sampling import Sampling
 from search_spaces.errors import UserError
 
 BATCH = 64
@@ -50,7 +52,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network that classifies image files or sentences.
+    """A trained network that classifies image files or sentences, or goes on with a text.
 
     Attributes:
         place: where it is, for messages.
@@ -73,6 +75,11 @@ class Predictor:
     def of_images(self) -> bool:
         """Whether it classifies images."""
         return self.task == "image-classification"
+
+    @property
+    def generates(self) -> bool:
+        """Whether it is a language model, which goes on with a text."""
+        return self.task == "text-generation"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -107,10 +114,12 @@ class Predictor:
         Raises:
             UserError: if it does not.
         """
-        if self.task == "text-generation":
+        if self.generates:
             raise UserError(
                 f"{self.place} is a language model, which has no classes to predict: expected a "
                 "network of images or of sentences"
+                if not images
+                else f"{self.place} is a language model: expected --text to go on with, not images"
             )
         if images and not self.of_images:
             raise UserError(f"{self.place} classifies sentences: expected --text, not image files")
@@ -171,6 +180,31 @@ class Predictor:
                 yield np.array([one.ids[:length] for one in encoded], dtype=np.int64)
 
         return self._probabilities(batches())
+
+    def generate(self, text: str, sampling: Sampling | None = None) -> str:
+        """What a language model goes on with after a text, without the text.
+
+        Raises:
+            UserError: if the network is none, or the text is empty or of characters that the
+                network does not know.
+        """
+        if not self.generates:
+            raise UserError(
+                f"{self.place} has classes and does not go on with a text: expected a language "
+                "model"
+            )
+        tokens = of_network(self.config, lambda: self.tokenizer, self.place)
+        prompt = tokens.encode(text)
+        if not prompt:
+            raise UserError("the text to go on with is empty: expected at least one token")
+        ids = generated(
+            self.function,
+            prompt,
+            context=self.config["input_shape"][0],
+            known=tokens.count,
+            sampling=sampling or Sampling(),
+        )
+        return tokens.decode(ids)
 
     def scores(self, data: Path) -> ClassScores:
         """Classify labelled images or sentences, and compare with their labels.

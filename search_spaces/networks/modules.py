@@ -236,6 +236,9 @@ class Network(nn.Module):
     predict: Callable[..., Any]
     """Classifies files or sentences; only a network that `nas.load` returned has it."""
 
+    generate: Callable[..., str]
+    """Goes on with a text; likewise."""
+
     def __init__(self, blocks: Sequence[tuple[str, Sequence[o.Op]]]) -> None:
         super().__init__()
         self.blocks = nn.ModuleDict({name: BlockModule(ops) for name, ops in blocks})

@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
+from evaluators.costs.tables import CostTables
+from evaluators.data.files.text import load_text
 from nas.engine.search import Outcome, search
+from nas.exports.writing import export
 from nas.run import footprint
 from nas.run.specification import Specification, make
 from pictures import write_pictures
+from search_spaces.catalogue import load_space
+from search_spaces.networks.modules import build
 
 QUICK: dict[str, Any] = {
     "space": "mobilenet-tiny",
@@ -89,6 +94,18 @@ def photographed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         }
     )
     return search(specification, place / "run")
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of an untrained language model of characters. Tests only read it."""
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "text.txt").write_text("a few words, again and again. " * 400)
+    space = load_space("gpt-char", vocabulary=20)
+    data = load_text(str(folder / "text.txt")).for_space(space)
+    network = build(space, space.smallest).eval()
+    export(network, space.smallest, CostTables(space), data, folder / "export")
+    return folder / "export"
 
 
 OWN_EVALUATOR = '''

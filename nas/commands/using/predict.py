@@ -1,4 +1,4 @@
-"""Classifies files or sentences by a trained network: `nas predict`. Options and printing.
+"""Classifies files or sentences, or goes on with a text: `nas predict`. Options and printing.
 
 Does not know how a prediction is made.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.commands.options import Json
+from nas.inference.sampling import Sampling
 from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,14 +46,44 @@ def predict(
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT", help="Sentence to classify (repeatable).  [default: none]"),
+        typer.Option(
+            metavar="TEXT",
+            help="Sentence to classify, or text that a language model goes on with (repeatable).  "
+            "[default: none]",
+        ),
     ] = None,
     top: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=1,
-            help=f"Number of classes to print.  [default: {TOP_OF_TABLE}, all with --json]",
+            help=f"Number of classes to print; of a language model, most probable tokens to draw "
+            f"from.  [default: {TOP_OF_TABLE}, all with --json and of tokens]",
+        ),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help=f"Tokens that a language model goes on for.  [default: {Sampling.tokens}]",
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T",
+            min=0.0,
+            help="Divides a language model's logits; 0 takes the most probable token.  "
+            f"[default: {Sampling.temperature}]",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help=f"Seed of a language model's draws.  [default: {Sampling.seed}]",
         ),
     ] = None,
     as_csv: Annotated[
@@ -60,10 +91,11 @@ def predict(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Classify images or sentences by a trained network.
+    """Classify images or sentences, or go on with a text, by a trained network.
 
     Images are prepared as the images that the network was trained on. With --json, each line is an
-    object with the input, its label and the probabilities.
+    object with the input, its label and the probabilities; of a language model, with the text and
+    its continuation.
 
     Example: nas predict runs/first photos/ --top 5
     """
@@ -77,7 +109,16 @@ def predict(
     from nas.inference.opening import open_network
 
     predictor = open_network(place)
+    draws = {"tokens": tokens, "temperature": temperature, "seed": seed}
+    given: dict[str, Any] = {name: value for name, value in draws.items() if value is not None}
+    if text and predictor.generates:
+        sampling = Sampling(**given, most=top)
+        continued = [(one, predictor.generate(one, sampling)) for one in text]
+        _print_continued(continued, as_json=as_json, as_csv=as_csv)
+        return
     predictor.check(images=not text)
+    if given:
+        raise UserError(f"--{next(iter(given))} is for language models, and {place} is none")
     if text:
         predictions = predictor.predict_texts(text)
     else:
@@ -107,15 +148,33 @@ def _print_json(predictions: Sequence[Prediction], kind: str, top: int | None) -
 
 
 def _print_csv(predictions: Sequence[Prediction], kind: str, top: int) -> None:
+    rows: list[Sequence[object]] = [(kind, "rank", "label", "probability")]
+    for one in predictions:
+        for rank, (label, value) in enumerate(list(one.probabilities.items())[:top], start=1):
+            rows.append((one.input, rank, label, f"{value:.6f}"))
+    _print_rows(rows)
+
+
+def _print_rows(rows: Sequence[Sequence[object]]) -> None:
     from nas.commands.show.result import print_result
 
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([kind, "rank", "label", "probability"])
-    for one in predictions:
-        for rank, (label, value) in enumerate(list(one.probabilities.items())[:top], start=1):
-            writer.writerow([one.input, rank, label, f"{value:.6f}"])
+    csv.writer(text, lineterminator="\n").writerows(rows)
     print_result(text.getvalue(), end="")
+
+
+def _print_continued(continued: Sequence[tuple[str, str]], *, as_json: bool, as_csv: bool) -> None:
+    from nas.commands.show.console import print_json
+    from nas.commands.show.result import print_result
+
+    if as_csv:
+        _print_rows([("text", "continuation"), *continued])
+        return
+    for text, more in continued:
+        if as_json:
+            print_json({"text": text, "continuation": more}, indent=None)
+        else:
+            print_result(f"{text}{more}")
 
 
 def _print_table(predictions: Sequence[Prediction], kind: str, top: int) -> None:

@@ -14,11 +14,12 @@ import torch
 import nas
 from evaluators.costs.tables import CostTables
 from evaluators.data.files.sentences import load_sentences
-from evaluators.data.files.text import load_text
 from nas.engine.search import Outcome
 from nas.exports.writing import export
+from nas.inference.generation import generated
 from nas.inference.inputs import image_files
 from nas.inference.opening import open_network
+from nas.inference.sampling import Sampling
 from pictures import SHAPES, write_export, write_pictures
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
@@ -164,14 +165,63 @@ def test_images_are_no_input_of_sentences_and_the_other_way_round(
         open_network(photographed.run.folder).check(images=False)
 
 
-def test_a_language_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("a few words, again and again. " * 400)
-    space = load_space("gpt-char", vocabulary=20)
-    data = load_text(str(tmp_path / "text.txt")).for_space(space)
-    network = build(space, space.smallest).eval()
-    export(network, space.smallest, CostTables(space), data, tmp_path / "export")
-    with pytest.raises(UserError, match="is a language model"):
-        open_network(tmp_path / "export").predict("a few")
+def test_a_language_model_has_no_classes(language_model: Path) -> None:
+    with pytest.raises(UserError, match="is a language model, which has no classes"):
+        open_network(language_model).predict("a few")
+    with pytest.raises(UserError, match="expected --text to go on with, not images"):
+        open_network(language_model).check(images=True)
+
+
+def test_a_language_model_goes_on_with_a_text(language_model: Path) -> None:
+    """Its most probable continuation is that of the bare network on the text alone."""
+    network = nas.load(language_model)
+    characters, context = network.config["characters"], network.config["input_shape"][0]
+    greedy = Sampling(tokens=context + 3, temperature=0)
+    for prompt in ("a", "few words, " * (context // 8)):  # shorter and longer than the context
+        ids = [characters.index(one) for one in prompt]
+        for _ in range(greedy.tokens):
+            window = torch.zeros(1, context, dtype=torch.long)  # its length is fixed
+            last = ids[-context:]
+            window[0, : len(last)] = torch.tensor(last)
+            window[0, len(last) :] = 5  # what stands behind does not matter
+            ids.append(int(network(window)[0, len(last) - 1, : len(characters)].argmax()))
+        expected = "".join(characters[one] for one in ids[len(prompt) :])
+        assert open_network(language_model).generate(prompt, greedy) == expected
+        assert network.generate(prompt, tokens=greedy.tokens, temperature=0) == expected
+
+
+def test_draws_follow_their_seed_and_their_probabilities(language_model: Path) -> None:
+    network = open_network(language_model)
+    first = network.generate("a", Sampling(seed=1))
+    assert first == network.generate("a", Sampling(seed=1)) != network.generate("a", Sampling())
+    assert network.generate("a", Sampling(most=1)) == network.generate("a", Sampling(temperature=0))
+
+    def function(ids: np.ndarray) -> np.ndarray:
+        return np.log(np.tile([0.7, 0.2, 0.1], (*ids.shape, 1)))
+
+    drawn = generated(
+        function, [0], context=4, known=3, sampling=Sampling(tokens=4000, temperature=1.0)
+    )
+    assert np.allclose(np.bincount(drawn) / 4000, [0.7, 0.2, 0.1], atol=0.03)
+    drawn = generated(
+        function, [0], context=4, known=3, sampling=Sampling(tokens=4000, temperature=0.5)
+    )
+    assert np.allclose(np.bincount(drawn) / 4000, np.array([49, 4, 1]) / 54, atol=0.03)
+    drawn = generated(
+        function, [0], context=4, known=3, sampling=Sampling(tokens=4000, temperature=1.0, most=2)
+    )
+    assert np.allclose(np.bincount(drawn) / 4000, [7 / 9, 2 / 9], atol=0.03)
+
+
+def test_a_text_that_a_language_model_cannot_read_is_refused(
+    language_model: Path, photographed: Outcome
+) -> None:
+    with pytest.raises(UserError, match="does not know the character 'é'"):
+        open_network(language_model).generate("é")
+    with pytest.raises(UserError, match="the text to go on with is empty"):
+        open_network(language_model).generate("")
+    with pytest.raises(UserError, match="has classes and does not go on with a text"):
+        open_network(photographed.run.folder).generate("a")
 
 
 def test_an_export_without_a_network_that_runs_here_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from nas.cli import main
 from nas.engine.search import Outcome
 from nas.inference.opening import open_network
+from nas.inference.sampling import Sampling
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -58,6 +59,50 @@ def test_the_table_has_file_label_and_probability(
     out = printed(capsys, "predict", str(photographed.run.folder), "disc/0.jpg", "--top", "1")
     (one,) = open_network(photographed.run.folder).predict(photos / "disc" / "0.jpg")
     assert out.splitlines()[1].split() == ["disc/0.jpg", one.label, f"{one.probability:.1%}"]
+
+
+def test_a_language_model_goes_on_with_a_text(
+    language_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where, draws = str(language_model), Sampling(tokens=30, seed=4, most=3)
+    options = ("--text", "few words, ", "--tokens", "30", "--seed", "4", "--top", "3")
+    more = open_network(language_model).generate("few words, ", draws)
+    assert printed(capsys, "predict", where, *options) == f"few words, {more}\n"
+    line = json.loads(printed(capsys, "predict", where, *options, "--json"))
+    assert line == {"text": "few words, ", "continuation": more}
+    rows = list(csv.reader(io.StringIO(printed(capsys, "predict", where, *options, "--csv"))))
+    assert rows == [["text", "continuation"], ["few words, ", more]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["photo.png"], "is a language model: expected --text to go on with"),
+        (["--text", "w\u00f6rds"], "does not know the character '\u00f6'"),
+        (["--text", ""], "the text to go on with is empty"),
+        (["--text", "a", "--temperature", "nan"], "--temperature"),
+        (["--text", "a", "--temperature", "-1"], "--temperature"),
+        (["--text", "a", "--tokens", "0"], "--tokens"),
+    ],
+)
+def test_what_a_language_model_cannot_go_on_with_is_refused(
+    language_model: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(language_model), *arguments])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert message in line
+
+
+def test_settings_of_draws_are_refused_for_classes(
+    photographed: Outcome, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(photographed.run.folder), str(photos), "--tokens", "5"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert "--tokens is for language models" in line
 
 
 def test_a_prediction_starts_without_torch(photographed: Outcome, photos: Path) -> None:
