@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,14 @@ def written(image: Image.Image, kind: int, path: Path, draw: np.random.Generator
     return path
 
 
-def write_pictures(root: Path, each: int, seed: int, largest: int = LARGEST) -> list[Path]:
+def write_pictures(
+    root: Path, each: int, seed: int, largest: int = LARGEST, shapes: Sequence[str] = SHAPES
+) -> list[Path]:
     """Write `each` pictures of every shape to a folder of classes, in all kinds in turn."""
 
     def all_of_them() -> Iterator[Path]:
         draw = np.random.default_rng(seed)
-        for shape in SHAPES:
+        for shape in shapes:
             (root / shape).mkdir(parents=True)
             for number in range(each):
                 image = picture(shape, draw, largest)
