@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from evaluators.accuracy.inherited import InheritedAccuracy
@@ -32,7 +33,7 @@ from nas.run import folder as runs
 from nas.run import footprint, ranking
 from nas.run import specification as spec
 from nas.run.evaluation import Evaluation
-from nas.run.folder import Run
+from nas.run.folder import Run, study_of
 from nas.run.results import Summary
 from nas.run.specification import Specification
 from nas.run.study import Study
@@ -138,10 +139,19 @@ def search(
             target.save(folder / DEVICES)
         own_code.record(folder, specification)
         record_data(task, folder)
+        open_study = partial(
+            Study,
+            study_of(folder, specification),
+            task.space,
+            task.objectives,
+            note=reporter.note,
+        )
+        shared = specification.storage is not None
+        # A run in a shared storage has its study first: killed in between, it is no run.
+        study = open_study() if shared and not resume else None
         write_text(folder / "specification.json", spec.to_json(specification))
         run = Run(folder)
-        shared = specification.storage is not None
-        study = Study(run.study, task.space, run.objectives, exists=resume and shared)
+        study = study or open_study(exists=shared)
         evaluator, strategy = prepare(task, run, reporter, resources, strategy)
         timed = None
         if clock is not None and task.kind == "halving":

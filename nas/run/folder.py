@@ -58,6 +58,19 @@ MAX_LISTED = 8
 """Maximum number of architectures listed in an error message."""
 
 
+STUDY_FILE = "study.db"
+
+LOCK = ".lock"
+"""Is in each folder in which a search began, also where it was killed before it was a run."""
+
+
+def study_of(folder: Path, specification: Specification) -> Path | SharedStudy:
+    """Where the study of a search is: its file in the run, or its name in a shared storage."""
+    if specification.storage is None or specification.study is None:
+        return folder / STUDY_FILE
+    return SharedStudy(specification.storage, specification.study)
+
+
 class Run:
     """A run folder, opened for reading.
 
@@ -74,15 +87,12 @@ class Run:
     @property
     def study_path(self) -> Path:
         """The study's SQLite file; there is none if a shared storage keeps the study."""
-        return self.folder / "study.db"
+        return self.folder / STUDY_FILE
 
     @property
     def study(self) -> Path | SharedStudy:
         """Where the study is: its file, or its name in a shared storage."""
-        specification = self.specification
-        if specification.storage is None or specification.study is None:
-            return self.study_path
-        return SharedStudy(specification.storage, specification.study)
+        return study_of(self.folder, self.specification)
 
     @property
     def has_study(self) -> bool:
@@ -278,7 +288,7 @@ def lock(folder: Path) -> IO[str]:
     Raises:
         UserError: if another process is searching in the folder, or its file system has no locks.
     """
-    file = (folder / ".lock").open("w")
+    file = (folder / LOCK).open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -9,24 +9,19 @@ strategies or sampling.
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import threading
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import optuna
-from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import func, insert, select
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.trial import FrozenTrial
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from nas.run.evaluation import Evaluation
@@ -37,33 +32,33 @@ from nas.run.storage.address import (
     check,
     connectable,
     engine_arguments,
+    file_of,
     reason,
 )
 from nas.run.storage.finished import Finished, describe
-from nas.run.study_rows import BUDGET_KEY, STUDY_NAME, NotReadable, read_study
+from nas.run.storage.trials import Ended, TrialWriter
+from nas.run.study_rows import STUDY_NAME, NotReadable, read_study
 from search_spaces.architecture import Architecture, plain_value
 from search_spaces.errors import UserError
 from search_spaces.files import write_atomically
-from search_spaces.space import Choice, SearchSpace
+from search_spaces.space import SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 DELAY = 0.5
 """Seconds within which an ended evaluation is written."""
 
+OUTAGE = 600.0
+"""Seconds for which a server that does not answer, such as one that restarts, is asked again."""
+
+RETRY = 2.0
+"""Seconds between two attempts to write to it."""
+
 ATTEMPTS = 5
 """Attempts to open a shared storage: of runs that begin together, one creates its tables."""
 
 
 _DATABASE_ERRORS = (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError)
-
-
-def distribution(choice: Choice) -> CategoricalDistribution:
-    """A choice as Optuna has it."""
-    options: Any = choice.options  # tuples too, which Optuna stores but advises against
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return CategoricalDistribution(options)
 
 
 class Study:
@@ -74,6 +69,7 @@ class Study:
     Args:
         storage: a SQLite file, or a study in a shared storage.
         exists: whether a study in a shared storage must exist, as on resuming.
+        note: says what happens to the storage.
 
     Raises:
         UserError: if the study belongs to another space or other objectives, or cannot be read.
@@ -86,19 +82,19 @@ class Study:
         objectives: Sequence[Objective],
         *,
         exists: bool = False,
+        note: Callable[[str], None] | None = None,
     ) -> None:
         self.space = space
         self.objectives = tuple(objectives)
         self.storage = storage
-        self._described = {c.name: distribution_to_json(distribution(c)) for c in space.choices}
-        self._codes = {c.name: {o: i for i, o in enumerate(c.options)} for c in space.choices}
+        self._note = note
         self._lock = threading.RLock()
-        self._pending: list[tuple[Evaluation, datetime]] = []
+        self._pending: list[Ended] = []
         self._timer: threading.Timer | None = None
         self._problem: UserError | None = None
         self._written = -DELAY
-        self._next: int | None = None
-        """Number of the next trial; only this process adds some."""
+        self._away: float | None = None
+        """Since when the storage has not answered."""
         try:
             if isinstance(storage, Path) and not storage.exists():
                 # Readers create missing tables too, possibly at the same time as the writer.
@@ -106,6 +102,7 @@ class Study:
             self._rdb = _opened_storage(storage)
             self._study = self._loaded() if exists else self._opened(self._rdb)
             self._check_identity()
+            self._writer = TrialWriter(self._rdb, self._study, space, self.objectives)
         except _DATABASE_ERRORS as error:
             raise _unreadable(storage, error) from error
 
@@ -177,125 +174,93 @@ class Study:
     def add(self, evaluation: Evaluation) -> None:
         """Record an ended evaluation, at once or with those of the next `DELAY` seconds.
 
+        A server that does not answer is asked again for `OUTAGE` seconds, while the search goes on.
+
         Raises:
             UserError: if the study cannot be written, such as on a full disk; it is unchanged.
         """
         with self._lock:
             self._pending.append((evaluation, datetime.now()))
-            if time.monotonic() - self._written >= DELAY:
-                self.flush()
+            if time.monotonic() - self._written >= DELAY and self._away is None:
+                self._flush()
             elif self._timer is None:
-                self._timer = threading.Timer(DELAY, self._flush_later)
-                self._timer.daemon = True
-                self._timer.start()
+                self._later(DELAY)
+            self._raise_problem()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.flush()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        self.flush(wait=kind is None)
 
-    def flush(self) -> None:
-        """Write what was added.
+    def flush(self, *, wait: bool = True) -> None:
+        """Write what was added; with `wait`, also to a server that does not answer yet.
 
         Raises:
             UserError: if it cannot be written, now or when it was due.
         """
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if self._problem is not None:
-                raise self._problem
-            added, self._pending = self._pending, []
-            if added:
-                try:
-                    self._write(added)
-                except _DATABASE_ERRORS as error:
-                    raise _unwritable(self.storage, error) from error
-            self._written = time.monotonic()
+            while True:
+                self._raise_problem()
+                self._flush()
+                if not self._pending:
+                    return
+                if not wait:
+                    self._say(f"{len(self._pending)} evaluations could not be written")
+                    return
+                time.sleep(RETRY)
+
+    def _later(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._flush_later)
+        self._timer.daemon = True
+        self._timer.start()
 
     def _flush_later(self) -> None:
-        try:
-            self.flush()
-        except UserError as error:
-            self._problem = error  # raised where the next evaluation is added
+        with self._lock:
+            try:
+                self._flush()
+            except UserError as error:
+                self._problem = error  # raised where the next evaluation is added
 
-    def _write(self, added: Sequence[tuple[Evaluation, datetime]]) -> None:
-        """Add trials in one transaction, as Optuna's storage does one at a time."""
-        with self._rdb.engine.begin() as connection:
-            trials = models.TrialModel.__table__
-            study = self._study._study_id
-            if self._next is None:  # reads every trial of the study
-                last = connection.execute(
-                    select(func.max(trials.c.number)).where(trials.c.study_id == study)
-                ).scalar()
-                self._next = 0 if last is None else last + 1
-            first = self._next
-            rows: list[dict[str, Any]] = [
-                {
-                    "number": first + place,
-                    "study_id": study,
-                    "state": TrialState.COMPLETE if one.error is None else TrialState.FAIL,
-                    "datetime_start": ended,
-                    "datetime_complete": ended,
-                }
-                for place, (one, ended) in enumerate(added)
-            ]
-            if connection.dialect.insert_executemany_returning_sort_by_parameter_order:
-                numbers = connection.execute(
-                    insert(trials).returning(trials.c.trial_id, sort_by_parameter_order=True), rows
-                ).scalars()
-            else:
-                connection.execute(insert(trials), rows)
-                numbers = connection.execute(
-                    select(trials.c.trial_id)
-                    .where(trials.c.study_id == study, trials.c.number >= first)
-                    .order_by(trials.c.number)
-                ).scalars()
-            parts: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-            for trial, (one, _) in zip(numbers, added, strict=True):
-                for table, of_table in self._rows(one).items():
-                    parts[table] += [{"trial_id": trial, **row} for row in of_table]
-            for table, of_table in parts.items():
-                connection.execute(insert(table), of_table)
-        self._next = first + len(added)
+    def _raise_problem(self) -> None:
+        if self._problem is not None:
+            raise self._problem
 
-    def _rows(self, one: Evaluation) -> dict[Any, list[dict[str, Any]]]:
-        """What an evaluation adds to each table beside its trial."""
-        attributes: dict[str, Any] = {
-            "arch": one.arch.id,
-            "metrics": one.metrics,
-            "seconds": one.seconds,
-            "sampler": one.sampler,
-        }
-        if one.error is not None:
-            attributes["error"] = one.error
-        if one.found_in is not None:
-            attributes["found_in"] = one.found_in
-        values = [] if one.error is not None else [one.metrics[o.metric] for o in self.objectives]
-        stored = [models.TrialValueModel.value_to_stored_repr(value) for value in values]
-        found: dict[Any, list[dict[str, Any]]] = {
-            models.TrialParamModel.__table__: [
-                {
-                    "param_name": name,
-                    "param_value": self._codes[name][value],
-                    "distribution_json": self._described[name],
-                }
-                for name, value in one.arch.items()
-            ],
-            models.TrialUserAttributeModel.__table__: [
-                {"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()
-            ],
-            models.TrialSystemAttributeModel.__table__: [
-                {"key": BUDGET_KEY, "value_json": json.dumps(one.violation)}
-            ],
-            models.TrialValueModel.__table__: [
-                {"objective": place, "value": value, "value_type": kind}
-                for place, (value, kind) in enumerate(stored)
-            ],
-        }
-        return {table: rows for table, rows in found.items() if rows}
+    def _flush(self) -> None:
+        """Write what was added, or try again later if the server does not answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pending:
+            try:
+                self._writer.write(self._pending)
+            except _DATABASE_ERRORS as error:
+                if not self._waits_for(error):
+                    self._pending = []
+                    raise _unwritable(self.storage, error) from error
+                self._later(RETRY)
+                return
+        if self._away is not None:
+            self._say(f"the study {self.storage} is written again; nothing is lost")
+        self._pending, self._away, self._written = [], None, time.monotonic()
+
+    def _waits_for(self, error: Exception) -> bool:
+        """Whether a storage that failed may come back."""
+        is_server = isinstance(self.storage, SharedStudy) and file_of(self.storage.address) is None
+        if not (is_server and isinstance(error, OperationalError | InterfaceError)):
+            return False
+        now = time.monotonic()
+        if self._away is None:
+            self._away = now
+            self._say(
+                f"cannot write to the study {self.storage}: {reason(error)}; evaluations wait for "
+                f"at most {OUTAGE / 60:.0f} minutes"
+            )
+        return now - self._away < OUTAGE
+
+    def _say(self, text: str) -> None:
+        if self._note is not None:
+            self._note(text)
 
     def evaluations(self) -> list[Evaluation]:
         """Return all recorded evaluations, oldest first.

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nas.run import specification as spec
-from nas.run.folder import Run
+from nas.run.folder import LOCK, Run
 from nas.run.specification import Specification
 from nas.task.evaluator_kinds import DEFAULT_DATA, kind_of, needs_images
 from search_spaces.errors import UserError
@@ -36,10 +36,16 @@ def check_folder(folder: Path, specification: Specification | None, *, resume: b
         raise UserError(f"{folder} holds a run already: use --resume, or another --out")
     if exists and specification is not None:
         spec.check_resumable(Run(folder).specification, specification, folder)
-    elif not exists and (folder.is_file() or (folder.exists() and any(_visible(folder)))):
+    elif not exists and (folder.is_file() or (folder.exists() and _is_others(folder))):
         raise UserError(f"{folder} is neither empty nor a run: use another --out")
 
 
-def _visible(folder: Path) -> list[Path]:
-    """What a user would see in it: the lock of a search that ended early is nothing."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+def _is_others(folder: Path) -> bool:
+    """Whether a folder without a run holds what no search has written.
+
+    A search begins in an empty folder only, and locks it first: what else is in a locked one is of
+    a search that was killed before it was a run.
+    """
+    if (folder / LOCK).exists():
+        return False
+    return any(not path.name.startswith(".") for path in folder.iterdir())

@@ -92,7 +92,7 @@ def importance(
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    from nas.run.study import distribution
+    from nas.run.storage.trials import distribution
 
     rows = np.arange(len(values))
     if len(rows) > SAMPLE_SIZE:

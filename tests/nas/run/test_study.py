@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +84,7 @@ def fill_disk(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OperationalError("insert", {}, Exception("database or disk is full"))
 
-    monkeypatch.setattr(study, "_rows", full)
+    monkeypatch.setattr(study._writer, "_rows", full)
 
 
 def test_batches_are_read_back_in_order_by_both_readers(tmp_path: Path) -> None:
@@ -170,3 +173,28 @@ def test_a_batch_that_could_not_be_written_later_is_reported_at_the_next(
     monkeypatch.setattr("nas.run.study.DELAY", 0.0)
     with pytest.raises(UserError, match="disk is full"):
         study.add(third)
+
+
+def test_a_transaction_that_was_committed_without_an_answer_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server commits and goes away before it says so."""
+    added = evaluations(7)
+    study = opened(tmp_path / "study.db")
+    ended = [(one, datetime.now()) for one in added]
+    study._writer.write(ended[:2])
+    begin = study._rdb.engine.begin
+
+    @contextmanager
+    def unanswered() -> Iterator[Any]:
+        with begin() as connection:
+            yield connection
+        raise OperationalError("commit", {}, Exception("server closed the connection"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study._rdb.engine, "begin", unanswered)
+        for _ in range(2):  # the second finds all of it there, and again no answer
+            with pytest.raises(OperationalError):
+                study._writer.write(ended[2:5])
+    study._writer.write(ended[2:])
+    assert study.evaluations() == added

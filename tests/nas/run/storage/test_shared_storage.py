@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nas.cli import main
 from nas.engine.search import Outcome, search
+from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
+from nas.run.objectives import objective
 from nas.run.specification import make
 from nas.run.storage import address
 from nas.run.storage.address import PASSWORD, SharedStudy
-from nas.run.study import read_with_optuna
+from nas.run.study import Study, read_with_optuna
 from nas.run.study_rows import read_study
+from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
 from users_code import SPACE
 
@@ -97,6 +102,118 @@ def test_a_stopped_run_resumes_from_the_database(settings: dict[str, Any], tmp_p
     assert len(after) == len({e.arch for e in after}) == 9
     with pytest.raises(UserError, match="was started with --storage"):
         searched({**settings, "storage": None}, tmp_path / "run", resume=True)
+
+
+def test_a_run_that_was_killed_before_its_specification_was_written_begins_anew(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise SystemExit(137)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.engine.search.write_text", killed)
+        with pytest.raises(SystemExit):
+            searched(settings, tmp_path / "run")
+    (tmp_path / "run").mkdir(exist_ok=True)  # what a process that does not end itself leaves
+    (tmp_path / "run" / ".lock").touch()
+    (tmp_path / "run" / "data.json").touch()
+    with pytest.raises(UserError, match="no run to resume"):
+        searched(settings, tmp_path / "run", resume=True)
+    assert len(searched(settings, tmp_path / "run").run.evaluations()) == 9
+
+
+class Database:
+    """A PostgreSQL database that can be taken away from everybody."""
+
+    def __init__(self, server: str, address_: str) -> None:
+        self.server, self.name = server, address_.rsplit("/", 1)[1]
+
+    def run(self, *commands: str) -> None:
+        import psycopg
+
+        with psycopg.connect(f"{self.server} dbname=postgres", autocommit=True) as connection:
+            for command in commands:
+                connection.execute(command)
+
+    def go(self) -> None:
+        self.run(
+            f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false",
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname='{self.name}'",
+        )
+
+    def come_back(self) -> None:
+        self.run(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
+
+
+@pytest.fixture
+def database(postgres_server: str, postgres: str) -> Database:
+    return Database(postgres_server, postgres)
+
+
+def shared(postgres: str, notes: list[str]) -> tuple[Study, list[Evaluation]]:
+    space = load_space("macro")
+    objectives = [objective("accuracy"), objective("macs")]
+    place = SharedStudy(str(address.public(postgres)), "one")
+    archs = space.decode(np.unique(space.canonical(space.sample(20, 0)), axis=0)[:6])
+    added = [Evaluation(arch, {"accuracy": n / 10, "macs": 1.0}) for n, arch in enumerate(archs)]
+    return Study(place, space, objectives, note=notes.append), added
+
+
+def test_a_database_that_goes_away_loses_nothing(
+    database: Database, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.run.study.RETRY", 0.2)
+    notes: list[str] = []
+    study, added = shared(postgres, notes)
+    with study:
+        study.add(added[0])
+        study.flush()
+        database.go()
+        for one in added[1:4]:  # the search goes on
+            study.add(one)
+            time.sleep(0.4)
+        assert len(notes) == 1
+        assert "evaluations wait for at most 10 minutes" in notes[0]
+        threading.Timer(1.0, database.come_back).start()
+        study.flush()  # waits
+        for one in added[4:]:
+            study.add(one)
+    assert study.evaluations() == added
+    assert [note for note in notes if "is written again; nothing is lost" in note] == notes[1:]
+
+
+def test_a_database_that_does_not_come_back_ends_the_search(
+    database: Database, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.run.study.OUTAGE", 0.3)
+    monkeypatch.setattr("nas.run.study.RETRY", 0.2)
+    study, added = shared(postgres, [])
+    study.add(added[0])
+    study.flush()
+    database.go()
+    study.add(added[1])
+    with pytest.raises(UserError, match="cannot write to the study one in"):
+        study.flush()
+    database.come_back()
+
+
+def test_whoever_interrupts_does_not_wait_for_a_database(database: Database, postgres: str) -> None:
+    notes: list[str] = []
+    study, added = shared(postgres, notes)
+
+    def interrupted() -> None:
+        with study:
+            study.add(added[0])
+            study.flush()
+            database.go()
+            study.add(added[1])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    database.come_back()
+    assert notes[-1] == "1 evaluations could not be written"
+    assert study.evaluations() == added[:2]  # the server is there again
 
 
 def test_a_run_whose_study_has_gone_cannot_be_resumed(
