@@ -31,6 +31,7 @@ from search_spaces.ops import (
 )
 from search_spaces.token_ops import (
     Bias,
+    CausalConvolution,
     ClassToken,
     Embedding,
     FirstIds,
@@ -176,6 +177,10 @@ class BlockBuilder:
     def rms_norm(self, name: str, x: Tensor) -> Tensor:
         """Root-mean-square normalisation."""
         return self.add_op(RMSNorm(name, (x,), x.shape))
+
+    def causal_convolution(self, name: str, x: Tensor, kernel: int) -> Tensor:
+        """Depthwise convolution over the last `kernel` tokens."""
+        return self.add_op(CausalConvolution(name, (x,), x.shape, kernel))
 
     def rotary(self, name: str, x: Tensor, heads: int) -> Tensor:
         """Rotary positions."""

@@ -64,6 +64,7 @@ TEXT_SPACES: dict[str, Callable[..., SearchSpace]] = {
     "gpt": gpt,
     "gpt-llama": partial(gpt, "llama"),
     "gpt-char": partial(gpt, "char"),
+    "gpt-conv": partial(gpt, "conv"),
 }
 """All named spaces of language models, as functions of `vocabulary`."""
 

@@ -98,6 +98,26 @@ class TokenType(Op, size_agnostic=True):
 
 
 @dataclass(frozen=True)
+class CausalConvolution(Op, size_agnostic=True):
+    """Depthwise convolution over the last `kernel` tokens (So et al., "Primer", 2021); no bias.
+
+    Each feature is convolved with itself; what lies before the first token is zero.
+    """
+
+    kernel: int = 3
+
+    @property
+    def macs(self) -> int:
+        """`tokens * width * kernel`, zeros before the first token included."""
+        return prod(self.out_shape) * self.kernel
+
+    @property
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """Weights `(width, 1, kernel)`, the last of the present token."""
+        return {"weight": (self.out_shape[-1], 1, self.kernel)}
+
+
+@dataclass(frozen=True)
 class Bias(Op, size_agnostic=True):
     """Adds a learnt scalar to each feature."""
 

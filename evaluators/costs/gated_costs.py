@@ -25,7 +25,10 @@ from search_spaces.serial import Blocks
 
 Ints = npt.NDArray[np.int64]
 
-_WIDTHS = (o.Conv2d, o.Linear, t.TiedLinear, o.Attention, t.RelativeAttention)
+_BY_FEATURE = (o.Attention, t.RelativeAttention, t.CausalConvolution)
+"""Types of ops whose MACs are proportional to their output features, and to no input's."""
+
+_WIDTHS = (o.Conv2d, o.Linear, t.TiedLinear, *_BY_FEATURE)
 """Types of ops whose MACs are proportional to their output features."""
 
 
@@ -65,7 +68,7 @@ class GatedMacs:
                 shape = op.out_shape
                 target = width(node.key)
                 coefficient //= o.feature_count(shape)
-                if not isinstance(op, o.Attention | t.RelativeAttention) and (
+                if not isinstance(op, _BY_FEATURE) and (
                     not isinstance(op, o.Conv2d) or op.groups == 1
                 ):
                     source = width(node.inputs[0])

@@ -47,6 +47,7 @@ ELASTIC = (
     t.PositionEmbedding,
     t.TokenType,
     t.Bias,
+    t.CausalConvolution,
     t.Embedding,
     t.TiedLinear,
     t.FirstToken,

@@ -274,7 +274,7 @@ def _masked(op: o.Op, name: str, weight: Tensor, mask: Tensor) -> Tensor:
     """A weight whose output features are scaled by the mask."""
     if isinstance(op, o.Linear) and op.parts > 1:
         mask = mask.repeat(op.parts)
-    if isinstance(op, o.Conv2d | o.Linear):
+    if isinstance(op, o.Conv2d | o.Linear | t.CausalConvolution):
         return weight * mask.view(-1, *[1] * (weight.dim() - 1))
     if isinstance(op, t.TiedLinear | t.RelativeAttention):
         return weight

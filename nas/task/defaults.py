@@ -14,7 +14,7 @@ from nas.task.evaluator_kinds import kind_of, needs_images
 from nas.task.schedule import TIMED_BATCH
 from search_spaces.catalogue import samples_of
 
-TEXT_SPACE = "gpt-char"
+TEXT_SPACE = "gpt-conv"
 """The space by default where the data are a text."""
 
 

@@ -66,6 +66,10 @@ ACTIVATION, SHARP, SHARPNESS = "activation", "relu", 0.05
 """What ReLU adds to the log error after as many epochs with SiLU, which takes longer to train: two
 pairs of designs (`benchmarks/designs.py`)."""
 
+MIXING, UNMIXED = "mixing", 0.05
+"""What a language model without a causal convolution adds to the log error after as many epochs
+(`benchmarks/token_mixing.py`)."""
+
 FITTED_SPACES, FITTED_SPREAD = "cnn", 0.05
 """Beginning of the names of the spaces to whose networks the law is fitted, and the deviation of
 the log errors of those that it prefers: six designs, each at the law's optimum of its time, after
@@ -116,7 +120,7 @@ class LearningLaw:
         return self._score(self._sums(rows), epochs) - self._handicap(rows)
 
     def _handicap(self, rows: Rows) -> npt.NDArray[np.float64]:
-        """What smaller images than the largest ones, and ReLU, add to the log error, `(n,)`."""
+        """What smaller images, ReLU and unmixed tokens add to the log error, `(n,)`."""
         added = np.zeros(len(rows))
         place = self.space.column.get(RESOLUTION)
         if place is not None:
@@ -126,6 +130,10 @@ class LearningLaw:
         if place is not None:
             sharp = np.array([o == SHARP for o in self.space.choices[place].options])
             added += SHARPNESS * sharp[rows[:, place]]
+        place = self.space.column.get(MIXING)
+        if place is not None:
+            unmixed = np.array([option == 0 for option in self.space.choices[place].options])
+            added += UNMIXED * unmixed[rows[:, place]]
         return added
 
     def layers(self, rows: Rows) -> npt.NDArray[np.float64]:

@@ -33,6 +33,7 @@ PARAMETER_AXES: dict[type[o.Op], Mapping[str, Axes]] = {
     o.LayerNorm: _NORM,
     t.RMSNorm: _NORM,
     t.Bias: _NORM,
+    t.CausalConvolution: {"weight": ("out", None, None)},
     t.Embedding: {"weight": (None, "out")},
     t.TokenType: {"weight": (None, "out")},
     t.ClassToken: {"token": (None, None, "out")},

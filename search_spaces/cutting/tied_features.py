@@ -38,7 +38,10 @@ ELEMENTWISE = (
 """Activations that are computed feature by feature (a softmax is not)."""
 
 PASSING = (o.BatchNorm2d, o.GlobalPool, o.MaxPool2d, o.AvgPool2d, o.Crop, o.Identity)
-PASSING_TOKENS = (o.LayerNorm, t.RMSNorm, t.TokenType, t.Bias, t.ClassToken, t.PositionEmbedding)
+PASSING_TOKENS = (
+    *(o.LayerNorm, t.RMSNorm, t.TokenType, t.Bias, t.CausalConvolution),
+    *(t.ClassToken, t.PositionEmbedding),
+)
 """Ops whose output has the features of their input; the latter are those over tokens."""
 
 RESIDUAL_STREAM = (o.Add, t.ClassToken, t.PositionEmbedding, t.Embedding)

@@ -22,6 +22,7 @@ from search_spaces.networks.attention import AttentionModule, MaskedAttentionMod
 from search_spaces.networks.keep_tokens import FirstIdsModule, KeepTokensModule
 from search_spaces.networks.plain_parts import (
     Bias,
+    CausalConvolution,
     ClassToken,
     PositionEmbedding,
     RelativeAttention,
@@ -142,6 +143,13 @@ def _position_embedding(op: t.PositionEmbedding) -> nn.Module:
     return _learnt(PositionEmbedding(positions, width))
 
 
+def _causal_convolution(op: t.CausalConvolution) -> nn.Module:
+    """At first the identity: only the present token counts."""
+    module = CausalConvolution(op.out_shape[-1], op.kernel)
+    nn.init.ones_(module.weight[..., -1])
+    return module
+
+
 def _relative_attention(op: t.RelativeAttention) -> nn.Module:
     return _learnt(RelativeAttention(op.heads, op.distance, op.out_shape[-1] // op.heads))
 
@@ -177,6 +185,7 @@ MODULES: dict[type[o.Op], Callable[[Any], nn.Module]] = {
     t.PositionEmbedding: _position_embedding,
     t.RelativeAttention: _relative_attention,
     t.TokenType: _token_type,
+    t.CausalConvolution: _causal_convolution,
     t.Bias: lambda op: Bias(op.out_shape[-1]),
     t.TiedLinear: lambda op: _TiedLinear(op.parameter_shapes["weight"]),
     t.FirstToken: lambda op: _Function(_first_token),

@@ -147,6 +147,20 @@ class Bias(nn.Module):
         return x + self.bias
 
 
+class CausalConvolution(nn.Module):
+    """Convolves each feature with itself over the last `kernel` tokens."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width, 1, kernel))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, tokens, width)`."""
+        before = self.weight.shape[-1] - 1
+        past = F.pad(x.transpose(1, 2), (before, 0))
+        return F.conv1d(past, self.weight, groups=x.shape[-1]).transpose(1, 2)
+
+
 class RelativeAttention(nn.Module):
     """Self-attention over a class token and a grid of patches, with learnt relative positions.
 

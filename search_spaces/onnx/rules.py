@@ -275,6 +275,14 @@ def _bias(g: GraphWriter, op: t.Bias, at: str, x: list[str]) -> str:
     return g.node("Add", *x, g.weight(at + "bias", op.parameter_shapes["bias"]))
 
 
+def _causal_convolution(g: GraphWriter, op: t.CausalConvolution, at: str, x: list[str]) -> str:
+    weight = g.weight(at + "weight", op.parameter_shapes["weight"])
+    features = g.node("Transpose", *x, perm=[0, 2, 1])
+    pads = [op.kernel - 1, 0]
+    mixed = g.node("Conv", features, weight, group=op.out_shape[-1], pads=pads)
+    return g.node("Transpose", mixed, perm=[0, 2, 1])
+
+
 def _rotary(g: GraphWriter, op: t.Rotary, at: str, x: list[str]) -> str:
     tokens, width = op.out_shape
     pairs = width // op.heads // 2
@@ -361,6 +369,7 @@ RULES: dict[type[o.Op], Rule] = {
     t.MaskedAttention: _masked_attention,
     t.RelativeAttention: _relative_attention,
     t.RMSNorm: _rms_norm,
+    t.CausalConvolution: _causal_convolution,
     t.Rotary: _rotary,
     t.TokenType: _token_type,
     t.Bias: _bias,

@@ -1,9 +1,11 @@
-"""Spaces `gpt`, `gpt-llama` and `gpt-char`: decoder language models.
+"""Spaces `gpt`, `gpt-llama`, `gpt-char` and `gpt-conv`: decoder language models.
 
 Elastic: context length, embedding width, depth, and per layer the number of heads, heads of key and
 value, and the MLP width. Presets: `gpt2` (Radford et al., 2019: learnt positions, layer norm, GELU,
 tied head; GPT-2 small is a member), `llama` (Touvron et al., 2023: rotary positions, RMS norm,
-gated MLP; Llama-2-7B and Llama-3-8B have its shapes) and `char` (small, for characters). Takes
+gated MLP; Llama-2-7B and Llama-3-8B have its shapes), `char` (small, for characters) and `conv`
+(the same, where a causal depthwise convolution may mix the last tokens before attention and MLP, as
+in So et al., "Primer: Searching for Efficient Transformers for Language Modeling", 2021). Takes
 token ids `(tokens,)` and returns `(tokens, vocabulary)`.
 
 Counts the full square of attention, causal or not, and the head at every position: GPT-2 small has
@@ -44,6 +46,8 @@ class Preset:
     """Layers with rotary positions, RMS norm, gated MLP and no bias; otherwise those of GPT-2."""
     tied: bool
     """Whether the head shares the weight of the word embedding."""
+    mixing: tuple[int, ...] = (0,)
+    """Numbers of tokens that a causal convolution mixes; 0 for none. Of llama layers."""
 
 
 PRESETS = {
@@ -84,13 +88,14 @@ PRESETS = {
         tied=False,
     ),
 }
+PRESETS["conv"] = replace(PRESETS["char"], mixing=(0, 3))
 
 
 def gpt(preset: str = "gpt2", *, vocabulary: int | None = None) -> SearchSpace:
     """Return the space of a preset.
 
     Args:
-        preset: `gpt2`, `llama` or `char`.
+        preset: `gpt2`, `llama`, `char` or `conv`.
         vocabulary: number of token ids; by default that of the preset.
 
     Raises:
@@ -110,6 +115,9 @@ def decoder(name: str, ranges: Preset) -> SearchSpace:
     longest = max(ranges.contexts)
     depth = Choice("depth", ranges.depths)
     choices = [Choice("context", ranges.contexts), Choice("width", ranges.widths), depth]
+    mixes = ranges.mixing != (0,)
+    if mixes:
+        choices.append(Choice("mixing", ranges.mixing))
 
     def embedding(context: int, width: int) -> tuple[Op, ...]:
         return _embedding(context, words, width, 0 if ranges.llama else longest)
@@ -121,6 +129,7 @@ def decoder(name: str, ranges: Preset) -> SearchSpace:
         block = f"block{layer}"
         choices += layer_choices(depth, layer, options, block)
         depends = ("context", "width", "depth", *(f"{block}_{option}" for option in options))
+        depends += ("mixing",) * mixes
         blocks.append(Block(block, depends, _layer(layer, ranges.head_width, make)))
 
     def head(context: int, width: int) -> tuple[Op, ...]:
@@ -134,11 +143,11 @@ def _layer(
     layer: int, head_width: int, make: Callable[..., tuple[Op, ...]]
 ) -> Callable[..., tuple[Op, ...]]:
     def ops(
-        context: int, width: int, depth: int, heads: int, group: int, mlp_width: int
+        context: int, width: int, depth: int, heads: int, group: int, mlp_width: int, *mixing: int
     ) -> tuple[Op, ...]:
         if layer >= depth:
             return ()
-        return make(context, width, heads, heads // group, head_width, mlp_width)
+        return make(context, width, heads, heads // group, head_width, mlp_width, *mixing)
 
     return ops
 
@@ -172,10 +181,18 @@ def _gpt2_block(
 
 @cache
 def _llama_block(
-    context: int, width: int, heads: int, kv_heads: int, head_width: int, mlp_width: int
+    context: int,
+    width: int,
+    heads: int,
+    kv_heads: int,
+    head_width: int,
+    mlp_width: int,
+    mixing: int = 0,
 ) -> tuple[Op, ...]:
     build = BlockBuilder(context, width)
     x = build.rms_norm("attention_norm", build.input)
+    if mixing:
+        x = build.causal_convolution("attention_mixing", x, mixing)
     query = build.linear("query", x, heads * head_width, bias=False)
     key = build.linear("key", x, kv_heads * head_width, bias=False)
     value = build.linear("value", x, kv_heads * head_width, bias=False)
@@ -189,6 +206,8 @@ def _llama_block(
     x = build.linear("projection", x, width, bias=False)
     x = y = build.add("attention_residual", x, build.input)
     x = build.rms_norm("mlp_norm", x)
+    if mixing:
+        x = build.causal_convolution("mlp_mixing", x, mixing)
     gate = build.linear("mlp_gate", x, mlp_width, bias=False)
     gate = build.activation("mlp_activation", gate, "silu")
     x = build.multiply("mlp_gated", build.linear("mlp_expand", x, mlp_width, bias=False), gate)

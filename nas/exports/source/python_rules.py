@@ -193,6 +193,11 @@ def _table(kind: str, *roles: str) -> Rule:
     return rule
 
 
+def _causal_convolution(op: t.CausalConvolution) -> Written:
+    arguments = (Argument("width", op.out_shape[-1]), Argument("kernel", op.kernel))
+    return Written("CausalConvolution", arguments=arguments, light=True)
+
+
 RULES: dict[type[o.Op], Rule] = {
     o.Conv2d: _conv,
     o.Linear: _linear,
@@ -222,6 +227,7 @@ RULES: dict[type[o.Op], Rule] = {
     t.Rotary: lambda op: Written(
         text="rotary({0}, ...)", arguments=(Argument("heads", op.heads),), light=True
     ),
+    t.CausalConvolution: _causal_convolution,
     t.TokenType: _table("TokenType", "types", "width"),
     t.Bias: _table("Bias", "features"),
     t.ToTokens: _plain("{0}.flatten(2).transpose(1, 2)"),

@@ -335,7 +335,7 @@ def smallest_input(space: SearchSpace, arch: Mapping[str, Any]) -> Mapping[str, 
     return space.architecture(values)
 
 
-@pytest.mark.parametrize("name", [*SMALL, "gpt-char"])
+@pytest.mark.parametrize("name", [*SMALL, "gpt-char", "gpt-conv"])
 def test_subnets_compute_what_their_extracted_networks_do(name: str) -> None:
     space = load_space(name, **SMALL.get(name, {}), classes=10)
     torch.manual_seed(0)

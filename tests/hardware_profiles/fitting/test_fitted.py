@@ -218,7 +218,7 @@ def test_live_ops_are_those_that_the_output_depends_on() -> None:
 
 
 def test_without_dead_ops_the_features_are_equal() -> None:
-    for name in ("mobilenet-tiny", "vit-tiny", "gpt-char"):
+    for name in ("mobilenet-tiny", "vit-tiny", "gpt-char", "gpt-conv"):
         space = load_space(name)
         features = kernel_features(space)
         rows = space.sample(50, 0)

@@ -25,6 +25,7 @@ SPACES = (
     "macro",
     "ofa-proxyless",
     "gpt-char",
+    "gpt-conv",
     "resnet",
 )
 OBJECTIVES = (objective("accuracy"), objective("macs"))

@@ -27,8 +27,8 @@ from search_spaces.spaces.vit import classifier, encoder_block
 
 OWN = f"{Path(__file__).parents[3] / 'examples' / 'own_space.py'}:plain"
 SPACES = ("mobilenet-tiny", "vit-tiny", "nasbench201", "ofa-resnet50", OWN)
-RUN = ("mobilenet-tiny", "vit-tiny", "nasbench201", "macro", "gpt-char", OWN)
-TEXT = ("gpt-char", "bert", "gpt")
+RUN = ("mobilenet-tiny", "vit-tiny", "nasbench201", "macro", "gpt-char", "gpt-conv", OWN)
+TEXT = ("gpt-char", "gpt-conv", "bert", "gpt")
 SEEDS = st.integers(0, 2**32 - 1)
 
 

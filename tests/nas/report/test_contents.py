@@ -86,7 +86,7 @@ def test_the_frontier_the_knee_and_the_winner_are_the_runs(
     assert done[points["winner"]].arch == scored.run.find("best").arch
 
 
-@pytest.mark.parametrize("name", ["mobilenet-tiny", "vit-tiny", "nasbench201", "darts", "gpt-char"])
+@pytest.mark.parametrize("name", ["mobilenet-tiny", "vit-tiny", "nasbench201", "darts", "gpt-conv"])
 def test_any_network_can_be_put_together_from_its_codes(name: str) -> None:
     space = load_space(name)
     rows = np.unique(space.sample(20, 3), axis=0)

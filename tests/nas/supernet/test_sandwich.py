@@ -71,7 +71,7 @@ def test_logits_of_fewer_tokens_are_compared_with_the_teachers_first() -> None:
         assert gradient(loss, teacher[:, :4], teacher).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("name", ["mobilenet-cifar", "vit-tiny", "gpt-char", "bert"])
+@pytest.mark.parametrize("name", ["mobilenet-cifar", "vit-tiny", "gpt-conv", "bert"])
 def test_widening_opens_kernels_then_depths_then_widths(name: str) -> None:
     space = load_space(name)
     widening = Widening(space, 1000)

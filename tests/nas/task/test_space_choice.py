@@ -134,7 +134,7 @@ def test_a_text_alone_means_a_language_model(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("to be or not to be " * 2_000, encoding="utf-8")
     task = Task.of(make({"data": str(file)}))
-    assert task.specification.space == "gpt-char"
+    assert task.specification.space == "gpt-conv"
     assert task.specification.objectives == ("loss", "macs")
 
 

@@ -98,7 +98,7 @@ def test_layers_are_those_one_after_the_other() -> None:
 
 @pytest.mark.parametrize(
     ("name", "outside"),
-    [("gpt-char", 1), ("vit-tiny", 2), ("autoformer-tiny", 2), ("bert-mini", 1)],
+    [("gpt-char", 1), ("gpt-conv", 1), ("vit-tiny", 2), ("autoformer-tiny", 2), ("bert-mini", 1)],
 )
 def test_layers_of_a_transformer_are_attention_and_mlp(name: str, outside: int) -> None:
     """And the classifier, and the patches of an image."""
