@@ -156,9 +156,16 @@ class CausalConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(batch, tokens, width)`."""
-        before = self.weight.shape[-1] - 1
-        past = F.pad(x.transpose(1, 2), (before, 0))
-        return F.conv1d(past, self.weight, groups=x.shape[-1]).transpose(1, 2)
+        width, _, kernel = self.weight.shape
+        padded = F.pad(x, (0, 0, kernel - 1, 0))
+        if not self.training:
+            return F.conv1d(padded.transpose(1, 2), self.weight, groups=width).transpose(1, 2)
+        # The same, in less than half of the time of a depthwise convolution's two passes.
+        tokens = x.shape[1]
+        total = padded[:, :tokens] * self.weight[:, 0, 0]
+        for place in range(1, kernel):
+            total = total + padded[:, place : place + tokens] * self.weight[:, 0, place]
+        return total
 
 
 class RelativeAttention(nn.Module):

@@ -47,6 +47,7 @@ def test_it_is_a_weighted_sum_of_each_features_last_tokens() -> None:
     x = torch.tensor([[[1.0, 1.0], [2.0, 3.0], [4.0, 5.0]]])
     expected = torch.tensor([[[100.0, 0.0], [210.0, 2.0], [421.0, 6.0]]])
     assert torch.equal(module(x), expected)
+    assert torch.equal(module.eval()(x), expected)
 
 
 def test_no_token_sees_a_later_one(space: SearchSpace, arch: Architecture) -> None:
