@@ -137,6 +137,15 @@ DESIGNS: dict[str, dict[str, Any]] = {
         "stem": 24,
         "stages": [[2, 32, E1], [2, 48, E1], [2, 96, E1], [2, 96, E1]],
     },
+    "L at 10M": {
+        "activation": "silu",
+        "stages": [[2, 32, E1], [2, 64, E1], [4, 64, E1], [1, 128, E1]],
+    },
+    "M at 10M": {
+        "activation": "silu",
+        "stem": 24,
+        "stages": [[1, 32, E1], [2, 48, E1], [4, 96, E1], [1, 96, E1]],
+    },
     "B at 10M": {
         "activation": "silu",
         "resolution": 24,
