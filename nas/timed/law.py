@@ -66,7 +66,7 @@ ACTIVATION, SHARP, SHARPNESS = "activation", "relu", 0.05
 """What ReLU adds to the log error after as many epochs with SiLU, which takes longer to train: two
 pairs of designs (`benchmarks/designs.py`)."""
 
-MIXING, UNMIXED = "mixing", 0.05
+MIXING, UNMIXED = "mixing", 0.03
 """What a language model without a causal convolution adds to the log error after as many epochs
 (`benchmarks/token_mixing.py`)."""
 
