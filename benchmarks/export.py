@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nas.exports.description import ONNX_FILE
 from report import emit
 
 from evaluators.costs.tables import CostTables
@@ -110,7 +111,7 @@ def measured(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         onnx_seconds = time.perf_counter() - start
         times = np.array(
             [
-                paired(out / onnx_file.ONNX_FILE, traced, shape, arguments.pairs, turn)
+                paired(out / ONNX_FILE, traced, shape, arguments.pairs, turn)
                 for turn in range(arguments.sessions)
             ]
         )

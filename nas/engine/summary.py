@@ -6,6 +6,7 @@ import json
 
 from hardware_profiles.measuring.exported_file import time_file
 from nas.engine.course import Patience
+from nas.exports.description import WEIGHTS_FILE
 from nas.exports.formats import FORMAT_FILES
 from nas.progress import Reporter
 from nas.run import ranking
@@ -73,7 +74,7 @@ def summed_up(
 def winner_is_there(task: Task, run: Run, reporter: Reporter) -> bool:
     """Whether the exported winner of a run that has ended is there; notes what is gone."""
     place = run.folder / "winner"
-    if not task.trains or (place / "model.safetensors").exists():
+    if not task.trains or (place / WEIGHTS_FILE).exists():
         return True
     trained = any((run.folder / "trained").glob("*.pt"))
     reporter.note(

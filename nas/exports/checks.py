@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from nas.exports import fresh_process, onnx_file
+from nas.exports.description import ONNX_FILE
 from nas.exports.formats import FORMAT_FILES
 from nas.exports.saved import load
 from search_spaces.errors import UserError
@@ -80,7 +81,7 @@ def in_this_process(
     if "safetensors" in formats:
         runs["loaded"] = load(place)
     if "onnx" in formats:
-        runs["ONNX"] = OnnxNetwork(place / onnx_file.ONNX_FILE)
+        runs["ONNX"] = OnnxNetwork(place / ONNX_FILE)
     for x, expected in samples(network, blocks):
         scale = max(1.0, float(expected.abs().max()))
         for name, run in runs.items():

@@ -10,6 +10,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+"""A network's description and its weights, from which `nas.load` builds it."""
+
+ONNX_FILE = "model.onnx"
+"""The network for onnxruntime, at any batch size."""
+
 LABELS_FILE = "labels.json"
 """Names of the classes in the order of the logits, as a JSON list."""
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nas.exports.description import CONFIG_FILE, ONNX_FILE, WEIGHTS_FILE
 from search_spaces.errors import UserError
 from search_spaces.files import TEMPORARY, check_writable, read_json
 
@@ -100,14 +101,14 @@ def _write_record(folder: Path) -> None:
     (folder / RECORD).write_text(content + "\n", encoding="utf-8")
 
 
-EARLY_FILES = {"config.json", "model.safetensors", "model.onnx", "tokenizer.json"}
+EARLY_FILES = {CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE, "tokenizer.json"}
 """Files of the exports that a search wrote before there were records."""
 
 
 def _is_early_export(folder: Path) -> bool:
     """Whether a folder without a record holds an export of an earlier version and nothing else."""
     try:
-        config = read_json(folder / "config.json")
+        config = read_json(folder / CONFIG_FILE)
     except (OSError, ValueError):
         return False
     known = isinstance(config, dict) and {"format_version", "network"} <= config.keys()

@@ -24,7 +24,6 @@ from search_spaces.onnx.rules import RULES
 from search_spaces.onnx.writer import inputs_of, write_onnx
 from search_spaces.serial import Blocks
 
-ONNX_FILE = "model.onnx"
 OUTPUT = "logits"
 MAX_BYTES = 2**31 - 2**20
 """Largest ONNX file: protobuf limits a message to 2 GiB; 1 MiB is left for the graph."""

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
+from nas.exports.description import CONFIG_FILE, WEIGHTS_FILE
 from search_spaces.errors import UserError
 from search_spaces.exits.network import network_from_json
 from search_spaces.files import read_json
@@ -27,7 +28,7 @@ FORMAT_VERSION = 1
 
 def write_config(config: Mapping[str, Any], place: Path) -> None:
     """Write the description of a network as `config.json`."""
-    (place / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    (place / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
 def load(folder: Path | str) -> Network:
@@ -47,8 +48,8 @@ def load(folder: Path | str) -> Network:
     """
     folder = Path(folder)
     try:
-        config = read_json(folder / "config.json")
-        weights_file = folder / "model.safetensors"
+        config = read_json(folder / CONFIG_FILE)
+        weights_file = folder / WEIGHTS_FILE
         if not weights_file.is_file():
             raise UserError(f"{folder} is not an export: no {weights_file.name}")
     except FileNotFoundError as error:
@@ -138,7 +139,7 @@ def write_weights(
     state = network.state_dict()
     weights = {name: tensor.contiguous() for name, tensor in state.items() if name not in tied}
     written = save(weights, metadata={**about, "format": "pt"})
-    (place / "model.safetensors").write_bytes(_in_order(written))
+    (place / WEIGHTS_FILE).write_bytes(_in_order(written))
 
 
 def _in_order(written: bytes) -> bytes:

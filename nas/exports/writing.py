@@ -22,6 +22,7 @@ from evaluators.costs.gated_costs import network_costs
 from evaluators.costs.tables import CONVENTION, CostTables
 from evaluators.data.dataset import Data
 from nas.exports import checks, description, executorch_file, onnx_file, pt2_file
+from nas.exports.description import ONNX_FILE
 from nas.exports.folder import staged
 from nas.exports.formats import FORMAT_FILES
 from nas.exports.saved import FORMAT_VERSION, write_config, write_weights
@@ -153,7 +154,7 @@ def write_formats(made: Exportable, formats: Sequence[str], place: Path) -> None
     if "safetensors" in formats or "python" in formats:
         write_weights(network, place, about)
     if "onnx" in formats:
-        onnx_file.write(network, blocks, place / onnx_file.ONNX_FILE, about)
+        onnx_file.write(network, blocks, place / ONNX_FILE, about)
     if "pt2" in formats:
         pt2_file.write(network, blocks, place / pt2_file.PT2_FILE, about)
     if "executorch" in formats:

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from nas.exports.description import CONFIG_FILE, ONNX_FILE, WEIGHTS_FILE
 from nas.inference.predictor import Array, Function, Predictor
 from search_spaces.errors import UserError
 from search_spaces.files import read_json
-
-CONFIG_FILE, ONNX_FILE, WEIGHTS_FILE = "config.json", "model.onnx", "model.safetensors"
 
 
 def export_folder(place: Path | str) -> Path:

@@ -25,6 +25,7 @@ from nas.engine.preparation import starting_weights
 from nas.exports import checks, onnx_file, quantised
 from nas.exports.app import pixels_graph, web_runtime
 from nas.exports.app import writing as app_folder
+from nas.exports.description import CONFIG_FILE, ONNX_FILE, WEIGHTS_FILE
 from nas.exports.folder import staged
 from nas.exports.saved import load, write_config
 from nas.exports.source import hugging_face, python_source
@@ -152,7 +153,7 @@ def load_source(run: Run, task: Task, name: str, reporter: Reporter | None = Non
         UserError: if the name matches no architecture or several.
     """
     place = run.folder / "trained" / name
-    if name and "/" not in name and (place / "config.json").is_file():
+    if name and "/" not in name and (place / CONFIG_FILE).is_file():
         network = load(place)
         config = network.config
         evaluation = run.find(config["architecture"]["id"])
@@ -295,14 +296,14 @@ def add_hugging_face(made: Exportable, place: Path) -> hugging_face.Kind:
 def _time(made: Exportable, formats: Sequence[str], place: Path) -> list[Measured]:
     """Time the ONNX file if there is one, else the network in torch."""
     if "onnx" in formats:
-        return timing.time_onnx(place / onnx_file.ONNX_FILE, made.blocks)
-    name = python_source.SOURCE_FILE if "python" in formats else "model.safetensors"
+        return timing.time_onnx(place / ONNX_FILE, made.blocks)
+    name = python_source.SOURCE_FILE if "python" in formats else WEIGHTS_FILE
     return timing.time_torch(made.network, made.blocks, name)
 
 
 def _prepared(made: Exportable, extras: Extras, place: Path) -> list[str]:
     """Write the file with preprocessing, and the app; returns why a part was left out."""
-    source, target = place / onnx_file.ONNX_FILE, place / pixels_graph.PIXELS_FILE
+    source, target = place / ONNX_FILE, place / pixels_graph.PIXELS_FILE
     preprocessing = Preprocessing.of(made.config)
     pixels_graph.write(source, target, preprocessing)
     pixels_graph.check(source, target, preprocessing)
@@ -320,7 +321,7 @@ def _prepared(made: Exportable, extras: Extras, place: Path) -> list[str]:
 def _quantise(task: Task, made: Exportable, place: Path) -> list[Result]:
     """Write the int8 file and score it and the ONNX file on the test part."""
     data, shape = task.data, tuple(made.config["input_shape"])
-    source, target = place / onnx_file.ONNX_FILE, place / quantised.INT8_FILE
+    source, target = place / ONNX_FILE, place / quantised.INT8_FILE
     name = onnx_file.input_name(made.blocks)
     quantised.write(source, target, data, shape, name, seed=task.specification.seed)
     scores = quantised.scores({"fp32": source, "int8": target}, data, shape)

@@ -14,6 +14,7 @@ from evaluators.accuracy.interval import share_interval
 from evaluators.data.dataset import Data
 from evaluators.metrics import GREENSCORE, Metric, energy_on, latency_on
 from hardware_profiles.machine import describe
+from nas.exports.description import CONFIG_FILE
 from nas.release.efficiency import Estimated, Footprint, Result
 from nas.run import footprint
 from nas.run.evaluation import Evaluation
@@ -86,7 +87,7 @@ def gather(
     changed = {"space": specification.space, "seed": specification.seed, **changed}
     changed = {name: _public(value) for name, value in changed.items()}
     score = _greenscore(task, config, evaluation)
-    made = (run.folder / "trained" / name / "config.json").is_file()
+    made = (run.folder / "trained" / name / CONFIG_FILE).is_file()
     return Facts(
         run=run.folder.name,
         identity=evaluation.arch.id,

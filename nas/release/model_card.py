@@ -18,10 +18,10 @@ from evaluators.data.files.images import HUB_NAMES
 from evaluators.data.preprocessing import Preprocessing
 from evaluators.metrics import Metric
 from evaluators.sizes import format_size
-from nas.exports import executorch_file, onnx_file, pt2_file, quantised
+from nas.exports import executorch_file, pt2_file, quantised
 from nas.exports.app import pixels_graph
 from nas.exports.app import writing as app_folder
-from nas.exports.description import LABELS_FILE
+from nas.exports.description import CONFIG_FILE, LABELS_FILE, ONNX_FILE
 from nas.exports.formats import FORMAT_FILES
 from nas.exports.source import hugging_face, python_source
 from nas.release import picture
@@ -73,7 +73,7 @@ def _metadata(
 ) -> str:
     """YAML metadata for the hub; strings are written as JSON, which is valid YAML."""
     lines = ["---"]
-    loads = kind is not None and "config.json" in files
+    loads = kind is not None and CONFIG_FILE in files
     lines.append(f"library_name: {'transformers' if loads else 'pytorch'}")
     if kind is not None:
         lines.append(f"pipeline_tag: {kind}")
@@ -227,7 +227,7 @@ def _use(files: Sequence[str], kind: hugging_face.Kind | None, config: Mapping[s
             f'program = Runtime.get().load_program("{executorch_file.EXECUTORCH_FILE}")\n'
             '(logits,) = program.load_method("forward").execute([sample])'
         )
-    for name in (onnx_file.ONNX_FILE, quantised.INT8_FILE):
+    for name in (ONNX_FILE, quantised.INT8_FILE):
         if name in files:
             name_in = "images" if "mean" in config else "tokens"
             lines.append(
@@ -245,7 +245,7 @@ def _use(files: Sequence[str], kind: hugging_face.Kind | None, config: Mapping[s
             f'labels = json.load(open("{LABELS_FILE}", encoding="utf-8"))\n'
             "print(labels[probabilities[0].argmax()], probabilities.max())"
         )
-    if "config.json" in files:
+    if CONFIG_FILE in files:
         line = 'import nas  # budget-nas\n\nnetwork = nas.load(".")'
         if "classes" in config:
             sample = '"photos/*.jpg"' if "mean" in config else '"a sentence"'

@@ -11,6 +11,7 @@ import torch
 from evaluators.costs.tables import CostTables
 from evaluators.counting.torch_counter import count_module
 from nas.exports import checks, onnx_file
+from nas.exports.description import ONNX_FILE
 from nas.exports.source.python_source import write_python
 from search_spaces.architecture import Architecture
 from search_spaces.catalogue import load_space
@@ -82,7 +83,7 @@ def test_it_costs_its_kernel_for_each_feature(space: SearchSpace, arch: Architec
 
 def test_files_compute_the_same(space: SearchSpace, arch: Architecture, tmp_path: Path) -> None:
     network, blocks = shaken(space, arch), space.ops(arch)
-    onnx_file.write(network, blocks, tmp_path / onnx_file.ONNX_FILE)
+    onnx_file.write(network, blocks, tmp_path / ONNX_FILE)
     done = checks.in_a_fresh_process(network, blocks, tmp_path, ("onnx",), costs=None)
     assert done.differences["onnx"] <= checks.TOLERANCE
     scope: dict[str, Any] = {"__name__": "taken", "__file__": "network.py"}

@@ -22,6 +22,7 @@ from evaluators.sizes import format_size
 from nas.commands.show.console import make_console, print_json
 from nas.commands.show.data import data_json, data_lines
 from nas.commands.show.frontier import print_bins, print_table
+from nas.exports.description import ONNX_FILE
 from nas.progress.state import duration
 from nas.run.specification import Specification
 from search_spaces.errors import Interrupted
@@ -207,8 +208,6 @@ def search_and_print(
 
 def _print_winner(console: Console, outcome: Outcome) -> None:
     """Print the winner: its score, its costs, and how to take it away."""
-    from nas.exports.formats import FORMAT_FILES  # imports torch
-
     run, winner = outcome.run, outcome.summary.winner
     if winner.score is None:
         metric = run.objectives[0].metric
@@ -220,7 +219,7 @@ def _print_winner(console: Console, outcome: Outcome) -> None:
         f"{format_size(winner.costs['macs'])} FLOPs ({outcome.summary.budget})",
         f"{format_size(winner.costs['params'])} parameters",
     ]
-    file = run.folder / "winner" / FORMAT_FILES["onnx"]
+    file = run.folder / "winner" / ONNX_FILE
     if file.exists():
         costs.append(f"{file.name} {format_size(file.stat().st_size, 'B')}")
     console.print(", ".join(costs), markup=False)

@@ -13,6 +13,7 @@ from evaluators.accuracy.class_scores import scored_classes
 from evaluators.data.images import ImageData
 from nas.engine.finish.fine_tuning import FineTuning
 from nas.engine.finish.plain import final_score
+from nas.exports.description import CONFIG_FILE
 from nas.exports.saved import load
 from nas.exports.writing import export
 from nas.pruning.flops_aware import PruningTarget, prune
@@ -96,7 +97,7 @@ def find_trained(run: Run, arch: Architecture) -> tuple[Path, Network] | None:
     A network that was cut is not that of the architecture it was cut from.
     """
     for place in (run.folder / "trained" / arch.id, run.folder / "winner"):
-        if (place / "config.json").exists():
+        if (place / CONFIG_FILE).exists():
             network = load(place)
             if network.config["architecture"]["id"] == arch.id and "cut" not in network.config:
                 return place, network

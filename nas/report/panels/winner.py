@@ -14,6 +14,7 @@ from typing import Any
 from evaluators.device_prices import Target
 from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import format_size
+from nas.exports.description import ONNX_FILE, WEIGHTS_FILE
 from nas.report import figures
 from nas.report.panels.panel import Panel
 from nas.run.evaluation import Evaluation
@@ -21,7 +22,7 @@ from nas.run.folder import Run
 from nas.run.results import Summary
 from search_spaces.files import without_folders
 
-FILES = ("model.onnx", "model.safetensors")
+FILES = (ONNX_FILE, WEIGHTS_FILE)
 """Files of an export whose sizes are shown."""
 
 
