@@ -66,7 +66,8 @@ def architectures(ctx: typer.Context, incomplete: str) -> list[str]:
     run = ctx.params.get("run")
     study = Path(str(run)) / "study.db"
     if run is not None and study.is_file():
-        from nas.run.study_rows import STUDY_NAME, NotReadable, read_file
+        from nas.run.storage.names import STUDY_NAME
+        from nas.run.study_rows import NotReadable, read_file
 
         try:
             ids = (e.arch.id for e in read_file(study, STUDY_NAME) if e.error is None)

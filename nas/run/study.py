@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import optuna
 from optuna.storages import RDBStorage
@@ -36,8 +36,9 @@ from nas.run.storage.address import (
     reason,
 )
 from nas.run.storage.finished import Finished, describe
-from nas.run.storage.trials import Ended, TrialWriter
-from nas.run.study_rows import STUDY_NAME, NotReadable, read_study
+from nas.run.storage.names import STUDY_NAME
+from nas.run.storage.trials import Trial, TrialWriter
+from nas.run.study_rows import NotReadable, read_study
 from search_spaces.architecture import Architecture, plain_value
 from search_spaces.errors import UserError
 from search_spaces.files import write_atomically
@@ -89,7 +90,7 @@ class Study:
         self.storage = storage
         self._note = note
         self._lock = threading.RLock()
-        self._pending: list[Ended] = []
+        self._pending: list[Trial] = []
         self._timer: threading.Timer | None = None
         self._problem: UserError | None = None
         self._written = -DELAY
@@ -102,7 +103,7 @@ class Study:
             self._rdb = _opened_storage(storage)
             self._study = self._loaded() if exists else self._opened(self._rdb)
             self._check_identity()
-            self._writer = TrialWriter(self._rdb, self._study, space, self.objectives)
+            self._writer = TrialWriter(self._rdb, self._study, space)
         except _DATABASE_ERRORS as error:
             raise _unreadable(storage, error) from error
 
@@ -180,12 +181,28 @@ class Study:
             UserError: if the study cannot be written, such as on a full disk; it is unchanged.
         """
         with self._lock:
-            self._pending.append((evaluation, datetime.now()))
+            self._pending.append(self.trial(evaluation))
             if time.monotonic() - self._written >= DELAY and self._away is None:
                 self._flush()
             elif self._timer is None:
                 self._later(DELAY)
             self._raise_problem()
+
+    def trial(self, one: Evaluation) -> Trial:
+        """An evaluation that ends now, as Optuna has it."""
+        attributes: dict[str, Any] = {
+            "arch": one.arch.id,
+            "metrics": one.metrics,
+            "seconds": one.seconds,
+            "sampler": one.sampler,
+        }
+        if one.error is not None:
+            attributes["error"] = one.error
+        if one.found_in is not None:
+            attributes["found_in"] = one.found_in
+        failed = one.error is not None
+        values = [] if failed else [one.metrics[o.metric] for o in self.objectives]
+        return Trial(one.arch, values, attributes, one.violation, datetime.now(), failed)
 
     def __enter__(self) -> Self:
         return self

@@ -26,17 +26,13 @@ from nas.run.storage.address import (
     engine_arguments,
     file_of,
 )
+from nas.run.storage.names import BUDGET_KEY, STUDY_NAME
 from search_spaces.architecture import Architecture, Value, plain_value
-
-STUDY_NAME = "search"
 
 ENDED_STATES = ("COMPLETE", "PRUNED", "FAIL")
 
 SEPARATOR = "\x1f"
 """Separates names; a control character that no name contains."""
-
-BUDGET_KEY = "constraints:budget"
-"""Key under which Optuna stores the constraint that `Study.add` writes."""
 
 
 Query = Callable[[str, Sequence[Any]], Sequence[Any]]

@@ -1,7 +1,7 @@
-"""Adds evaluations to the tables of an Optuna study: several in one transaction.
+"""Adds trials to the tables of an Optuna study: several in one transaction.
 
 Optuna adds one trial at a time, and a transaction takes longer than a thousand rows of it. The
-tables are those of Optuna's storage. Does not know when to write.
+tables are those of Optuna's storage. Does not know evaluations, nor when to write.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,13 +22,29 @@ from optuna.trial import TrialState
 from sqlalchemy import func, insert, select
 from sqlalchemy.engine import Connection
 
-from nas.run.evaluation import Evaluation
-from nas.run.objectives import Objective
-from nas.run.study_rows import BUDGET_KEY
+from nas.run.storage.names import BUDGET_KEY
+from search_spaces.architecture import Value
 from search_spaces.space import Choice, SearchSpace
 
-Ended = tuple[Evaluation, datetime]
-"""An evaluation, and when it ended."""
+
+@dataclass(frozen=True)
+class Trial:
+    """An ended trial.
+
+    Attributes:
+        params: values of the choices.
+        values: of the objectives; empty for one that failed.
+        attributes: of the user; JSON.
+        violation: of the constraint; above 0 if it is violated.
+        ended: when.
+    """
+
+    params: Mapping[str, Value]
+    values: Sequence[float]
+    attributes: Mapping[str, Any]
+    violation: float
+    ended: datetime
+    failed: bool = False
 
 
 def distribution(choice: Choice) -> CategoricalDistribution:
@@ -41,16 +58,9 @@ def distribution(choice: Choice) -> CategoricalDistribution:
 class TrialWriter:
     """Writes to one study; no other process adds trials to it."""
 
-    def __init__(
-        self,
-        storage: RDBStorage,
-        study: optuna.Study,
-        space: SearchSpace,
-        objectives: Sequence[Objective],
-    ) -> None:
+    def __init__(self, storage: RDBStorage, study: optuna.Study, space: SearchSpace) -> None:
         self._engine = storage.engine
         self._study = study._study_id
-        self._objectives = tuple(objectives)
         self._described = {c.name: distribution_to_json(distribution(c)) for c in space.choices}
         self._codes = {c.name: {o: i for i, o in enumerate(c.options)} for c in space.choices}
         self._next: int | None = None
@@ -58,7 +68,7 @@ class TrialWriter:
         self._unsure = False
         """Whether the last transaction may have been committed although it failed here."""
 
-    def write(self, added: Sequence[Ended]) -> None:
+    def write(self, added: Sequence[Trial]) -> None:
         """Add trials, all or none. After a failure, call it again with these or more.
 
         A connection may break when a server has committed and has not yet answered; what is there
@@ -81,7 +91,7 @@ class TrialWriter:
         ).scalar()
         return 0 if last is None else max(0, last + 1 - number)
 
-    def _insert(self, connection: Connection, added: Sequence[Ended], first: int) -> None:
+    def _insert(self, connection: Connection, added: Sequence[Trial], first: int) -> None:
         if not added:
             return
         trials = models.TrialModel.__table__
@@ -89,11 +99,11 @@ class TrialWriter:
             {
                 "number": first + place,
                 "study_id": self._study,
-                "state": TrialState.COMPLETE if one.error is None else TrialState.FAIL,
-                "datetime_start": ended,
-                "datetime_complete": ended,
+                "state": TrialState.FAIL if one.failed else TrialState.COMPLETE,
+                "datetime_start": one.ended,
+                "datetime_complete": one.ended,
             }
-            for place, (one, ended) in enumerate(added)
+            for place, one in enumerate(added)
         ]
         if connection.dialect.insert_executemany_returning_sort_by_parameter_order:
             numbers = connection.execute(
@@ -107,26 +117,15 @@ class TrialWriter:
                 .order_by(trials.c.number)
             ).scalars()
         parts: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-        for trial, (one, _) in zip(numbers, added, strict=True):
+        for trial, one in zip(numbers, added, strict=True):
             for table, of_table in self._rows(one).items():
                 parts[table] += [{"trial_id": trial, **row} for row in of_table]
         for table, of_table in parts.items():
             connection.execute(insert(table), of_table)
 
-    def _rows(self, one: Evaluation) -> dict[Any, list[dict[str, Any]]]:
-        """What an evaluation adds to each table beside its trial."""
-        attributes: dict[str, Any] = {
-            "arch": one.arch.id,
-            "metrics": one.metrics,
-            "seconds": one.seconds,
-            "sampler": one.sampler,
-        }
-        if one.error is not None:
-            attributes["error"] = one.error
-        if one.found_in is not None:
-            attributes["found_in"] = one.found_in
-        values = [] if one.error is not None else [one.metrics[o.metric] for o in self._objectives]
-        stored = [models.TrialValueModel.value_to_stored_repr(value) for value in values]
+    def _rows(self, one: Trial) -> dict[Any, list[dict[str, Any]]]:
+        """What a trial adds to each table beside its own."""
+        stored = [models.TrialValueModel.value_to_stored_repr(value) for value in one.values]
         found: dict[Any, list[dict[str, Any]]] = {
             models.TrialParamModel.__table__: [
                 {
@@ -134,10 +133,11 @@ class TrialWriter:
                     "param_value": self._codes[name][value],
                     "distribution_json": self._described[name],
                 }
-                for name, value in one.arch.items()
+                for name, value in one.params.items()
             ],
             models.TrialUserAttributeModel.__table__: [
-                {"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()
+                {"key": key, "value_json": json.dumps(value)}
+                for key, value in one.attributes.items()
             ],
             models.TrialSystemAttributeModel.__table__: [
                 {"key": BUDGET_KEY, "value_json": json.dumps(one.violation)}

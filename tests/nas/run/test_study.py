@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +180,7 @@ def test_a_transaction_that_was_committed_without_an_answer_is_not_repeated(
     """A server commits and goes away before it says so."""
     added = evaluations(7)
     study = opened(tmp_path / "study.db")
-    ended = [(one, datetime.now()) for one in added]
+    ended = [study.trial(one) for one in added]
     study._writer.write(ended[:2])
     begin = study._rdb.engine.begin
 
