@@ -150,15 +150,17 @@ def token_mixing(results: Results) -> Iterator[Row]:
     if "token_mixing" not in results:
         return
     r = results["token_mixing"]
-    plain, mixed = (next(c for c in r.rows if bool(c["mixing"]) is on) for on in (False, True))
-    yield Row(
-        f"a language model of characters at {sized(plain['macs'])} FLOPs after "
-        f"{plain['seconds']:g} s on one thread: validation loss with a causal convolution over "
-        f"{mixed['mixing']} tokens",
-        fixed(mixed["validation loss"], 3),
-        f"without {fixed(plain['validation loss'], 3)}",
-        r.command,
-    )
+    for seconds in sorted({row["seconds"] for row in r.rows}):
+        rows = [row for row in r.rows if row["seconds"] == seconds]
+        plain, mixed = (next(c for c in rows if bool(c["mixing"]) is on) for on in (False, True))
+        yield Row(
+            f"a language model of characters at {sized(plain['macs'])} FLOPs after {seconds:g} s "
+            f"on one thread: validation loss with a causal convolution over {mixed['mixing']} "
+            "tokens",
+            fixed(mixed["validation loss"], 3),
+            f"without {fixed(plain['validation loss'], 3)}",
+            f"python benchmarks/token_mixing.py --data FILE --seconds {seconds:g}",
+        )
 
 
 def designs(results: Results) -> Row:
