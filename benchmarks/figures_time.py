@@ -22,7 +22,7 @@ def timed(results: Results) -> Topic:
         *orders(results),
         learning_law(results),
         designs(results),
-        *token_mixing(results),
+        *text_designs(results),
     ]
     return Topic(
         "A search with a time of its own",
@@ -145,21 +145,23 @@ def learning_law(results: Results) -> Row:
     )
 
 
-def token_mixing(results: Results) -> Iterator[Row]:
-    """What a causal convolution brings a language model in the same time."""
-    if "token_mixing" not in results:
+def text_designs(results: Results) -> Iterator[Row]:
+    """The best design of a language model after each time."""
+    if "text_designs" not in results:
         return
-    r = results["token_mixing"]
+    r = results["text_designs"]
     for seconds in sorted({row["seconds"] for row in r.rows}):
         rows = [row for row in r.rows if row["seconds"] == seconds]
-        plain, mixed = (next(c for c in rows if bool(c["mixing"]) is on) for on in (False, True))
+        best, *others = (
+            f"{row['design']} {fixed(row['validation loss'], 3)}"
+            for row in sorted(rows, key=lambda row: row["validation loss"])
+        )
         yield Row(
-            f"a language model of characters at {sized(plain['macs'])} FLOPs after {seconds:g} s "
-            f"on one thread: validation loss with a causal convolution over {mixed['mixing']} "
-            "tokens",
-            fixed(mixed["validation loss"], 3),
-            f"without {fixed(plain['validation loss'], 3)}",
-            f"python benchmarks/token_mixing.py --data FILE --seconds {seconds:g}",
+            f"designs of `gpt-conv` at 11M to 15M FLOPs after {seconds:g} s on one thread, "
+            "tinyshakespeare: validation loss",
+            best,
+            listed(*others),
+            f"python benchmarks/text_designs.py --data FILE --seconds {seconds:g}",
         )
 
 

@@ -68,7 +68,7 @@ pairs of designs (`benchmarks/designs.py`)."""
 
 MIXING, UNMIXED = "mixing", 0.03
 """What a language model without a causal convolution adds to the log error after as many epochs
-(`benchmarks/token_mixing.py`)."""
+(`benchmarks/text_designs.py`)."""
 
 FITTED_SPACES, FITTED_SPREAD = "cnn", 0.05
 """Beginning of the names of the spaces to whose networks the law is fitted, and the deviation of
