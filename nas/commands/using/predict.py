@@ -91,7 +91,7 @@ def predict(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Classify images or sentences, or go on with a text, by a trained network.
+    """Classify images or sentences, or go on with a text, by a network.
 
     Images are prepared as the images that the network was trained on. With --json, each line is an
     object with the input, its label and the probabilities; of a language model, with the text and
