@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from report_page import Watched
 
 from nas.engine.search import Outcome
 from nas.report.contents import ReportSource
 from nas.report.page import page as whole_page
 from nas.run.folder import Run
+from report_page import Watched
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from report_page import Watched, click_point, index_of, selected, until
 
 from evaluators.costs.tables import CostTables
 from nas.cli import main
@@ -30,6 +29,7 @@ from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
 from nas.run.study import Study
+from report_page import Watched, click_point, index_of, selected, until
 from search_spaces.errors import UserError
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from report_page import Watched, click_point, index_of, selected, until
 
 from nas.engine.search import Outcome, search
 from nas.report.contents import ReportSource
@@ -19,6 +18,7 @@ from nas.report.page import page as whole_page
 from nas.run import folder as runs
 from nas.run.folder import Run
 from nas.run.specification import make
+from report_page import Watched, click_point, index_of, selected, until
 
 
 @pytest.fixture(scope="module")
