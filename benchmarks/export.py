@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from nas.exports.description import ONNX_FILE
 from report import emit
 
 from evaluators.costs.tables import CostTables
 from evaluators.data.images import ImageData, Split
 from evaluators.accuracy.interval import statistic_interval
+from nas.exports.description import ONNX_FILE
 from nas.exports.writing import prepare, write_formats
 from nas.exports import checks, onnx_file
 from nas.exports.source import hugging_face

@@ -65,17 +65,18 @@ def pays(results: Results, name: str) -> Iterator[Row]:
         sides = {c["side"]: [d for d in cells if d["side"] == c["side"]] for c in cells}
         mine = sides.pop(ENGINE, [])
         data = "tinyshakespeare, nats a character" if name == "pays_text" else "CIFAR-10"
-        what = f"{data}: {metric} of `nas search --time {minutes:g}m --max-flops {budget}`"
         others = [
             f"{'a random network of the space' if side == RANDOM else side} {scores(of)}"
             for side, of in sides.items()
         ]
-        if not mine:  # cells are ordered by their scores
-            what = f"{data}: {metric} of networks set by hand to {budget} FLOPs in {minutes:g} min"
-            if len(others) < 2:
-                continue
-        measured, others = (scores(mine), others) if mine else (others[0], others[1:])
+        if mine:
+            what = f"`nas search --time {minutes:g}m --max-flops {budget}`"
+            measured = scores(mine)
+        else:  # cells are ordered by their scores
+            what = f"networks set by hand to {budget} FLOPs in {minutes:g} min"
+            measured, *others = others
         if others:
+            what = f"{data}: {metric} of {what}"
             yield Row(what, measured, listed(*others), _command(cells, minutes, budget))
 
 
