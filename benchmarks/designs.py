@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -29,11 +28,11 @@ import numpy as np
 import torch
 from learning_curves import FITTED_FROM
 from report import RESULTS, emit
+from timed_training import train_for
 
 from evaluators.accuracy.recalibration import recalibrate
 from nas.run.specification import make
 from nas.task.task import Task
-from nas.timed.contest import segment_recipe
 from nas.timed.law import (
     ENOUGH_OF_WEIGHTS,
     REFERENCE_MACS,
@@ -46,8 +45,6 @@ from nas.timed.law import (
     layers_loss,
     useful_macs,
 )
-from nas.training.network import train
-from nas.training.pace import TimePace
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.networks.modules import Network, channels_last
@@ -198,16 +195,14 @@ def result_of(task: Task, name: str, seconds: float) -> dict[str, Any]:
     network = channels_last(Network(blocks)).train()
     size = design.get("resolution", 32)
     shape, batches = (3, size, size), images.batches("train")
-    recipe = segment_recipe(task, "linear")
-    pace = TimePace(seconds, clock=time.process_time)
-    steps = train(network, batches, recipe, shape, seed=0, pace=pace)
+    epochs = train_for(seconds, network, batches, task, shape)
     recalibrate(network, images.inputs(task.calibration, shape, torch.device("cpu")))
     ops = [op for _, block in blocks for op in block]
     return {
         "design": name,
         "network": described(design),
         "seconds": seconds,
-        "epochs": round(steps * recipe.batch_size / len(batches), 1),
+        "epochs": epochs,
         "macs": sum(op.macs for op in ops),
         "params": sum(op.params for op in ops),
         "layers": layers_of(design),

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from designs import DESIGNS, blocks_of
 from report import RESULTS, emit
+from timed_training import train_for
 
 from evaluators.accuracy.recalibration import recalibrate
 from evaluators.data.images import ImageBatches
 from nas.run.specification import make
 from nas.task.task import Task
-from nas.timed.contest import segment_recipe
-from nas.training.network import train
-from nas.training.pace import TimePace
 from search_spaces.networks.modules import Network, channels_last
 
 SHAPE = (3, 32, 32)
@@ -74,14 +71,13 @@ def result_of(task: Task, cell: dict[str, Any]) -> dict[str, Any]:
     batches = ImageBatches.of(data, part, task.schedule.augmentation)
     if cell["share"]:
         batches = batches.mixed(cell["share"])
-    recipe = replace(segment_recipe(task, "linear"), mixing=0.0)
-    pace = TimePace(cell["seconds"], clock=time.process_time)
-    steps = train(network, batches, recipe, SHAPE, seed=cell["seed"], pace=pace)
+    seconds, seed = cell["seconds"], cell["seed"]
+    epochs = train_for(seconds, network, batches, task, SHAPE, seed=seed, mixing=0.0)
     recalibrate(network, data.inputs(task.calibration, SHAPE, torch.device("cpu")))
     network.eval()
     seen = replace(data, validation=part[: len(data.part("validation"))])
     return {
-        "epochs": round(steps * recipe.batch_size / len(batches), 1),
+        "epochs": epochs,
         "validation accuracy": data.score(network, "validation", SHAPE)["accuracy"],
         "training accuracy": seen.score(network, "validation", SHAPE)["accuracy"],
     }

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from report import RESULTS, emit
+from timed_training import train_for
 
 from nas.run.specification import make
 from nas.task.task import Task
-from nas.timed.contest import segment_recipe
-from nas.training.network import train
-from nas.training.pace import TimePace
 from search_spaces.networks.modules import build
 
 DESIGNS: dict[str, dict[str, Any]] = {
@@ -79,13 +76,11 @@ def result_of(task: Task, design: dict[str, Any], seconds: float) -> dict[str, A
     shape = task.space.input_shape(arch)
     torch.manual_seed(0)
     network = build(task.space, arch).train()
-    batches, recipe = task.data.batches("train"), segment_recipe(task, "linear")
-    pace = TimePace(seconds, clock=time.process_time)
-    steps = train(network, batches, recipe, shape, seed=0, pace=pace)
+    epochs = train_for(seconds, network, task.data.batches("train"), task, shape)
     return {
         "macs": int(task.tables.cost(arch)["macs"]),
         "params": sum(p.numel() for p in network.parameters()),
-        "epochs": round(steps * recipe.batch_size / len(batches), 1),
+        "epochs": epochs,
         "validation loss": round(task.data.score(network.eval(), "validation", shape)["loss"], 4),
     }
 

@@ -223,7 +223,7 @@ class Study:
                 if not self._pending:
                     return
                 if not wait:
-                    self._say(f"{len(self._pending)} evaluations could not be written")
+                    self._say(f"evaluations that could not be written: {len(self._pending)}")
                     return
                 time.sleep(RETRY)
 

@@ -212,7 +212,7 @@ def test_whoever_interrupts_does_not_wait_for_a_database(database: Database, pos
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     database.come_back()
-    assert notes[-1] == "1 evaluations could not be written"
+    assert notes[-1] == "evaluations that could not be written: 1"
     assert study.evaluations() == added[:2]  # the server is there again
 
 
