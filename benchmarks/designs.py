@@ -26,6 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from hand_set import mobilenet_v3_small
 from learning_curves import FITTED_FROM
 from report import RESULTS, emit
 from timed_training import train_for
@@ -53,6 +54,7 @@ from search_spaces.space import SearchSpace
 from search_spaces.spaces.convolution_blocks import block_ops
 
 E1, SE, K3 = "fused-e1", "fused-e1-se", "separable-k3"
+K3_SE, I4, I4_SE = "inverted-k3-e1-se", "inverted-k3-e4", "inverted-k3-e4-se"
 DESIGNS: dict[str, dict[str, Any]] = {
     "ResNet-8": {"stem": 15, "stages": [[1, 15, "basic"], [1, 30, "basic"], [1, 60, "basic"]]},
     "A": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [2, 48, SE], [2, 64, SE]]},
@@ -110,6 +112,22 @@ DESIGNS: dict[str, dict[str, Any]] = {
         "stem": 32,
         "stages": [[1, 64, K3], [2, 96, K3], [3, 128, K3], [2, 256, K3]],
     },
+    "S squeezed": {
+        "activation": "silu",
+        "stem": 32,
+        "stages": [[1, 64, K3_SE], [2, 96, K3_SE], [3, 128, K3_SE], [2, 256, K3_SE]],
+    },
+    "I": {"activation": "silu", "stages": [[1, 16, K3_SE], [2, 24, I4], [3, 48, I4], [3, 96, I4]]},
+    "I squeezed": {
+        "activation": "silu",
+        "stages": [[1, 16, K3_SE], [2, 24, I4_SE], [3, 48, I4_SE], [3, 96, I4_SE]],
+    },
+    "J squeezed": {
+        "activation": "silu",
+        "stem": 24,
+        "stages": [[1, 24, K3_SE], [1, 32, I4_SE], [2, 64, I4_SE], [2, 96, I4_SE]],
+    },
+    "MobileNetV3-Small": {"activation": "hardswish", "multiplier": 0.3512},
     "Y": {
         "activation": "silu",
         "resolution": 24,
@@ -160,6 +178,8 @@ DESIGN_WEIGHT = 1.5
 
 def blocks_of(design: dict[str, Any]) -> list[tuple[str, tuple[Op, ...]]]:
     """The blocks of a design."""
+    if "multiplier" in design:
+        return mobilenet_v3_small(design["multiplier"])
     size, activation = design.get("resolution", 32), design.get("activation", "relu")
     build = BlockBuilder(3, size, size)
     stem, stride = design.get("stem", 16), design.get("stride", 2)
@@ -179,6 +199,8 @@ def blocks_of(design: dict[str, Any]) -> list[tuple[str, tuple[Op, ...]]]:
 
 def described(design: dict[str, Any]) -> str:
     """The stages in words."""
+    if "multiplier" in design:
+        return f"x {design['multiplier']}"
     return ", ".join(f"{depth} x {width} {kind}" for depth, width, kind in design["stages"])
 
 

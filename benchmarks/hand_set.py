@@ -73,8 +73,8 @@ def resnet8(width: float, stride: int) -> Network:
     return Network(blocks)
 
 
-def mobilenet_v3_small(width: float) -> Network:
-    """MobileNetV3-Small at a width multiplier."""
+def mobilenet_v3_small(width: float) -> Blocks:
+    """Blocks of MobileNetV3-Small at a width multiplier."""
 
     def scaled(channels: int) -> int:
         return divisible(channels * width, 4)
@@ -100,7 +100,7 @@ def mobilenet_v3_small(width: float) -> Network:
         blocks.append((f"block{index}", build.ops))
         before, size = after, strided(size, stride)
     blocks.append(("head", _head(before, size, scaled(576), scaled(1024))))
-    return Network(blocks)
+    return blocks
 
 
 class ShuffleUnit(nn.Module):
@@ -167,7 +167,7 @@ def shufflenet_v2(width: float) -> nn.Module:
 
 PEERS: dict[str, Callable[[float], nn.Module]] = {
     "MobileNetV2": lambda width: Network(mobilenetv2.blocks(width)),
-    "MobileNetV3-Small": mobilenet_v3_small,
+    "MobileNetV3-Small": lambda width: Network(mobilenet_v3_small(width)),
     "ShuffleNetV2": shufflenet_v2,
     "ResNet-8, stem stride 1": lambda width: resnet8(width, 1),
     "ResNet-8, stem stride 2": lambda width: resnet8(width, 2),
