@@ -4,8 +4,8 @@
 
 Each design trains on the training part of a text for so many seconds of processor time on one
 thread, by the recipe of a timed winner, and is scored on the validation part. All but one have a
-causal convolution over three tokens before attention and MLP. Cells of the result file are not run
-again. One seed each.
+causal convolution over three tokens before attention and MLP. `--noise` is the share of tokens
+replaced (`Recipe.mixing`). Cells of the result file are not run again. One seed each.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from report import RESULTS, emit
 from timed_training import train_for
 
 from nas.run.specification import make
+from nas.task.schedule import NOISE
 from nas.task.task import Task
 from search_spaces.networks.modules import build
 
@@ -45,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="text file")
     parser.add_argument("--seconds", type=float, default=280.0)
+    parser.add_argument("--noise", type=float, default=NOISE)
     parser.add_argument("--only", default="", help="names of designs, separated by semicolons")
     parser.add_argument("--json", type=Path, default=RESULTS / "text_designs.json")
     arguments = parser.parse_args()
@@ -53,16 +55,17 @@ def main() -> None:
     task = Task.of(make({**settings, "high": {"macs": 15e6}}))
     rows = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
     for name in filter(None, arguments.only.split(";")) if arguments.only else DESIGNS:
-        cell = {"design": name, "seconds": arguments.seconds}
+        cell = {"design": name, "seconds": arguments.seconds, "noise": arguments.noise}
         if any(cell.items() <= row.items() for row in rows):
             continue
-        rows.append({**cell, **result_of(task, DESIGNS[name], arguments.seconds)})
+        rows.append({**cell, **result_of(task, cell)})
         rows.sort(key=lambda row: (row["seconds"], row["validation loss"]))
         emit("text_designs", rows, {"part": "validation", "seed": 0}, arguments.json)
 
 
-def result_of(task: Task, design: dict[str, Any], seconds: float) -> dict[str, Any]:
+def result_of(task: Task, cell: dict[str, Any]) -> dict[str, Any]:
     """Cost, epochs and validation loss of a training."""
+    design, seconds, noise = DESIGNS[cell["design"]], cell["seconds"], cell["noise"]
     wanted = {
         "context": design.get("context", 64),
         "width": design.get("width", 64),
@@ -76,7 +79,8 @@ def result_of(task: Task, design: dict[str, Any], seconds: float) -> dict[str, A
     shape = task.space.input_shape(arch)
     torch.manual_seed(0)
     network = build(task.space, arch).train()
-    epochs = train_for(seconds, network, task.data.batches("train"), task, shape)
+    batches = task.data.batches("train").mixed(noise)
+    epochs = train_for(seconds, network, batches, task, shape, mixing=0.0)
     return {
         "macs": int(task.tables.cost(arch)["macs"]),
         "params": sum(p.numel() for p in network.parameters()),

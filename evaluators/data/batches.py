@@ -35,7 +35,7 @@ class Batches(Protocol):
         ...
 
     def mixed(self, share: float) -> Self:
-        """The same samples, with images mixed in a share of the batches."""
+        """The same samples, made harder to know: see the data for what the share is of."""
         ...
 
 

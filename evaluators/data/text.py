@@ -164,11 +164,16 @@ class Windows:
 
     An epoch has as many windows as fit side by side. Each is shifted by a random offset below its
     length every time, so that over a training every token occurs at every position of a window.
+
+    Attributes:
+        noise: share of the tokens that a network reads in training that are others, drawn from the
+            text (Xie et al., "Data noising as smoothing in neural network language models", 2017).
     """
 
     name: str
     ids: Tensor
     context: int
+    noise: float = 0.0
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -184,12 +189,16 @@ class Windows:
         """Token ids and those that follow them, each `(batch, context)` int64."""
         shift = torch.randint(self.context, indices.shape, generator=generator)
         last = len(self.ids) - self.context - 1
-        window = self.at((indices * self.context + shift).clamp(max=last)).long().to(device)
-        return window[:, :-1], window[:, 1:]
+        window = self.at((indices * self.context + shift).clamp(max=last))
+        read, following = window[:, :-1], window[:, 1:]
+        if self.noise:
+            others = self.ids[torch.randint(len(self.ids), read.shape, generator=generator)]
+            read = read.where(torch.rand(read.shape, generator=generator) >= self.noise, others)
+        return read.long().to(device), following.long().to(device)
 
     def mixed(self, share: float) -> Self:
-        """The same: texts are not mixed."""
-        return self
+        """The same with a share of the tokens that are read replaced by others."""
+        return replace(self, noise=share)
 
     def at(self, starts: Tensor) -> Tensor:
         """Windows that begin at `starts` `(n,)`, with the token after each: `(n, context + 1)`."""

@@ -27,7 +27,7 @@ MOST = 10**9
 PROXIES = ("synflow", "naswot", "zico", "jacob_cov", "grad_norm")
 """Zero-cost proxies: each is an evaluator, and a feature of evolution's predictor."""
 
-VERSION = 3
+VERSION = 4
 """Format of the runs that this program writes; it reads all formats up to this one."""
 
 Sampling = Literal["flops", "uniform", "attentive"]

@@ -14,6 +14,7 @@ import torch
 
 from evaluators.data.augmentation import Augmentation
 from evaluators.data.dataset import Data
+from evaluators.data.text import TextData
 from nas.run.specification import Specification
 from nas.training.loop import Recipe, recipe_for
 from search_spaces.ops import LayerNorm
@@ -43,6 +44,10 @@ MIXING = 0.4
 network knows its images too well, and if all batches are mixed it learns too slowly.
 `benchmarks/mixing.py` compares shares."""
 
+NOISE = 0.05
+"""Share of the tokens that are replaced in its long trainings on texts, for the same reason:
+`benchmarks/text_designs.py` compares shares."""
+
 PHOTOGRAPHS = "flip"
 """Augmentation of the data whose images may be mixed."""
 
@@ -55,6 +60,9 @@ MUON_SINCE = 2
 
 MIXING_SINCE = 3
 """Format of a run from which its long trainings of photographs mix images."""
+
+NOISE_SINCE = 4
+"""Format of a run from which its long trainings on texts replace tokens."""
 
 RACE_SHARE = 1 / 16
 """Length of a finalist's training in the race, as a fraction of the winner's."""
@@ -103,10 +111,13 @@ class Schedule:
         return self.specification.version >= MUON_SINCE
 
     @property
-    def _mixes(self) -> bool:
+    def _mixing(self) -> float:
+        """What a long training mixes, as `Recipe.mixing`."""
         specification = self.specification
+        if isinstance(self.data, TextData):
+            return NOISE if specification.version >= NOISE_SINCE else 0.0
         own = specification.augmentation is None and PHOTOGRAPHS in self.data.augmentation
-        return own and specification.version >= MIXING_SINCE
+        return MIXING if own and specification.version >= MIXING_SINCE else 0.0
 
     def recipe(self, epochs: float) -> Recipe:
         """The recipe by which networks of the space train on the data."""
@@ -130,8 +141,7 @@ class Schedule:
         fewer = 2 ** int(math.log2(max(32.0, self._samples / LEAST_STEPS)))
         batch = min(self.specification.batch_size, fewer)
         recipe = self._of_data(recipe_for(self.space, 1.0, batch_size=batch))
-        if self._mixes:
-            recipe = replace(recipe, mixing=MIXING)
+        recipe = replace(recipe, mixing=self._mixing)
         if recipe.optimizer == "adamw":
             return recipe
         faster = 1.0 if self.specification.learning_rate else TIMED_RATE

@@ -112,8 +112,9 @@ class Recipe:
     ema: float = 0.0
     """Decay of the moving average of the weights, which replaces them at the end; 0: none."""
     mixing: float = 0.0
-    """Share of the batches of images that CutMix mixes in a training of `MIXED_FROM` epochs and
-    more, by which a network would otherwise know its images too well; 0: none."""
+    """Share of the batches of images that CutMix mixes, or of a text's tokens that others replace,
+    in a training of `MIXED_FROM` epochs and more, by which a network would otherwise know its
+    samples too well; 0: none."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of matrix products and convolutions; weights and all else are fp32."""
 

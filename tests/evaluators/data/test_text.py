@@ -89,6 +89,20 @@ def test_over_a_training_every_token_occurs_at_every_position() -> None:
     assert {(p, t) for p in range(4) for t in range(4, 36)} <= seen
 
 
+def test_noise_replaces_its_share_of_the_tokens_that_are_read_by_others_of_the_text() -> None:
+    ids = torch.arange(4000) % 1000  # a token of the text that is drawn is seldom the same
+    windows, indices = Windows("", ids, 40), torch.arange(90)
+    cpu = torch.device("cpu")
+    plain, following = windows.draw(indices, torch.Generator().manual_seed(0), cpu)
+    noised, same = windows.mixed(0.2).draw(indices, torch.Generator().manual_seed(0), cpu)
+    assert torch.equal(following, same)
+    assert (noised != plain).float().mean().item() == pytest.approx(0.2, abs=0.03)
+    assert noised.dtype == plain.dtype
+    assert noised.max() < 1000
+    nothing, _ = windows.mixed(0.0).draw(indices, torch.Generator().manual_seed(0), cpu)
+    assert torch.equal(nothing, plain)
+
+
 def test_windows_follow_from_the_generator_alone() -> None:
     windows = Windows("", torch.arange(500), 8)
     indices = torch.arange(20)

@@ -20,7 +20,7 @@ from nas.run.curves import read_curve
 from nas.run.folder import Run
 from nas.run.specification import make
 from nas.supernet.shared_weights import Supernet
-from nas.task.schedule import MIXING, MIXING_SINCE, Schedule
+from nas.task.schedule import MIXING, MIXING_SINCE, NOISE, NOISE_SINCE, Schedule
 from nas.task.task import Task
 from nas.training.loop import recipe_for
 from search_spaces.catalogue import load_space
@@ -129,6 +129,17 @@ def test_timed_trainings_of_photographs_mix_images_unless_augmentations_are_name
     assert mixing(photographs, version=MIXING_SINCE) == MIXING
     assert mixing(photographs, version=MIXING_SINCE - 1) == 0
     assert mixing(digits) == 0
+
+
+def test_timed_trainings_on_texts_replace_tokens(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("to be or not to be, that is the question. " * 2000)
+    text = {"space": "gpt-conv", "data": str(tmp_path / "mine.txt"), "time": 60.0}
+
+    def mixing(**settings: Any) -> float:
+        return Task.of(make({**text, **settings})).schedule.timed_recipe.mixing
+
+    assert mixing() == NOISE
+    assert mixing(version=NOISE_SINCE - 1) == 0
 
 
 @pytest.mark.parametrize("setting", ["teacher", "compile"])
