@@ -151,18 +151,20 @@ def text_designs(results: Results) -> Iterator[Row]:
     if "text_designs" not in results:
         return
     r = results["text_designs"]
-    for seconds in sorted({row["seconds"] for row in r.rows}):
-        rows = [row for row in r.rows if row["seconds"] == seconds]
+    for seconds, noise in sorted({(row["seconds"], row["noise"]) for row in r.rows}):
+        rows = [row for row in r.rows if (row["seconds"], row["noise"]) == (seconds, noise)]
         best, *others = (
             f"{row['design']} {fixed(row['validation loss'], 3)}"
             for row in sorted(rows, key=lambda row: row["validation loss"])
         )
+        replaced = f", {100 * noise:g} % of the tokens replaced" if noise else ""
         yield Row(
             f"designs of `gpt-conv` at 11M to 15M FLOPs after {seconds:g} s on one thread, "
-            "tinyshakespeare: validation loss",
+            f"tinyshakespeare{replaced}: validation loss",
             best,
             listed(*others),
-            f"python benchmarks/text_designs.py --data FILE --seconds {seconds:g}",
+            f"python benchmarks/text_designs.py --data FILE --seconds {seconds:g} "
+            f"--noise {noise:g}",
         )
 
 

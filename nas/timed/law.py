@@ -52,6 +52,11 @@ BALANCED, UNBALANCED = 0.065, 0.03
 error, times the squared logarithm of the ratio of both. Fewer weights mean that the MACs are spent
 at many pixels, more that they are spent at few (`benchmarks/designs.py`)."""
 
+FACTORISED, EXPANDED = 0.08, 0.09
+"""What 1x1 and depthwise convolutions take off the log error instead of dense ones, times their
+share of the MACs, and what they take off in addition in blocks that are wider inside (inverted
+residuals): of equal MACs, epochs and layers, more channels learn more (`benchmarks/designs.py`)."""
+
 LEAST_LOG_MACS = -1.5
 """Least logarithm of the ratio of MACs that changes these: of smaller networks, no curves were
 measured."""
@@ -80,6 +85,9 @@ OTHER_SPREAD = 0.1
 
 RANDOM_SPREAD = 0.15
 """Deviation of the log errors of random networks of a budget (`benchmarks/learning_curves.py`)."""
+
+OWN = 4
+"""Features of a block that the law knows beside those of its speed."""
 
 LEAST_MILLISECONDS = 1e-6
 """Lower bound of a fitted price."""
@@ -142,19 +150,20 @@ class LearningLaw:
 
     @cached_property
     def _sums(self) -> BlockSums:
-        """The features of `speed`, then layers and useful MACs."""
+        """The features of `speed`, then layers, MACs by their kind, and useful ones."""
         features = self.speed.features
 
         def of_ops(ops: Sequence[Op]) -> npt.NDArray[np.float64]:
-            return np.append(features.of_ops(ops), [layers_in(ops), useful_macs(ops)])
+            own = [layers_in(ops), *kinds_of_macs(ops), useful_macs(ops)]
+            return np.append(features.of_ops(ops), own)
 
         return BlockSums(self.space, of_ops)
 
     def _epochs(self, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return self.epochs_at(sums[:, :-2] @ self.speed.coefficients)
+        return self.epochs_at(sums[:, :-OWN] @ self.speed.coefficients)
 
     def _layers(self, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.asarray(np.maximum(1.0, sums[:, -2]))
+        return np.asarray(np.maximum(1.0, sums[:, -OWN]))
 
     def _score(
         self, sums: npt.NDArray[np.float64], epochs: npt.NDArray[np.float64]
@@ -170,6 +179,7 @@ class LearningLaw:
         score = EPOCHS_POWER * age + MACS_POWER * macs - layers_loss(more)
         if self._convolutional:
             score -= balance_loss(count, sums[:, -1])
+            score += kinds_gain(sums[:, -3], sums[:, -2], sums[:, -1])
         return np.asarray(score)
 
     @cached_property
@@ -199,6 +209,28 @@ def balance_loss(
     """What the ratio of weights and useful MACs adds to the log error, `(n,)` each."""
     ratio = np.log(np.maximum(1.0, weights) / np.maximum(1.0, macs))
     return np.asarray(unbalanced * (ratio - np.log(BALANCED)) ** 2)
+
+
+def kinds_gain(
+    factorised: npt.NDArray[np.float64],
+    expanded: npt.NDArray[np.float64],
+    macs: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """What kinds of convolutions take off the log error, from `kinds_of_macs` and useful MACs."""
+    every = np.maximum(1.0, macs)
+    return np.asarray(FACTORISED * factorised / every + EXPANDED * expanded / every)
+
+
+def kinds_of_macs(ops: Sequence[Op]) -> tuple[float, float]:
+    """Useful MACs of 1x1 and depthwise convolutions in a block, and those of them inside a wider one.
+
+    A block is wider inside if a depthwise convolution has more channels than the block's input.
+    """
+    convs = [op for op in ops if isinstance(op, Conv2d)]
+    factorised = useful_macs([op for op in convs if op.kernel == 1 or op.groups > 1])
+    width = ops[0].inputs[0].shape[0]
+    wider = any(op.groups == op.inputs[0].shape[0] > width for op in convs)
+    return factorised, factorised if wider else 0.0
 
 
 def layers_in(ops: Sequence[Op]) -> int:
