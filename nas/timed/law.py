@@ -222,7 +222,7 @@ def kinds_gain(
 
 
 def kinds_of_macs(ops: Sequence[Op]) -> tuple[float, float]:
-    """Useful MACs of 1x1 and depthwise convolutions in a block, and those of them inside a wider one.
+    """Useful MACs of a block's 1x1 and depthwise convolutions, and those of them in a wider one.
 
     A block is wider inside if a depthwise convolution has more channels than the block's input.
     """
