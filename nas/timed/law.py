@@ -224,12 +224,12 @@ def kinds_gain(
 def kinds_of_macs(ops: Sequence[Op]) -> tuple[float, float]:
     """Useful MACs of a block's 1x1 and depthwise convolutions, and those of them in a wider one.
 
-    A block is wider inside if a depthwise convolution has more channels than the block's input.
+    A block is wider inside if a depthwise convolution has more channels than what it begins with.
     """
     convs = [op for op in ops if isinstance(op, Conv2d)]
     factorised = useful_macs([op for op in convs if op.kernel == 1 or op.groups > 1])
-    width = ops[0].inputs[0].shape[0]
-    wider = any(op.groups == op.inputs[0].shape[0] > width for op in convs)
+    widths = [op.inputs[0].shape[0] for op in convs]
+    wider = any(op.groups == width > widths[0] for op, width in zip(convs, widths, strict=True))
     return factorised, factorised if wider else 0.0
 
 
