@@ -55,7 +55,8 @@ from search_spaces.space import SearchSpace
 from search_spaces.spaces.convolution_blocks import block_ops
 
 E1, SE, K3 = "fused-e1", "fused-e1-se", "separable-k3"
-K3_SE, I4, I4_SE = "inverted-k3-e1-se", "inverted-k3-e4", "inverted-k3-e4-se"
+K3_SE, I4_SE = "inverted-k3-e1-se", "inverted-k3-e4-se"
+I2, I4 = "inverted-k3-e2", "inverted-k3-e4"
 DESIGNS: dict[str, dict[str, Any]] = {
     "ResNet-8": {"stem": 15, "stages": [[1, 15, "basic"], [1, 30, "basic"], [1, 60, "basic"]]},
     "A": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [2, 48, SE], [2, 64, SE]]},
@@ -127,6 +128,11 @@ DESIGNS: dict[str, dict[str, Any]] = {
         "activation": "silu",
         "stem": 24,
         "stages": [[1, 24, K3_SE], [1, 32, I4_SE], [2, 64, I4_SE], [2, 96, I4_SE]],
+    },
+    "U": {
+        "activation": "silu",
+        "stem": 24,
+        "stages": [[1, 32, I2], [1, 48, I2], [1, 96, I2], [1, 192, I2]],
     },
     "MobileNetV3-Small": {"activation": "hardswish", "multiplier": 0.3512},
     "Y": {

@@ -52,7 +52,7 @@ BALANCED, UNBALANCED = 0.065, 0.03
 error, times the squared logarithm of the ratio of both. Fewer weights mean that the MACs are spent
 at many pixels, more that they are spent at few (`benchmarks/designs.py`)."""
 
-FACTORISED, EXPANDED = 0.08, 0.09
+FACTORISED, EXPANDED = 0.06, 0.11
 """What 1x1 and depthwise convolutions take off the log error instead of dense ones, times their
 share of the MACs, and what they take off in addition in blocks that are wider inside (inverted
 residuals): of equal MACs, epochs and layers, more channels learn more (`benchmarks/designs.py`)."""
