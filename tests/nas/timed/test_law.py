@@ -19,6 +19,8 @@ from nas.timed.law import (
     SHRUNK,
     LearningLaw,
     balance_loss,
+    kinds_gain,
+    kinds_of_macs,
     layers_in,
     layers_loss,
     useful_macs,
@@ -28,6 +30,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
 from search_spaces.ops import Op
+from search_spaces.spaces.convolution_blocks import block_ops
 from timed_law import law, tables
 
 
@@ -97,6 +100,33 @@ def test_layers_are_those_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "factorised", "expanded"),
+    [
+        ("basic", 0, 0),
+        ("fused-e1-se", 0, 0),
+        ("bottleneck", 2 * 32 * 8 / (2 * 32 * 8 + 9 * 8 * 8), 0),
+        ("separable-k3", 1, 0),
+        ("inverted-k3-e1-se", 1, 0),
+        ("inverted-k3-e4-se", 1, 1),
+        ("fused-e4", 4 * 32 * 32 / (4 * 32 * 32 + 9 * 4 * 32 * 32), 0),
+    ],
+)
+def test_factorised_and_expanded_blocks_are_known_by_their_macs(
+    kind: str, factorised: float, expanded: float
+) -> None:
+    ops = block_ops(kind, 64, 32, 32, 1, "silu")  # of 64 pixels few are beside the padding
+    macs = useful_macs(ops) - sum(op.macs for op in ops if op.name.startswith("se_"))
+    shares = np.array(kinds_of_macs(ops)) / macs
+    assert shares == pytest.approx([factorised, expanded], abs=0.01)
+
+
+def test_kinds_take_their_share_off_the_log_error() -> None:
+    assert kinds_gain(0.0, 0.0, 2e6) == 0
+    assert kinds_gain(2e6, 0.0, 2e6) == pytest.approx(0.06)
+    assert kinds_gain(1e6, 1e6, 2e6) == pytest.approx(0.5 * 0.06 + 0.5 * 0.11)
+
+
+@pytest.mark.parametrize(
     ("name", "outside"),
     [("gpt-char", 1), ("gpt-conv", 1), ("vit-tiny", 2), ("autoformer-tiny", 2), ("bert-mini", 1)],
 )
@@ -127,6 +157,9 @@ def at_equal_epochs(rows: np.ndarray, epochs: float) -> np.ndarray:
     sharp = rows[:, tables().space.column["activation"]] == 0
     known = score - power - EPOCHS_POWER * age + SHRUNK * np.log(2) * shrunk
     known += balance_loss(params, REFERENCE_MACS * np.exp(ratio))
+    for number, arch in enumerate(space.decode(rows)):
+        kinds = np.sum([kinds_of_macs(ops) for _, ops in space.ops(arch)], axis=0)
+        known[number] -= kinds_gain(*kinds, useful(arch))
     return np.asarray(known + SHARPNESS * sharp)
 
 
