@@ -42,7 +42,7 @@ from nas.timed.law import (
     SHARPNESS,
     SHRUNK,
     balance_loss,
-    kinds_of_macs,
+    expanded_macs,
     layers_in,
     layers_loss,
     useful_macs,
@@ -252,7 +252,7 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
     params, layers = (
         np.array([point[2][name] for point in points], float) for name in ("params", "layers")
     )
-    macs, factorised, expanded = np.array([_macs(point[2]) for point in points]).T
+    macs, expanded = np.array([_macs(point[2]) for point in points]).T
     sizes = np.array([_setting(point[2], "resolution", 32) for point in points])
     sharp = np.array([_setting(point[2], "activation", SHARP) == SHARP for point in points])
     handicap = SHRUNK * np.log(sizes.max() / sizes) + SHARPNESS * sharp
@@ -273,8 +273,7 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
         age = np.log(epochs / (1 + epochs / (enough * size)))
         excess = np.log(layers / at_one) - power * age
         held = layers_loss(excess, more) + balance_loss(params, macs, unbalanced) + handicap
-        kinds = [-factorised / macs, -expanded / macs]
-        x = np.column_stack([design == 0, design == 1, -age, -ratio, *kinds]).astype(float)
+        x = np.column_stack([design == 0, design == 1, -age, -ratio, -expanded / macs])
         y = np.log(error) - held
         powers = np.linalg.lstsq(x * weight[:, None], y * weight, rcond=None)[0]
         rest = np.abs(y - x @ powers)
@@ -290,7 +289,7 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
     suffices, more, enough, unbalanced = best
     return {
         "powers of epochs and MACs": ", ".join(f"{p:.3f}" for p in powers[:2]),
-        "gains of factorised and expanded blocks": ", ".join(f"{p:.3f}" for p in powers[2:]),
+        "gain of expanded blocks": f"{powers[2]:.3f}",
         "layers that suffice": suffices,
         "cost of more": str(more),
         "enough epochs": enough,
@@ -299,14 +298,13 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
     }
 
 
-def _macs(network: dict[str, Any]) -> tuple[float, ...]:
-    """Useful MACs of a design or of a random network, and their `kinds_of_macs`."""
+def _macs(network: dict[str, Any]) -> tuple[float, float]:
+    """Useful MACs of a design or of a random network, and those that are expanded."""
     if "design" in network:
         blocks = blocks_of(DESIGNS[network["design"]])
     else:
         blocks = _cnn().ops(_cnn().architecture(network["architecture"]))
-    every = [(useful_macs(ops), *kinds_of_macs(ops)) for _, ops in blocks]
-    return tuple(map(sum, zip(*every, strict=True)))
+    return sum(useful_macs(ops) for _, ops in blocks), sum(expanded_macs(ops) for _, ops in blocks)
 
 
 @cache
