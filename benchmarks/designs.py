@@ -179,8 +179,9 @@ DESIGNS: dict[str, dict[str, Any]] = {
 """Depth, width and kind of block of each stage; each but the first begins with stride 2. Stem width
 16 and stride 2, 32 pixels and relu, unless given."""
 
-DESIGN_WEIGHT = 1.5
-"""Weight of a long training beside a point of a learning curve."""
+DESIGN_WEIGHT = 3.0
+"""Weight of a long training beside a point of a learning curve, which ends after one to four
+epochs: trainings of `--time` are long, and deep networks learn late."""
 
 
 def blocks_of(design: dict[str, Any]) -> list[tuple[str, tuple[Op, ...]]]:
@@ -284,7 +285,8 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
             f"{enough} m^{growth} (p / 100k)^{ENOUGH_OF_WEIGHTS}",
             unbalanced,
         )
-        found.append((sum(d**2 for d in deviations), settings, powers[2:], deviations))
+        loss = sum((w * d) ** 2 for w, d in zip((1, DESIGN_WEIGHT), deviations, strict=True))
+        found.append((loss, settings, powers[2:], deviations))
     _, best, powers, deviations = min(found, key=lambda each: each[0])
     suffices, more, enough, unbalanced = best
     return {
