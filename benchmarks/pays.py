@@ -7,9 +7,9 @@ run at a time, so that whatever else the machine does falls on both. The engine 
 --time`. A peer (`hand_set.py`) is the widest of its family within the budget and trains for all of
 the time by the recipe of the engine's winner; `random` is a random network of the engine's space
 at 80 to 100 % of the budget. With a text as `--data`, the peer is the network that `text.py` sets
-by hand, and the score is the loss in nats a character. The time counts from the start of the
-process, reading the data included. All train on the training and validation parts and are scored
-once on the test part.
+by hand, by the recipe and by the same without replaced tokens, and the score is the loss in nats a
+character. The time counts from the start of the process, reading the data included. All train on
+the training and validation parts and are scored once on the test part.
 
 Cells that are in the result file already are not run again, so a killed benchmark goes on where it
 was. `--sides` selects some, such as "engine;random;ResNet-8, stem stride 2".
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ STARTED = time.monotonic()
 RANDOM = "random"
 ENGINE = "engine"
 BY_HAND = "by hand, 4 layers"
+UNNOISED = "by hand, 4 layers, no token replaced"
 AT_A_TIME = 2
 CLOSING = 3.0
 """Seconds that a peer keeps for its score."""
@@ -55,7 +57,7 @@ def main() -> None:
     name = "pays_text" if is_text(arguments.data) else "pays"
     path = arguments.json or RESULTS / f"{name}.json"
     sides = [s.strip() for s in arguments.sides.split(";") if s.strip()]
-    peers = [BY_HAND] if is_text(arguments.data) else [*PEERS]
+    peers = [BY_HAND, UNNOISED] if is_text(arguments.data) else [*PEERS]
     sides = sides or [ENGINE, RANDOM, *peers]
     wanted = [
         {"side": side, "budget": budget, "minutes": float(minutes), "seed": seed}
@@ -145,6 +147,8 @@ def peer(cell: dict[str, Any], data: str) -> dict[str, Any]:
     network, shape, macs, described = network_of(cell, task, budget)
     network = channels_last(network).train()
     recipe = segment_recipe(task, "linear")
+    if cell["side"] == UNNOISED:
+        recipe = replace(recipe, mixing=0.0)
     left = seconds - CLOSING - (time.monotonic() - STARTED)
     batches = task.data.batches("searched")
     steps = train(network, batches, recipe, shape, seed=cell["seed"], pace=TimePace(left))
@@ -176,7 +180,7 @@ def network_of(cell: dict[str, Any], task: Any, budget: int) -> tuple[Any, Any, 
         (arch,) = task.space.decode(rows[np.flatnonzero(macs >= 0.8 * budget)[:1]])
         found, shape = build(task.space, arch), task.space.input_shape(arch)
         return found, shape, int(task.tables.cost(arch)["macs"]), json.dumps(dict(arch))
-    if cell["side"] == BY_HAND:
+    if cell["side"] in (BY_HAND, UNNOISED):
         space = by_hand(budget, task.data.space_options["vocabulary"])
         arch = space.largest
         macs = sum(op.macs for _, ops in space.ops(arch) for op in ops)
