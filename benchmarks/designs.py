@@ -250,10 +250,8 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
         if epochs >= FITTED_FROM
     ]
     design, epochs, error = (np.array([point[i] for point in points]) for i in (0, 1, 3))
-    params, layers = (
-        np.array([point[2][name] for point in points], float) for name in ("params", "layers")
-    )
-    macs, expanded = np.array([_macs(point[2]) for point in points]).T
+    params = np.array([point[2]["params"] for point in points], float)
+    macs, expanded, layers = np.array([_seen(point[2]) for point in points]).T
     sizes = np.array([_setting(point[2], "resolution", 32) for point in points])
     sharp = np.array([_setting(point[2], "activation", SHARP) == SHARP for point in points])
     handicap = SHRUNK * np.log(sizes.max() / sizes) + SHARPNESS * sharp
@@ -300,13 +298,13 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
     }
 
 
-def _macs(network: dict[str, Any]) -> tuple[float, float]:
-    """Useful MACs of a design or of a random network, and those that are expanded."""
+def _seen(network: dict[str, Any]) -> list[float]:
+    """What the law sees of a design or of a random network: useful MACs, expanded ones, layers."""
     if "design" in network:
         blocks = blocks_of(DESIGNS[network["design"]])
     else:
         blocks = _cnn().ops(_cnn().architecture(network["architecture"]))
-    return sum(useful_macs(ops) for _, ops in blocks), sum(expanded_macs(ops) for _, ops in blocks)
+    return [sum(of(ops) for _, ops in blocks) for of in (useful_macs, expanded_macs, layers_in)]
 
 
 @cache
@@ -340,6 +338,8 @@ def main() -> None:
         for name in arguments.only.split(","):
             if (name, arguments.seconds) not in known:
                 rows.append(result_of(task, name, arguments.seconds))
+    for row in rows:  # the law may count them otherwise now
+        row["layers"] = layers_of(DESIGNS[row["design"]])
     rows.sort(key=lambda row: (row["seconds"], -row["validation accuracy"]))
     curves = json.loads((RESULTS / "learning_curves.json").read_text())["curves"]
     emit("designs", rows, law(rows, curves), arguments.json)
