@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from statistics import mean
 from typing import Any
 
-from figures_format import Results, Row, Topic, fixed, listed, percent, sized
+from figures_format import Results, Row, Topic, fixed, listed, percent
 
 ENGINE, RANDOM = "engine", "random"
 
@@ -21,7 +21,7 @@ def timed(results: Results) -> Topic:
         *recipes(results),
         *orders(results),
         learning_law(results),
-        designs(results),
+        *designs(results),
         *text_designs(results),
     ]
     return Topic(
@@ -168,21 +168,20 @@ def text_designs(results: Results) -> Iterator[Row]:
         )
 
 
-def designs(results: Results) -> Row:
+def designs(results: Results) -> Iterator[Row]:
+    """All designs of a budget after each time, the best first."""
     r = results["designs"]
-    longest = max(row["seconds"] for row in r.rows)
-    ended = [row for row in r.rows if row["seconds"] == longest]
-    ended.sort(key=lambda row: -row["validation accuracy"])
-    return Row(
-        f"designs of `cnn` at 3M or 10M FLOPs after {longest:g} s on one thread, CIFAR-10's "
-        "validation images, one seed",
-        listed(
-            *(
-                f"{row['design']} {percent(row['validation accuracy'])} "
-                f"({sized(row['macs'])} FLOPs, {sized(row['params'])} parameters)"
-                for row in ended
-            )
-        ),
-        "–",
-        r.command,
-    )
+    size = {id(row): 10 if row["macs"] > 5e6 else 3 for row in r.rows}
+    for seconds, budget in sorted({(row["seconds"], size[id(row)]) for row in r.rows}):
+        ended = [row for row in r.rows if (row["seconds"], size[id(row)]) == (seconds, budget)]
+        best, *others = (
+            f"{row['design']} {percent(row['validation accuracy'])} ({row['epochs']:.0f} epochs)"
+            for row in sorted(ended, key=lambda row: -row["validation accuracy"])
+        )
+        yield Row(
+            f"designs of `benchmarks/designs.py` at {budget}M FLOPs after {seconds:g} s on one "
+            "thread, CIFAR-10's validation images, one seed",
+            best,
+            listed(*others),
+            r.command,
+        )
