@@ -55,8 +55,7 @@ from search_spaces.space import SearchSpace
 from search_spaces.spaces.convolution_blocks import block_ops
 
 E1, SE, K3 = "fused-e1", "fused-e1-se", "separable-k3"
-K3_SE, I4_SE = "inverted-k3-e1-se", "inverted-k3-e4-se"
-I2, I4 = "inverted-k3-e2", "inverted-k3-e4"
+K3_SE, I2, I4_SE = "inverted-k3-e1-se", "inverted-k3-e2", "inverted-k3-e4-se"
 DESIGNS: dict[str, dict[str, Any]] = {
     "ResNet-8": {"stem": 15, "stages": [[1, 15, "basic"], [1, 30, "basic"], [1, 60, "basic"]]},
     "A": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [2, 48, SE], [2, 64, SE]]},
@@ -119,7 +118,6 @@ DESIGNS: dict[str, dict[str, Any]] = {
         "stem": 32,
         "stages": [[1, 64, K3_SE], [2, 96, K3_SE], [3, 128, K3_SE], [2, 256, K3_SE]],
     },
-    "I": {"activation": "silu", "stages": [[1, 16, K3_SE], [2, 24, I4], [3, 48, I4], [3, 96, I4]]},
     "I squeezed": {
         "activation": "silu",
         "stages": [[1, 16, K3_SE], [2, 24, I4_SE], [3, 48, I4_SE], [3, 96, I4_SE]],
@@ -177,7 +175,7 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "G": {"resolution": 24, "stages": [[2, 16, E1], [3, 32, E1], [3, 64, E1], [2, 96, E1]]},
 }
 """Depth, width and kind of block of each stage; each but the first begins with stride 2. Stem width
-16 and stride 2, 32 pixels and relu, unless given."""
+16 and stride 2, 32 pixels and relu, unless given; or the width multiplier of MobileNetV3-Small."""
 
 DESIGN_WEIGHT = 3.0
 """Weight of a long training beside a point of a learning curve, which ends after one to four

@@ -197,8 +197,9 @@ def test_more_time_is_never_worse() -> None:
 def test_small_networks_stop_learning_early() -> None:
     rows = np.unique(regular_rows(tables().space, 8000, np.random.default_rng(0)), axis=0)
     costs, layers = tables().score(rows, ("macs", "params")), law(1.0).layers(rows)
+    small = np.flatnonzero(costs["params"] < 2 * REFERENCE_WEIGHTS)
     compared = 0
-    for place in range(0, len(rows), 50):
+    for place in small[::50]:
         ratio = costs["macs"] / costs["macs"][place]
         larger = costs["params"] > 3 * costs["params"][place]
         alike = (layers == layers[place]) & (ratio >= 1) & (ratio < 1.2) & larger
@@ -208,6 +209,6 @@ def test_small_networks_stop_learning_early() -> None:
                 for epochs in (2.0, 20.0, 200.0)
             ]
             assert ahead == sorted(ahead)
-            assert ahead[-1] > ahead[0] + 0.005
+            assert ahead[-1] > ahead[0] + 0.01
             compared += 1
     assert compared > 10
