@@ -171,9 +171,12 @@ def text_designs(results: Results) -> Iterator[Row]:
 def designs(results: Results) -> Iterator[Row]:
     """All designs of a budget after each time, the best first."""
     r = results["designs"]
-    size = {id(row): 10 if row["macs"] > 5e6 else 3 for row in r.rows}
-    for seconds, budget in sorted({(row["seconds"], size[id(row)]) for row in r.rows}):
-        ended = [row for row in r.rows if (row["seconds"], size[id(row)]) == (seconds, budget)]
+
+    def group(row: Mapping[str, Any]) -> tuple[float, int]:
+        return row["seconds"], 10 if row["macs"] > 5e6 else 3
+
+    for seconds, budget in sorted(set(map(group, r.rows))):
+        ended = [row for row in r.rows if group(row) == (seconds, budget)]
         best, *others = (
             f"{row['design']} {percent(row['validation accuracy'])} ({row['epochs']:.0f} epochs)"
             for row in sorted(ended, key=lambda row: -row["validation accuracy"])
