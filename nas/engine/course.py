@@ -13,11 +13,15 @@ from nas.run.objectives import Objective
 from nas.task.task import Task
 
 
-def phases_of(task: Task) -> list[str]:
-    """The phases of a search in their order, as its progress calls them."""
+def phases_of(task: Task, *, taught: bool = False) -> list[str]:
+    """The phases of a search in their order, as its progress calls them.
+
+    Args:
+        taught: whether the winner of a search with a time of its own has a teacher.
+    """
     specification = task.specification
     if task.kind == "halving":
-        return ["search", "rungs", "winner", "exporting"]
+        return ["search", "rungs", *(["teacher"] if taught else []), "winner", "exporting"]
     phases = ["search"]
     if task.kind == "supernet":
         first = "relaxation" if specification.strategy == "darts" else "supernet"

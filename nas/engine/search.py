@@ -124,7 +124,8 @@ def search(
         reporter.note(f"{target.name}: {target.latency.summary}")
     limits = specification.time, specification.energy
     clock = Clock(folder, limits[0], started, energy=limits[1]) if specification.limited else None
-    reporter.plan(phases_of(task), str(task.budgeted.budget), None if clock is None else clock.now)
+    budget, left = str(task.budgeted.budget), None if clock is None else clock.now
+    reporter.plan(phases_of(task), budget, left)
     # One Ray for all that follows: starting it takes longer than a short training.
     gpus = gpus_for(specification.device, workers)
     session = ray_session(workers, ray_address, gpus=gpus) if workers else nullcontext()
@@ -158,12 +159,13 @@ def search(
             timed = evaluator = TimedRace(task, run, clock, reporter)
             try:
                 clock.wait_for_power()
-                _ = timed.plan
+                taught = timed.plan.teacher > 0
             except UserError as error:
                 if resume:
                     raise
                 study.delete()
                 raise NotBegun(str(error)) from error
+            reporter.plan(phases_of(task, taught=taught), budget, left)
             if specification.strategy == PROPOSING:
                 strategy = timed.proposals()
         done = study.evaluations()

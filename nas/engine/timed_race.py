@@ -1,4 +1,4 @@
-"""The race of a search with a time of its own: candidates, rungs and the winner's training.
+"""The race of a search with a time of its own: candidates, rungs, the winner and its teacher.
 
 Divides the time when it begins, and keeps the division in the run folder, so that the segments of a
 resumed race are as long as those before. Knows the clock, the plan and the contest. Does not know
@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from evaluators.metrics import TRAINING_MS
 from hardware_profiles.fitting.fitted import FittedLatency
 from nas.engine.finish.plain import deliver
+from nas.engine.timed_teacher import can_be_taught, teacher_of
 from nas.progress import OnStep, Reporter
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -30,14 +31,20 @@ from nas.timed.contest import Contest, SegmentScore
 from nas.timed.law import RANDOM_SPREAD, LearningLaw, law_spread
 from nas.timed.plan import Rung, TimePlan, expected_end, plan_time
 from nas.timed.proposals import RaceProposals
+from nas.timed.regular import regular_within, smooth
 from nas.timed.speed import speed_file, timed_rows, training_speed
+from nas.training.network import Teacher
 from search_spaces.architecture import Architecture
 from search_spaces.files import read_json, write_text
+from search_spaces.space import Rows
 
 PLAN = "plan.json"
 
 PROPOSING = "evolution"
 """The strategy in whose place the law proposes the candidates."""
+
+POOL = 8192
+"""Regular rows drawn to find how long the winner would train."""
 
 SURVEY, FAST = 256, 0.1
 """Random networks whose price is looked at, and the quantile that stands for the candidates'."""
@@ -89,8 +96,7 @@ class TimedRace:
         task = self.task
         candidates = Candidates(task.budgeted, task.specification.seed)
         prior = task.priors.get(task.objectives[0].metric)
-        timed = partial(timed_rows, task, TIMING_SHARE * self.clock.seconds)
-        return RaceProposals(candidates, task.objectives, self.law, self.trials, prior, timed)
+        return RaceProposals(candidates, task.objectives, self.law, self.trials, prior, self._timed)
 
     @property
     def trials(self) -> int:
@@ -118,7 +124,7 @@ class TimedRace:
         """Whether there is time for another candidate."""
         rungs = self.plan.rungs
         later = sum(rung.networks * rung.seconds for rung in rungs[1:])
-        end = self.plan.final + self.plan.closing + later
+        end = self.plan.teacher + self.plan.final + self.plan.closing + later
         # Half a segment late is nearer to the plan than half a segment early.
         return self.clock.left - rungs[0].seconds / 2 > end
 
@@ -160,7 +166,7 @@ class TimedRace:
 
         A network that learns fast at first is not preferred to one that needs longer.
         """
-        left = max(0.0, self.clock.left - self.plan.closing)
+        left = max(0.0, self.clock.left - self.plan.teacher - self.plan.closing)
 
         def key(evaluation: Evaluation) -> float:
             ended = known[evaluation.arch.id]
@@ -181,13 +187,28 @@ class TimedRace:
     def finish(self, arch: Architecture, segments: int, folder: Path) -> FinalScore:
         """Train the winner with the time that is left, score it on the test part, export it."""
 
-        def left() -> float:
-            return max(0.0, self.clock.left - self.plan.closing)
-
+        teacher = self._teacher() if self.plan.teacher else None
         with self.reporter.training("winner", 1) as on_step:
-            network = self._contest(on_step).finish(arch, segments, left)
+            network = self._contest(on_step).finish(arch, segments, self._left_but(0.0), teacher)
         self.clock.save()
         return deliver(self.task, network, arch, folder, self.reporter)
+
+    def _teacher(self) -> Teacher:
+        """The winner's teacher, trained until the winner's own time begins."""
+        file = self.run.folder / "race" / "teacher.json"
+        arch = teacher_of(self.task, self.law, self.plan.teacher, self._timed, file)
+        with self.reporter.training("teacher", 1) as on_step:
+            teacher = self._contest(on_step).teach(arch, self._left_but(self.plan.final))
+        self.clock.save()
+        return teacher
+
+    def _left_but(self, kept: float) -> Callable[[], float]:
+        """Returns the seconds that are left without those of score and export and some others."""
+        return lambda: max(0.0, self.clock.left - self.plan.closing - kept)
+
+    def _timed(self, rows: Rows) -> list[float]:
+        """Time training steps of the first of some rows: milliseconds per sample."""
+        return timed_rows(self.task, TIMING_SHARE * self.clock.seconds, rows)
 
     def _contest(self, on_step: OnStep) -> Contest:
         def step(done: int, steps: int, loss: float) -> None:
@@ -222,6 +243,7 @@ def _divided(task: Task, left: float, speed: FittedLatency, spent: float) -> Tim
         spread=law_spread(task.space) if judged else RANDOM_SPREAD,
         most=specification.trials if "trials" in specification.model_fields_set else None,
         spent=spent,
+        epochs=epochs_alone(task, speed, left) if can_be_taught(task) else 0.0,
     )
 
 
@@ -238,6 +260,15 @@ def step_seconds(task: Task, speed: FittedLatency) -> float:
     rows = task.budgeted.sample(SURVEY, np.random.default_rng(task.specification.seed))
     milliseconds = float(np.quantile(speed.predict(task.space, rows), FAST))
     return milliseconds * task.schedule.timed_recipe.batch_size / 1e3
+
+
+def epochs_alone(task: Task, speed: FittedLatency, seconds: float) -> float:
+    """Epochs of the network that learns most by the law, were it to train all the time."""
+    rows = regular_within(task.budgeted, POOL, np.random.default_rng(task.specification.seed))
+    rows = rows[smooth(task.space, rows)]
+    rows = rows if len(rows) else task.budgeted.sample(SURVEY, np.random.default_rng(0))
+    law = LearningLaw(task.space, speed, seconds, len(task.data.batches("train")))
+    return float(law.epochs(rows[[np.argmax(law(rows))]])[0])
 
 
 def _read(file: Path) -> TimePlan:

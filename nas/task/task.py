@@ -92,6 +92,15 @@ class Task:
             vars(task)["_loaded"] = self._loaded  # reading images takes seconds
         return task
 
+    def larger(self, factor: float) -> Task:
+        """The same task with a multiple of the budget's upper bounds."""
+        high = {metric: factor * bound for metric, bound in self.specification.high.items()}
+        changed = self.specification.model_copy(update={"high": high})
+        task = replace(self, specification=changed)
+        known = ("_loaded", "data", "space", "tables", "targets")
+        vars(task).update({name: vars(self)[name] for name in known if name in vars(self)})
+        return task
+
     def _fitting_space(self) -> SpaceChoice | None:
         """The space for the budget; None if the specified one suits it, or no other could."""
         if self.samples != "images" or not self.specification.high or self.table is not None:

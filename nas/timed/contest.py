@@ -2,8 +2,9 @@
 
 A segment begins with the weights and the optimiser's state of the one before it, at a constant
 learning rate after the first warm-up; networks are judged by the moving average of their weights,
-as if the rate had been lowered. The last segment lowers it. Every segment leaves a checkpoint, so a
-killed race resumes. Knows trainings. Does not know which networks take part.
+as if the rate had been lowered. The last segment lowers it, and may have a teacher, which trained
+before. Every training leaves a checkpoint, so a killed race resumes. Knows trainings. Does not know
+which networks take part.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from nas.training.checkpoint import steps_done
 from nas.training.curve import Curve
 from nas.training.logs import log as logs
 from nas.training.loop import Recipe
-from nas.training.network import train
+from nas.training.network import Teacher, train
 from nas.training.pace import TimePace
 from search_spaces.architecture import Architecture
 from search_spaces.files import read_json, write_text
@@ -39,6 +40,9 @@ WARMUP_STEPS = 50
 
 FINAL_DECAY = 0.7
 """Share of the winner's last segment during which the learning rate falls."""
+
+TAUGHT_SHARE, TEMPERATURE = 0.9, 3.0
+"""Weight of the teacher's predictions, and their temperature (`benchmarks/teaching.py`)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Contest:
             return known
         file = self.checkpoint(arch, number)
         recipe = segment_recipe(self.task, "constant")
-        network = self._trained(arch, number, seconds, recipe, "train")
+        network = self._trained(arch, file, seconds, recipe, "train", self._before(arch, number))
         data = self.task.data
         score = data.score(network, "validation", self.task.space.input_shape(arch))[data.metric]
         epochs = steps_done(file) * recipe.batch_size / len(data.batches("train"))
@@ -93,34 +97,68 @@ class Contest:
         """The score of a segment; None if it has not ended."""
         return _known(self.checkpoint(arch, number).with_suffix(".json"))
 
-    def finish(self, arch: Architecture, number: int, left: Callable[[], float]) -> nn.Module:
+    def finish(
+        self,
+        arch: Architecture,
+        number: int,
+        left: Callable[[], float],
+        teacher: Teacher | None = None,
+    ) -> nn.Module:
         """Train the winner to the end, on all searched data, ready for inference.
 
         Args:
             number: of its last segment, which follows `number` earlier ones.
             left: seconds that are left of that segment, as known by now.
+            teacher: of that segment.
         """
-        return self._trained(arch, number, left, segment_recipe(self.task, "linear"), "searched")
+        recipe, file = segment_recipe(self.task, "linear"), self.checkpoint(arch, number)
+        # A teacher says how alike the classes are for each image: nothing is left to be smoothed.
+        recipe = recipe if teacher is None else replace(recipe, mixing=0.0)
+        before = self._before(arch, number)
+        return self._trained(arch, file, left, recipe, "searched", before, teacher)
+
+    def teach(self, arch: Architecture, left: Callable[[], float]) -> Teacher:
+        """Train a teacher on all searched data.
+
+        Args:
+            left: seconds that are left of its training, as known by now.
+        """
+        file = self._folder / f"teacher-{arch.id}.pt"
+        # Labels that are smoothed would hide which classes are alike (Müller et al., "When does
+        # label smoothing help?", 2019, section 4).
+        recipe = replace(segment_recipe(self.task, "linear"), label_smoothing=0.0, mixing=0.0)
+        network = self._trained(arch, file, left, recipe, "searched")
+        shape = self.task.space.input_shape(arch)
+        return Teacher(network, shape, TAUGHT_SHARE, TEMPERATURE)
 
     def checkpoint(self, arch: Architecture, number: int) -> Path:
         """The checkpoint of a segment."""
-        return self.run.folder / "race" / f"{arch.id}-{number}.pt"
+        return self._folder / f"{arch.id}-{number}.pt"
+
+    @property
+    def _folder(self) -> Path:
+        return self.run.folder / "race"
+
+    def _before(self, arch: Architecture, number: int) -> Path | None:
+        """The checkpoint that a segment goes on from; None for the first."""
+        return self.checkpoint(arch, number - 1) if number else None
 
     def _trained(
         self,
         arch: Architecture,
-        number: int,
+        file: Path,
         seconds: float | Callable[[], float],
         recipe: Recipe,
         part: Part,
+        before: Path | None = None,
+        teacher: Teacher | None = None,
     ) -> nn.Module:
         task = self.task
         device = torch.device(task.specification.device)
         start = FreshWeights.of(task)
         network = start.recalibrated(arch).to(device)
         shape = task.space.input_shape(arch)
-        before = self.checkpoint(arch, number - 1) if number else None
-        file, on_step = self.checkpoint(arch, number), self.on_step
+        on_step = self.on_step
         if logs.wanted():  # writing the file would take some of the time
             on_step = Curve(file.with_suffix(".jsonl"), recipe, on_step)
         train(
@@ -134,6 +172,7 @@ class Contest:
             on_message=self.on_message,
             pace=TimePace(seconds, 0 if before is None else steps_done(before)),
             continued=before,
+            teacher=teacher,
         )
         recalibrate(network, task.data.inputs(start.calibration, shape, device))
         return network.eval()

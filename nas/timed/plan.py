@@ -34,6 +34,11 @@ FORGETTING = 0.17
 for each e-fold of time between them. Measured on how far 11 random networks are from the law after
 a quarter, a half and one epoch, and at the end of a minute (`benchmarks/learning_curves.py`)."""
 
+TAUGHT_FROM, TEACHER_SHARE = 75.0, 0.25
+"""Epochs of the winner, were it to train all the time, from which a teacher trains before it, and
+the share of the time that it may take. A network that sees its samples so often hardly learns more
+from their labels (`benchmarks/teaching.py`)."""
+
 DRAWS = 2000
 """Random races by which a plan is valued."""
 
@@ -66,6 +71,8 @@ class TimePlan:
     rungs: tuple[Rung, ...]
     closing: float
     reasons: tuple[str, ...]
+    teacher: float = 0.0
+    """Of the training of the winner's teacher; 0: it has none."""
 
     @property
     def race(self) -> float:
@@ -74,12 +81,18 @@ class TimePlan:
 
     @property
     def final(self) -> float:
-        """Seconds of the winner's training after the race."""
-        return self.seconds - self.race - self.closing
+        """Seconds of the winner's training after the race and its teacher's."""
+        return self.seconds - self.race - self.teacher - self.closing
 
 
 def plan_time(
-    seconds: float, step: float, *, spread: float, most: int | None = None, spent: float = 0.0
+    seconds: float,
+    step: float,
+    *,
+    spread: float,
+    most: int | None = None,
+    spent: float = 0.0,
+    epochs: float = 0.0,
 ) -> TimePlan:
     """Divide the time that is left.
 
@@ -89,6 +102,7 @@ def plan_time(
         spread: deviation of the log errors in which the candidates' trainings would end.
         most: networks at most; None for as many as serve.
         spent: what is spent already, on reading the data and measuring.
+        epochs: of the winner, were it to train all the time; 0 if it can have no teacher.
 
     Raises:
         UserError: if the time is too short for a single training.
@@ -99,6 +113,14 @@ def plan_time(
         raise UserError(
             f"the time is too short for a single training: expected --time of at least "
             f"{math.ceil(spent + least)}s"
+        )
+    teacher = 0.0
+    taught: tuple[str, ...] = ()
+    if epochs >= TAUGHT_FROM:
+        teacher = TEACHER_SHARE * seconds
+        taught = (
+            f"teacher of the winner: alone, it would see each sample {epochs:.0f} times, the last "
+            f"of them in vain",
         )
     shortest = LEAST_STEPS * step / seconds
     shares = [share for share in SHARES if share >= shortest] or [shortest]
@@ -111,14 +133,15 @@ def plan_time(
     if gain <= 0:
         first = max(SHARES[0] * seconds, LEAST_STEPS * step)
         reason = "no race: it would cost more of the winner's training than it would bring"
-        return TimePlan(seconds, (Rung(1, first),), closing, (reason,))
+        return TimePlan(seconds, (Rung(1, first),), closing, (reason, *taught), teacher)
     rungs = tuple(Rung(networks, length * share * seconds) for networks, length in _rungs(number))
     reasons = (
         f"race of {number} networks, {rungs[0].seconds:.0f} s each at first: should lower the "
         f"error by {gain:.1%}, the shorter training of the winner included",
         "no supernet: within the time short trainings order networks better",
+        *taught,
     )
-    return TimePlan(seconds, rungs, closing, reasons)
+    return TimePlan(seconds, rungs, closing, reasons, teacher)
 
 
 def order_kept(share: float) -> float:

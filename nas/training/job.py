@@ -17,7 +17,7 @@ from torch import nn
 from evaluators.data.batches import Batches
 from nas.training.exits import exit_backward
 from nas.training.loop import Backward, Companion, Recipe, fit
-from nas.training.network import Forward, distilled_backward, supervised_backward
+from nas.training.network import Forward, Teacher, distilled_backward, supervised_backward
 from search_spaces.architecture import Architecture
 from search_spaces.exits.network import ExitNetwork
 from search_spaces.space import SearchSpace
@@ -91,9 +91,8 @@ class NetworkTraining:
             return PreparedTraining(network, supervised_backward(forward, self.recipe, shape))
         teacher = copy.deepcopy(self.teacher).to(device).eval()
         teacher_shape = self.space.input_shape(self.teacher_arch or self.space.largest)
-        return PreparedTraining(
-            network, distilled_backward(forward, shape, teacher, teacher_shape, self.recipe)
-        )
+        taught_by = Teacher(teacher, teacher_shape)
+        return PreparedTraining(network, distilled_backward(forward, shape, taught_by, self.recipe))
 
 
 def steps_of(training: TrainingJob) -> int:

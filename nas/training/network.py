@@ -7,6 +7,7 @@ input shape. Does not know the loop (`loop.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,8 +23,21 @@ from search_spaces.ops import Shape
 Forward = Callable[[Tensor], Tensor]
 """A network, or its compiled form."""
 
-TEACHER_SHARE = 0.5
-"""Weight of the loss against the teacher; the loss on the labels has the rest."""
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network from which another one learns, beside the labels."""
+
+    network: nn.Module
+    """In evaluation mode; neither its mode nor its weights are changed."""
+    shape: Shape
+    """Input shape of one sample; for tokens, not shorter than the other network's."""
+    share: float = 0.5
+    """Weight of the loss against the teacher; the loss on the labels has the rest."""
+    temperature: float = 1.0
+    """By which the logits of both are divided: the higher, the more counts what the teacher finds
+    improbable (Hinton et al., "Distilling the knowledge in a neural network", 2015, section 2). The
+    loss is multiplied by it, so that its gradient is the difference of both probabilities."""
 
 
 def supervised_backward(network: Forward, recipe: Recipe, shape: Shape) -> Backward:
@@ -43,7 +57,7 @@ def supervised_backward(network: Forward, recipe: Recipe, shape: Shape) -> Backw
 
 
 def distilled_backward(
-    network: Forward, shape: Shape, teacher: nn.Module, teacher_shape: Shape, recipe: Recipe
+    network: Forward, shape: Shape, teacher: Teacher, recipe: Recipe
 ) -> Backward:
     """The `backward` of `nas.training.loop.fit` for a network with a teacher.
 
@@ -51,17 +65,16 @@ def distilled_backward(
 
     Args:
         shape: input shape of one sample for the network.
-        teacher: in evaluation mode; neither its mode nor its weights are changed.
-        teacher_shape: input shape of one sample for the teacher; for tokens, not shorter.
     """
+    heat = teacher.temperature
 
     def backward(batch: Tensor, targets: Tensor, step: int) -> float:
         with torch.no_grad():
-            teacher_logits = teacher(fit_to_shape(batch, teacher_shape))
+            taught = teacher.network(fit_to_shape(batch, teacher.shape))
         logits = network(fit_to_shape(batch, shape))
         loss = cross_entropy(logits, targets, recipe.label_smoothing)
-        distilled = soft_cross_entropy(logits, teacher_logits)
-        ((1 - TEACHER_SHARE) * loss + TEACHER_SHARE * distilled).backward()
+        distilled = heat * soft_cross_entropy(logits / heat, taught / heat)
+        ((1 - teacher.share) * loss + teacher.share * distilled).backward()
         return loss.item()
 
     return backward
@@ -79,18 +92,22 @@ def train(
     on_message: Callable[[str], None] | None = None,
     pace: Pace | None = None,
     continued: Path | None = None,
+    teacher: Teacher | None = None,
 ) -> int:
-    """Train a network in place on the labels.
+    """Train a network in place on the labels, and on a teacher's predictions if there is one.
 
     Args:
         shape: input shape of one sample; batches are fitted to it.
         seed: see `nas.training.loop.fit`, also for the other arguments, the result and errors.
     """
+    backward = supervised_backward(network, recipe, shape)
+    if teacher is not None:
+        backward = distilled_backward(network, shape, teacher, recipe)
     return fit(
         network,
         batches,
         recipe,
-        supervised_backward(network, recipe, shape),
+        backward,
         seed=seed,
         checkpoint=checkpoint,
         on_step=on_step,

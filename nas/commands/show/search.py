@@ -106,10 +106,11 @@ def print_plan(
             f"winner {duration(found.winner_seconds)}",
         )
     else:
+        teacher = f"teacher {duration(time.teacher)}, " if time.teacher else ""
         table.add_row(
             "time",
             f"{duration(seconds or 0)}: measuring {duration(measuring)}, race "
-            f"{duration(time.race)}, winner {duration(time.final)}, score and export "
+            f"{duration(time.race)}, {teacher}winner {duration(time.final)}, score and export "
             f"{duration(time.closing)}",
         )
         for number, rung in enumerate(time.rungs, start=1):

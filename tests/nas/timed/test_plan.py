@@ -15,6 +15,8 @@ from nas.timed.plan import (
     LEAST_FINAL_STEPS,
     LEAST_STEPS,
     MOST_LOST,
+    TAUGHT_FROM,
+    TEACHER_SHARE,
     expected_end,
     order_kept,
     plan_time,
@@ -110,3 +112,16 @@ def test_what_a_share_shows_is_the_more_the_longer_it_is() -> None:
     kept = [order_kept(share) for share in shares]
     assert kept == sorted(kept)
     assert (kept[0], kept[-1]) == (0.0, 1.0)
+
+
+@given(seconds=seconds_, step=steps_, spread=spreads)
+def test_a_teacher_trains_before_a_winner_that_would_see_its_samples_too_often(
+    seconds: float, step: float, spread: float
+) -> None:
+    few = plan_time(seconds, step, spread=spread, epochs=TAUGHT_FROM - 1)
+    many = plan_time(seconds, step, spread=spread, epochs=TAUGHT_FROM)
+    assert few == plan_time(seconds, step, spread=spread)
+    assert (few.teacher, many.teacher) == (0.0, TEACHER_SHARE * seconds)
+    assert many.race + many.teacher + many.final + many.closing == pytest.approx(seconds)
+    assert many.rungs == few.rungs
+    assert many.reasons[-1].startswith("teacher of the winner")
