@@ -41,7 +41,7 @@ WARMUP_STEPS = 50
 FINAL_DECAY = 0.7
 """Share of the winner's last segment during which the learning rate falls."""
 
-TAUGHT_SHARE, TEMPERATURE = 0.9, 3.0
+TAUGHT_SHARE, TEMPERATURE = 0.75, 3.0
 """Weight of the teacher's predictions, and their temperature (`benchmarks/teaching.py`)."""
 
 

@@ -37,7 +37,7 @@ class Teacher:
     temperature: float = 1.0
     """By which the logits of both are divided: the higher, the more counts what the teacher finds
     improbable (Hinton et al., "Distilling the knowledge in a neural network", 2015, section 2). The
-    loss is multiplied by it, so that its gradient is the difference of both probabilities."""
+    loss is multiplied by its square, so that its gradient is about as large at any."""
 
 
 def supervised_backward(network: Forward, recipe: Recipe, shape: Shape) -> Backward:
@@ -73,7 +73,7 @@ def distilled_backward(
             taught = teacher.network(fit_to_shape(batch, teacher.shape))
         logits = network(fit_to_shape(batch, shape))
         loss = cross_entropy(logits, targets, recipe.label_smoothing)
-        distilled = heat * soft_cross_entropy(logits / heat, taught / heat)
+        distilled = heat**2 * soft_cross_entropy(logits / heat, taught / heat)
         ((1 - teacher.share) * loss + teacher.share * distilled).backward()
         return loss.item()
 

@@ -36,7 +36,7 @@ def test_the_gradient_is_between_those_of_the_labels_and_of_the_teacher(
     logits = network.logits.detach()
     smoothed = torch.tensor([0.1, 0.1, 0.1]) / 3 + 0.9 * F.one_hot(torch.tensor(1), 3)
     heated = (logits / temperature).softmax(0) - (teacher.logits / temperature).softmax(0)
-    expected = (1 - share) * (logits.softmax(0) - smoothed) + share * heated
+    expected = (1 - share) * (logits.softmax(0) - smoothed) + share * temperature * heated
     assert network.logits.grad is not None
     assert network.logits.grad.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     assert teacher.logits.grad is None
