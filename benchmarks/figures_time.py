@@ -22,6 +22,7 @@ def timed(results: Results) -> Topic:
         *orders(results),
         learning_law(results),
         *designs(results),
+        *taught(results),
         *text_designs(results),
     ]
     return Topic(
@@ -186,5 +187,32 @@ def designs(results: Results) -> Iterator[Row]:
             "thread, CIFAR-10's validation images, one seed",
             best,
             listed(*others),
+            r.command,
+        )
+
+
+def taught(results: Results) -> Iterator[Row]:
+    """Designs with a teacher, beside the same without one."""
+    r = results["teaching"]
+
+    def accuracy(row: Mapping[str, Any]) -> str:
+        return f"{percent(row['validation accuracy'])} ({row['epochs']:.0f} epochs)"
+
+    for row in r.rows:
+        same = {key: row[key] for key in ("design", "seconds", "seed")}
+        alone = [o for o in r.rows if same.items() <= o.items() and not o["taught by"]]
+        if not row["taught by"] or not alone:
+            continue
+        teachers = [
+            o for o in r.rows if row["taught by"] == f"{o['design']} after {o['seconds']:g} s"
+        ]
+        yield Row(
+            f"design {row['design']} of `benchmarks/designs.py` after {row['seconds']:g} s on one "
+            f"thread, taught by {row['taught by']}, CIFAR-10's validation images, one seed",
+            accuracy(row),
+            listed(
+                f"alone {accuracy(alone[0])}",
+                *(f"the teacher {accuracy(teacher)}" for teacher in teachers),
+            ),
             r.command,
         )
