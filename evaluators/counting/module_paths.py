@@ -121,7 +121,8 @@ def frozen_modules(network: nn.Module) -> list[str]:
 
 def _has_constants(module: torch.jit.ScriptModule) -> bool:
     tensor = torch._C.TensorType.get()
-    constants = module.graph.findAllNodes("prim::Constant", recurse=True)
+    graph: Any = module.graph
+    constants = graph.findAllNodes("prim::Constant", recurse=True)
     return any(node.output().type().isSubtypeOf(tensor) for node in constants)
 
 
