@@ -152,7 +152,9 @@ class ComputeMonitor:
         self._hook.remove()  # counting copies the network, and the copy must have no hook
         macs = 0
         try:
-            macs = count_module(self.network, args, kwargs, backward=signature[0][0]).macs
+            macs = count_module(
+                self.network, args, kwargs, backward=signature[0][0], input_gradients=True
+            ).macs
             if self.count is None:
                 self.count = count_module(self.network, args, kwargs)
         except UserError as error:

@@ -271,16 +271,17 @@ def count_module(
     kwargs: Mapping[str, Any] | None = None,
     *,
     backward: bool = False,
+    input_gradients: bool = False,
     names: Sequence[str] = (),
 ) -> Count:
     """Count one pass of a network over the given inputs, in evaluation mode.
 
     Args:
         network: any module, also on the meta device or made `without_memory`; it is not changed.
-        args: positional inputs; only shapes, types and devices of tensors matter, and with
-            `backward` whether they need gradients.
+        args: positional inputs; only shapes, types and devices of tensors matter.
         kwargs: inputs by name.
         backward: count the backward pass as well, in training mode.
+        input_gradients: also of the inputs that need gradients, as within a larger network.
         names: names of the positional inputs in the result.
 
     Raises:
@@ -307,7 +308,7 @@ def count_module(
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(own_randomness())
             stack.enter_context(mode)
-            fakes = faker(mode, device, backward=backward)
+            fakes = faker(mode, device, gradients=backward and input_gradients)
             inputs = tree_map_only(Tensor, fakes, (list(args), kwargs))
             stack.enter_context(stack.enter_context(RealWhereSmall(mode)).reading)
             counter = CountMode(root, weights)

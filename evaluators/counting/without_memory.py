@@ -204,18 +204,18 @@ def as_fake(network: nn.Module, *, parameters: bool = True) -> tuple[FakeTensorM
 
 
 def faker(
-    mode: FakeTensorMode, device: torch.device, *, backward: bool = False
+    mode: FakeTensorMode, device: torch.device, *, gradients: bool = False
 ) -> Callable[[Tensor], Tensor]:
     """A function that makes fake tensors of the shape and type of tensors, on `device`.
 
     Args:
-        backward: whether those that need gradients still do.
+        gradients: whether those that need gradients still do.
     """
 
     def fake(tensor: Tensor) -> Tensor:
         if getattr(tensor, "fake_mode", None) is mode or tensor.layout != torch.strided:
             return tensor
-        needed = backward and tensor.requires_grad
+        needed = gradients and tensor.requires_grad
         return torch.empty(tensor.shape, dtype=tensor.dtype, device=device, requires_grad=needed)
 
     return fake

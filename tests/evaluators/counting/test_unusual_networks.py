@@ -96,11 +96,13 @@ def test_a_frozen_part_of_a_network_is_named() -> None:
         assert (count.params, count.uncounted) == (144, {})
 
 
-def test_an_input_that_needs_gradients_has_them() -> None:
+def test_gradients_of_inputs_are_counted_where_asked_for() -> None:
     x = torch.zeros(2, 8)
     layer = nn.Linear(8, 8)
+    assert count_module(layer, [x], backward=True, input_gradients=True).macs == 2 * 128
+    x.requires_grad_()
     assert count_module(layer, [x], backward=True).macs == 2 * 128
-    assert count_module(layer, [x.requires_grad_()], backward=True).macs == 3 * 128
+    assert count_module(layer, [x], backward=True, input_gradients=True).macs == 3 * 128
     assert count_module(layer, [x]).macs == 128
 
 
