@@ -207,14 +207,19 @@ BLOCKED_RULES: dict[str, Rule] = {
 SUMS = {"SkipLayerNormalization": 3, "SkipSimplifiedLayerNormalization": 3}
 """Result that is the sum before the norm, of the shape of the first input."""
 
-STANDARD = {
+Replaced = dict[str, tuple[str, tuple[int, ...]]]
+
+STANDARD: Replaced = {
     "FusedConv": ("Conv", (0, 1, 2)),
     "FusedGemm": ("Gemm", (0, 1, 2)),
 }
 """Operators whose result has the shape of one of ONNX, and which of their inputs that takes."""
 
 _POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
-BLOCKED_STANDARD = {"Conv": ("Conv", (0, 1, 2)), **{pool: (pool, (0,)) for pool in _POOLS}}
+BLOCKED_STANDARD: Replaced = {
+    "Conv": ("Conv", (0, 1, 2)),
+    **{pool: (pool, (0,)) for pool in _POOLS},
+}
 """The same of the operators over channels in blocks."""
 
 NOT_STANDARD = ("activation", "channels_last")
@@ -244,7 +249,8 @@ def contributed_shape(node: NodeProto, shapes: Mapping[str, Shape]) -> dict[str,
 def standard(node: NodeProto) -> NodeProto:
     """The operator of ONNX whose result has the same shape; the node itself, if there is none."""
     last = any(a.name == "channels_last" and a.i for a in node.attribute)
-    known = {DOMAIN: STANDARD, BLOCKED: BLOCKED_STANDARD}.get(node.domain, {})
+    replaced: dict[str, Replaced] = {DOMAIN: STANDARD, BLOCKED: BLOCKED_STANDARD}
+    known = replaced.get(node.domain, {})
     if node.op_type not in known or last:
         return node
     kind, inputs = known[node.op_type]

@@ -23,6 +23,9 @@ from evaluators.counting.formats.onnx_values import Weight
 CORNER = 8
 """Rows and columns that are compared first."""
 
+WIDTHS: dict[int, str] = {TensorProto.FLOAT: "<f4", TensorProto.DOUBLE: "<f8"}
+"""How numbers are stored that have more than two bytes."""
+
 Matrix = npt.NDArray[Any]
 
 
@@ -67,9 +70,7 @@ class Copies:
             if tensor.data_location != TensorProto.EXTERNAL:
                 return numpy_helper.to_array(tensor)
             where = ExternalDataInfo(tensor)
-            kind = {TensorProto.FLOAT: "<f4", TensorProto.DOUBLE: "<f8"}.get(
-                tensor.data_type, "<u2"
-            )
+            kind = WIDTHS.get(tensor.data_type, "<u2")
             file = self._folder / where.location
             shape = tuple(tensor.dims)
             return np.memmap(file, kind, "r", offset=where.offset or 0, shape=shape)
