@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch._C import DispatchKey
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
 
 from evaluators.counting.operators import Macs, attention, attention_backward
 
@@ -56,3 +58,30 @@ BODIES: dict[str, Callable[..., Any]] = {
     "strict_mode": lambda function, operands: function(*operands),
 }
 """Operators whose own implementation runs outside of modes only."""
+
+
+class BeforeAutograd(TorchFunctionMode):
+    """Runs the operators within a function where gradients are wanted, for autograd to see each.
+
+    Autograd's own rules for operators that run functions give no gradients to the parameters that
+    these use, since only `torch.compile` makes arguments of them.
+
+    Args:
+        larger: as in `body`.
+    """
+
+    def __init__(self, larger: Callable[..., int]) -> None:
+        super().__init__()
+        self._larger = larger
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run a function."""
+        kwargs = kwargs or {}
+        wanted = isinstance(func, HigherOrderOperator) and torch.is_grad_enabled()
+        computed = body(func, args, self._larger) if wanted and func.name() not in FLEX else None
+        if computed is None:
+            return func(*args, **kwargs)
+        with self:
+            return computed(*args, **kwargs)

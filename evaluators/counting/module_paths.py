@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 from torch.utils._pytree import tree_leaves
@@ -103,6 +104,26 @@ def place_packed(network: nn.Module, root: Node) -> int:
         node.params += size
         whole += size
     return whole
+
+
+def frozen_modules(network: nn.Module) -> list[str]:
+    """Paths of the modules whose weights TorchScript froze to constants of their program."""
+    return [
+        path
+        for path, module in network.named_modules()
+        # Freezing removes the mode of training, and all parameters.
+        if isinstance(module, torch.jit.ScriptModule)
+        and (not path or not hasattr(module, "training"))
+        and not any(True for _ in module.parameters())
+        and _has_constants(module)
+    ]
+
+
+def _has_constants(module: torch.jit.ScriptModule) -> bool:
+    tensor = torch._C.TensorType.get()
+    graph: Any = module.graph
+    constants = graph.findAllNodes("prim::Constant", recurse=True)
+    return any(node.output().type().isSubtypeOf(tensor) for node in constants)
 
 
 def _first_tensor(values: Any) -> Tensor | None:

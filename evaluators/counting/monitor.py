@@ -21,7 +21,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from evaluators.counting.counts import Count
-from evaluators.counting.state import PathState, signature_of
+from evaluators.counting.state import Named, PathState, signature_of
 from evaluators.counting.torch_counter import count_module
 from evaluators.counting.torch_profile import add_times, attributed, ranges
 from search_spaces.errors import UserError
@@ -70,8 +70,8 @@ class ComputeMonitor:
         self.traces = 0
         self._log = Path(log) if log is not None else None
         self._on_window = on_window
-        self._state = PathState()
-        self._named: dict[tuple[int, str], tuple[str, Any]] = {}
+        self._state = PathState(self)
+        self._named: Named = {}
         self._last: tuple[Signature, int] | None = None
         self._macs_of: dict[Signature, int] = {}
         self._passes = 0
@@ -133,7 +133,7 @@ class ComputeMonitor:
             self._end_trace()
         training = module.training and torch.is_grad_enabled()
         inputs = (training, *signature_of(args, kwargs))
-        signature = (inputs, self._state.read(module))
+        signature = (inputs, self._state.read(module, training=training))
         macs = self._macs_of.get(signature)
         if macs is None:
             macs = self._count(args, kwargs, signature)
@@ -152,7 +152,9 @@ class ComputeMonitor:
         self._hook.remove()  # counting copies the network, and the copy must have no hook
         macs = 0
         try:
-            macs = count_module(self.network, args, kwargs, backward=signature[0][0]).macs
+            macs = count_module(
+                self.network, args, kwargs, backward=signature[0][0], input_gradients=True
+            ).macs
             if self.count is None:
                 self.count = count_module(self.network, args, kwargs)
         except UserError as error:
@@ -167,11 +169,12 @@ class ComputeMonitor:
 
     def _learn(self, signature: Signature, macs: int) -> None:
         """Keep a count, and note which attributes changed without an effect on it."""
-        named = self._state.named(self.network)
-        if self._last == (signature[0], macs):
-            self._state.had_no_effect(self._named, named)
-        self._named, self._last = named, (signature[0], macs)
-        self._macs_of[signature[0], self._state.read(self.network)] = macs
+        inputs, training = signature[0], signature[0][0]
+        named = self._state.named(self.network, training=training)
+        if self._last is not None and self._last[0] == inputs:
+            self._state.learn(self._named, named, same=self._last[1] == macs)
+        self._named, self._last = named, (inputs, macs)
+        self._macs_of[inputs, self._state.read(self.network, training=training)] = macs
 
     def _end_window(self, now: float) -> None:
         seconds = now - self._window_started

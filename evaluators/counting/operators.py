@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 aten = torch.ops.aten
 
@@ -124,12 +125,29 @@ def _euclidean_dist(a: Arguments, out: Any) -> int:
     return int(prod(_first(out).shape) * (a["x1"].shape[-1] + 2))
 
 
-def sparse_product(left: Tensor, right: Tensor, dense: int) -> int:
-    """Multiply-accumulates of a product, of which a sparse operand takes part with what it has."""
-    for operand in (left, right):
-        if operand.layout != torch.strided:
-            return dense * operand._nnz() // max(1, operand.numel())
+def sparse_product(left: Tensor, right: Tensor, dense: int) -> int | None:
+    """Multiply-accumulates of a product, of which a sparse operand takes part with what it has.
+
+    None if it is unknown how much that is.
+    """
+    sparse = [operand for operand in (left, right) if operand.layout != torch.strided]
+    for operand in sparse:
+        coordinates = operand.layout == torch.sparse_coo
+        values = operand._values() if coordinates else operand.values()  # those of whole blocks
+        if isinstance(operand, FakeTensor) and not values.numel():
+            return None
+        if len(sparse) == 2 and left.dim() == right.dim() == 2:
+            return _pairs(left, right)
+        return dense * values.numel() // max(1, operand.numel())
     return dense
+
+
+def _pairs(left: Tensor, right: Tensor) -> int:
+    """Number of pairs of elements that meet in the product of two sparse matrices."""
+    with unset_fake_temporarily():
+        columns = left.to_sparse_coo()._indices()[1].bincount(minlength=left.shape[1])
+        rows = right.to_sparse_coo()._indices()[0].bincount(minlength=left.shape[1])
+        return int((columns * rows).sum())
 
 
 # Attention

@@ -22,13 +22,13 @@ from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode_temporarily
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from evaluators.counting.counts import Count, Node, Uncounted
-from evaluators.counting.higher_order import FLEX, body
-from evaluators.counting.module_paths import following_modules, place_packed
+from evaluators.counting.higher_order import FLEX, BeforeAutograd, body
+from evaluators.counting.module_paths import following_modules, frozen_modules, place_packed
 from evaluators.counting.operators import (
     ATTENTIONS,
     CONVOLUTIONS,
@@ -165,6 +165,11 @@ class CountMode(TorchDispatchMode):
             self._gap("cond on values of the input, counted by its larger branch")
         return work.index(max(work))
 
+    def larger_uncounted(self, functions: Sequence[Callable[..., Any]], operands: Any) -> int:
+        """The same outside of an operator, where this mode would count all functions."""
+        with _pop_mode_temporarily(), torch.no_grad():
+            return self._larger(functions, operands)
+
     def _gap(self, name: str) -> None:
         self.uncounted.setdefault(name, Uncounted(path=self.stack[-1][0])).calls += 1
 
@@ -184,7 +189,10 @@ class CountMode(TorchDispatchMode):
             a = arguments(func, args, kwargs)
             rule, operands = PRODUCTS[name]
             pair = [self._tags.get(a[o]) or _Tags() for o in operands]
-            macs = sparse_product(a[operands[0]], a[operands[1]], rule(a, out))
+            found = sparse_product(a[operands[0]], a[operands[1]], rule(a, out))
+            macs = found or 0
+            if found is None:
+                self._gap(f"{name} of a sparse matrix with an unknown number of elements")
             # A two-dimensional product in the backward pass is the gradient of a linear layer.
             gradient = torch._C._current_autograd_node() is not None and out.dim() == 2
             if gradient or any(tag.weight for tag in pair):
@@ -263,6 +271,7 @@ def count_module(
     kwargs: Mapping[str, Any] | None = None,
     *,
     backward: bool = False,
+    input_gradients: bool = False,
     names: Sequence[str] = (),
 ) -> Count:
     """Count one pass of a network over the given inputs, in evaluation mode.
@@ -272,6 +281,7 @@ def count_module(
         args: positional inputs; only shapes, types and devices of tensors matter.
         kwargs: inputs by name.
         backward: count the backward pass as well, in training mode.
+        input_gradients: also of the inputs that need gradients, as within a larger network.
         names: names of the positional inputs in the result.
 
     Raises:
@@ -298,12 +308,14 @@ def count_module(
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(own_randomness())
             stack.enter_context(mode)
-            inputs = tree_map_only(Tensor, faker(mode, device), (list(args), kwargs))
-            stack.enter_context(RealWhereSmall(mode))
+            fakes = faker(mode, device, gradients=backward and input_gradients)
+            inputs = tree_map_only(Tensor, fakes, (list(args), kwargs))
+            stack.enter_context(stack.enter_context(RealWhereSmall(mode)).reading)
             counter = CountMode(root, weights)
             stack.enter_context(torch.set_grad_enabled(backward))
             stack.enter_context(_in_mode(fake, training=backward))
             stack.enter_context(counter)
+            stack.enter_context(BeforeAutograd(counter.larger_uncounted))
             with following_modules(counter, fake):
                 out = fake(*inputs[0], **inputs[1])
                 if counter.refused is not None:
@@ -312,8 +324,11 @@ def count_module(
                     _differentiate(out)
         count.uncounted = counter.uncounted
         count.params += place_packed(network, root)
-        if isinstance(network, torch.jit.ScriptModule) and not weights:
-            count.uncounted["weights that TorchScript froze to constants"] = Uncounted(calls=1)
+        frozen = frozen_modules(network)
+        if frozen:
+            count.uncounted["weights that TorchScript froze to constants"] = Uncounted(
+                len(frozen), frozen[0]
+            )
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise UserError(
             f"{_failed_module(error, fake)}: the result of operator {error.func} depends on values "

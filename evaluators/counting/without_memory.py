@@ -28,6 +28,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from evaluators.counting.known_values import ReadingValues, UnknownValues
 from search_spaces.errors import UserError
 
 REAL_ELEMENTS = 65_536
@@ -49,6 +50,9 @@ class RealWhereSmall(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._mode = mode
         self._zero_for_values = zero_for_values
+        self._unknown = UnknownValues(mode)
+        self.reading = ReadingValues(self._unknown)
+        """Mode to enter as well, for functions that read values past the dispatcher."""
         self.has_read_values = False
         """Whether 0 was returned for a value that was not of a loop that redraws weights."""
 
@@ -63,12 +67,15 @@ class RealWhereSmall(TorchDispatchMode):
         kwargs = kwargs or {}
         if isinstance(func, HigherOrderOperator):
             return func(*args, **kwargs)
+        args, kwargs = self._unknown.replaced(func, args, kwargs)
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         if any(isinstance(t, FakeTensor) or t.is_meta for t in tensors):
             if self._zero_for_values and func is torch.ops.aten._local_scalar_dense.default:
                 self.has_read_values |= not _is_drawing()
                 return 0.0 if args[0].is_floating_point() else 0
-            if not func._schema.is_mutable:
+            if func._schema.is_mutable:
+                self._unknown.add_written(func, args, kwargs)
+            else:
                 # Of fake tensors alone, the mode knows the results of operators it has seen.
                 args, kwargs = tree_map_only(Tensor, self._as_fake, (args, kwargs))
             return func(*args, **kwargs)
@@ -78,7 +85,7 @@ class RealWhereSmall(TorchDispatchMode):
             except (DataDependentOutputException, DynamicOutputShapeException):
                 shown = None  # it depends on values, which are known here
             results = [t for t in tree_leaves(shown) if isinstance(t, Tensor)]
-            if any(t.numel() > REAL_ELEMENTS or t.is_meta for t in results):
+            if any(not _stays_real(t) or t.is_meta for t in results):
                 return shown
         with unset_fake_temporarily():
             return func(*args, **kwargs)
@@ -86,6 +93,11 @@ class RealWhereSmall(TorchDispatchMode):
     def _as_fake(self, tensor: Tensor) -> Tensor:
         plain = type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta
         return self._mode.from_tensor(tensor, static_shapes=True) if plain else tensor
+
+
+def _stays_real(tensor: Tensor) -> bool:
+    # How many elements a sparse tensor has is what its products cost.
+    return tensor.numel() <= REAL_ELEMENTS or tensor.layout != torch.strided
 
 
 def _is_drawing() -> bool:
@@ -125,7 +137,9 @@ def without_memory() -> Iterator[RealWhereSmall]:
         stack.enter_context(no_warnings())
         stack.enter_context(own_randomness())
         mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        yield stack.enter_context(RealWhereSmall(mode, zero_for_values=True))
+        small = stack.enter_context(RealWhereSmall(mode, zero_for_values=True))
+        stack.enter_context(small.reading)
+        yield small
 
 
 class _Copying(TorchFunctionMode):
@@ -138,9 +152,7 @@ class _Copying(TorchFunctionMode):
 
     def _copy(self, tensor: Tensor, kept: bool = True) -> Tensor:
         plain = type(tensor) is Tensor and not tensor.is_meta
-        # How many elements a sparse tensor has is what its products cost.
-        small = tensor.numel() <= REAL_ELEMENTS or tensor.layout != torch.strided
-        if kept and plain and small:
+        if kept and plain and _stays_real(tensor):
             with torch._C.DisableTorchFunctionSubclass():
                 return tensor.detach().clone().requires_grad_(tensor.requires_grad)
         fake: Tensor = self._mode.from_tensor(tensor, static_shapes=True)
@@ -191,12 +203,19 @@ def as_fake(network: nn.Module, *, parameters: bool = True) -> tuple[FakeTensorM
         ) from error
 
 
-def faker(mode: FakeTensorMode, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """A function that makes fake tensors of the shape and type of tensors, on `device`."""
+def faker(
+    mode: FakeTensorMode, device: torch.device, *, gradients: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """A function that makes fake tensors of the shape and type of tensors, on `device`.
+
+    Args:
+        gradients: whether those that need gradients still do.
+    """
 
     def fake(tensor: Tensor) -> Tensor:
         if getattr(tensor, "fake_mode", None) is mode or tensor.layout != torch.strided:
             return tensor
-        return torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+        needed = gradients and tensor.requires_grad
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=device, requires_grad=needed)
 
     return fake

@@ -44,6 +44,8 @@ def _broadcast(*positions: int) -> Rule:
 def _product(left: int, right: int) -> Rule:
     def shape(attributes: dict[str, Any], inputs: Sequence[Shape | None]) -> Shape:
         a, b = _known(inputs[left], inputs[right])
+        a = (*a[1:-1], a[0], a[-1]) if attributes.get("transBatchA") else a
+        b = (*b[1:-1], b[0], b[-1]) if attributes.get("transBatchB") else b
         if attributes.get("transA") and len(a) > 1:
             a = (*a[:-2], a[-1], a[-2])
         if attributes.get("transB") and len(b) > 1:
@@ -65,6 +67,43 @@ def _global_pool(attributes: dict[str, Any], inputs: Sequence[Shape | None]) -> 
     (x,) = _known(inputs[0])
     ones = (1,) * (len(x) - 2)
     return (x[0], *ones, x[-1]) if attributes.get("channels_last") else (*x[:2], *ones)
+
+
+def _windows(attributes: dict[str, Any], image: Shape, window: Shape) -> Shape:
+    """Number of positions of a window on each axis of an image."""
+    ones = (1,) * len(image)
+    strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
+    auto = attributes.get("auto_pad", b"NOTSET")
+    if auto in (b"SAME_UPPER", b"SAME_LOWER"):
+        return tuple(-(-n // stride) for n, stride in zip(image, strides, strict=True))
+    none = (0,) * 2 * len(image)
+    pads = none if auto == b"VALID" else attributes.get("pads", none)
+    up = bool(attributes.get("ceil_mode"))
+    free = [
+        n + begin + end - dilation * (k - 1) - 1
+        for n, begin, end, dilation, k in zip(
+            image, pads[: len(image)], pads[len(image) :], dilations, window, strict=True
+        )
+    ]
+    return tuple((-(-n // s) if up else n // s) + 1 for n, s in zip(free, strides, strict=True))
+
+
+def _convolved(attributes: dict[str, Any], inputs: Sequence[Shape | None]) -> Shape:
+    x, weight = _known(inputs[0], inputs[3])
+    if attributes.get("channels_last"):
+        return (x[0], *_windows(attributes, x[1:-1], weight[2:]), weight[0])
+    return (x[0], weight[0], *_windows(attributes, x[2:], weight[2:]))
+
+
+def _pooled(*, last: bool) -> Rule:
+    def shape(attributes: dict[str, Any], inputs: Sequence[Shape | None]) -> Shape:
+        (x,) = _known(inputs[0])
+        window = tuple(attributes["kernel_shape"])
+        if attributes.get("channels_last", last):
+            return (x[0], *_windows(attributes, x[1:-1], window), x[-1])
+        return (*x[:2], *_windows(attributes, x[2:], window))
+
+    return shape
 
 
 def _few_bits(attributes: dict[str, Any], inputs: Sequence[Shape | None]) -> Shape:
@@ -140,6 +179,9 @@ RULES: dict[str, Rule] = {
     "QLinearAdd": _broadcast(0, 3),
     "QLinearMul": _broadcast(0, 3),
     "QLinearConcat": _concat,
+    "QLinearConv": _convolved,
+    "QLinearAveragePool": _pooled(last=False),
+    "NhwcMaxPool": _pooled(last=True),
     "QLinearGlobalAveragePool": _global_pool,
     "FusedMatMul": _product(0, 1),
     "MatMulIntegerToFloat": _product(0, 1),
@@ -165,15 +207,19 @@ BLOCKED_RULES: dict[str, Rule] = {
 SUMS = {"SkipLayerNormalization": 3, "SkipSimplifiedLayerNormalization": 3}
 """Result that is the sum before the norm, of the shape of the first input."""
 
-STANDARD = {
+Replaced = dict[str, tuple[str, tuple[int, ...]]]
+
+STANDARD: Replaced = {
     "FusedConv": ("Conv", (0, 1, 2)),
     "FusedGemm": ("Gemm", (0, 1, 2)),
-    "QLinearAveragePool": ("AveragePool", (0,)),
 }
 """Operators whose result has the shape of one of ONNX, and which of their inputs that takes."""
 
 _POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
-BLOCKED_STANDARD = {"Conv": ("Conv", (0, 1, 2)), **{pool: (pool, (0,)) for pool in _POOLS}}
+BLOCKED_STANDARD: Replaced = {
+    "Conv": ("Conv", (0, 1, 2)),
+    **{pool: (pool, (0,)) for pool in _POOLS},
+}
 """The same of the operators over channels in blocks."""
 
 NOT_STANDARD = ("activation", "channels_last")
@@ -203,7 +249,8 @@ def contributed_shape(node: NodeProto, shapes: Mapping[str, Shape]) -> dict[str,
 def standard(node: NodeProto) -> NodeProto:
     """The operator of ONNX whose result has the same shape; the node itself, if there is none."""
     last = any(a.name == "channels_last" and a.i for a in node.attribute)
-    known = {DOMAIN: STANDARD, BLOCKED: BLOCKED_STANDARD}.get(node.domain, {})
+    replaced: dict[str, Replaced] = {DOMAIN: STANDARD, BLOCKED: BLOCKED_STANDARD}
+    known = replaced.get(node.domain, {})
     if node.op_type not in known or last:
         return node
     kind, inputs = known[node.op_type]

@@ -115,6 +115,10 @@ def _count_loop(node: NodeProto, values: Values, place: Node, counter: GraphCoun
 
     done, before, ended = 0, None, steps == 0
     inner = None
+    if ended:  # a body that never runs has parameters as well
+        gaps = copy.deepcopy(counter.gaps.uncounted)
+        values.inner.append(step(0)[1])
+        counter.gaps.uncounted = gaps
     while not ended:
         tree, inner = step(done)
         if done == 0:

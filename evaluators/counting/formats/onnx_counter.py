@@ -25,6 +25,7 @@ from evaluators.counting.formats.input_shapes import Inputs, Shape, by_name, che
 from evaluators.counting.formats.onnx_attention import attention_macs
 from evaluators.counting.formats.onnx_contrib import BLOCKED, DOMAINS
 from evaluators.counting.formats.onnx_control import count_control
+from evaluators.counting.formats.onnx_copies import Copies
 from evaluators.counting.formats.onnx_operators import (
     CONTROL,
     COUNTED,
@@ -55,6 +56,7 @@ def count_onnx(path: Path | str, inputs: Inputs = None) -> Count:
     """
     path = Path(path)
     model = _read(path)
+    copies = Copies(model, path.parent)
     with contextlib.suppress(Exception):
         model = inline_local_functions(model)
     open_axes = _has_open_axes(model.graph)
@@ -73,7 +75,7 @@ def count_onnx(path: Path | str, inputs: Inputs = None) -> Count:
     # Shapes that the file states are of its own inputs, and wrong for others.
     values.stated = {} if open_axes else stated
     Counter(model, count).count(model.graph, values, root)
-    count.params = place_parameters(values, root)
+    count.params = place_parameters(values, root, copies)
     return count
 
 
@@ -232,7 +234,10 @@ def _macs(node: NodeProto, values: Values) -> dict[str, int]:
     if kind in ("Conv", "ConvInteger", "FusedConv", "DeformConv"):
         return {"convolution": _convolution(values.shape(node.output[0]), values.shape(names[1]))}
     if kind == "QLinearConv":
-        return {"convolution": _convolution(values.shape(node.output[0]), values.shape(names[3]))}
+        at, weight = values.shape(node.output[0]), values.shape(names[3])
+        if _attributes(node).get("channels_last"):
+            at = (at[0], at[-1], *at[1:-1])
+        return {"convolution": _convolution(at, weight)}
     if kind == "ConvTranspose":
         return {"convolution": _convolution(values.shape(names[0]), values.shape(names[1]))}
     if kind in ("Gemm", "FusedGemm"):
@@ -241,12 +246,14 @@ def _macs(node: NodeProto, values: Values) -> dict[str, int]:
         macs = prod(values.shape(node.output[0])) * inner
         return {_product_kind(node, values, (0, 1)): macs}
     if kind in ("QLinearMatMul", "QGemm"):
-        inner = values.shape(names[0])[-1]
+        a = values.shape(names[0])
+        inner = a[0] if _attributes(node).get("transA") else a[-1]
         return {_product_kind(node, values, (0, 3)): prod(values.shape(node.output[0])) * inner}
     if kind in ("MatMul", "MatMulInteger", "FusedMatMul", "MatMulIntegerToFloat",
                 "DynamicQuantizeMatMul"):  # fmt: skip
-        a = values.shape(names[0])
-        inner = a[-2] if _attributes(node).get("transA") and len(a) > 1 else a[-1]
+        a, attributes = values.shape(names[0]), _attributes(node)
+        rows = 0 if attributes.get("transBatchA") else -2
+        inner = a[rows] if attributes.get("transA") and len(a) > 1 else a[-1]
         return {_product_kind(node, values, (0, 1)): prod(values.shape(node.output[0])) * inner}
     if kind in PACKED:
         return {"linear": prod(values.shape(node.output[0])) * int(_attributes(node)["K"])}
@@ -276,8 +283,10 @@ def _elementwise(node: NodeProto, values: Values) -> int | None:
     kind = node.op_type
     if kind in PASSES:
         return PASSES[kind] * prod(values.shape(node.input[0]))
-    if kind in ("MaxPool", "AveragePool", "LpPool", "QLinearAveragePool"):
-        image = values.shape(node.input[0])[2:]
+    if kind in ("MaxPool", "AveragePool", "LpPool", "QLinearAveragePool", "NhwcMaxPool"):
+        x = values.shape(node.input[0])
+        last = kind == "NhwcMaxPool" or _attributes(node).get("channels_last")
+        image = x[1:-1] if last else x[2:]
         window = _attributes(node)["kernel_shape"]
         window = [min(k, n) for k, n in zip(window, image, strict=True)]
         return prod(values.shape(node.output[0])) * prod(window)

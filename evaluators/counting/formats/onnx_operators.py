@@ -111,3 +111,35 @@ LEARNED_INPUTS = {
     "DequantizeLinear": (0,),
 }
 """Inputs that are learned whatever their size; elsewhere a single number may be a setting."""
+
+STORED_INPUTS = {
+    "QGemm": (0, 3, 6),
+    "QLinearConcat": tuple(range(2, 300, 3)),
+    "QLinearWhere": (1, 4),
+    "QAttention": (0, 1, 2),
+    "MatMulIntegerToFloat": (0, 1, 6),
+    "DynamicQuantizeMatMul": (0, 1, 4),
+    "DynamicQuantizeLSTM": (0, 1, 2, 3, 7),
+    "QEmbedLayerNormalization": (2, 3, 4, 5, 6),
+    "MatMulNBits": (0, 1, 5),
+    **dict.fromkeys(("MatMulBnb4", "MatMulInteger", "ConvInteger"), (0, 1)),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "GatherBlockQuantized"), (0,)),
+    **dict.fromkeys(("Resize", "Clip", "Upsample", "Pad"), (0,)),
+}
+"""Inputs that may be weights; the others are scales, zero points and sizes."""
+
+STORED_INPUTS_OF_QLINEAR = (0, 3, 8)
+"""The same of all other operators whose names begin with QLinear."""
+
+NORMS = _names(
+    "BatchNormalization InstanceNormalization LayerNormalization GroupNormalization "
+    "RMSNormalization SimplifiedLayerNormalization"
+)
+"""Operators whose inputs 1 and 2 are a scale and a shift, also where a network has none."""
+
+ENLARGING = _names("Expand Slice Split Identity Unsqueeze Transpose")
+"""Operators that exporters put between the first state of a network and those of its layers."""
+
+RECURRENT = _names("LSTM GRU RNN")
+STATES = (5, 6)
+"""Inputs of recurrent operators that are their first states."""

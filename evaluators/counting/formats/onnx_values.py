@@ -20,6 +20,7 @@ from onnx import (
     GraphProto,
     ModelProto,
     NodeProto,
+    SparseTensorProto,
     TensorProto,
     TypeProto,
     ValueInfoProto,
@@ -98,9 +99,7 @@ class Values:
         for tensor in graph.initializer:
             self._add_weight(tensor.name, tensor, constant=False)
         for sparse in graph.sparse_initializer:
-            kind, name = sparse.values.data_type, sparse.values.name
-            whole = TensorProto(data_type=kind, dims=sparse.dims, data_location=_EXTERNAL)
-            self._add_weight(name, whole, constant=False)
+            self._add_weight(sparse.values.name, _whole(sparse), constant=False)
         self.makers = {name: node for node in graph.node for name in node.output}
         self.readers: dict[str, list[NodeProto]] = {}
         for node in graph.node:
@@ -228,10 +227,13 @@ class Values:
         value = helper.get_attribute_value(attribute)
         if attribute.name == "value":
             self._add_weight(name, value, constant=True)
+        elif attribute.name == "sparse_value":
+            self._add_weight(name, _whole(value), constant=True)
         elif attribute.type in (AttributeProto.INT, AttributeProto.INTS):
             self.know(name, np.array(value, dtype=np.int64))
         elif attribute.type in (AttributeProto.FLOAT, AttributeProto.FLOATS):
-            self.know(name, np.array(value, dtype=np.float32))
+            numbers = numpy_helper.from_array(np.array(value, dtype=np.float32), name)
+            self._add_weight(name, numbers, constant=True)
 
     def _read_shape(self, node: NodeProto) -> None:
         shape = self.shape(node.input[0])
@@ -289,6 +291,12 @@ class Values:
             results = ReferenceEvaluator(model).run(None, {n: self.known(n) for n in names})
             for name, value in zip((n for n in node.output if n), results, strict=True):
                 self.know(name, np.asarray(value))
+
+
+def _whole(sparse: SparseTensorProto) -> TensorProto:
+    """A tensor of the sizes of a sparse one, without its values."""
+    kind = sparse.values.data_type
+    return TensorProto(data_type=kind, dims=sparse.dims, data_location=_EXTERNAL)
 
 
 def _sizes(kind: TypeProto | None) -> Shape | None:

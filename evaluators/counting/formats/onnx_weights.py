@@ -6,24 +6,31 @@ Knows how values are made and read. Does not know shapes of results.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto, TensorProto, numpy_helper
 
 from evaluators.counting.counts import Node
+from evaluators.counting.formats.onnx_copies import Copies
 from evaluators.counting.formats.onnx_operators import (
     ELEMENTWISE,
+    ENLARGING,
     LEARNED_INPUTS,
     MOVES,
+    NORMS,
     PACKED,
     PASSING,
+    RECURRENT,
+    STATES,
+    STORED_INPUTS,
+    STORED_INPUTS_OF_QLINEAR,
 )
 from evaluators.counting.formats.onnx_values import Values, Weight
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _BYTES = (TensorProto.INT8, TensorProto.UINT8)
-GENERATED = re.compile(r"val_\d+$|scalar_tensor|ortshared_|.*Constant")
+GENERATED = re.compile(r"val_\d+$|onnx::|scalar_tensor|ortshared_|.*Constant")
 """Names that exporters and onnxruntime give to numbers of the program."""
 
 QUANTISED = (
@@ -70,14 +77,14 @@ def _reaches(values: Values, name: str, *, forward: bool, depth: int = 8) -> boo
     return False
 
 
-def place_parameters(values: Values, root: Node) -> int:
+def place_parameters(values: Values, root: Node, copies: Copies) -> int:
     """Add each weight to the node that first reads it; returns the number of learnable scalars."""
     whole = 0
     nodes = dict(root.walk())
     for scope in _scopes(values):
         for name, weight in scope.weights.items():
             size = _elements(name, weight)
-            if size and _is_learned(scope, name, weight):
+            if size and _is_learned(scope, name, weight) and not copies.has(weight):
                 whole += size
                 if weight.path in nodes:
                     nodes[weight.path].params += size
@@ -107,18 +114,56 @@ def _is_learned(values: Values, name: str, weight: Weight) -> bool:
     tensor, readers = weight.tensor, weight.readers
     if not readers or all(_is_statistic(reader, name) for reader in readers):
         return False
-    if tensor.data_type in QUANTISED:
-        wide = tensor.data_type == TensorProto.INT32
-        if any(r.op_type in PACKED and r.input[1] == name for r in readers):
-            return True
-        return any(_reads_at(r, name) for r in readers) if wide else len(tensor.dims) > 1
-    if tensor.data_type not in FLOATS or all(_is_scale(reader, name) for reader in readers):
+    if all(_is_scale(values, reader, name) for reader in readers):
         return False
+    quantised = tensor.data_type in QUANTISED
+    if tensor.data_type == TensorProto.INT32:  # a bias, or numbers of the program
+        return any(_reads_at(reader, name) for reader in readers)
+    if not quantised and tensor.data_type not in FLOATS:
+        return False
+    stored = not weight.constant and not GENERATED.match(name)
+    if _does_nothing(values, weight, name, stored):
+        return False
+    if quantised:
+        # Of one axis, bytes may be numbers of the program.
+        known = any(_stored_places(reader) is not None for reader in readers)
+        if prod(tensor.dims) > 1:
+            return known or len(tensor.dims) > 1
+        return known and stored and bool(tensor.dims)
     if prod(tensor.dims) > 1 or any(_reads_at(reader, name) for reader in readers):
         return True
     # One number is a setting, unless it is stored like a parameter, and PyTorch stores both alike.
-    stored = not weight.constant and not GENERATED.match(name)
     return stored and (bool(tensor.dims) or values.producer == "pytorch")
+
+
+def _does_nothing(values: Values, weight: Weight, name: str, stored: bool) -> bool:
+    """Whether a constant is a first state of zeros, or the scale or shift of a norm without one."""
+    places = set(_places(values, name, weight.readers))
+    if all(kind in RECURRENT and i in STATES for kind, i in places):
+        return _has_only(weight, 0.0)
+    if stored:
+        return False
+    if all(kind in NORMS and i == 1 for kind, i in places):
+        return _has_only(weight, 1.0)
+    return all(kind in NORMS and i == 2 for kind, i in places) and _has_only(weight, 0.0)
+
+
+def _places(
+    values: Values, name: str, readers: Sequence[NodeProto], depth: int = 4
+) -> Iterator[tuple[str, int]]:
+    """Operators that read a value, also enlarged to a batch or in parts, and which input it is."""
+    for reader in readers:
+        if reader.op_type in ENLARGING and reader.input[0] == name and depth:
+            for part in reader.output:
+                yield from _places(values, part, values.readers.get(part, []), depth - 1)
+        else:
+            yield from ((reader.op_type, i) for i, read in enumerate(reader.input) if read == name)
+
+
+def _has_only(weight: Weight, number: float) -> bool:
+    if weight.tensor.data_location == TensorProto.EXTERNAL:
+        return False
+    return bool((numpy_helper.to_array(weight.tensor) == number).all())
 
 
 def _is_statistic(reader: NodeProto, name: str) -> bool:
@@ -131,14 +176,20 @@ def _reads_at(reader: NodeProto, name: str) -> bool:
     return any(i < len(reader.input) and reader.input[i] == name for i in places)
 
 
-def _is_scale(reader: NodeProto, name: str) -> bool:
-    """Whether an operator reads a value as a quantisation scale or a size."""
-    if reader.op_type in ("QuantizeLinear", "DequantizeLinear"):
-        return name in reader.input[1:]
-    if reader.op_type in ("Resize", "Clip", "Upsample", "Pad"):
-        return name in reader.input[1:]
-    if reader.op_type == "QGemm":
-        return list(reader.input).index(name) not in (0, 3, 6)
-    if reader.op_type in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul", *PACKED):
-        return list(reader.input).index(name) not in (0, 1)
-    return reader.op_type.startswith("QLinear") and list(reader.input).index(name) not in (0, 3, 8)
+def _stored_places(reader: NodeProto) -> Sequence[int] | None:
+    """Inputs of an operator that may be weights, if it has scales or sizes beside them."""
+    if reader.op_type in STORED_INPUTS:
+        return STORED_INPUTS[reader.op_type]
+    return STORED_INPUTS_OF_QLINEAR if reader.op_type.startswith("QLinear") else None
+
+
+def _is_scale(values: Values, reader: NodeProto, name: str) -> bool:
+    """Whether an operator reads a value as a quantisation scale, a zero point or a size."""
+    places = _stored_places(reader)
+    if places is not None:
+        return not any(i in places for i, read in enumerate(reader.input) if read == name)
+    # The scale of a weight times that of the input gives the scale of their product.
+    others = [values.maker(read) for read in reader.input if read != name]
+    return reader.op_type == "Mul" and any(
+        maker is not None and maker.op_type == "DynamicQuantizeLinear" for maker in others
+    )

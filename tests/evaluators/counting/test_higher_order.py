@@ -74,6 +74,49 @@ def test_a_scan_counts_each_step() -> None:
     assert macs(steps, torch.randn(5, 8)) == 5 * 64
 
 
+class Between(nn.Module):
+    """Runs a function between two linear layers."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.before, self.small, self.after = (nn.Linear(8, 8) for _ in range(3))
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.after(self.function(self, self.before(x)))
+
+
+def repeated(network: Between, x: Tensor) -> Any:
+    from torch._higher_order_ops.while_loop import while_loop
+
+    start = (torch.tensor(0), x)
+    return while_loop(lambda i, y: i < 1, lambda i, y: (i + 1, network.small(y)), start)[1]
+
+
+def scanned(network: Between, x: Tensor) -> Any:
+    from torch._higher_order_ops.scan import scan
+
+    return scan(lambda carry, row: (carry + 1, network.small(row)), torch.zeros(8), x)[1]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda n, x: n.small(x),
+        lambda n, x: torch.cond(torch.tensor(True), n.small, lambda y: y.clone(), (x,)),
+        lambda n, x: torch.cond(x.sum() > 0, n.small, lambda y: y.clone(), (x,)),
+        lambda n, x: control_flow.map(lambda row: n.small(row), x),
+        repeated,
+        scanned,
+    ],
+)
+def test_gradients_flow_through_operators_that_run_functions(function: Any) -> None:
+    forward = 5 * 64
+    # Two gradients for each layer, but none for the input.
+    count = count_module(Between(function), (torch.randn(5, 8),), backward=True)
+    assert count.macs == 3 * forward + 3 * 2 * forward - forward
+
+
 @pytest.mark.parametrize(("steps", "expected"), [(2, LARGE), (1, SMALL)])
 def test_a_condition_on_own_values_runs_its_branch(steps: int, expected: int) -> None:
     def choose(network: Runs, x: Tensor) -> Any:
@@ -125,6 +168,53 @@ def test_a_branch_on_own_parameters_is_taken_and_they_are_unchanged() -> None:
 def test_values_of_the_input_are_still_refused() -> None:
     with pytest.raises(UserError, match="depends on values of its input"):
         macs(lambda n, x: n.small(x) if x.sum() > 0 else n.large(x), X)
+
+
+def written(write: Any, read: Any) -> Any:
+    """A network that writes the sum of its input, and reads it to choose its path."""
+
+    def run(network: Runs, x: Tensor) -> Any:
+        kept = torch.zeros(2)
+        write(network, kept, x.sum())
+        return network.small(x) if read(network, kept) == 0 else network.large(x)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("write", "read"),
+    [
+        (lambda n, kept, total: n.steps.copy_(total), lambda n, kept: n.steps - 3),
+        (lambda n, kept, total: n.steps.fill_(total.long()), lambda n, kept: int(n.steps) - 3),
+        (lambda n, kept, total: n.steps.data.add_(total > 0), lambda n, kept: n.steps - 3),
+        (lambda n, kept, total: kept.__setitem__(0, total), lambda n, kept: kept[0]),
+        (lambda n, kept, total: kept.__setitem__(0, total), lambda n, kept: kept.tolist()[0]),
+        (lambda n, kept, total: kept.__setitem__(0, total), lambda n, kept: kept.numpy()[0]),
+        (lambda n, kept, total: torch.stack([total, total], out=kept), lambda n, kept: kept[0]),
+    ],
+)
+def test_values_of_the_input_are_refused_wherever_they_were_written(write: Any, read: Any) -> None:
+    with pytest.raises(UserError, match=r"depends on values|numpy\(\) is not supported"):
+        macs(written(write, read), X)
+
+
+def test_what_was_written_may_stay_unread_or_be_overwritten() -> None:
+    assert macs(written(lambda n, kept, total: n.steps.copy_(total), lambda n, kept: 0), X) == SMALL
+
+    def overwrite(network: Runs, kept: Tensor, total: Tensor) -> None:
+        network.steps.copy_(total)
+        network.steps.fill_(2)
+
+    assert macs(written(overwrite, lambda n, kept: int(n.steps) - 2), X) == SMALL
+
+
+@pytest.mark.parametrize("read", [int, lambda t: int(t.tolist())])
+def test_a_constructor_that_reads_what_it_wrote_of_large_tensors_is_named(read: Any) -> None:
+    with without_memory() as mode:
+        width = torch.zeros(())
+        width.copy_(torch.ones(100_000).sum())
+        read(width)
+    assert mode.has_read_values
 
 
 def test_random_numbers_of_others_are_unchanged() -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -202,3 +207,149 @@ def test_a_buffer_that_chooses_the_path_is_followed() -> None:
             net(x)
     assert monitor.totals()["macs"] == (5 * 1 + 2 * 4 + 2) * 2 * 64
     assert monitor.ignored == {"passes"}
+
+
+class Reads(nn.Module):
+    """Runs as many of its four layers as a function of it says."""
+
+    def __init__(self, depth: Callable[[Any], int], **parts: Any) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+        self.depth = depth
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers[: int(self.depth(self))]:
+            x = layer(x)
+        return x
+
+
+class OfItsClass(Reads):
+    active = 1
+
+
+def settings(holder: Any, read: Callable[[Any], int], write: Callable[[Any], Any]) -> Any:
+    net = Reads(lambda n: read(n.holder), holder=holder)
+    return net, lambda: write(holder)
+
+
+WAYS: dict[str, Any] = {
+    "an object": settings(
+        SimpleNamespace(active=1), lambda h: h.active, lambda h: setattr(h, "active", 4)
+    ),
+    "an array": settings(np.array([1]), lambda h: int(h[0]), lambda h: h.__setitem__(0, 4)),
+    "a tensor in a list": settings([torch.tensor(1)], lambda h: int(h[0]), lambda h: h[0].fill_(4)),
+    "a queue": settings(deque([1]), lambda h: h[0], lambda h: h.__setitem__(0, 4)),
+    "a dictionary": settings(OrderedDict(a=1), lambda h: h["a"], lambda h: h.update(a=4)),
+    "a long list": settings([1] + [0] * 99, lambda h: h[0], lambda h: h.__setitem__(0, 4)),
+    "a parameter": settings(
+        nn.Parameter(torch.tensor(1.0)), lambda h: int(h), lambda h: h.data.fill_(4)
+    ),
+    "many values": settings(
+        nn.Parameter(torch.eye(9)[0]),
+        lambda h: int(h.argmax()) + 1,
+        lambda h: h.copy_(torch.eye(9)[3]),
+    ),
+    "a mask": settings(
+        nn.Buffer(torch.eye(99)[0]), lambda h: int(h.sum()), lambda h: h.data[:4].fill_(1)
+    ),
+    "its class": (OfItsClass(lambda n: n.active), lambda: setattr(OfItsClass, "active", 4)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_path_that_anything_of_the_network_decides_is_followed(way: str) -> None:
+    net, change = WAYS[way]
+    x = torch.randn(2, 8)
+    with torch.no_grad(), ComputeMonitor(net, overhead=0) as monitor:
+        net(x)
+        net(x)
+        change()
+        net(x)
+    assert monitor.totals()["macs"] == 2 * 64 * (1 + 1 + 4)
+    assert (monitor.problem, monitor.ignored) == (None, set())
+
+
+def test_layers_that_are_cut_hooked_or_of_another_class_are_counted_again() -> None:
+    net, x, more = Reads(lambda n: 1), torch.randn(2, 8), nn.Linear(8, 8)
+    with torch.no_grad(), ComputeMonitor(net, overhead=0) as monitor:
+        for _ in range(5):
+            hook = net.layers[0].register_forward_hook(lambda layer, inputs, out: more(out))
+            net(x)
+            hook.remove()
+            net(x)
+        assert len(monitor._macs_of) == 2
+        net.__class__ = type("Deeper", (Reads,), {"forward": lambda n, x: n.layers(x)})
+        net.layers = nn.Sequential(*net.layers)
+        net(x)
+        last = net.layers[3]
+        last.weight.data, last.bias.data = last.weight.data[:4], last.bias.data[:4]
+        net(x)
+    assert monitor.totals()["macs"] == 2 * (5 * 2 * 64 + 5 * 64 + 4 * 64 + 3 * 64 + 32)
+
+
+class Takes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow, self.wide = nn.Linear(8, 8), nn.Linear(8, 16)
+
+    def forward(self, given: Any, more: Any = None) -> Any:
+        if isinstance(given, torch.Tensor):
+            return given @ more
+        if isinstance(given, SimpleNamespace):
+            return self.narrow(given.x)
+        return self.narrow(given["a"]) if "a" in given else self.wide(given["b"])
+
+
+def test_the_structure_and_contents_of_inputs_decide() -> None:
+    net, x = Takes(), torch.randn(2, 8)
+    with torch.no_grad(), ComputeMonitor(net, overhead=0) as monitor:
+        net({"a": x})
+        net({"b": x})
+        net(SimpleNamespace(x=x))
+        net(SimpleNamespace(x=torch.randn(5, 8)))
+        net(torch.eye(8).to_sparse(), torch.randn(8, 3))
+        net(torch.ones(8, 8).to_sparse(), torch.randn(8, 3))
+    assert monitor.totals()["macs"] == 2 * 64 + 2 * 128 + (2 + 5) * 64 + (8 + 64) * 3
+
+
+def test_inputs_that_need_gradients_are_counted_with_them() -> None:
+    net, x = nn.Linear(8, 8), torch.randn(2, 8)
+    with ComputeMonitor(net, overhead=0) as monitor:
+        net(x).sum().backward()
+        net(x.clone().requires_grad_()).sum().backward()
+    assert monitor.totals()["macs"] == 2 * 64 * (2 + 3)
+
+
+class Stages(nn.Module):
+    """Three stages of one to four layers."""
+
+    def __init__(self, counts_steps: bool) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(nn.ModuleList(nn.Linear(8, 8) for _ in range(4)) for _ in "123")
+        self.depths = [4, 4, 4]
+        self.first = self.second = self.third = 4
+        self.counts_steps, self.steps = counts_steps, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps += self.counts_steps
+        depths = self.depths if self.counts_steps else (self.first, self.second, self.third)
+        for stage, depth in zip(self.stages, depths, strict=True):
+            for layer in stage[:depth]:
+                x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("counts_steps", [False, True])
+def test_subnets_that_happen_to_cost_the_same_do_not_hide_others(counts_steps: bool) -> None:
+    net, x, drawn = Stages(counts_steps), torch.randn(2, 8), random.Random(0)
+    expected = 0
+    with torch.no_grad(), ComputeMonitor(net, overhead=0) as monitor:
+        for _ in range(30):
+            net.depths = [drawn.randint(1, 4) for _ in range(3)]
+            net.first, net.second, net.third = net.depths
+            expected += 2 * 64 * sum(net.depths)
+            net(x)
+    assert monitor.totals()["macs"] == expected
+    assert not monitor.ignored & {"depths", "first", "second", "third"}

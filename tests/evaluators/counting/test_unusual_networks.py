@@ -37,6 +37,29 @@ def test_a_sparse_matrix_takes_part_with_the_elements_that_it_has(size: int, kin
     assert count_module(given, [matrix, torch.zeros(size, 3)]).macs == expected
 
 
+@pytest.mark.parametrize("kind", ["to_sparse_bsr", "to_sparse_bsc"])
+def test_blocks_of_a_sparse_matrix_count_whole(kind: str) -> None:
+    network = Does(lambda n, x: n.graph @ x)
+    network.register_buffer("graph", getattr(torch.eye(8), kind)((2, 2)))
+    assert count_module(network, [torch.zeros(8, 3)]).macs == 4 * 4 * 3
+
+
+@pytest.mark.parametrize("size", [8, 400])
+@pytest.mark.parametrize("kind", ["to_sparse", "to_sparse_csr"])
+def test_a_product_of_sparse_matrices_counts_what_meets(size: int, kind: str) -> None:
+    network = Does(lambda n, x: (n.graph @ n.graph) @ x)
+    network.register_buffer("graph", getattr(torch.eye(size), kind)())
+    assert count_module(network, [torch.zeros(size, 3)]).macs == size + size * 3
+
+
+def test_a_sparse_matrix_of_unknown_elements_is_named() -> None:
+    network = Does(lambda n, x: (n.graph * x) @ x)
+    network.register_buffer("graph", torch.eye(8).to_sparse())
+    assert "unknown number of elements" in " ".join(
+        count_module(network, [torch.zeros(8, 8)]).uncounted
+    )
+
+
 def test_many_distances_are_a_product() -> None:
     network = Does(lambda n, a, b: torch.cdist(a, b))
     count = count_module(network, [torch.zeros(40, 3), torch.zeros(50, 3)])
@@ -58,6 +81,29 @@ def test_weights_frozen_to_constants_are_named() -> None:
     count = count_module(torch.jit.freeze(torch.jit.script(network)), [torch.zeros(1, 3, 8, 8)])
     assert count.macs == 36 * 4 * 27
     assert list(count.uncounted) == ["weights that TorchScript froze to constants"]
+
+
+def test_a_frozen_part_of_a_network_is_named() -> None:
+    part = torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(8, 16), nn.ReLU()).eval()))
+    count = count_module(nn.Sequential(part, nn.Linear(16, 2)), [torch.zeros(2, 8)])
+    assert (count.macs, count.params) == (2 * (128 + 32), 34)
+    assert count.uncounted["weights that TorchScript froze to constants"].path == "0"
+    for whole in (
+        nn.Sequential(torch.jit.script(nn.Linear(8, 16)), torch.jit.script(nn.ReLU())),
+        nn.Sequential(nn.Linear(8, 16), torch.jit.freeze(torch.jit.script(nn.ReLU().eval()))),
+    ):
+        count = count_module(whole, [torch.zeros(2, 8)])
+        assert (count.params, count.uncounted) == (144, {})
+
+
+def test_gradients_of_inputs_are_counted_where_asked_for() -> None:
+    x = torch.zeros(2, 8)
+    layer = nn.Linear(8, 8)
+    assert count_module(layer, [x], backward=True, input_gradients=True).macs == 2 * 128
+    x.requires_grad_()
+    assert count_module(layer, [x], backward=True).macs == 2 * 128
+    assert count_module(layer, [x], backward=True, input_gradients=True).macs == 3 * 128
+    assert count_module(layer, [x]).macs == 128
 
 
 def test_lazy_modules_are_refused_until_they_have_run() -> None:
