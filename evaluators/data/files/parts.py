@@ -66,6 +66,14 @@ def visible_files(root: Path, endings: Iterable[str] = ()) -> list[Path]:
     return sorted(file for file in found if _is_file(file))
 
 
+def are_classes(root: Path, endings: Iterable[str]) -> bool:
+    """Whether files with one of the endings lie in several folders below a folder, as classes do.
+
+    Texts and tables beside them describe them: `README.txt`, `labels.csv`.
+    """
+    return len({file.parent for file in visible_files(root, endings)} - {root}) > 1
+
+
 def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     """What is below a folder, without folders and without what is hidden."""
     place = folder.resolve()
