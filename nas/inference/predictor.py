@@ -236,6 +236,8 @@ class Predictor:
                 f"{self.place}: the network has {found.shape[1]} outputs, expected one for each of "
                 f"its {len(self.classes)} classes"
             )
+        if not np.isfinite(found).all():
+            raise UserError(f"{self.place}: the network's outputs are not finite numbers")
         return found
 
     def _named(
