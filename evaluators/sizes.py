@@ -16,6 +16,9 @@ _PATTERN = re.compile(
     r"(\d+(?:\.\d*)?|\.\d+)(?:e([+-]?\d+))?\s*([kmgtp]?|[kmgt]i)b?", re.IGNORECASE
 )
 
+_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(?![\d,])")
+"""Commas as they group the digits of a large number."""
+
 MAX_EXPONENT = 30
 
 _JOULES = {"u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3}
@@ -33,7 +36,11 @@ def parse_size(text: str) -> int:
     Raises:
         UserError: if the text is not a size above zero and below 1e30.
     """
-    match = _PATTERN.fullmatch(text.strip().replace("_", "").replace(",", ""))
+    number = text.strip().replace("_", "")
+    if "," in number and _THOUSANDS.match(number) is None:
+        # 1,5M is not 15M.
+        raise UserError(f"malformed size '{text}': expected a decimal point, such as 1.5M")
+    match = _PATTERN.fullmatch(number.replace(",", ""))
     if match is None:
         raise UserError(f"malformed size '{text}': expected a number such as 300M, 4.1G or 2MiB")
     number, exponent, unit = match.groups()

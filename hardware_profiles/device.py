@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import UserError
-from search_spaces.files import encoding_of
+from search_spaces.files import open_text
 
 Precision = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8"]
 
@@ -116,7 +116,8 @@ def read_device(path: Path) -> Device:
             message names the first), or if the device's name differs from the file's.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding=encoding_of(path)))
+        with open_text(path) as file:
+            content = tomllib.loads(file.read())
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read the device file {path}: it is not UTF-8 text") from error
     except OSError as error:

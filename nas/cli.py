@@ -113,6 +113,9 @@ def _ignore_signals() -> None:
 
 def _run(arguments: list[str]) -> int:
     """Run a command; returns the exit code."""
+    broken = next((text for text in arguments if not _is_unicode(text)), None)
+    if broken is not None:
+        return _failed(f"{broken!a} is not in UTF-8: expected another name")
     try:
         with only_json() if "--json" in arguments else contextlib.nullcontext():
             code = app(args=arguments, prog_name="nas", standalone_mode=False) or 0
@@ -138,6 +141,15 @@ def _run(arguments: list[str]) -> int:
     if code == EXIT_INTERRUPTED:  # as typer says it
         return _failed("interrupted; repeat the command to continue", EXIT_INTERRUPTED)
     return int(code)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written and printed: names of files may be of any bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _failed(message: str, code: int = EXIT_USER_ERROR) -> int:

@@ -8,13 +8,14 @@ Does not know spaces: it is here because all packages write files, and all may i
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import os
 import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from search_spaces.errors import UserError
 
@@ -85,10 +86,21 @@ def check_writable(folder: Path) -> Path:
 def encoding_of(path: Path) -> str:
     """Encoding of a text file by its byte order mark; UTF-8 without one.
 
-    Windows' shells write UTF-16, and its editors a mark before UTF-8.
+    Windows' shells write UTF-16, and its editors a mark before UTF-8. What a pipe holds would be
+    lost: `open_text` looks without reading.
     """
     with path.open("rb") as file:
         return _encoding(file.read(3))
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a text file or a pipe to read once, in the encoding that its first bytes say.
+
+    Raises:
+        OSError: if it cannot be opened.
+    """
+    file = path.open("rb")
+    return io.TextIOWrapper(file, encoding=_encoding(file.peek(3)))
 
 
 def _encoding(content: bytes) -> str:
@@ -114,13 +126,17 @@ def read_json(path: Path) -> Any:
         raise json.JSONDecodeError("longer than any file of this program", "", 0)
     text = content.decode(_encoding(content))
     try:
-        return json.loads(text, object_pairs_hook=_without_repeats)
+        return json.loads(text, object_pairs_hook=without_repeats)
     except RecursionError:
         raise json.JSONDecodeError("nested too deeply", "", 0) from None
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; of two values of one name the parser would take the last in silence."""
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of two values of one name the parser would take the last in silence.
+
+    Raises:
+        json.JSONDecodeError: for a name that is given twice.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -136,7 +152,10 @@ def read_text(path: Path) -> str:
         UserError: if it cannot be read, or is not text.
     """
     try:
-        return path.read_text(encoding=encoding_of(path))
+        if path.is_char_device():
+            raise UserError(f"cannot read {path}: it is a device, expected a file")
+        with open_text(path) as file:
+            return file.read()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

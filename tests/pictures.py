@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,28 @@ def write_pictures(
                 yield written(image, number % 5, root / shape / f"{number}", draw)
 
     return list(all_of_them())
+
+
+def deep_png(*channels: int, transparent: tuple[int, ...] = ()) -> bytes:
+    """A PNG file of 16 bits a channel, which Pillow does not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checked = name + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    kind = {2: 4, 3: 2, 4: 6}[len(channels)]
+    row = b"\0" + struct.pack(f">{len(channels)}H", *channels) * 8
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, kind, 0, 0, 0)),
+            chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent))
+            if transparent
+            else b"",
+            chunk(b"IDAT", zlib.compress(row * 8)),
+            chunk(b"IEND", b""),
+        ]
+    )
 
 
 def write_export(folder: Path, formats: tuple[str, ...] = ("safetensors", "onnx")) -> Path:

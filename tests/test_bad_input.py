@@ -141,6 +141,11 @@ BAD: list[str] = [
     "export run --out=new --arch=nothing",
     *(f"frontier {name}" for name in ("summary-list", "summary-brace")),
     *(f"show {name} best" for name in ("summary-list", "summary-brace")),
+    # Names that are not in UTF-8.
+    "search --data=caf\udce9 --dry-run",
+    "data caf\udce9.csv",
+    "runs caf\udce9",
+    "report run --out=caf\udce9.html",
     # Files.
     "compare nowhere full",
     "compare broken.json list.json",

@@ -74,6 +74,24 @@ class PublishedTable:
         values = np.where(np.isnan(values), np.inf, values)
         return lambda rows: values[self._places(rows)]
 
+    def check_repeats(self) -> None:
+        """Check that rows of one architecture have the same numbers.
+
+        Raises:
+            UserError: for two that differ, as of trainings with several seeds.
+        """
+        keys, order = self._index
+        values = self.values[order]
+        same = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
+        differ = np.flatnonzero((keys[1:] == keys[:-1]) & ~same.all(axis=1))
+        if len(differ):
+            first, second = (int(order[differ[0] + i]) + 1 for i in range(2))
+            column = self.columns[int(np.flatnonzero(~same[differ[0]])[0])]
+            raise UserError(
+                f"{self.path}: rows {first} and {second} are one architecture with different "
+                f"{column}: expected one row for each, such as their mean"
+            )
+
     def _places(self, rows: Rows) -> npt.NDArray[np.intp]:
         """Index `(n,)` of rows `(n, choices)` in the table, -1 for rows it lacks."""
         keys, order = self._index
@@ -138,7 +156,11 @@ def read_table(path: Path | str, space: SearchSpace) -> PublishedTable:
     if not parts:
         raise UserError(f"{path} has no rows")
     values = np.array([content[name] for name in columns], dtype=np.float64).T
-    return PublishedTable(space, path, columns, np.concatenate(parts), np.ascontiguousarray(values))
+    table = PublishedTable(
+        space, path, columns, np.concatenate(parts), np.ascontiguousarray(values)
+    )
+    table.check_repeats()
+    return table
 
 
 def _is_number(values: list[Any]) -> bool:
@@ -160,7 +182,12 @@ def _read(path: Path) -> dict[str, list[Any]]:
     if path.suffix not in readers:
         raise UserError(f"unknown kind of table {path}: expected .parquet, .csv or .jsonl")
     try:
-        content: dict[str, list[Any]] = readers[path.suffix](path).to_pydict()
+        table = readers[path.suffix](path)
+        content: dict[str, list[Any]] = table.to_pydict()
     except (ArrowException, OSError) as error:
         raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+    names = table.column_names
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path} has two columns '{twice}'")
     return content

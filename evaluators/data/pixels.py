@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from evaluators.data.deep_colours import deep_pixels
 from search_spaces.errors import UserError
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.int32] | npt.NDArray[np.float32]
@@ -39,6 +40,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 BITS = (8, 10, 12, 14, 16)
 """Depths of sensors; the pixels of a data set are taken to have the smallest that holds them."""
+
+WHITES = (1.0, 255.0)
+"""Largest fractions; the pixels of a data set are taken to have the smallest that holds them."""
 
 CHUNK = 512
 """Images that a thread decodes at a time."""
@@ -154,6 +158,9 @@ def _pages(image: Image.Image | npt.NDArray[Any]) -> int:
 
 
 def _from_image(image: Image.Image, size: int, *, grey: bool = False) -> Pixels:
+    deep = deep_pixels(image, grey=grey)
+    if deep is not None:
+        return _from_array(deep, size)
     if image.getexif():
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith(WIDE_MODES):
@@ -180,6 +187,10 @@ def _from_array(pixels: npt.NDArray[Any], size: int) -> Pixels:
     kind: Any = np.float32 if pixels.dtype.kind == "f" else np.int32
     if kind is np.float32 and not np.isfinite(pixels).all():
         raise ValueError("not finite")
+    if kind is np.int32 and not np.can_cast(pixels.dtype, kind):
+        # A number beyond 32 bits would become another one; the limits are refused as too large.
+        limits = np.iinfo(np.int32)
+        pixels = np.clip(pixels.astype(np.float64), limits.min, limits.max)
     channels = [Image.fromarray(pixels[:, :, c].astype(kind)) for c in range(pixels.shape[2])]
     if channels[0].size != (size, size):
         channels = [_resized(channel, size) for channel in channels]
@@ -229,6 +240,8 @@ class Depth:
         """
         if image.dtype == np.int32:
             bits = _bits([image], name)
+            if image.shape[2] > 1:
+                bits = BITS[-1]  # files of colours have 16 bits from black to white
             shifted = image.astype(np.int32) >> ((self.bits or bits) - BITS[0])
             return np.minimum(shifted, 255).astype(np.uint8)
         if image.dtype == np.float32:
@@ -267,12 +280,12 @@ def _bits(images: Sequence[Pixels], name: str) -> int:
 def _white(images: Sequence[Pixels], name: str) -> float:
     """The largest fraction: 1, or 255."""
     low, high = _range(images)
-    if low < 0 or high > 255:
+    if low < 0 or high > WHITES[-1]:
         raise UserError(
             f"{name} has pixels from {low:g} to {high:g}: expected fractions from 0 to 1, or "
             "numbers from 0 to 255"
         )
-    return 1.0 if high <= 1 else 255.0
+    return next(white for white in WHITES if high <= white)
 
 
 def _range(images: Sequence[Pixels]) -> tuple[float, float]:

@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.data.pixels import Depth, decode
+from evaluators.data.pixels import BITS, WHITES, Depth, decode
 from search_spaces.errors import UserError
 
 COLOURS = {1: "grey", 3: "RGB"}
 """Order of the channels, by their number."""
+
+MOST_PIXELS = 16_384
+"""Largest height and width that a description may ask for; memory is taken for them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,13 @@ class Preprocessing:
             raise UserError(f"malformed preprocessing: {type(error).__name__}: {error}") from error
         if len(mean) != len(std) or len(mean) not in COLOURS or min(size, made.image_size) < 1:
             raise UserError(f"malformed preprocessing: {len(mean)} means of {made.image_size} px")
+        if max(size, made.image_size) > MOST_PIXELS:
+            raise UserError(f"malformed preprocessing: more than {MOST_PIXELS} px")
+        # Of any other numbers all pixels would become one, or none.
+        if not (np.isfinite([*mean, *std]).all() and min(std) > 0):
+            raise UserError(f"malformed preprocessing: mean {mean}, std {std}")
+        if depth.bits not in (None, *BITS) or depth.white not in (None, *WHITES):
+            raise UserError(f"malformed preprocessing: bits {depth.bits}, white {depth.white}")
         return made
 
     @property

@@ -5,14 +5,16 @@ Knows files and their record. Does not know what is exported.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nas.exports.description import CONFIG_FILE, ONNX_FILE, WEIGHTS_FILE
 from search_spaces.errors import UserError
@@ -27,7 +29,8 @@ def staged(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `folder` to write into; rename it to `folder` at the end.
 
     If the body raises, nothing is left behind and an existing `folder` is unchanged. An earlier
-    export is moved aside, and deleted once the new one is in its place.
+    export is moved aside, and deleted once the new one is in its place. An empty folder stays: it
+    may be the current one, or where a disk is mounted.
 
     Raises:
         UserError: if `refuse_full` refuses `folder`, or it cannot be written.
@@ -45,10 +48,27 @@ def staged(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _write_record(place)
             if folder.exists():
                 refuse_full(folder, overwrite=overwrite)  # as it is by now
+                if not any(folder.iterdir()):
+                    _fill(folder, place)
+                    return
+                shutil.copymode(folder, place)
                 folder.replace(Path(temporary) / "before")
             place.replace(folder)
     except OSError as error:
         raise UserError(f"cannot export to {folder}: {error.strerror or error}") from error
+
+
+def _fill(folder: Path, place: Path) -> None:
+    """Move what was written into an empty folder, the record last; all or nothing."""
+    moved: list[Path] = []
+    try:
+        for entry in sorted(place.iterdir(), key=lambda entry: entry.name == RECORD):
+            moved.append(folder / entry.name)
+            shutil.move(entry, moved[-1])
+    except BaseException:
+        for path in moved:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
 
 
 _PREFIX = ".export-"
@@ -86,19 +106,38 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _contents(folder: Path) -> dict[str, int]:
-    """Sizes of all files below a folder, by relative path, without what Python caches there."""
+def _files(folder: Path) -> dict[str, Path]:
+    """All files below a folder, by relative path, without what Python caches there."""
     found = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     return {
-        path.relative_to(folder).as_posix(): path.lstat().st_size
+        path.relative_to(folder).as_posix(): path
         for path in sorted(found)
         if path.name != RECORD and path.parent.name != "__pycache__"
     }
 
 
+def _digest(path: Path) -> str:
+    """Digest of a file, or of where a link leads."""
+    if path.is_symlink():
+        return hashlib.sha256(os.fsencode(path.readlink())).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _write_record(folder: Path) -> None:
-    content = json.dumps({"files": _contents(folder)}, indent=1)
+    files = _files(folder)
+    sizes = {name: path.lstat().st_size for name, path in files.items()}
+    digests = {name: _digest(path) for name, path in files.items()}
+    content = json.dumps({"files": sizes, "sha256": digests}, indent=1)
     (folder / RECORD).write_text(content + "\n", encoding="utf-8")
+
+
+def _is_changed(name: str, path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a file differs from what was written; by its size in records of earlier versions."""
+    if record["files"][name] != path.lstat().st_size:
+        return True
+    known = record.get("sha256")
+    return known is not None and known.get(name) != _digest(path)
 
 
 EARLY_FILES = {CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE, "tokenizer.json"}
@@ -112,7 +151,7 @@ def _is_early_export(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     known = isinstance(config, dict) and {"format_version", "network"} <= config.keys()
-    return known and set(_contents(folder)) <= EARLY_FILES
+    return known and set(_files(folder)) <= EARLY_FILES
 
 
 def refuse_full(folder: Path, *, overwrite: bool = False) -> None:
@@ -136,12 +175,14 @@ def refuse_full(folder: Path, *, overwrite: bool = False) -> None:
     if (folder / "specification.json").exists():
         raise UserError(f"{refused}it is a run")
     try:
-        known = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        record = read_json(folder / RECORD)
+        known = dict(record["files"])
+        dict(record.get("sha256", {}))
     except (OSError, ValueError, LookupError, TypeError):
         if _is_early_export(folder):
             return
         raise UserError(f"{refused}no export wrote it; use another folder") from None
-    for name, size in _contents(folder).items():
-        if known.get(name) != size:
+    for name, path in _files(folder).items():
+        if name not in known or _is_changed(name, path, record):
             what = "was changed since the export" if name in known else "is not of the export"
             raise UserError(f"{refused}{name} {what}; move it, or use another folder")

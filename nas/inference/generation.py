@@ -78,6 +78,9 @@ def generated(
         function: from ids `(1, context)` int64 to logits `(1, context, vocabulary)`.
         prompt: at least one token.
         known: ids with a meaning; no other is drawn.
+
+    Raises:
+        UserError: for outputs that are not finite.
     """
     rng = np.random.default_rng(sampling.seed)
     ids = list(prompt)
@@ -86,6 +89,8 @@ def generated(
         padded = np.zeros((1, context), dtype=np.int64)
         padded[0, : len(window)] = window
         logits = function(padded)[0, len(window) - 1, :known].astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise UserError("the network's outputs are not finite numbers")
         ids.append(_drawn(logits, sampling, rng))
     return ids[len(prompt) :]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluators.data.files.parts import by_class, visible_files
+from evaluators.data.files.unread import check_images, check_parts
 from evaluators.data.pixels import IMAGE_ENDINGS
 from search_spaces.errors import UserError
 
@@ -60,12 +61,13 @@ def labelled_images(folder: Path) -> Labelled:
     """The images of a folder with one folder per class; of its test part if it has one.
 
     Raises:
-        UserError: for a folder without such images.
+        UserError: for a folder without such images, or with files that would be left out.
     """
     images = visible_files(folder, IMAGE_ENDINGS) if folder.is_dir() else []
     if not images:
         raise UserError(f"{folder} has no images: expected a folder of images per class")
     grouped = by_class(images, folder)
+    check_images(folder, images)
     chosen = grouped.get("test") or [pair for part in grouped.values() for pair in part]
     return Labelled(
         [image for image, _ in chosen],
@@ -78,12 +80,14 @@ def labelled_sentences(path: Path) -> Labelled:
     """The sentences of a table, or of a folder of tables; of the test part if there is one.
 
     Raises:
-        UserError: if the rows have no text or no label.
+        UserError: if rows have no text or no label, or a part has no file that is read.
     """
     from evaluators.data.files.parts import by_part
     from evaluators.data.files.tables import (
         TABLE_ENDINGS,
         TEXT_COLUMNS,
+        by_column,
+        checked_labels,
         column_of,
         from_files,
         label_column,
@@ -95,22 +99,23 @@ def labelled_sentences(path: Path) -> Labelled:
     files = visible_files(path, TABLE_ENDINGS) if path.is_dir() else [path]
     if not files or not path.exists() or files[0].suffix.lower() not in TABLE_ENDINGS:
         raise UserError(f"no table of sentences at {path}: expected {', '.join(TABLE_ENDINGS)}")
+    if path.is_dir():
+        check_parts(path, files)
     parts = by_part(files, path, "sentences") if path.is_dir() else {"train": files}
-    tables = labelled(from_files(parts, path), str(path))
+    tables = by_column(from_files(parts, path), str(path))
+    tables = labelled(tables, str(path)) if "train" in tables else tables
     chosen = {"test": tables["test"]} if "test" in tables else tables
     texts: list[str] = []
     labels: list[str] = []
     for part, table in chosen.items():
         column = label_column(table, str(path))
-        values = values_of(table, column)
-        if None in values:
-            raise UserError(f"{path}: row {values.index(None)} of {part} has no label")
+        checked_labels(table, column, part, str(path))
         found = values_of(table, column_of(table, TEXT_COLUMNS, "text", str(path)))
         wrong = next((row for row, text in enumerate(found) if not isinstance(text, str)), None)
         if wrong is not None:
             raise UserError(f"{path}: row {wrong} of {part} has no text")
         texts += found
-        labels += label_titles(table, column, values)
+        labels += label_titles(table, column, values_of(table, column))
     return Labelled(texts, labels, texts)
 
 

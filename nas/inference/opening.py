@@ -103,6 +103,10 @@ def _checked(config: Any) -> dict[str, Any]:
         raise ValueError("no input_shape")
     if not isinstance(classes, list):
         raise ValueError("no list of classes")
+    if "mean" in config and not classes:
+        raise ValueError("no classes")
+    if len(set(map(str, classes))) < len(classes):
+        raise ValueError("two classes of one name")
     return config
 
 

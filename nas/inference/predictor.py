@@ -229,7 +229,12 @@ class Predictor:
         return ClassScores.of(predicted, confidence, labels, self.classes, found.names, unit)
 
     def _probabilities(self, batches: Iterator[Array]) -> npt.NDArray[np.float64]:
-        rows = [_softmax(self.function(batch)) for batch in batches]
+        rows = []
+        for batch in batches:
+            logits = self.function(batch)
+            if not np.isfinite(logits).all():
+                raise UserError(f"{self.place}: the network's outputs are not finite numbers")
+            rows.append(_softmax(logits))
         found = np.concatenate(rows) if rows else np.zeros((0, len(self.classes)))
         if found.shape[1] != len(self.classes):
             raise UserError(

@@ -53,7 +53,7 @@ def write(
     """
     parts = [
         _metadata(facts, config, kind, files),
-        f"# {config['space']} {facts.identity}",
+        f"# {_plain(str(config['space']))} {facts.identity}",
         _opening(facts, config),
         f"![Blocks in order; the width of a bar is its FLOPs]({picture.PICTURE_FILE})",
         _counts(config),

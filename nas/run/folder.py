@@ -288,7 +288,7 @@ def lock(folder: Path) -> IO[str]:
     Raises:
         UserError: if another process is searching in the folder, or its file system has no locks.
     """
-    file = (folder / LOCK).open("w")
+    file = (folder / LOCK).open("a")  # a link, or a file of another program, keeps its content
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

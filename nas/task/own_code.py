@@ -48,7 +48,7 @@ def is_own(reference: str) -> bool:
 def record(folder: Path, specification: Specification) -> None:
     """Record the users' files of a search that begins, keep copies, and trust them."""
     found: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, TypeError):
         found |= read_json(folder / RECORD)
     for reference in (specification.space, specification.evaluator):
         path = _path(reference)

@@ -117,8 +117,17 @@ def evaluate(evaluator: Evaluator, arch: Architecture) -> EvaluationResult:
     except (KeyboardInterrupt, TimeLimitExceeded):
         raise
     except BaseException as raised:
-        metrics, error = {}, f"{type(raised).__name__}: {raised}".splitlines()[0]
+        metrics, error = {}, _in_a_line(raised)
     return EvaluationResult(arch, metrics, time.perf_counter() - start, error)
+
+
+def _in_a_line(raised: BaseException) -> str:
+    """Type and first line of an error of users' code, whose text may raise another one."""
+    name = type(raised).__name__
+    try:
+        return f"{name}: {raised}".splitlines()[0]
+    except Exception:
+        return name
 
 
 class TimeLimitExceeded(BaseException):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -229,6 +230,35 @@ def test_count_prints_a_line_for_each_line(
     file.write_text(archs[0].key + "\n{\n")
     assert run("count", "--space", "mobilenet-cifar", "--archs", str(file), "--json") == 2
     assert "line 2: not JSON" in capsys.readouterr().err
+
+
+def test_every_line_of_a_pipe_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    space = load_space("mobilenet-cifar")
+    text = "".join(arch.key + "\n" for arch in space.decode(space.sample(100, seed=3)))
+    reader, writer = os.pipe()
+    os.write(writer, text.encode())
+    os.close(writer)
+    path = f"/dev/fd/{reader}"
+    assert run("count", "--space", "mobilenet-cifar", "--archs", path, "--json") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 100
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_choice_that_is_given_twice_is_not_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], nested: bool
+) -> None:
+    space = load_space("mobilenet-cifar")
+    arch = next(iter(space.decode(space.sample(1, seed=3))))
+    name, value = next(iter(arch.items()))
+    lines = [arch.key, f"{arch.key[:-1]},{json.dumps(name)}:{json.dumps(value)}}}"]
+    if nested:
+        lines = [f'{{"id":"a:b","choices":{line}}}' for line in lines]
+    file = tmp_path / "archs.jsonl"
+    file.write_text(lines[0] + "\n")
+    assert run("count", "--space", "mobilenet-cifar", "--archs", str(file), "--json") == 0
+    file.write_text("\n".join(lines))
+    assert run("count", "--space", "mobilenet-cifar", "--archs", str(file), "--json") == 2
+    assert f"line 2: not JSON ('{name}' is given twice" in capsys.readouterr().err
 
 
 def test_a_config_file_is_overridden_by_options(

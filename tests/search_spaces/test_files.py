@@ -53,3 +53,23 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         read_text(tmp_path / "t")
     with pytest.raises(UserError, match="cannot read"):
         read_text(tmp_path / "none")
+
+
+def piped(content: bytes) -> Path:
+    """The path of a pipe with some content, as a shell gives one for `<(command)`."""
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    return Path(f"/dev/fd/{reader}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_nothing_of_a_pipe_is_lost(encoding: str) -> None:
+    text = "".join(f"{i} ä\n" for i in range(3000))
+    assert read_text(piped(text.encode(encoding))) == text
+    assert read_text(piped(b"")) == ""
+
+
+def test_a_device_without_an_end_is_not_read() -> None:
+    with pytest.raises(UserError, match="/dev/zero: it is a device, expected a file"):
+        read_text(Path("/dev/zero"))

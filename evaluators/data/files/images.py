@@ -19,6 +19,7 @@ from torch import Tensor
 
 from evaluators.data.dataset import Names
 from evaluators.data.files.parts import by_class, by_part, origins, reasons, visible_files
+from evaluators.data.files.rows import rows_of
 from evaluators.data.files.sizes import Resizing, resizing
 from evaluators.data.files.tables import (
     check_same_classes,
@@ -180,15 +181,13 @@ def _of_path(path: Path) -> Found:
 
 
 def _read_parquet(files: list[Path], path: Path) -> Any:
-    import datasets
-
     quiet()
     try:
         for file in files:
             if not pq.read_metadata(file).num_rows:
                 raise UserError(f"{file} has no rows: expected an image and a label in each")
         check_same_classes(files)
-        return datasets.Dataset.from_parquet([str(file) for file in files])
+        return rows_of("parquet", files)
     except UserError:
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from evaluators.data.files.images import IMAGE_COLUMNS, IMAGE_SETS
-from evaluators.data.files.parts import visible_files
+from evaluators.data.files.parts import are_classes, visible_files
 from evaluators.data.files.tables import (
     LABEL_COLUMNS,
     TABLE_ENDINGS,
@@ -55,7 +55,8 @@ def _kind_of_path(path: Path) -> Samples:
     if not files or files[0].suffix.lower() not in TABLE_ENDINGS:
         raise UserError(f"{path} is no table or text; images are in a folder or a Parquet file")
     if files[0].suffix.lower() != ".parquet":
-        return "sentences"
+        described = path.is_dir() and are_classes(path, IMAGE_ENDINGS)
+        return "images" if described else "sentences"
     try:
         schema = pq.read_schema(files[0])
     except Exception as error:

@@ -59,11 +59,20 @@ def visible_files(root: Path, endings: Iterable[str] = ()) -> list[Path]:
         endings: of files to return; all files by default.
 
     Raises:
-        UserError: for a folder that cannot be read, a link to itself, or a link to nothing.
+        UserError: for a folder that cannot be read, a link to itself, a link to nothing, or a name
+            that is not in UTF-8.
     """
     wanted = {ending.lower() for ending in endings}
     found = (file for file in _walk(root, ()) if not wanted or file.suffix.lower() in wanted)
     return sorted(file for file in found if _is_file(file))
+
+
+def are_classes(root: Path, endings: Iterable[str]) -> bool:
+    """Whether files with one of the endings lie in several folders below a folder, as classes do.
+
+    Texts and tables beside them describe them: `README.txt`, `labels.csv`.
+    """
+    return len({file.parent for file in visible_files(root, endings)} - {root}) > 1
 
 
 def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
@@ -77,6 +86,12 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot read {folder}: {error.strerror or error}") from error
     for entry in visible:
+        try:
+            entry.name.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{folder} has the name {entry.name!a}, which is not in UTF-8: rename it"
+            ) from None
         if entry.is_dir():
             yield from _walk(folder / entry.name, (*above, place))
         else:

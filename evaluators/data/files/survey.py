@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageOps
 
+from evaluators.data.deep_colours import deep_pixels
 from evaluators.data.files.division import Division, Duplicates, divide, duplicates_of
 from evaluators.data.files.images import Found
 from evaluators.data.files.sentences import FoundSentences
@@ -142,6 +143,9 @@ def _look(value: Any, where: str, row: int) -> _Look:
         if isinstance(image, np.ndarray):
             return _Look((image.shape[1], image.shape[0]), PIXELS, _digest_of_pixels(image))
         size, mode = image.size, image.mode
+        deep = deep_pixels(image)
+        if deep is not None:
+            return _Look(size, mode, _digest_of_pixels(deep))
         if image.getexif():
             image = ImageOps.exif_transpose(image)
         if not mode.startswith(WIDE_MODES):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from evaluators.data.files.parts import PART_OF_WORD, named_parts
+from evaluators.data.files.rows import rows_of
 from search_spaces.errors import UserError
 from search_spaces.files import encoding_of
 
@@ -173,32 +175,13 @@ def label_values(tables: Tables, columns: Mapping[str, str], name: str) -> list[
     found: dict[str, set[Any]] = {}
     for part, table in tables.items():
         column = columns[part]
-        if getattr(table.features[column], "dtype", None) is None:
-            kind = table.features[column]
-            raise UserError(f"{name}: column '{column}' is {kind}, expected a number or a word")
-        values = set(table.unique(column))
-        if any(_missing(value) for value in values):
-            row = next(i for i, value in enumerate(values_of(table, column)) if _missing(value))
-            raise UserError(f"{name}: row {row} of {part} has no label in column '{column}'")
-        broken = next((v for v in values if isinstance(v, float) and not v.is_integer()), None)
-        if broken is not None:
-            raise UserError(
-                f"{name}: column '{column}' of {part} has the number {broken:g}, expected classes: "
-                "whole numbers or words"
-            )
-        names = getattr(table.features[column], "names", None) or ()
-        unnamed = [value for value in values if names and not 0 <= value < len(names)]
-        if unnamed:
-            row = values_of(table, column).index(unnamed[0])
-            raise UserError(
-                f"{name}: row {row} of {part} has the label {unnamed[0]} in column '{column}', "
-                f"which has no name: expected 0 to {len(names) - 1}"
-            )
+        values = checked_labels(table, column, part, name)
         found[part] = values
         check_names(tables["train"], columns["train"], table, column, values, f"{name}: {part}")
     every = set().union(*found.values())
     if len({isinstance(value, str) for value in every}) > 1:
         raise UserError(f"{name}: labels are numbers in one part and words in another")
+    _check_spelling(every, name)
     for part, values in found.items():
         unseen = sorted(values - found["train"])
         if unseen:
@@ -207,6 +190,52 @@ def label_values(tables: Tables, columns: Mapping[str, str], name: str) -> list[
         (only,) = label_titles(tables["train"], columns["train"], list(every))
         raise UserError(f"{name} has only one label, '{only}': expected two or more")
     return sorted(every)
+
+
+def checked_labels(table: Any, column: str, part: str, name: str) -> set[Any]:
+    """The values of a label column, each once.
+
+    Raises:
+        UserError: for missing labels, and labels that are neither whole numbers nor words.
+    """
+    kind = getattr(table.features[column], "dtype", None)
+    if kind is None or "binary" in kind:
+        kind = kind or table.features[column]
+        raise UserError(f"{name}: column '{column}' is {kind}, expected a number or a word")
+    values = set(table.unique(column))
+    if any(_missing(value) for value in values):
+        row = next(i for i, value in enumerate(values_of(table, column)) if _missing(value))
+        raise UserError(f"{name}: row {row} of {part} has no label in column '{column}'")
+    broken = next((v for v in values if isinstance(v, float) and not v.is_integer()), None)
+    if broken is not None:
+        raise UserError(
+            f"{name}: column '{column}' of {part} has the number {broken:g}, expected classes: "
+            "whole numbers or words"
+        )
+    names = getattr(table.features[column], "names", None) or ()
+    unnamed = [value for value in values if names and not 0 <= value < len(names)]
+    if unnamed:
+        row = values_of(table, column).index(unnamed[0])
+        raise UserError(
+            f"{name}: row {row} of {part} has the label {unnamed[0]} in column '{column}', "
+            f"which has no name: expected 0 to {len(names) - 1}"
+        )
+    return values
+
+
+def _check_spelling(labels: Iterable[Any], name: str) -> None:
+    """Check that no two labels look alike: `cat` and `cat ` would be two classes.
+
+    Raises:
+        UserError: for labels that differ in spaces at their ends, or in how letters are composed.
+    """
+    known: dict[str, str] = {}
+    for label in sorted(label for label in labels if isinstance(label, str)):
+        other = known.setdefault(normalize("NFC", label.strip()), label)
+        if other != label:
+            raise UserError(
+                f"{name}: labels {other!a} and {label!a} look alike: expected one spelling"
+            )
 
 
 def check_names(train: Any, column: str, table: Any, other: str, values: Any, name: str) -> None:
@@ -247,6 +276,8 @@ def check_same_classes(files: Sequence[Path]) -> None:
 
 
 def _missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
     return value is None or (isinstance(value, float) and isnan(value))
 
 
@@ -283,8 +314,9 @@ def from_files(parts: Mapping[str, Sequence[Path]], root: Path) -> Tables:
 
 def _read(files: Sequence[Path]) -> Any:
     """The rows of files of one kind."""
-    import datasets
-
+    pipe = next((file for file in files if not file.is_file()), None)
+    if pipe is not None:
+        raise UserError(f"{pipe.name} is a pipe or a device, expected a file")
     kind = TABLE_ENDINGS[files[0].suffix.lower()]
     options: dict[str, Any] = {} if kind == "parquet" else {"encoding": encoding_of(files[0])}
     if kind == "csv":
@@ -296,8 +328,7 @@ def _read(files: Sequence[Path]) -> Any:
             _check_header(file)
     if kind == "parquet":
         check_same_classes(files)
-    paths = [str(file) for file in files]
-    table = datasets.load_dataset(kind, data_files=paths, split="train", **options)
+    table = rows_of(kind, files, **options)
     if kind == "csv":
         for column in set(LABEL_COLUMNS) & set(table.features):
             table = _whole_numbers(table, column)
@@ -305,13 +336,20 @@ def _read(files: Sequence[Path]) -> Any:
 
 
 def _check_header(file: Path) -> None:
-    """Check that rows have no more cells than the header, which would all move to the left.
+    """Check that columns have different names, and rows no more cells than the header.
+
+    Of a longer row all cells would move to the left.
 
     Raises:
-        UserError: if the first row has.
+        UserError: for a name that is given twice, and if the first row has more cells.
     """
     import pandas
 
+    options: Any = {"header": None, "dtype": str, "keep_default_na": False}
+    names = pandas.read_csv(file, nrows=1, encoding=encoding_of(file), **options).iloc[0].tolist()
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{file.name} has two columns '{twice}'")
     first = pandas.read_csv(file, nrows=1, encoding=encoding_of(file))
     if not isinstance(first.index, pandas.RangeIndex):
         raise UserError(f"{file.name} has rows with more cells than its header")

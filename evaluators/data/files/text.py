@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluators.data.files.parts import by_part, origins, visible_files
+from evaluators.data.files.parts import are_classes, by_part, origins, visible_files
 from evaluators.data.files.tables import (
     TABLE_ENDINGS,
     TEXT_COLUMNS,
@@ -27,6 +27,7 @@ from evaluators.data.files.tables import (
 )
 from evaluators.data.files.unread import check_parts
 from evaluators.data.held_out import HELD_OUT, origins_of
+from evaluators.data.pixels import IMAGE_ENDINGS
 from evaluators.data.text import TextData, Vocabulary
 from search_spaces.errors import UserError, unknown
 from search_spaces.files import read_text, write_text
@@ -50,10 +51,13 @@ TIMEOUT_SECONDS = 30.0
 
 
 def is_text(name: str) -> bool:
-    """Return whether data can only be text: a text known by name, a text file, a folder of them."""
+    """Return whether data can only be text: a text known by name, a text file, a folder of them.
+
+    A text beside folders of images is about these.
+    """
     path = Path(name)
     if path.is_dir():
-        return any(path.glob("*.txt"))
+        return any(path.glob("*.txt")) and not are_classes(path, IMAGE_ENDINGS)
     return name in TEXT_SETS or (path.suffix.lower() in TEXT_ENDINGS and path.is_file())
 
 

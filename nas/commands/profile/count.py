@@ -19,7 +19,7 @@ from evaluators.metrics import COUNTED
 from nas.commands.show.result import print_result
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
-from search_spaces.files import encoding_of
+from search_spaces.files import open_text, without_repeats
 from search_spaces.reading import BadArchitecture, read_rows
 
 LONGEST_LINE = 1_000_000
@@ -83,7 +83,7 @@ def read_batches(file: Path) -> Iterator[tuple[list[int], list[dict[str, object]
     """
     try:
         from_stdin = str(file) == "-"
-        stream: IO[str] = sys.stdin if from_stdin else file.open(encoding=encoding_of(file))
+        stream: IO[str] = sys.stdin if from_stdin else open_text(file)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     with stream:
@@ -109,18 +109,33 @@ def _parse_together(part: list[tuple[int, str]]) -> list[dict[str, object]] | No
     lines = [line.strip() for _, line in part]
     if not all(line[0] == "{" and line[-1] == "}" for line in lines):
         return None
+    text = ",".join(lines)
     try:
-        values = json.loads(f"[{','.join(lines)}]")
+        values = json.loads(f"[{text}]")
     except (ValueError, RecursionError):
         return None
     if len(values) != len(lines) or not all(isinstance(value, dict) for value in values):
         return None
+    colons = text.count(":")
+    if colons != sum(map(len, values)) and colons != _names(values):
+        return None  # a name may be given twice, of which the parser takes the last
     return [_choices(value) for value in values]
+
+
+def _names(value: object) -> int:
+    """Number of names in a JSON value: each has one colon at least."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(_names, filter(_is_nested, value.values())))
+    return sum(map(_names, filter(_is_nested, value))) if isinstance(value, list) else 0
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, dict | list)
 
 
 def _parse_line(file: Path, number: int, line: str) -> dict[str, object]:
     try:
-        values = json.loads(line)
+        values = json.loads(line, object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}, line {number}: not JSON ({error})") from error
     if not isinstance(values, dict):

@@ -16,7 +16,7 @@ from torch import nn
 from evaluators.counting.without_memory import without_memory
 from hardware_profiles.machine import available_bytes
 from search_spaces.errors import UserError, unknown
-from search_spaces.user_files import load_object
+from search_spaces.user_files import load_object, running_user_code
 
 
 def load_network(target: str) -> Callable[[], nn.Module]:
@@ -46,7 +46,8 @@ def load_network(target: str) -> Callable[[], nn.Module]:
         raise UserError(f"'{target}' is of type {kind}: expected a network or a function")
 
     def make() -> nn.Module:
-        network = found()
+        with running_user_code():
+            network = found()
         if not isinstance(network, nn.Module):
             raise UserError(
                 f"'{target}' returns a {type(network).__name__}: expected a torch.nn.Module"
@@ -60,7 +61,8 @@ def _imported(reference: str, name: str, target: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        module = importlib.import_module(reference)
+        with running_user_code():
+            module = importlib.import_module(reference)
     except ModuleNotFoundError as error:
         raise UserError(f"cannot import '{reference}' (of '{target}'): {error}") from error
     except Exception as error:

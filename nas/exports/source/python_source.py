@@ -80,13 +80,20 @@ def constants(config: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
 
 
 def _paragraphs(texts: Sequence[str], width: int) -> list[str]:
-    """Paragraphs as lines, separated by empty lines; the first is not wrapped."""
-    lines = [texts[0]]
-    for text in texts[1:]:
+    """Paragraphs as lines of a docstring, separated by empty lines; the first is one line."""
+    first, *others = map(_quoted, texts)
+    lines = [" ".join(first.split())]
+    for text in others:
         lines.append("")
         # Indented text, such as a code example, keeps its lines.
         lines += text.splitlines() if text.startswith(" ") else wrapped(text, width)
     return lines
+
+
+def _quoted(text: str) -> str:
+    """A text inside a docstring: names of data and spaces may have quotes, which would end it."""
+    quoted = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return f'{quoted[:-1]}\\"' if quoted.endswith('"') else quoted
 
 
 def _parts(code: str) -> list[str]:

@@ -108,3 +108,20 @@ def test_files_that_are_no_tables_are_refused_in_one_line(tmp_path: Path) -> Non
     (tmp_path / "empty.csv").write_text(f"arch,note\n{encoded(ROWS[0])},x\n")
     with pytest.raises(UserError, match="has no column of numbers"):
         read_table(tmp_path / "empty.csv", SPACE)
+
+
+def test_rows_of_one_architecture_have_one_result(tmp_path: Path) -> None:
+    first, second = map(encoded, ROWS[:2])
+    path = tmp_path / "seeds.csv"
+    path.write_text(f"arch,accuracy,seed\n{first},0.5,1\n{second},0.7,1\n{first},0.6,1\n")
+    with pytest.raises(UserError, match="rows 1 and 3 are one architecture with different accurac"):
+        read_table(path, SPACE)
+    path.write_text(f"arch,accuracy,loss\n{first},0.5,\n{second},0.7,1\n{first},0.5,\n")
+    assert read_table(path, SPACE)(SPACE.decode(ROWS[:1])[0])["accuracy"] == 0.5
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text(f"arch,accuracy,accuracy\n{encoded(ROWS[0])},0.5,0.6\n")
+    with pytest.raises(UserError, match="has two columns 'accuracy'"):
+        read_table(path, SPACE)

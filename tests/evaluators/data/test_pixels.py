@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pytest
 from PIL import Image
 
 from evaluators.data.files.images import load_data
-from evaluators.data.pixels import decode, decode_all, to_bytes
+from evaluators.data.pixels import Depth, decode, decode_all, to_bytes
+from pictures import deep_png
 from search_spaces.errors import UserError
 
 
@@ -62,9 +65,56 @@ def test_whole_numbers_keep_the_upper_8_of_their_bits(largest: int, shift: int) 
     assert read(*(np.full((8, 8), v).tolist() for v in values)) == [v >> shift for v in values]
 
 
-@pytest.mark.parametrize("value", [-1, 65_536])
+@pytest.mark.parametrize("value", [-1, 65_536, 2**32 + 5, -(2**32), 2**63 + 5])
 def test_other_whole_numbers_are_refused(value: int) -> None:
     assert "expected 0 to 65535" in refusal(np.full((8, 8), value).tolist())
+
+
+def deep_tiff(value: int, order: str, compression: str) -> bytes:
+    """A TIFF file of three times 16 bits, which Pillow does not write: one of bytes, relabelled."""
+    pixels = np.full((8, 8, 3), value, f"{order}u2").tobytes()
+    content = zlib.compress(pixels) if compression == "deflate" else pixels
+    tags = [(256, 3, 8), (257, 3, 8), (259, 3, 8 if compression == "deflate" else 1), (262, 3, 2)]
+    begin = 8 + 2 + 12 * 8 + 4
+    tags += [(273, 4, begin + 6), (277, 3, 3), (278, 3, 8), (279, 4, len(content))]
+    entries = {tag: (kind, 1, number) for tag, kind, number in tags}
+    entries[258] = (3, 3, begin + 12)
+    begin += 12  # one more entry
+    entries[273] = (4, 1, begin + 6)
+    packed = struct.pack(f"{order}2sHIH", b"II" if order == "<" else b"MM", 42, 8, len(entries))
+    for tag, (kind, count, number) in sorted(entries.items()):
+        form = "HHIHH" if (kind, count) == (3, 1) else "HHII"
+        numbers = (number, 0) if form == "HHIHH" else (number,)
+        packed += struct.pack(f"{order}{form}", tag, kind, count, *numbers)
+    return packed + struct.pack(f"{order}IHHH", 0, 16, 16, 16) + content
+
+
+@pytest.mark.parametrize(
+    ("largest", "shift"), [(255, 0), (1023, 2), (4095, 4), (16_383, 6), (65_535, 8)]
+)
+def test_colours_of_16_bits_keep_the_upper_8_of_those_in_use(largest: int, shift: int) -> None:
+    values = [largest, largest // 3, 7]
+    right = [v >> shift for v in values]
+    assert read(*(deep_png(v, 0, 1) for v in values)) == right
+    assert read(*(deep_png(v, 65_535) for v in values)) == right
+    assert read(*(deep_png(v, 0, 1, 65_535) for v in values)) == right
+    for order in "<>":
+        for compression in ("none", "deflate"):
+            assert read(*(deep_tiff(v, order, compression) for v in values)) == right
+
+
+def test_transparent_pixels_of_16_bits_are_white() -> None:
+    seen = [deep_png(9, 0), deep_png(9, 9, 9, 0), deep_png(9, 8, 7, transparent=(9, 8, 7))]
+    assert read(*seen) == [255, 255, 255]
+    assert decode(deep_png(9, 0), "data", 0, 8).shape == (8, 8, 1)
+
+
+def test_one_image_of_16_bits_has_them_from_black_to_white() -> None:
+    image = decode(deep_png(1000, 2000, 3000), "data", 0, 8)
+    assert Depth().narrow(image, "data")[0, 0].tolist() == [1000 >> 8, 2000 >> 8, 3000 >> 8]
+    assert Depth(12).narrow(image, "data")[0, 0].tolist() == [1000 >> 4, 2000 >> 4, 3000 >> 4]
+    grey = decode(deep_png(1000, 2000, 3000), "data", 0, 8, grey=True)
+    assert grey[0, 0].tolist() == [(1000 * 299 + 2000 * 587 + 3000 * 114) // 1000]
 
 
 def test_8_bits_beside_16_keep_their_scale() -> None:

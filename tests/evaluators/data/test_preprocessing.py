@@ -107,3 +107,25 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(UserError, match=r"a\.png is not an image that can be read"):
         Preprocessing(8, 8, (0.5,), (0.5,)).decode(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": [float("nan")] * 3},
+        {"std": [0.0, 1.0, 1.0]},
+        {"std": [-0.2, 1.0, 1.0]},
+        {"std": [float("inf"), 1.0, 1.0]},
+        {"bits": -3},
+        {"bits": "8"},
+        {"white": 0.0},
+        {"image_size": 10**9},
+        {"input_shape": [3, 10**9, 10**9]},
+    ],
+)
+def test_descriptions_that_no_image_survives_are_refused(change: dict[str, object]) -> None:
+    whole = Preprocessing(8, 8, (0.5,) * 3, (0.2,) * 3, Depth(12, 1.0)).to_config()
+    described = {**whole, "input_shape": [3, 8, 8]}
+    assert Preprocessing.of(described).depth == Depth(12, 1.0)
+    with pytest.raises(UserError, match="malformed preprocessing"):
+        Preprocessing.of({**described, **change})

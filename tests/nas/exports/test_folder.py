@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +75,60 @@ def test_files_beside_those_of_an_export_are_kept(tmp_path: Path) -> None:
     (tmp_path / "d" / "weights").write_text("mine too")
     assert "weights was changed since the export" in refusal(tmp_path / "d")
     (tmp_path / "d" / RECORD).write_text("[")
+    assert "no export wrote it" in refusal(tmp_path / "d")
+
+
+def test_an_empty_folder_stays_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "d").mkdir(mode=0o700)
+    monkeypatch.chdir(tmp_path / "d")
+    before = Path().stat()
+    export(Path())
+    assert Path("more/card.md").read_text() == "a"
+    assert (Path().stat().st_ino, Path().stat().st_mode) == (before.st_ino, before.st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    monkeypatch.chdir(tmp_path)
+    export(Path("d"), "b", overwrite=True)
+    assert Path("d").stat().st_mode == before.st_mode
+
+
+def test_a_folder_that_cannot_be_filled_stays_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d").mkdir()
+
+    def move(source: Path, target: Path) -> None:
+        if source.name == RECORD:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        source.rename(target)
+
+    monkeypatch.setattr(shutil, "move", move)
+    with pytest.raises(UserError, match="No space left"):
+        export(tmp_path / "d")
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    assert not list((tmp_path / "d").iterdir())
+
+
+def test_a_change_that_keeps_the_size_is_kept(tmp_path: Path) -> None:
+    export(tmp_path / "d", "accuracy 0.91")
+    (tmp_path / "d" / "more" / "card.md").write_text("accuracy 0.92")
+    assert "more/card.md was changed since the export" in refusal(tmp_path / "d")
+    assert (tmp_path / "d" / "more" / "card.md").read_text() == "accuracy 0.92"
+    (tmp_path / "d" / "more" / "card.md").write_text("accuracy 0.91")
+    export(tmp_path / "d", "b", overwrite=True)
+
+
+def test_records_of_sizes_alone_are_known(tmp_path: Path) -> None:
+    export(tmp_path / "d")
+    record = json.loads((tmp_path / "d" / RECORD).read_text())
+    (tmp_path / "d" / RECORD).write_text(json.dumps({"files": record["files"]}))
+    export(tmp_path / "d", "b", overwrite=True)
+    assert (tmp_path / "d" / "weights").read_text() == "b"
+
+
+@pytest.mark.parametrize("record", ["[]", "{}", '{"files": [1]}', '{"files": {}, "sha256": 3}'])
+def test_a_broken_record_is_none(tmp_path: Path, record: str) -> None:
+    export(tmp_path / "d")
+    (tmp_path / "d" / RECORD).write_text(record)
     assert "no export wrote it" in refusal(tmp_path / "d")
 
 

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from nas.exports.writing import export
 from nas.inference.generation import generated
 from nas.inference.inputs import image_files
 from nas.inference.opening import open_network
+from nas.inference.predictor import Predictor
 from nas.inference.sampling import Sampling
 from pictures import SHAPES, write_export, write_pictures
 from search_spaces.catalogue import load_space
@@ -108,6 +111,17 @@ def test_a_test_part_alone_is_scored(photographed: Outcome, tmp_path: Path) -> N
     assert predictor.scores(tmp_path / "data").samples == 15
 
 
+def test_a_test_part_that_is_not_read_is_not_passed_over(
+    photographed: Outcome, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "data" / "train", 2, seed=3, largest=60)
+    for shape in SHAPES:
+        (tmp_path / "data" / "test" / shape).mkdir(parents=True)
+        (tmp_path / "data" / "test" / shape / "1.heic").write_bytes(b"a")
+    with pytest.raises(UserError, match="names the test part, but no file that is read is of it"):
+        open_network(photographed.run.folder).scores(tmp_path / "data")
+
+
 def test_a_class_that_the_network_lacks_is_named(photographed: Outcome, tmp_path: Path) -> None:
     write_pictures(tmp_path / "data", 2, seed=3, largest=60)
     (tmp_path / "data" / "disc").rename(tmp_path / "data" / "moon")
@@ -154,6 +168,27 @@ def test_sentences_are_classified_and_scored(reviews: Path) -> None:
     labels = [one.label for one in predictor.predict([row["text"] for row in rows])]
     right = sum(label == row["label"] for label, row in zip(labels, rows, strict=True))
     assert scores.accuracy == right / len(rows)
+
+
+def test_rows_of_the_test_part_alone_are_scored(reviews: Path, tmp_path: Path) -> None:
+    predictor = open_network(reviews / "export")
+    rows = [{"text": f"film {i}", "label": ["good", "bad"][i % 2]} for i in range(30)]
+    for i, row in enumerate(rows):
+        row["split"] = "train" if i < 20 else "test"
+    file = tmp_path / "d.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert predictor.scores(file).samples == 10
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[20:]))
+    assert predictor.scores(file).samples == 10
+
+
+@pytest.mark.parametrize("label", [1.5, float("nan"), None, " "])
+def test_rows_without_a_class_are_not_scored(reviews: Path, tmp_path: Path, label: object) -> None:
+    labels = ["good", "bad", label] if isinstance(label, str) else [0.0, 1.0, label]
+    table = pa.table({"text": ["a", "b", "c"], "label": labels})
+    pq.write_table(table, tmp_path / "d.parquet")
+    with pytest.raises(UserError, match=r"row 2 of train has no label|has the number 1\.5"):
+        open_network(reviews / "export").scores(tmp_path / "d.parquet")
 
 
 def test_images_are_no_input_of_sentences_and_the_other_way_round(
@@ -211,6 +246,37 @@ def test_draws_follow_their_seed_and_their_probabilities(language_model: Path) -
         function, [0], context=4, known=3, sampling=Sampling(tokens=4000, temperature=1.0, most=2)
     )
     assert np.allclose(np.bincount(drawn) / 4000, [7 / 9, 2 / 9], atol=0.03)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_outputs_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    def function(inputs: np.ndarray) -> np.ndarray:
+        return np.full((*inputs.shape[:1], 4, 4) if inputs.ndim == 2 else (len(inputs), 2), value)
+
+    config = {"input_shape": [1, 8, 8], "mean": [0.5], "std": [0.5], "classes": ["a", "b"]}
+    (picture, *_) = write_pictures(tmp_path / "data", 1, seed=3, largest=60)
+    with pytest.raises(UserError, match="outputs are not finite"):
+        Predictor("here", config, function, tmp_path).predict([picture])
+    for temperature in (0.0, 1.0):
+        sampling = Sampling(tokens=2, temperature=temperature)
+        with pytest.raises(UserError, match="outputs are not finite"):
+            generated(function, [0], context=4, known=3, sampling=sampling)
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"), [(None, "no classes"), ([], "no classes"), (["a", "a"], "of one name")]
+)
+def test_descriptions_with_classes_that_cannot_be_told_apart_are_refused(
+    tmp_path: Path, classes: object, said: str
+) -> None:
+    write_export(tmp_path / "d")
+    config = json.loads((tmp_path / "d" / "config.json").read_text())
+    config["classes"] = classes
+    if classes is None:
+        del config["classes"]
+    (tmp_path / "d" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=said):
+        open_network(tmp_path / "d")
 
 
 def test_a_text_that_a_language_model_cannot_read_is_refused(

@@ -134,7 +134,15 @@ def test_an_evaluator_that_raises_or_gives_nan_is_a_failed_evaluation(
     def raises(arch: Architecture) -> dict[str, float]:
         raise RuntimeError("first line\nsecond line")
 
+    class Wordless(Exception):
+        def __str__(self) -> str:
+            raise LookupError
+
+    def raises_wordless(arch: Architecture) -> dict[str, float]:
+        raise Wordless
+
     assert evaluate(raises, archs[0]).error == "RuntimeError: first line"
+    assert evaluate(raises_wordless, archs[0]).error == "Wordless"
     assert evaluate(lambda arch: {"accuracy": float("nan")}, archs[0]).error == "accuracy is NaN"
 
 

@@ -195,6 +195,15 @@ def test_a_rewritten_file_is_read_again(tmp_path: Path) -> None:
     assert len(load_data(str(folder)).classes) == 3
 
 
+def test_a_table_with_brackets_in_its_path_is_read_and_no_other(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "d1" / "train.parquet", [picture(50)] * 20, [0, 1] * 10)
+    own = write_parquet(tmp_path / "d[1]" / "train.parquet", [picture(200)] * 20, [0, 1] * 10)
+    for path in (own, own / "train.parquet"):
+        data = load_data(str(path))
+        assert {grey for part in parts(data) for grey in greys(part)} == {200}
+        assert sum(len(part) for part in parts(data)) == 20
+
+
 def test_one_coloured_image_among_grey_ones_makes_all_of_them_colour(tmp_path: Path) -> None:
     images = [picture(9, mode="L")] * 1100 + [picture(9)] * 2
     folder = write_parquet(tmp_path / "d" / "train.parquet", images, [0, 1] * 551)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,16 @@ def test_a_class_is_one_word_however_its_letters_are_composed(tmp_path: Path) ->
     files = made(tmp_path, "train/Caf\u00e9/1.png", "test/Cafe\u0301/1.png")
     found = by_class(files, tmp_path)
     assert {name for images in found.values() for _, name in images} == {"Caf\u00e9"}
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"caf\xe9/1.png"])
+def test_names_that_no_table_holds_are_refused(tmp_path: Path, name: bytes) -> None:
+    file = tmp_path / "cat" / os.fsdecode(name)
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(UserError, match=r"has the name 'caf\\udce9.* not in UTF-8") as caught:
+        visible_files(tmp_path, [".png"])
+    str(caught.value).encode()
 
 
 def test_hidden_files_are_not_data(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from evaluators.data.files.images import find_images, load_data
 from evaluators.data.files.kinds import kind_of_data
 from evaluators.data.files.sentences import find_sentences, load_sentences
 from evaluators.data.files.survey import survey_images, survey_sentences
+from evaluators.data.files.text import is_text
+from pictures import deep_png
 from search_spaces.errors import UserError
 
 
@@ -144,3 +147,31 @@ def test_the_kind_of_data_follows_from_its_files(folder: Path, tmp_path: Path) -
     assert kind_of_data(str(tmp_path / "rows.csv")) == "sentences"
     with pytest.raises(UserError, match="did you mean 'digits'"):
         kind_of_data("digit")
+
+
+@pytest.mark.parametrize("name", ["README.txt", "labels.csv", "labels.jsonl"])
+def test_a_file_beside_folders_of_images_describes_them(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "d")
+    (tmp_path / "d" / name).write_text("text,label\nnoise,a\n")
+    assert kind_of_data(str(tmp_path / "d")) == "images"
+    assert find_images(str(tmp_path / "d")).classes == find_images(str(folder)).classes
+    assert not is_text(str(tmp_path / "d"))
+
+
+def test_pictures_beside_texts_leave_them_texts(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    noise(1).save(tmp_path / "figures" / "1.png")
+    (tmp_path / "book.txt").write_text("once upon a time " * 99)
+    assert kind_of_data(str(tmp_path)) == "text"
+
+
+def test_dark_images_of_16_bits_differ(tmp_path: Path) -> None:
+    for i in range(20):
+        place = tmp_path / "d" / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.png").write_bytes(deep_png(i, 0, 7))
+    survey = survey_images(find_images(str(tmp_path / "d")))
+    assert not survey.duplicates.groups
+    assert survey.refused is None

@@ -9,6 +9,7 @@ from typing import Any
 import datasets
 import pytest
 
+from evaluators.data.dataset import PARTS
 from evaluators.data.files.sentences import load_sentences
 from evaluators.data.files.tables import _by_part_of_hub, label_titles, label_values, labelled
 from evaluators.data.files.text import load_text
@@ -94,6 +95,11 @@ def test_whole_numbers_may_be_stored_as_fractions() -> None:
         ({"train": ["a", "b"], "test": [0, 1]}, "numbers in one part and words in another"),
         ({"train": ["a", "b"], "test": ["a", "c"]}, "label 'c' of test is not in the training"),
         ({"train": ["a", "a"]}, "has only one label, 'a'"),
+        ({"train": ["a", "", "b"]}, "row 1 of train has no label"),
+        ({"train": ["a", "b", " "]}, "row 2 of train has no label"),
+        ({"train": [b"a", b"b"]}, "column 'label' is binary, expected a number or a word"),
+        ({"train": ["cat", "cat ", "dog"]}, "labels 'cat' and 'cat ' look alike"),
+        ({"train": ["\xe9", "dog"], "test": ["e\u0301"]}, r"'e\\u0301' and '\\xe9' look alike"),
     ],
 )
 def test_labels_that_are_no_classes_are_refused(parts: dict[str, list[Any]], said: str) -> None:
@@ -147,6 +153,33 @@ def test_rows_longer_than_the_header_are_refused(tmp_path: Path) -> None:
     lines = [f"letter {i}, in short,{'xy'[i % 2]}\n" for i in range(40)]
     (tmp_path / "d.csv").write_text("text,label\n" + "".join(lines))
     assert "d.csv has rows with more cells than its header" in refusal(tmp_path / "d.csv")
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    lines = [f"letter {i},{'xy'[i % 2]},{'vw'[i % 2]}\n" for i in range(40)]
+    (tmp_path / "d.csv").write_text("text,label,label\n" + "".join(lines))
+    assert "d.csv has two columns 'label'" in refusal(tmp_path / "d.csv")
+
+
+@pytest.mark.parametrize("name", ["d[1]", "d?", "d*", "{d1,d2}", "d%31", "d#", "d 1", "d\n1"])
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_the_file_of_a_name_is_read_and_no_other(tmp_path: Path, name: str, ending: str) -> None:
+    for folder, word in (("d1", "other"), (name, "own")):
+        (tmp_path / folder).mkdir()
+        lines = [{"text": f"letter {i}", "label": ["EU", word][i % 2]} for i in range(40)]
+        table = "\n".join(map(json.dumps, lines)) if ending == ".jsonl" else rows("EU", word)
+        (tmp_path / folder / f"a{ending}").write_text(table)
+    for path in (tmp_path / name, tmp_path / name / f"a{ending}"):
+        data = load_sentences(str(path))
+        assert data.classes == ("EU", "own")
+        assert sum(map(data.extent, PARTS)) == 40
+
+
+def test_a_path_that_stands_for_an_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv::b").mkdir()
+    (tmp_path / "a.csv").write_text(rows("EU", "other"))
+    (tmp_path / "a.csv::b" / "c.csv").write_text(rows("EU", "own"))
+    assert "has '::' in its path" in refusal(tmp_path / "a.csv::b" / "c.csv")
 
 
 def divided(path: Path, part: str, rows: range, split: Any) -> None:

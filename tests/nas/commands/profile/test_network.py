@@ -144,6 +144,21 @@ def test_an_operator_without_a_rule_has_its_share_of_the_time(
     assert 0 < gaps["aten::_fft_r2c"]["share_of_time"] < 1
 
 
+def test_a_network_that_changes_the_folder_leaves_the_page_where_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    text = f"import os\nos.chdir({str(tmp_path / 'elsewhere')!r})\n"
+    made = f"def net():\n    {text.splitlines()[1]}\n    return torch.nn.Linear(2, 3)\n"
+    (tmp_path / "moving.py").write_text(f"{text}import torch\n{made}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("moving.py:net", "moving:net"):
+        page = f"{name.partition(':')[0]}.html"
+        assert run(name, "--input", "1x2", "--repeats", 1, "--html", page) == 0
+        assert (tmp_path / page).is_file()
+
+
 def test_the_page_opens_offline_and_has_every_part(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,12 @@ from torch import nn
 
 from evaluators.counting.torch_counter import count_module
 from nas.exports.source.python_rules import RULES
-from nas.exports.source.python_source import tied_names, write_python
+from nas.exports.source.python_source import (
+    constants,
+    file_description,
+    tied_names,
+    write_python,
+)
 from search_spaces.architecture import Architecture
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import SENTENCE_SPACES, SPACES, TEXT_SPACES, load_space
@@ -117,6 +122,37 @@ def test_tied_weights_load_from_a_file_that_has_them_once(tmp_path: Path) -> Non
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="without its weights"):
         scope["load"]()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        'x"""\nimport nowhere\n"""',
+        'y"',
+        '""""',
+        "C:\\users\\x",
+        "a\\",
+        "line\nbreak",
+        "$(x) {x} %s",
+    ],
+)
+def test_names_in_the_file_are_words_and_no_code(name: str) -> None:
+    space = load_space("macro")
+    blocks = space.ops(space.smallest)
+    config = {
+        "space": name, "data": name, "input_shape": [3, 8, 8], "convention": "FLOPs.",
+        "costs": {"macs": 1, "params": 1}, "mean": [0.5] * 3, "std": [0.5] * 3, "classes": [name],
+    }  # fmt: skip
+    text = write_python(blocks, file_description(config), [f"Of {name}."], constants(config))
+    module = ast.parse(text)
+    assert " ".join(f"A network of the space {name} for {name}.".split()) in str(
+        ast.get_docstring(module)
+    )
+    plain = ast.parse(write_python(blocks, ABOUT, ABOUT, {"classes": []}))
+    kinds = [type(node) for node in module.body if not isinstance(node, ast.Assign)]
+    assert kinds == [type(node) for node in plain.body if not isinstance(node, ast.Assign)]
+    (classes, *_) = [node.value for node in module.body if isinstance(node, ast.Assign)]
+    assert ast.literal_eval(classes) == [name]
 
 
 def test_every_op_type_has_a_rule_and_one_without_is_named() -> None:
