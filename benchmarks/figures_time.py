@@ -18,6 +18,7 @@ def timed(results: Results) -> Topic:
     rows = [
         *pays(results, "pays"),
         *pays(results, "pays_text"),
+        *time_kept(results),
         *recipes(results),
         *orders(results),
         learning_law(results),
@@ -79,6 +80,21 @@ def pays(results: Results, name: str) -> Iterator[Row]:
         if others:
             what = f"{data}: {metric} of {what}"
             yield Row(what, measured, listed(*others), _command(cells, minutes, budget))
+
+
+def time_kept(results: Results) -> Iterator[Row]:
+    """How long the searches took, in shares of the time that each was given."""
+    files = [results[name] for name in ("pays", "pays_text") if name in results]
+    cells = [cell for r in files for cell in r.rows if cell["side"] == ENGINE]
+    shares = [cell["minutes taken"] / cell["minutes"] for cell in cells]
+    if shares:
+        yield Row(
+            f"wall time of these {len(shares)} searches by `--time`, start of the process and "
+            "export included: shares of what was given",
+            f"{percent(min(shares))} to {percent(max(shares))}",
+            "–",
+            files[0].command,
+        )
 
 
 def _command(cells: list[Mapping[str, Any]], minutes: float, budget: str) -> str:
