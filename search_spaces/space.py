@@ -77,7 +77,8 @@ class SearchSpace:
 
     Raises:
         ValueError: if choices or blocks refer to names that do not exist, a name is repeated, a
-            choice has no options or more than 255, or a parent comes after its child.
+            choice has no options or more than 255, a parent comes after its child, or a child is
+            active for values that are no options of its parent.
     """
 
     name: str
@@ -97,13 +98,32 @@ class SearchSpace:
                 raise ValueError(
                     f"choice {choice.name!r}: parent {choice.parent!r} must come first"
                 )
+            self._check_active_for(choice)
             names.add(choice.name)
+        if len({block.name for block in self.blocks}) < len(self.blocks):
+            every = [block.name for block in self.blocks]
+            twice = next(name for name in every if every.count(name) > 1)
+            raise ValueError(f"block {twice!r} is defined twice")
         for block in self.blocks:
             missing = set(block.choices) - names
             if len(set(block.choices)) < len(block.choices):
                 raise ValueError(f"block {block.name!r} names a choice twice")
             if missing:
                 raise ValueError(f"block {block.name!r} depends on unknown choices {missing}")
+
+    def _check_active_for(self, choice: Choice) -> None:
+        """Check that a choice is active for options of its parent: it would silently never vary."""
+        if choice.parent is None:
+            if choice.active_for:
+                raise ValueError(f"choice {choice.name!r} has active_for, but no parent")
+            return
+        parent = next(c for c in self.choices if c.name == choice.parent)
+        wrong = [value for value in choice.active_for if value not in parent.options]
+        if wrong:
+            raise ValueError(
+                f"choice {choice.name!r} is active for {wrong[0]!r}, which is no option of "
+                f"{parent.name!r}: expected some of {parent.options}"
+            )
 
     # Lookups
 
