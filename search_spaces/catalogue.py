@@ -207,10 +207,4 @@ def _from_file(reference: str, **shape: int) -> SearchSpace:
         raise UserError(f"'{reference}' fails: {type(error).__name__}: {error}") from error
     if not isinstance(space, SearchSpace):
         raise UserError(f"'{reference}' returns a {type(space).__name__}, expected a SearchSpace")
-    for choice in space.choices:
-        if choice.parent is not None and not choice.active_for:
-            raise UserError(
-                f"'{reference}': choice {choice.name!r} is never active: expected active_for, with "
-                f"options of its parent {choice.parent!r}"
-            )
     return space
