@@ -70,7 +70,7 @@ class Metric:
 
         The direction of a metric outside the table is that of a known metric whose name begins
         with the same word, up to the first `_` (`loss_top5`: less is better); more is better
-        otherwise.
+        otherwise, and of what names a score after a word such as `avg` (`avg_precision`).
         """
         return _resolve(name)
 
@@ -194,6 +194,15 @@ _LESS_IS_BETTER = {
 }
 """First words of the names of metrics that are minimised."""
 
+_QUALIFIERS = {MEAN_MACS.split("_")[0], TRAINING_MS.split("_")[0]}
+"""First words that do not say what is measured: a score may begin with them too."""
+
+_SCORE_WORDS = {
+    *("accuracy", "acc", "auc", "auroc", "bleu", "dice", "f1", "iou", "map", "miou", "precision"),
+    *("psnr", "r2", "recall", "reward", "rouge", "score", "ssim", "top1", "top5"),
+}
+"""Words of the names of scores, where the first word does not say what is measured."""
+
 
 def latency_on(device: str) -> str:
     """Name of the metric: latency on a device, in milliseconds."""
@@ -235,9 +244,17 @@ def _resolve(name: str) -> Metric:
         label=name.replace("_", " "),
         heading=name,
         phrase=name,
-        less_is_better=name.split("_")[0] in _LESS_IS_BETTER,
+        less_is_better=_less_is_better(name.split("_")),
         listed=not name.startswith(_EXIT),
     )
+
+
+def _less_is_better(words: list[str]) -> bool:
+    """Whether a metric outside the table is minimised, by the words of its name."""
+    first, *others = words
+    if first in _QUALIFIERS and not _LESS_IS_BETTER.intersection(others):
+        return not _SCORE_WORDS.intersection(others)
+    return first in _LESS_IS_BETTER
 
 
 def tighten(bounds: dict[str, float], added: Mapping[str, float], side: str) -> None:

@@ -108,7 +108,8 @@ def find_latency(reference: str, space: SearchSpace) -> Latency:
     estimate from the datasheet.
 
     Args:
-        reference: a device's name, or the path of a table (.json) or of a device's file (.toml).
+        reference: a device's name or alias, or the path of a table (.json) or of a device's file
+            (.toml).
         space: the search space whose blocks are priced.
 
     Raises:
@@ -120,19 +121,32 @@ def find_latency(reference: str, space: SearchSpace) -> Latency:
         if file.space != space.name:
             raise _other_space([file], space)
         return _load(file)
-    mine = [
-        file for file in table_files() if normalised_name(file.device) == normalised_name(reference)
-    ]
-    fitting = [file for file in mine if file.space == space.name]
-    if fitting:
-        return _load(min(fitting, key=lambda file: TABLE_KINDS.index(file.kind)))
+    mine = _tables_of(reference)
+    table = _best_for(space, mine)
+    if table is not None:
+        return _load(table)
     try:
         device = load_device(reference)
     except UserError:
         if mine:
             raise _other_space(mine, space) from None
         raise
-    return Roofline(device)
+    # Tables have the device's name, where the reference may be an alias. A datasheet that is given
+    # as a file is what is to be used.
+    by_name = [] if reference.endswith(".toml") else _tables_of(device.name)
+    table = _best_for(space, by_name)
+    return Roofline(device) if table is None else _load(table)
+
+
+def _tables_of(device: str) -> list[TableFile]:
+    """The user's tables of a device, of any space."""
+    return [f for f in table_files() if normalised_name(f.device) == normalised_name(device)]
+
+
+def _best_for(space: SearchSpace, files: list[TableFile]) -> TableFile | None:
+    """The table of a space that takes precedence; None if none is of the space."""
+    fitting = [file for file in files if file.space == space.name]
+    return min(fitting, key=lambda file: TABLE_KINDS.index(file.kind), default=None)
 
 
 def _load(file: TableFile) -> Latency:

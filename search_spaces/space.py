@@ -35,6 +35,10 @@ Row = npt.NDArray[np.uint8]
 """`(choices,)` uint8, canonical."""
 
 
+_NOT_GIVEN: tuple[Value, ...] = ("not given",)
+"""Default of `active_for`, known by identity."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """A named decision with its options, cheapest first.
@@ -44,15 +48,23 @@ class Choice:
     be given as NumPy's numbers, which are stored as Python's.
 
     Raises:
-        ValueError: for an option that is no number, word, or tuple of such.
+        ValueError: for an option that is no number, word, or tuple of such, and for a parent
+            without `active_for`, with which the choice would silently never vary.
     """
 
     name: str
     options: tuple[Value, ...]
     parent: str | None = None
-    active_for: tuple[Value, ...] = ()
+    active_for: tuple[Value, ...] = _NOT_GIVEN
 
     def __post_init__(self) -> None:
+        if self.active_for is _NOT_GIVEN:
+            if self.parent is not None:
+                raise ValueError(
+                    f"choice {self.name!r} is never active: expected active_for, with options of "
+                    f"its parent {self.parent!r}"
+                )
+            object.__setattr__(self, "active_for", ())
         for name in ("options", "active_for"):
             plain = tuple(plain_value(value) for value in getattr(self, name))
             object.__setattr__(self, name, plain)
@@ -77,7 +89,8 @@ class SearchSpace:
 
     Raises:
         ValueError: if choices or blocks refer to names that do not exist, a name is repeated, a
-            choice has no options or more than 255, or a parent comes after its child.
+            choice has no options or more than 255, a parent comes after its child, or a child is
+            active for words where its parent has numbers, or the reverse.
     """
 
     name: str
@@ -97,13 +110,37 @@ class SearchSpace:
                 raise ValueError(
                     f"choice {choice.name!r}: parent {choice.parent!r} must come first"
                 )
+            self._check_active_for(choice)
             names.add(choice.name)
+        if len({block.name for block in self.blocks}) < len(self.blocks):
+            every = [block.name for block in self.blocks]
+            twice = next(name for name in every if every.count(name) > 1)
+            raise ValueError(f"block {twice!r} is defined twice")
         for block in self.blocks:
             missing = set(block.choices) - names
             if len(set(block.choices)) < len(block.choices):
                 raise ValueError(f"block {block.name!r} names a choice twice")
             if missing:
                 raise ValueError(f"block {block.name!r} depends on unknown choices {missing}")
+
+    def _check_active_for(self, choice: Choice) -> None:
+        """Check that a choice is active for what may be options of its parent.
+
+        Other options are admitted, as in a named space of which some are left out; a word among
+        numbers is a slip, with which the choice would silently never vary.
+        """
+        if choice.parent is None:
+            if choice.active_for:
+                raise ValueError(f"choice {choice.name!r} has active_for, but no parent")
+            return
+        parent = next(c for c in self.choices if c.name == choice.parent)
+        words = {isinstance(option, str) for option in parent.options}
+        wrong = [value for value in choice.active_for if isinstance(value, str) not in words]
+        if wrong:
+            raise ValueError(
+                f"choice {choice.name!r} is active for {wrong[0]!r}, which is no option of "
+                f"{parent.name!r}: expected some of {parent.options}"
+            )
 
     # Lookups
 

@@ -53,7 +53,6 @@ class Patience:
         self._worst = worst
         self._seen = 0
         self._front: list[Evaluation] = []
-        self._volume = 0.0
         self.unchanged = 0
 
     def update(self, evaluations: Sequence[Evaluation]) -> None:
@@ -61,14 +60,23 @@ class Patience:
         if self._most is None:
             return
         for evaluation in evaluations[self._seen :]:
-            before = self._front
-            self._front = ranking.frontier([*before, evaluation], self._objectives)
-            volume = ranking.hypervolume(self._front, self._objectives, self._worst)
-            # Without a reference for each cost there is no volume: then any new member counts.
-            grown = volume > self._volume or (not volume and len(self._front) > len(before))
-            self._volume = volume
-            self.unchanged = 0 if grown else self.unchanged + 1
+            self._front = ranking.frontier([*self._front, evaluation], self._objectives)
+            self.unchanged = 0 if self._grew_by(evaluation) else self.unchanged + 1
         self._seen = len(evaluations)
+
+    def _grew_by(self, evaluation: Evaluation) -> bool:
+        """Whether the hypervolume grew by the latest evaluation.
+
+        Volumes before and after are not compared: the scale of a score above 1 changes with the
+        best one. A new member of the frontier adds to the volume if it is within the reference.
+        """
+        if not any(member is evaluation for member in self._front):
+            return False
+        # Without a reference for each cost there is no volume: then any new member counts.
+        return self._volume([evaluation]) > 0 or self._volume(self._front) == 0
+
+    def _volume(self, evaluations: Sequence[Evaluation]) -> float:
+        return ranking.hypervolume(evaluations, self._objectives, self._worst)
 
     @property
     def exhausted(self) -> bool:

@@ -7,6 +7,7 @@ how candidates are proposed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,9 @@ from search_spaces.files import read_json, write_text
 from search_spaces.space import Rows
 
 PLAN = "plan.json"
+
+LEFT = "left.json"
+"""Name of the file with the seconds that were left after each rung, by its number."""
 
 PROPOSING = "evolution"
 """The strategy in whose place the law proposes the candidates."""
@@ -141,12 +145,15 @@ class TimedRace:
             number of segments of the winner.
         """
         known = {e.arch.id: self._contest(self.clock.tick).score(e.arch, 0) for e in evaluations}
-        left = sorted((e for e in evaluations if e.feasible), key=self._expected(known))
+        left = sorted((e for e in evaluations if e.feasible), key=self._expected(known, 0))
         scores: dict[str, float] = {}
         starters, segments = left[:1], 1
         for number, rung in enumerate(self.plan.rungs[1:], start=1):
             left = left[: rung.networks]
-            if self.clock.left < self.plan.closing + rung.networks * rung.seconds:
+            # Segments that ended before a search was killed take no more time.
+            contest = self._contest(self.clock.tick)
+            waiting = sum(contest.score(e.arch, number) is None for e in left)
+            if waiting and self.clock.left < self.plan.closing + waiting * rung.seconds:
                 break
             for place, one in enumerate(left, start=1):
                 name = f"rung {number + 1}: {place} of {len(left)}"
@@ -155,18 +162,40 @@ class TimedRace:
                 known[one.arch.id] = ended
                 scores[one.arch.id] = ended.score
                 self.clock.save()
-            left = sorted(left, key=self._expected(known))
+            left = sorted(left, key=self._expected(known, number))
             starters = left if number == 1 else starters
             segments = number + 1
         order = {e.arch.id: place for place, e in enumerate(left)}
         return sorted(starters, key=lambda e: order.get(e.arch.id, len(order))), scores, segments
 
-    def _expected(self, known: Mapping[str, SegmentScore | None]) -> Callable[[Evaluation], float]:
+    def _left_after(self, rung: int) -> float:
+        """Seconds that were left for the winner when the networks of a rung were first compared.
+
+        A resumed race compares them as before, although less is left by then: otherwise another
+        network than the one that trains already might win.
+        """
+        file = self.run.folder / "race" / LEFT
+        known: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            known |= read_json(file)
+        if str(rung) not in known:
+            left = self.clock.left - self.plan.teacher - self.plan.closing
+            known[str(rung)] = max(0.0, left)
+            write_text(file, json.dumps(known) + "\n")
+        return known[str(rung)]
+
+    def _expected(
+        self, known: Mapping[str, SegmentScore | None], rung: int
+    ) -> Callable[[Evaluation], float]:
         """What a network should reach as the winner, as a key for sorting: less is better.
 
         A network that learns fast at first is not preferred to one that needs longer.
+
+        Args:
+            known: the last score of each network, by id.
+            rung: the last one that ended, from 0.
         """
-        left = max(0.0, self.clock.left - self.plan.teacher - self.plan.closing)
+        left = self._left_after(rung)
 
         def key(evaluation: Evaluation) -> float:
             ended = known[evaluation.arch.id]

@@ -49,12 +49,13 @@ class Candidates:
         self.budgeted = budgeted
         self.space = budgeted.space
         self.rng = np.random.default_rng(seed)
-        self._claimed: set[bytes] = set()
+        # Unlike that of a set, the order of a dict is the same in every process.
+        self._claimed: dict[bytes, None] = {}
         self._stock: list[Row] = []
 
     def claim(self, row: Row) -> None:
         """Mark a row as proposed; it is not admitted again."""
-        self._claimed.add(row.tobytes())
+        self._claimed[row.tobytes()] = None
 
     def is_new(self, row: Row) -> bool:
         """Whether the row was not claimed before."""

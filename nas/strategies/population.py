@@ -62,13 +62,15 @@ class Population:
             score: estimates the scores of other rows.
 
         Returns:
-            `(m, choices)` rows.
+            `(m, choices)` rows; none if none are found.
         """
         if self._left is not None:
             self._left = self._left[self._candidates.are_new(self._left)]
             return self._left
         parents = rows[self._select(rows, values)]
         population = self._distinct(np.concatenate([self._random(), self.offspring(parents)]))
+        if len(population) == 0:  # a large space of whose few rows within the budget none is left
+            return population
         expected = score(population)
         for _ in range(GENERATIONS - 1):
             parents = population[self._select(population, expected)]

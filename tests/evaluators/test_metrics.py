@@ -207,3 +207,15 @@ def test_the_table_imports_sizes_and_nothing_else_of_the_evaluators() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert set(listed.stdout.split()) == {"evaluators", "evaluators.metrics", "evaluators.sizes"}
+
+
+@pytest.mark.parametrize(
+    ("name", "less"),
+    [
+        *(("avg_accuracy", False), ("avg_precision", False), ("training_accuracy", False)),
+        *(("avg_top5_error", True), ("training_loss", True), ("avg_accuracy_loss", True)),
+        *(("training_time", True), ("avg_flops_used", True)),
+    ],
+)
+def test_scores_that_begin_as_a_cost_does_are_maximised(name: str, less: bool) -> None:
+    assert Metric.of(name).less_is_better is less

@@ -32,6 +32,10 @@ def gives_a_number(**shape):
 def small(image_size=8, channels=1, classes=10):
     return make(image_size=image_size, channels=channels, classes=classes)
 
+def never(**shape):
+    choices = (Choice("width", (4, 8)), Choice("kernel", (3, 5), "width"))
+    return SearchSpace("never", choices, space.blocks)
+
 def fails(**shape):
     raise RuntimeError("no luck")
 """
@@ -139,6 +143,7 @@ def test_a_file_defines_a_space_or_a_function_that_returns_one(own: Path) -> Non
         ("number", r"fails: TypeError: 'int' object is not callable"),
         ("gives_a_number", r"returns a int, expected a SearchSpace"),
         ("fails", r"fails: RuntimeError: no luck"),
+        ("never", r"choice 'kernel' is never active: .* options of its parent 'width'"),
     ],
 )
 def test_a_file_without_a_space_raises(own: Path, name: str, message: str) -> None:

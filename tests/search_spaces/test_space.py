@@ -249,6 +249,12 @@ def test_inconsistent_spaces_raise() -> None:
         SearchSpace("s", (one,), (Block("x", ("z",), ops),))
     with pytest.raises(ValueError, match="names a choice twice"):
         SearchSpace("s", (one,), (Block("x", ("a", "a"), ops),))
+    with pytest.raises(ValueError, match="block 'x' is defined twice"):
+        SearchSpace("s", (one,), (Block("x", ("a",), ops), Block("x", (), lambda: ())))
+    with pytest.raises(ValueError, match=r"active for '2', which is no option of 'a': .*\(1, 2\)"):
+        SearchSpace("s", (one, Choice("b", (3, 5), "a", (1, "2"))), ())
+    with pytest.raises(ValueError, match="'b' has active_for, but no parent"):
+        SearchSpace("s", (one, Choice("b", (3, 5), active_for=(1,))), ())
     for options in ((1, 1), (1, True), (), tuple(range(256))):
         with pytest.raises(ValueError, match="1 to 255 different options"):
             SearchSpace("s", (Choice("a", options),), ())

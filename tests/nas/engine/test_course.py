@@ -59,6 +59,33 @@ def test_without_a_reference_for_a_cost_a_new_member_of_the_frontier_is_a_gain()
     assert found.unchanged == 0
 
 
+@pytest.mark.parametrize(
+    ("names", "worst", "found"),
+    [
+        (("-error_of_mine",), {}, [{"error_of_mine": 9 - n} for n in range(6)]),
+        (("accuracy", "-rmse"), {}, [{"accuracy": n / 9, "rmse": 9 - n} for n in range(6)]),
+        (("score",), {}, [{"score": n - 9} for n in range(6)]),
+        (("score",), {}, [{"score": 1000 + n} for n in range(6)]),
+        (("score", "macs"), WORST, [{"score": 1000 + n} for n in range(6)]),
+        (("score", "macs"), WORST, [{"score": 0.7 + n / 10} for n in range(6)]),
+        (("score", "macs"), WORST, [{"score": 98.0 + n} for n in range(6)]),
+    ],
+)
+def test_a_better_one_is_a_gain_whatever_the_scale(
+    names: tuple[str, ...], worst: dict[str, float], found: list[dict[str, float]]
+) -> None:
+    counted = Patience(3, [objective(name) for name in names], worst)
+    given = [
+        Evaluation(Architecture((("n", n),)), {"macs": 50.0, **metrics})
+        for n, metrics in enumerate(found)
+    ]
+    for end in range(1, len(given) + 1):
+        counted.update(given[:end])
+        assert counted.unchanged == 0
+    counted.update([*given, *given[:2]])
+    assert counted.unchanged == 2
+
+
 POINTS = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 100)), max_size=30)
 
 

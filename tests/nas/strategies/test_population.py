@@ -7,8 +7,14 @@ import pytest
 
 from cached_tables import tables_of
 from evaluators.costs.budget import Budget, BudgetedSpace
-from nas.strategies.candidates import Candidates
+from evaluators.costs.tables import CostTables
+from nas.run.evaluation import Evaluation
+from nas.run.objectives import objective
+from nas.strategies import Candidates, make_strategy
 from nas.strategies.population import Population, unique
+from search_spaces.builder import BlockBuilder
+from search_spaces.ops import Op
+from search_spaces.space import Block, Choice, SearchSpace
 
 
 def made(name: str, bound: int) -> tuple[Population, Candidates]:
@@ -46,3 +52,27 @@ def test_a_small_space_is_enumerated() -> None:
     tables = candidates.budgeted.tables
     macs = tables.score(tables.space.enumerate(), ("macs",))["macs"]
     assert len(grown) == (macs <= 40_000_000).sum()
+
+
+def test_a_large_space_with_few_rows_within_the_budget_is_searched_to_the_last() -> None:
+    # 12 widths of 8 options: within 2 steps of the smallest network are 1 + 12 + 12 + 66 rows.
+    def block(number: int) -> Block:
+        def ops(width: int) -> tuple[Op, ...]:
+            b = BlockBuilder(3, 8, 8)
+            b.conv("c", b.input, width)
+            return b.ops
+
+        return Block(f"block{number}", (f"width{number}",), ops)
+
+    widths = tuple(Choice(f"width{n}", tuple(range(1, 9))) for n in range(12))
+    tables = CostTables(SearchSpace("widths", widths, tuple(map(block, range(12)))))
+    space = tables.space
+    most = tables.cost(space.smallest)["macs"] + 2 * 3 * 8 * 8
+    candidates = Candidates(BudgetedSpace(tables, Budget({"macs": most}, {})), 0)
+    strategy = make_strategy("evolution", candidates, (objective("accuracy"),), seed=0)
+    proposed = set()
+    while (row := strategy.propose()) is not None:
+        proposed.add(row.tobytes())
+        (arch,) = space.decode(row[None])
+        strategy.tell(row, Evaluation(arch, {"accuracy": float(row.sum()) / 100}))
+    assert len(proposed) == 1 + 12 + 12 + 66

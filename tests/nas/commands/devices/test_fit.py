@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from evaluators.costs.tables import CostTables
+from evaluators.device_prices import find_target
+from hardware_profiles.device import device_files
 from hardware_profiles.fitting.fitted import load_fitted
 from hardware_profiles.latencies import find_latency
 from nas.cli import main
@@ -74,6 +76,20 @@ def test_a_fit_is_saved_among_the_users_tables_and_its_agreement_is_printed(
     model = load_fitted(path)
     np.testing.assert_allclose(model.predict(SPACE, ROWS), milliseconds(ROWS), rtol=0.1)
     assert find_latency("toaster", SPACE).origin == "fitted"
+
+
+def test_a_table_counts_under_every_alias_of_its_device(file: Path, user: Path) -> None:
+    named = ("--metric", "latency_ms_toaster")
+    assert fit(file, *named, name="RaspberryPi4") == 0
+    for alias in ("RaspberryPi4", "raspberry-pi 4", "Pi 4", "raspi4"):
+        target = find_target(alias, SPACE)
+        assert target.latency.origin == "fitted"
+        assert target.metrics == ("latency_ms_RaspberryPi4", "energy_mj_RaspberryPi4")
+    assert find_target("raspi4", load_space("macro")).latency.origin == "estimate"
+    # A datasheet that is given as a file is what is used.
+    sheet = user / "RaspberryPi4.toml"
+    sheet.write_bytes(device_files()["RaspberryPi4"].read_bytes())
+    assert find_latency(str(sheet), SPACE).origin == "estimate"
 
 
 def test_json_contains_the_same_and_nothing_else_is_printed(
