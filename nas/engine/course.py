@@ -65,7 +65,8 @@ class Patience:
             self._front = ranking.frontier([*before, evaluation], self._objectives)
             volume = ranking.hypervolume(self._front, self._objectives, self._worst)
             # Without a reference for each cost there is no volume: then any new member counts.
-            grown = volume > self._volume or (not volume and len(self._front) > len(before))
+            joined = any(member is evaluation for member in self._front)
+            grown = volume > self._volume or (not volume and joined)
             self._volume = volume
             self.unchanged = 0 if grown else self.unchanged + 1
         self._seen = len(evaluations)
