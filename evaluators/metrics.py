@@ -70,7 +70,7 @@ class Metric:
 
         The direction of a metric outside the table is that of a known metric whose name begins
         with the same word, up to the first `_` (`loss_top5`: less is better); more is better
-        otherwise.
+        otherwise, as of an `avg_accuracy` or `training_accuracy`.
         """
         return _resolve(name)
 
@@ -194,6 +194,16 @@ _LESS_IS_BETTER = {
 }
 """First words of the names of metrics that are minimised."""
 
+_QUALIFIERS = ("avg", "training")
+"""Words among them that costs and scores share; of these the last word decides."""
+
+
+def _is_cost(name: str) -> bool:
+    first, *_, last = name.split("_") if "_" in name else (name, name)
+    if first in _QUALIFIERS and last in KNOWN and not KNOWN[last].less_is_better:
+        return False
+    return first in _LESS_IS_BETTER
+
 
 def latency_on(device: str) -> str:
     """Name of the metric: latency on a device, in milliseconds."""
@@ -235,7 +245,7 @@ def _resolve(name: str) -> Metric:
         label=name.replace("_", " "),
         heading=name,
         phrase=name,
-        less_is_better=name.split("_")[0] in _LESS_IS_BETTER,
+        less_is_better=_is_cost(name),
         listed=not name.startswith(_EXIT),
     )
 

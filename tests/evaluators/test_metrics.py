@@ -207,3 +207,15 @@ def test_the_table_imports_sizes_and_nothing_else_of_the_evaluators() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert set(listed.stdout.split()) == {"evaluators", "evaluators.metrics", "evaluators.sizes"}
+
+
+@pytest.mark.parametrize(
+    ("name", "less"),
+    [
+        *(("avg_accuracy", False), ("training_accuracy", False), ("avg_top1_accuracy", False)),
+        *(("avg_loss", True), ("avg_latency", True), ("training_error", True)),
+        *(("avg_exit_flops", True), ("training_time", True), ("avg", True), ("loss", True)),
+    ],
+)
+def test_an_average_is_of_a_score_or_of_a_cost(name: str, less: bool) -> None:
+    assert Metric.of(name).less_is_better is less
