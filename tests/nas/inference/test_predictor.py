@@ -343,3 +343,19 @@ def test_pieces_of_words_go_on_as_the_whole_text_reads(fixed: bool) -> None:
     tokens = Tokens.of_tokenizer(marked)
     assert tokens.encode("to be") == [1, 2]
     assert tokens.continuation([1], [2, 3]) == " be or"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0, expected 0 or more"),
+        ({"temperature": float("nan")}, "temperature is nan, expected 0 or more"),
+        ({"temperature": float("inf")}, "temperature is inf, expected 0 or more"),
+        ({"most": 0}, "most is 0, expected 1 or more"),
+        ({"tokens": -3}, "tokens is -3, expected 1 or more"),
+        ({"seed": -1}, "seed is -1, expected 0 or more"),
+    ],
+)
+def test_draws_without_a_meaning_are_refused(given: dict[str, float], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Sampling(**given)  # type: ignore[arg-type]
