@@ -48,7 +48,8 @@ def directed(metric: str, objectives: Sequence[Objective]) -> Objective:
 
     `--objective -NAME` may have turned the direction that the metric's name stands for.
     """
-    return next((o for o in objectives if o.metric == metric), objective(metric))
+    by_name = Objective(metric, maximise=not Metric.of(metric).less_is_better)
+    return next((o for o in objectives if o.metric == metric), by_name)
 
 
 def minimised(values: npt.ArrayLike, objectives: Sequence[Objective]) -> Points:
