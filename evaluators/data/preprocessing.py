@@ -127,7 +127,12 @@ class Preprocessing:
             UserError: if it is not an image that can be read.
         """
         value, name = {"path": str(file)}, str(file)
-        pixels = decode(value, name, 0, self.image_size, grey=self.channels == 1)
+        grey = self.channels == 1
+        pixels = decode(value, name, 0, self.image_size, grey=grey)
+        if grey and pixels.dtype == np.int32 and self.depth.bits is None:
+            # Files of colours have 16 bits from black to white, and so has their luma.
+            colours = decode(value, name, 0, self.image_size).shape[2] > 1
+            pixels = pixels.astype(np.int32) >> 8 if colours else pixels
         narrow = self.depth.narrow(pixels, name)
         return np.broadcast_to(narrow, (self.image_size, self.image_size, self.channels))
 

@@ -12,6 +12,7 @@ from nas.progress import Reporter
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import LATENCY, Run
+from nas.run.history import references
 from nas.run.objectives import knee
 from nas.run.results import ExitReport, FinalScore, ScoredArchitecture, Summary, Winner
 from nas.task.task import Task
@@ -49,7 +50,9 @@ def summed_up(
         failed=sum(e.error is not None for e in evaluations),
         reused=sum(e.found_in is not None for e in evaluations),
         first_failure=next((e.error for e in evaluations if e.error is not None), None),
-        hypervolume=ranking.hypervolume(front, objectives, task.worst),
+        hypervolume=ranking.hypervolume(
+            front, objectives, references(evaluations, objectives, task.worst)
+        ),
         frontier=tuple(ScoredArchitecture(e.arch.id, e.metrics) for e in front),
         knee=front[knee(ranking.values(front, objectives), objectives)].arch.id,
         finalists=tuple(

@@ -21,7 +21,8 @@ class Tokens:
     """Meaning of token ids: the characters of a network's description, or a tokenizer's pieces."""
 
     encode: Callable[[str], Sequence[int]]
-    decode: Callable[[Sequence[int]], str]
+    continuation: Callable[[Sequence[int], Sequence[int]], str]
+    """The text of the second ids as it goes on after that of the first."""
     count: int
     """Ids with a meaning; a network may have outputs for more."""
 
@@ -38,16 +39,28 @@ class Tokens:
                 )
             return [index[character] for character in text]
 
-        return cls(
-            encode, lambda ids: "".join(characters[number] for number in ids), len(characters)
-        )
+        def continuation(before: Sequence[int], ids: Sequence[int]) -> str:
+            return "".join(characters[number] for number in ids)
+
+        return cls(encode, continuation, len(characters))
 
     @classmethod
     def of_tokenizer(cls, tokenizer: Any) -> Tokens:
-        """Ids of a `tokenizers.Tokenizer`."""
+        """Ids of a `tokenizers.Tokenizer`, which is changed: it neither cuts nor fills up a text.
+
+        Many write a space, or take one away, by the piece before: what follows a text is decoded
+        with it.
+        """
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+
+        def continuation(before: Sequence[int], ids: Sequence[int]) -> str:
+            start, whole = (str(tokenizer.decode(list(n))) for n in (before, [*before, *ids]))
+            return whole[len(start) :] if whole.startswith(start) else str(tokenizer.decode(ids))
+
         return cls(
             lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
-            lambda ids: str(tokenizer.decode(list(ids))),
+            continuation,
             tokenizer.get_vocab_size(),
         )
 

@@ -22,13 +22,17 @@ MAX_LISTED = 8
 def image_files(given: Iterable[str | Path]) -> list[Path]:
     """The image files that are named by files, folders and patterns, in order, each once.
 
-    A folder stands for the images below it. A file is taken whatever its ending.
+    A folder stands for the images below it. A file is taken whatever its ending. Of files alone
+    each is taken as often as it is named, so that what is found for them is in the caller's rows.
 
     Raises:
         UserError: for a name without a file, a pattern without a match, or a folder without images.
     """
+    names = list(map(str, given))
+    if names and all(Path(name).is_file() for name in names):
+        return list(map(Path, names))
     found: dict[Path, None] = {}
-    for name in map(str, given):
+    for name in names:
         path = Path(name)
         if path.is_dir():
             files = visible_files(path, IMAGE_ENDINGS)

@@ -204,7 +204,7 @@ class Predictor:
             known=tokens.count,
             sampling=sampling or Sampling(),
         )
-        return tokens.decode(ids)
+        return tokens.continuation(prompt, ids)
 
     def scores(self, data: Path) -> ClassScores:
         """Classify labelled images or sentences, and compare with their labels.

@@ -223,7 +223,7 @@ class Live:
             table.add_row(
                 "frontier",
                 Text(
-                    f"{best.networks} networks, hypervolume {best.hypervolume:.4f}, "
+                    f"{best.networks} networks{best.volume}, "
                     f"unchanged for {best.unchanged} evaluations"
                     + (f", {best.failed} failed" if best.failed else "")
                 ),

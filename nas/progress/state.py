@@ -105,6 +105,7 @@ class Best:
     ) -> None:
         """Take in the evaluations that were not in the list at the last call."""
         self._running = running = self._running or ranking.RunningFrontier(objectives)
+        before = running.front
         running.update(evaluations)
         count = len(evaluations)
         added, self.evaluated, self.failed = count - self.evaluated, count, running.failed
@@ -113,7 +114,9 @@ class Best:
             return
         top, first = ranking.best(running.front, objectives), objectives[0].metric
         volume = ranking.hypervolume(running.front, objectives, worst)
-        grown = volume > self.hypervolume
+        # As `Patience` counts: without a reference for each cost there is no volume.
+        joined = any(member not in before for member in running.front)
+        grown = volume > self.hypervolume or (not volume and joined)
         self.unchanged = 0 if grown else self.unchanged + added
         self.hypervolume, self.networks = volume, len(running.front)
         shown = Metric.of(first).format(top.metrics[first])
@@ -124,8 +127,12 @@ class Best:
         """The best, the hypervolume and the failures."""
         if not self.networks:
             return self.text
-        failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.text}, hypervolume {self.hypervolume:.4f}{failed}"
+        return f"{self.text}{self.volume}, {self.failed} failed".removesuffix(", 0 failed")
+
+    @property
+    def volume(self) -> str:
+        """The hypervolume in words; empty while there is none, as without a reference."""
+        return f", hypervolume {self.hypervolume:.4f}" if self.hypervolume else ""
 
 
 @dataclass

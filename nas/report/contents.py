@@ -31,8 +31,9 @@ from nas.report.several import other_run, run_row
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
-from nas.run.history import hours_of, largest_costs
-from nas.run.objectives import knee
+from nas.run.history import hours_of, references
+from nas.run.objectives import Objective, directed, knee
+from nas.task.evaluator_kinds import needs_images
 from nas.task.pricing import micrograms, priced, task_of
 from nas.task.task import Task
 from search_spaces.errors import UserError
@@ -91,6 +92,11 @@ class ReportSource:
             source.space, source.missing = None, " ".join(str(error).split())
         return source
 
+    @property
+    def scored(self) -> bool:
+        """Whether scores are of the validation part: a function or a table has its own samples."""
+        return needs_images(self.task.kind)
+
     def contents(self) -> dict[str, Any]:
         """The contents of the page for the run's current state."""
         # The study does not exist yet while the supernet trains.
@@ -102,7 +108,7 @@ class ReportSource:
         objectives = self.run.objectives
         values = ranking.values(done, objectives)
         importances = importance(chosen, values, objectives, self.run.specification.seed)
-        worst = self.worst or largest_costs(done, objectives)
+        worst = references(done, objectives, self.worst)
         return {
             "version": VERSION,
             "run": self._run_facts(len(evaluations), len(done)),
@@ -110,7 +116,7 @@ class ReportSource:
             "noise": self._noise(),
             "palette": {"light": figures.LIGHT, "dark": figures.DARK},
             "objectives": [{"metric": o.metric, "maximise": o.maximise} for o in objectives],
-            "metrics": _metrics(done, "validation " if self.task.trains else ""),
+            "metrics": _metrics(done, objectives, "validation " if self.scored else ""),
             "bounds": _bounds(self.run.budget),
             "points": {
                 **_points(done, [n for n, _ in good], hours_of(evaluations)),
@@ -162,7 +168,7 @@ class ReportSource:
     def _noise(self) -> dict[str, Any] | None:
         """The part and its samples by which accuracies were scored in the search, for intervals."""
         part = self.run.data.get("parts", {}).get("validation")
-        if part is None or self.run.data["metric"] != "accuracy":
+        if part is None or not self.scored or self.run.data["metric"] != "accuracy":
             return None
         return {"metric": "accuracy", "samples": part["extent"], "part": "validation"}
 
@@ -229,7 +235,9 @@ def _names(done: Sequence[Evaluation]) -> list[str]:
     return list(dict.fromkeys(name for e in done for name in e.metrics))
 
 
-def _metrics(done: Sequence[Evaluation], scored_on: str) -> list[dict[str, Any]]:
+def _metrics(
+    done: Sequence[Evaluation], objectives: Sequence[Objective], scored_on: str
+) -> list[dict[str, Any]]:
     """Every metric with its label and its form; `scored_on` precedes the names of scores."""
     result = []
     # GreenScore combines the others.
@@ -242,7 +250,7 @@ def _metrics(done: Sequence[Evaluation], scored_on: str) -> list[dict[str, Any]]
                 "name": name,
                 "label": scored_on * (name in SCORES) + metric.axis,
                 "style": metric.style_for(largest),
-                "less": metric.less_is_better,
+                "less": not directed(name, objectives).maximise,
                 "note": GREENSCORE_WORDS if name == GREENSCORE else "",
             }
         )

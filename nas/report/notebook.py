@@ -15,7 +15,7 @@ from nas.report.figures import LIGHT
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
-from nas.run.objectives import knee
+from nas.run.objectives import directed, knee
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 44
@@ -65,7 +65,9 @@ def frontier_svg(run: Run, evaluations: Sequence[Evaluation]) -> str:
         for a, b in map(place, done)
     ]
     steps = ""
-    for a, b in map(place, front):
+    # Of more than two objectives the run's frontier goes up and down between these two.
+    pair = [directed(name, run.objectives) for name in (y, x)]
+    for a, b in map(place, ranking.frontier(done, pair)):
         steps += f"M{a:.1f} {b:.1f}" if not steps else f"H{a:.1f}V{b:.1f}"
     if steps:
         end = across.ends[1] if bound is None else bound

@@ -87,6 +87,20 @@ def largest_costs(
     return {m: max(e.metrics[m] for e in done) for m in costs} if done else {}
 
 
+def references(
+    evaluations: Sequence[Evaluation],
+    objectives: Sequence[Objective],
+    known: Mapping[str, float] | None,
+) -> dict[str, float]:
+    """The reference value of each cost for the hypervolume: as known, else the largest one.
+
+    Costs that a user's function returns are known to no space. One that is not above zero has no
+    reference, since the ideal cost is 0.
+    """
+    largest = largest_costs([e for e in evaluations if e.error is None], objectives)
+    return {name: value for name, value in largest.items() if value > 0} | dict(known or {})
+
+
 def predictor(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """The predictor's quality at each of its fits: `after` evaluations, `model`, `tau`, `error`."""
     fits: list[dict[str, Any]] = []

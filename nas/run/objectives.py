@@ -43,6 +43,15 @@ def objective(metric: str) -> Objective:
     return Objective(metric, maximise=not Metric.of(metric).less_is_better)
 
 
+def directed(metric: str, objectives: Sequence[Objective]) -> Objective:
+    """Return a metric with its direction in a search that has these objectives.
+
+    `--objective -NAME` may have turned the direction that the metric's name stands for.
+    """
+    by_name = Objective(metric, maximise=not Metric.of(metric).less_is_better)
+    return next((o for o in objectives if o.metric == metric), by_name)
+
+
 def minimised(values: npt.ArrayLike, objectives: Sequence[Objective]) -> Points:
     """Negate the maximised columns of `(n, objectives)` values, so that lower is always better."""
     signs = np.array([-1.0 if o.maximise else 1.0 for o in objectives])

@@ -215,6 +215,8 @@ def test_the_table_imports_sizes_and_nothing_else_of_the_evaluators() -> None:
         *(("avg_accuracy", False), ("avg_precision", False), ("training_accuracy", False)),
         *(("avg_top5_error", True), ("training_loss", True), ("avg_accuracy_loss", True)),
         *(("training_time", True), ("avg_flops_used", True)),
+        *(("avg_top1_accuracy", False), ("avg_loss", True), ("avg_latency", True)),
+        *(("training_error", True), ("avg_exit_flops", True), ("avg", True), ("loss", True)),
     ],
 )
 def test_scores_that_begin_as_a_cost_does_are_maximised(name: str, less: bool) -> None:

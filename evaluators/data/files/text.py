@@ -165,6 +165,9 @@ def _pieces(
         read: Any = Tokenizer.from_str(tokenizer)
     except Exception as error:
         raise UserError(f"{name}/{TOKENIZER} is not a tokenizer: {reason(error)}") from error
+    # Of many the file says to what length sentences are cut and filled up; a text is one piece.
+    read.no_truncation()
+    read.no_padding()
     tokens = {
         part: torch.tensor(read.encode(text, add_special_tokens=False).ids, dtype=torch.int32)
         for part, text in texts.items()

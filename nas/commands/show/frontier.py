@@ -21,7 +21,7 @@ from nas.commands.show.console import Column, fitting_table, make_console, print
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
-from nas.run.objectives import Objective
+from nas.run.objectives import Objective, directed
 from nas.run.objectives import knee as knee_of
 from search_spaces.errors import UserError, unknown
 
@@ -51,7 +51,7 @@ def print_table(
     requested = {o.metric for o in objectives} | set(run.budget.metrics)
     # Unlisted metrics follow from others (an energy from its latency); shown on request.
     names = [n for n in _metrics(front) if n in requested or Metric.of(n).listed]
-    costs = [n for n in names if Metric.of(n).less_is_better and n != objectives[0].metric]
+    costs = [n for n in names if not directed(n, objectives).maximise and n != objectives[0].metric]
     names.sort(
         key=lambda n: (n == GREENSCORE, COUNTED.index(n) if n in COUNTED else 9 * (n in costs))
     )
@@ -144,7 +144,7 @@ def print_frontier(
         front = [e for _, _, e in run.best_in_bins(bins, evaluations) if e is not None]
     front = [e for e in front if max_macs is None or e.metrics["macs"] <= max_macs]
     if sort is not None:
-        front = _by_metric(front, sort)
+        front = _by_metric(front, sort, objectives)
     rows = [{"id": e.arch.id, **whole_counts(e.metrics), "choices": dict(e.arch)} for e in front]
     if parquet is not None:
         from nas.run.frames import write_parquet  # importing pandas is slow
@@ -172,12 +172,14 @@ def _inert(name: str) -> str:
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
-def _by_metric(front: Sequence[Evaluation], metric: str) -> list[Evaluation]:
+def _by_metric(
+    front: Sequence[Evaluation], metric: str, objectives: Sequence[Objective]
+) -> list[Evaluation]:
     """Sorted by a metric, best first."""
     known = _metrics(front)
     if front and metric not in known:
         raise unknown("metric", metric, known)
-    sign = 1 if Metric.of(metric).less_is_better else -1
+    sign = -1 if directed(metric, objectives).maximise else 1
     # Those without the metric come last.
     return sorted(front, key=lambda e: sign * e.metrics.get(metric, sign * inf))
 

@@ -37,8 +37,10 @@ def write(place: Path, config: Mapping[str, Any], runtime: Path | None) -> None:
     for name in (PIXELS_FILE, LABELS_FILE):
         shutil.copy(place / name, folder / name)
     program = (ASSETS / f"{PROGRAM}.in").read_text(encoding="utf-8")
-    bits = config.get("bits")
-    (folder / PROGRAM).write_text(program.replace("BITS = None", f"BITS = {bits}"), "utf-8")
+    for constant in ("bits", "white"):
+        name = f"{constant.upper()} = "
+        program = program.replace(f"{name}None", f"{name}{config.get(constant)}")
+    (folder / PROGRAM).write_text(program, "utf-8")
     (folder / "requirements.txt").write_text(_requirements(), encoding="utf-8")
     if runtime is None:
         return
@@ -48,6 +50,7 @@ def write(place: Path, config: Mapping[str, Any], runtime: Path | None) -> None:
     (folder / PAGE).write_text(page, encoding="utf-8")
     content = {
         "labels": config["classes"],
+        "bits": config.get("bits"),
         "onnx": base64.b64encode((place / PIXELS_FILE).read_bytes()).decode("ascii"),
     }
     text = f"const MODEL = {json.dumps(content)};\n"

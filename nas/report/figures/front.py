@@ -8,8 +8,7 @@ from evaluators.metrics import Metric
 from nas.report.figures.style import LIGHT, new_figure
 from nas.run import ranking
 from nas.run.folder import Run
-from nas.run.objectives import knee
-from nas.run.objectives import objective as objective_of
+from nas.run.objectives import directed, knee
 from search_spaces.errors import unknown
 
 GL_POINTS = 3000
@@ -32,7 +31,7 @@ def frontier(run: Run, x: str = "macs", y: str | None = None) -> go.Figure:
     for name in (x, y):
         if done and name not in known:
             raise unknown("metric", name, known)
-    objectives = (objective_of(y), objective_of(x))
+    objectives = tuple(directed(name, run.objectives) for name in (y, x))
     have = [e for e in done if x in e.metrics and y in e.metrics]
     front = sorted(ranking.frontier(have, objectives), key=lambda e: e.metrics[x])
     figure = new_figure(Metric.of(x).axis, Metric.of(y).axis, height=460)
@@ -50,7 +49,7 @@ def frontier(run: Run, x: str = "macs", y: str | None = None) -> go.Figure:
         y=[e.metrics[y] for e in front],
         mode="lines+markers",
         line={
-            "shape": "hv" if Metric.of(x).less_is_better else "vh",
+            "shape": "vh" if objectives[1].maximise else "hv",
             "color": LIGHT["accent"],
             "width": 2,
         },

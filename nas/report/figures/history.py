@@ -48,8 +48,10 @@ def progress(found: HypervolumeHistory | Run, *, against: str = "evaluations") -
 def _progress_of(run: Run) -> HypervolumeHistory:
     from nas.task.task import Task  # imports torch
 
-    worst = Task(run.specification, run.folder).worst
-    return history.progress(run.evaluations(), run.objectives, worst)
+    evaluations, objectives = run.evaluations(), run.objectives
+    known = Task(run.specification, run.folder).worst
+    worst = history.references(evaluations, objectives, known)
+    return history.progress(evaluations, objectives, worst)
 
 
 def predictor(found: Sequence[Mapping[str, Any]] | Run) -> go.Figure:

@@ -13,7 +13,7 @@ from evaluators.data.augmentation import Normalisation, prepare
 from evaluators.data.files.images import load_data
 from evaluators.data.pixels import Depth
 from evaluators.data.preprocessing import Preprocessing
-from pictures import SHAPES, write_pictures
+from pictures import SHAPES, deep_png, write_pictures
 from search_spaces.errors import UserError
 
 
@@ -129,3 +129,13 @@ def test_descriptions_that_no_image_survives_are_refused(change: dict[str, objec
     assert Preprocessing.of(described).depth == Depth(12, 1.0)
     with pytest.raises(UserError, match="malformed preprocessing"):
         Preprocessing.of({**described, **change})
+
+
+def test_dark_colours_of_16_bits_stay_dark_for_a_network_of_greys(tmp_path: Path) -> None:
+    colours, greys = tmp_path / "colours.png", tmp_path / "greys.png"
+    colours.write_bytes(deep_png(2048, 1024, 512))
+    Image.fromarray(np.full((8, 8), 2048, np.uint16)).save(greys)
+    made = Preprocessing(8, 8, (0.5,), (0.5,))
+    luma = (2048 * 299 + 1024 * 587 + 512 * 114) // 1000
+    assert np.unique(made.decode(colours)).tolist() == [luma >> 8] == [4]
+    assert np.unique(made.decode(greys)).tolist() == [2048 >> 4]  # of 12 bits, as sensors have

@@ -55,7 +55,10 @@ def test_failed_and_unfeasible_evaluations_are_no_gain() -> None:
 
 def test_without_a_reference_for_a_cost_a_new_member_of_the_frontier_is_a_gain() -> None:
     found = Patience(3, OBJECTIVES, {})
-    found.update([evaluation(0.5, 50), evaluation(0.1, 60), evaluation(0.6, 70)])
+    done = [evaluation(0.5, 50), evaluation(0.1, 60), evaluation(0.6, 70)]
+    found.update(done)
+    assert found.unchanged == 0
+    found.update([*done, evaluation(0.2, 90), evaluation(0.7, 40)])  # the last replaces the others
     assert found.unchanged == 0
 
 

@@ -12,13 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE, WordPiece
+from tokenizers.pre_tokenizers import Metaspace, Whitespace
 
 import nas
 from evaluators.costs.tables import CostTables
 from evaluators.data.files.sentences import load_sentences
 from nas.engine.search import Outcome
 from nas.exports.writing import export
-from nas.inference.generation import generated
+from nas.inference.generation import Tokens, generated
 from nas.inference.inputs import image_files
 from nas.inference.opening import open_network
 from nas.inference.predictor import Predictor
@@ -312,3 +315,47 @@ def test_each_file_is_predicted_once(photos: Path) -> None:
     given = [photos / "disc", photos / "disc" / "0.jpg", str(photos / "d*" / "1.jp*g")]
     assert len(image_files(given)) == 40
     assert len(image_files([str(photos / "**" / "*.jpeg")])) == 40
+
+
+def test_files_alone_are_predicted_in_the_callers_rows(photos: Path) -> None:
+    first, second = photos / "disc" / "0.jpg", photos / "disc" / "1.jpeg"
+    assert image_files([second, first, str(second)]) == [second, first, second]
+
+
+PIECES = {"[UNK]": 0, "play": 1, "##ing": 2, "the": 3, "game": 4}
+MARKED = {"<unk>": 0, "▁to": 1, "▁be": 2, "▁or": 3}
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_pieces_of_words_go_on_as_the_whole_text_reads(fixed: bool) -> None:
+    """And a tokenizer that cuts and fills up sentences does neither to a text."""
+    words = Tokenizer(WordPiece(PIECES, unk_token="[UNK]"))
+    words.pre_tokenizer, words.decoder = Whitespace(), decoders.WordPiece()
+    marked = Tokenizer(BPE(MARKED, [], unk_token="<unk>", ignore_merges=True))
+    marked.pre_tokenizer, marked.decoder = Metaspace(), decoders.Metaspace()
+    for tokenizer in (words, marked) if fixed else ():
+        tokenizer.enable_truncation(1)
+        tokenizer.enable_padding(length=5)
+    tokens = Tokens.of_tokenizer(words)
+    assert tokens.encode("the play") == [3, 1]
+    assert tokens.continuation([3, 1], [2, 3, 4]) == "ing the game"
+    assert tokens.continuation([3], [4]) == " game"
+    tokens = Tokens.of_tokenizer(marked)
+    assert tokens.encode("to be") == [1, 2]
+    assert tokens.continuation([1], [2, 3]) == " be or"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0, expected 0 or more"),
+        ({"temperature": float("nan")}, "temperature is nan, expected 0 or more"),
+        ({"temperature": float("inf")}, "temperature is inf, expected 0 or more"),
+        ({"most": 0}, "most is 0, expected 1 or more"),
+        ({"tokens": -3}, "tokens is -3, expected 1 or more"),
+        ({"seed": -1}, "seed is -1, expected 0 or more"),
+    ],
+)
+def test_draws_without_a_meaning_are_refused(given: dict[str, float], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Sampling(**given)  # type: ignore[arg-type]

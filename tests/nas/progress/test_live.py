@@ -194,3 +194,14 @@ def test_unchanged_evaluations_are_counted_by_the_hypervolume() -> None:
     done += [evaluation(0.9, 300.0)]
     best.update(done, OBJECTIVES, worst)
     assert best.unchanged == 0
+
+
+def test_without_a_reference_the_frontier_alone_counts_and_no_volume_is_named() -> None:
+    best = Best()
+    done = [evaluation(0.5, 100.0), evaluation(0.4, 300.0)]
+    best.update(done, OBJECTIVES, {})
+    assert best.line == "best accuracy 50.00% at 100 FLOPs"
+    best.update([*done, evaluation(0.3, 400.0)], OBJECTIVES, {})
+    assert best.unchanged == 1
+    best.update([*done, evaluation(0.3, 400.0), evaluation(0.6, 90.0)], OBJECTIVES, {})
+    assert (best.networks, best.unchanged) == (1, 0)

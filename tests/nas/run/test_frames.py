@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,9 @@ from nas.cli import main
 from nas.commands.show.difference import changes, difference
 from nas.engine.search import Outcome
 from nas.report import figures
-from nas.run.folder import read_evaluations
+from nas.report.notebook import frontier_svg
+from nas.run.folder import Run, read_evaluations
+from nas.run.objectives import objective
 from nas.run.study import read_with_optuna
 from search_spaces.catalogue import load_space
 from search_spaces.errors import UserError
@@ -141,3 +144,18 @@ def test_the_command_prints_the_difference_as_tables_and_json(
     assert end.value.code == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["choices"], printed["blocks"]) == ({}, [])
+
+
+def test_the_line_of_a_notebook_is_the_frontier_of_its_two_axes(scored: Outcome) -> None:
+    """Points of the run's frontier of three objectives lie beside it."""
+    run = Run(scored.run.folder)
+    vars(run)["objectives"] = tuple(map(objective, ("accuracy", "macs", "-slowness")))
+    front = run.front()
+    accuracies = [e.metrics["accuracy"] for e in front]
+    assert accuracies != sorted(accuracies)
+    drawn = frontier_svg(run, run.evaluations())
+    (line,) = re.findall(r'<path d="([^"]*)"', drawn)
+    heights = [float(y) for y in re.findall(r"(?:M[\d.]+ |V)([\d.]+)", line)]
+    assert 1 < len(heights) < len(front)
+    assert heights == sorted(heights, reverse=True)  # pixels, from the top
+    assert drawn.count("<title>") == len(front)

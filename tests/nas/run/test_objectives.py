@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from nas.run import ranking
 from nas.run.evaluation import Evaluation
-from nas.run.objectives import hypervolume, knee, nondominated, objective
+from nas.run.history import references
+from nas.run.objectives import directed, hypervolume, knee, nondominated, objective
 from search_spaces.architecture import Architecture
 
 PAIR = (objective("accuracy"), objective("macs"))
@@ -159,3 +160,25 @@ def test_a_running_frontier_is_that_of_all_and_looks_at_each_once() -> None:
             assert volume == pytest.approx(ranking.hypervolume(feasible, objectives, worst))
             assert running.failed == sum(e.error is not None for e in all_)
     assert Counted.looked_at == 300
+
+
+def test_costs_that_no_space_knows_are_measured_by_their_largest_value() -> None:
+    objectives = (objective("-mape"), objective("macs"), objective("-gain"))
+    done = [
+        Evaluation(Architecture({"n": n}), {"mape": mape, "macs": 10.0 * n, "gain": -1.0 * n})
+        for n, mape in enumerate((8.0, 4.0, 2.0), start=1)
+    ]
+    assert references(done, objectives, {"macs": 40.0}) == {"mape": 8.0, "macs": 40.0}
+    assert references(done, objectives[:2], None) == {"mape": 8.0, "macs": 30.0}
+    # In the box to 8.008 and 30.03, by hand: what (4, 20) dominates, and (8, 10) beside it.
+    known = references(done[:2], objectives[:2], {"macs": 30.0})
+    volume = ranking.hypervolume(done[:2], objectives[:2], known)
+    dominated = (8.008 - 4) * (30.03 - 20) + (8.008 - 8) * (20 - 10)
+    assert volume == pytest.approx(dominated / (8.008 * 30.03))
+
+
+def test_a_minus_turns_the_direction_of_a_name() -> None:
+    turned = [objective("-mape"), objective("macs")]
+    assert not directed("mape", turned).maximise
+    assert directed("mape", [objective("macs")]).maximise
+    assert not directed("params", turned).maximise

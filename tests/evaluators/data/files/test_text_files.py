@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
@@ -95,6 +95,20 @@ def test_a_tokenizer_in_the_folder_makes_the_tokens(tmp_path: Path) -> None:
     assert [*data.train.tolist(), *data.validation.tolist(), *data.test.tolist()] == whole
     assert len(whole) < len(SENTENCE * 50)
     assert Tokenizer.from_str(data.files["tokenizer.json"]).encode("lazy").ids
+
+
+def test_a_tokenizer_for_sentences_reads_the_whole_text(tmp_path: Path) -> None:
+    """Its file says to what length it cuts them, and up to which it fills them up."""
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "a": 1, "few": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.enable_truncation(128)
+    tokenizer.enable_padding(length=128)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "train.txt").write_text("a few " * 500)
+    (tmp_path / "test.txt").write_text("few a " * 50)
+    data = load_text(str(tmp_path))
+    assert len(data.train) + len(data.validation) == 1000
+    assert data.test.tolist() == [2, 1] * 50
 
 
 def test_tinyshakespeare_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image, ImageOps
 
+from evaluators.data.pixels import Depth
+from evaluators.data.preprocessing import Preprocessing
 from nas.cli import main
 from nas.engine.search import Outcome
-from nas.exports.app import web_runtime
+from nas.exports.app import pixels_graph, web_runtime
+from nas.exports.app import writing as app_folder
 from nas.exports.app.pixels_graph import PIXELS_FILE
 from nas.inference.inputs import image_files
 from nas.inference.opening import open_network
-from pictures import write_export, write_pictures
+from pictures import deep_png, write_export, write_pictures
 from search_spaces.errors import UserError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -82,8 +87,6 @@ def test_a_batch_is_classified_like_its_pictures(app: Path, photos: Path) -> Non
 
 
 def test_a_network_of_grey_images_takes_colours(tmp_path: Path) -> None:
-    from nas.exports.app import pixels_graph
-
     folder = write_export(tmp_path / "digits")
     predictor = open_network(folder)
     pixels_graph.write(folder / "model.onnx", folder / PIXELS_FILE, predictor.preprocessing)
@@ -207,3 +210,45 @@ def test_labels_of_export_and_app_are_those_of_the_network(app: Path) -> None:
     labels = json.loads((app / "labels.json").read_text())
     assert labels == list(open_network(app).classes)
     assert json.loads((app / "app" / "labels.json").read_text()) == labels
+
+
+def program(folder: Path, bits: int | None, white: float | None) -> Any:
+    """The module `predict.py` of an app whose data had such pixels."""
+    path = write_export(folder / f"{bits}-{white}")
+    predictor = open_network(path)
+    config = {**predictor.config, "bits": bits, "white": white}
+    pixels_graph.write(path / "model.onnx", path / PIXELS_FILE, predictor.preprocessing)
+    app_folder.write(path, config, None)
+    spec = importlib.util.spec_from_file_location("app_program", path / "app" / "predict.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("bits", "white"), [(None, None), (12, None), (16, None), (None, 255.0)])
+def test_the_program_reads_pixels_of_any_kind_as_the_network_was_trained_or_refuses(
+    tmp_path: Path, bits: int | None, white: float | None
+) -> None:
+    files = {name: tmp_path / f"{name}.png" for name in ("colours", "clear", "grey", "alpha")}
+    files["colours"].write_bytes(deep_png(2048, 1024, 0))
+    files["clear"].write_bytes(deep_png(2048, 1024, 0, 65535))
+    files["alpha"].write_bytes(deep_png(2048, 65535))
+    Image.fromarray(np.full((8, 8), 2048, np.uint16)).save(files["grey"])
+    for value in (0.5, 1.0, 100.0):
+        files[f"f{value}"] = tmp_path / f"{value}.tif"
+        Image.fromarray(np.full((8, 8), value, np.float32)).save(files[f"f{value}"])
+    files["pages"], page = tmp_path / "pages.tif", Image.new("L", (8, 8), 9)
+    page.save(files["pages"], save_all=True, append_images=[page])
+    made, refused = program(tmp_path, bits, white), []
+    for name, file in files.items():
+        try:
+            given = made.pixels(file)
+        except SystemExit:
+            refused.append(name)
+            continue
+        trained = Preprocessing(8, 8, (0.5,) * 3, (0.5,) * 3, Depth(bits, white))
+        assert np.array_equal(given, trained.decode(file)), name
+    deep = {12: ["colours", "clear", "alpha"], 16: []}.get(bits or 0, ["alpha"])
+    assert refused == [*deep, "pages"]
