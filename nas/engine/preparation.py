@@ -69,6 +69,8 @@ def check(task: Task) -> Strategy | None:
     load_region(specification.region)
     _ = task.function
     for metric in (o.metric for o in task.objectives):
+        if "," in metric:  # a function could return it, and its user means two
+            raise UserError(f"one --objective for each metric: '{metric}' has a comma")
         green = (GREENSCORE,) if task.kind == "function" or "accuracy" in task.metrics else ()
         known = [*task.metrics, *green, *task.tables.metrics]
         if task.kind != "function" and metric not in known:

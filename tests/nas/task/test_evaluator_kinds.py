@@ -263,3 +263,6 @@ def test_evaluators_that_cannot_be_are_told_at_once(functions: str, tmp_path: Pa
         searched(tmp_path / "run", "supernet", high={"mac": 10**6})
     with pytest.raises(UserError, match="unknown objective 'acuracy': did you mean 'accuracy'"):
         searched(tmp_path / "run", "supernet", objectives=("acuracy",))
+    with pytest.raises(UserError, match="one --objective for each metric"):
+        searched(tmp_path / "run", f"{functions}:score", objectives=("beauty,macs",))
+    assert not (tmp_path / "run").exists()
