@@ -132,6 +132,18 @@ DESIGNS: dict[str, dict[str, Any]] = {
         "stem": 24,
         "stages": [[1, 32, I2], [1, 48, I2], [1, 96, I2], [1, 192, I2]],
     },
+    "R": {
+        "activation": "silu",
+        "head": 256,
+        "stages": [[1, 24, I2], [3, 32, I2], [3, 64, I2], [2, 128, I2]],
+    },
+    "H": {
+        "activation": "silu",
+        "stem": 8,
+        "stride": 1,
+        "head": 256,
+        "stages": [[1, 8, "inverted-k3-e1"], [2, 16, I2], [3, 32, I2], [4, 64, I2]],
+    },
     "MobileNetV3-Small": {"activation": "hardswish", "multiplier": 0.3512},
     "Y": {
         "activation": "silu",
@@ -175,7 +187,8 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "G": {"resolution": 24, "stages": [[2, 16, E1], [3, 32, E1], [3, 64, E1], [2, 96, E1]]},
 }
 """Depth, width and kind of block of each stage; each but the first begins with stride 2. Stem width
-16 and stride 2, 32 pixels and relu, unless given; or the width multiplier of MobileNetV3-Small."""
+16 and stride 2, 32 pixels, relu and a head without a convolution, unless given; or the width
+multiplier of MobileNetV3-Small."""
 
 DESIGN_WEIGHT = 3.0
 """Weight of a long training beside a point of a learning curve, which ends after one to four
@@ -199,7 +212,11 @@ def blocks_of(design: dict[str, Any]) -> list[tuple[str, tuple[Op, ...]]]:
             blocks.append((f"stage{stage}_layer{layer}", ops))
             before, size = width, strided(size, step)
     build = BlockBuilder(before, size, size)
-    build.linear("classifier", build.global_pool("pool", build.input), 10)
+    x = build.input
+    if design.get("head"):
+        x = build.batch_norm("norm", build.conv("conv", x, design["head"]))
+        x = build.activation("activation", x, activation)
+    build.linear("classifier", build.global_pool("pool", x), 10)
     return [*blocks, ("head", build.ops)]
 
 
