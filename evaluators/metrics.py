@@ -68,9 +68,10 @@ class Metric:
     def of(cls, name: str) -> Metric:
         """The metric with this name: a row of `KNOWN`, a metric of a device, or a user's own.
 
-        The direction of a metric outside the table is that of a known metric whose name begins
-        with the same word, up to the first `_` (`loss_top5`: less is better); more is better
-        otherwise, and of what names a score after a word such as `avg` (`avg_precision`).
+        Less is better of a metric outside the table whose name ends with the name of a cost or an
+        error (`val_loss`, `rmse`, `mean_latency_ms`), or begins with that of a cost (`loss_top5`);
+        more is better otherwise, and of what names a score after a word such as `avg`
+        (`avg_precision`).
         """
         return _resolve(name)
 
@@ -203,6 +204,12 @@ _SCORE_WORDS = {
 }
 """Words of the names of scores, where the first word does not say what is measured."""
 
+_ERRORS = {"err", "mse", "rmse", "mae", "mape", "nll", "ppl", "bpc", "wer", "cer", "fid", "regret"}
+"""Names of errors, of which more is never better."""
+
+_UNITS = {"s", "ms", "us", "mj", "j", "wh", "kwh", "b", "kb", "mb", "gb", "kib", "mib", "gib"}
+"""Last words that say in what something is measured."""
+
 
 def latency_on(device: str) -> str:
     """Name of the metric: latency on a device, in milliseconds."""
@@ -252,6 +259,9 @@ def _resolve(name: str) -> Metric:
 def _less_is_better(words: list[str]) -> bool:
     """Whether a metric outside the table is minimised, by the words of its name."""
     first, *others = words
+    named = [word for word in words if word not in _UNITS] or words
+    if named[-1] in _ERRORS | (_LESS_IS_BETTER - _QUALIFIERS):
+        return True
     if first in _QUALIFIERS and not _LESS_IS_BETTER.intersection(others):
         return not _SCORE_WORDS.intersection(others)
     return first in _LESS_IS_BETTER

@@ -217,7 +217,10 @@ def test_the_table_imports_sizes_and_nothing_else_of_the_evaluators() -> None:
         *(("training_time", True), ("avg_flops_used", True)),
         *(("avg_top1_accuracy", False), ("avg_loss", True), ("avg_latency", True)),
         *(("training_error", True), ("avg_exit_flops", True), ("avg", True), ("loss", True)),
+        *(("val_loss", True), ("test_error", True), ("top1_error", True), ("rmse", True)),
+        *(("val_perplexity", True), ("mean_latency_ms", True), ("val_accuracy", False)),
+        *(("top1", False), ("speedup", False), ("ms", False), ("validation_nll", True)),
     ],
 )
-def test_scores_that_begin_as_a_cost_does_are_maximised(name: str, less: bool) -> None:
+def test_the_direction_of_a_users_metric_is_in_its_name(name: str, less: bool) -> None:
     assert Metric.of(name).less_is_better is less
