@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -236,10 +237,17 @@ def test_every_line_of_a_pipe_is_counted(capsys: pytest.CaptureFixture[str]) -> 
     space = load_space("mobilenet-cifar")
     text = "".join(arch.key + "\n" for arch in space.decode(space.sample(100, seed=3)))
     reader, writer = os.pipe()
-    os.write(writer, text.encode())
-    os.close(writer)
+
+    def write() -> None:  # more than a pipe holds, so that it waits for who reads
+        with os.fdopen(writer, "w") as pipe:
+            pipe.write(text)
+
+    thread = threading.Thread(target=write)
+    thread.start()
     path = f"/dev/fd/{reader}"
     assert run("count", "--space", "mobilenet-cifar", "--archs", path, "--json") == 0
+    thread.join()
+    os.close(reader)
     assert len(capsys.readouterr().out.splitlines()) == 100
 
 
