@@ -29,9 +29,8 @@ import torch
 from hand_set import mobilenet_v3_small
 from learning_curves import FITTED_FROM
 from report import RESULTS, emit
-from timed_training import train_for
+from timed_training import train_blocks
 
-from evaluators.accuracy.recalibration import recalibrate
 from nas.run.specification import make
 from nas.task.task import Task
 from nas.timed.law import (
@@ -49,7 +48,6 @@ from nas.timed.law import (
 )
 from search_spaces.builder import BlockBuilder
 from search_spaces.catalogue import load_space
-from search_spaces.networks.modules import Network, channels_last
 from search_spaces.ops import Op, strided
 from search_spaces.space import SearchSpace
 from search_spaces.spaces.convolution_blocks import block_ops
@@ -235,13 +233,9 @@ def layers_of(design: dict[str, Any]) -> int:
 def result_of(task: Task, name: str, seconds: float) -> dict[str, Any]:
     """Train a design and score it."""
     design, images = DESIGNS[name], task.images
-    torch.manual_seed(0)
-    blocks = blocks_of(design)
-    network = channels_last(Network(blocks)).train()
-    size = design.get("resolution", 32)
-    shape, batches = (3, size, size), images.batches("train")
-    epochs = train_for(seconds, network, batches, task, shape)
-    recalibrate(network, images.inputs(task.calibration, shape, torch.device("cpu")))
+    blocks, size = blocks_of(design), design.get("resolution", 32)
+    shape = (3, size, size)
+    network, epochs = train_blocks(seconds, blocks, images.batches("train"), task, shape)
     ops = [op for _, block in blocks for op in block]
     return {
         "design": name,
@@ -251,7 +245,7 @@ def result_of(task: Task, name: str, seconds: float) -> dict[str, Any]:
         "macs": sum(op.macs for op in ops),
         "params": sum(op.params for op in ops),
         "layers": layers_of(design),
-        "validation accuracy": images.score(network.eval(), "validation", shape)["accuracy"],
+        "validation accuracy": images.score(network, "validation", shape)["accuracy"],
     }
 
 

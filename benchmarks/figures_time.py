@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from statistics import mean
 from typing import Any
 
-from figures_format import Results, Row, Topic, fixed, listed, percent
+from figures_format import Results, Row, Topic, fixed, listed, percent, span
 
 ENGINE, RANDOM = "engine", "random"
 
@@ -84,17 +84,23 @@ def pays(results: Results, name: str) -> Iterator[Row]:
 
 def time_kept(results: Results) -> Iterator[Row]:
     """How long the searches took, in shares of the time that each was given."""
-    files = [results[name] for name in ("pays", "pays_text") if name in results]
-    cells = [cell for r in files for cell in r.rows if cell["side"] == ENGINE]
-    shares = [cell["minutes taken"] / cell["minutes"] for cell in cells]
-    if shares:
-        minutes = ",".join(f"{m:g}" for m in sorted({cell["minutes"] for cell in cells}))
+    for name in ("pays", "pays_text"):
+        rows = results[name].rows if name in results else []
+        cells = [cell for cell in rows if cell["side"] == ENGINE]
+        shares = [cell["minutes taken"] / cell["minutes"] for cell in cells]
+        if not shares:
+            continue
+        minutes, budgets = (
+            ",".join(dict.fromkeys(written(cell) for cell in cells))
+            for written in (lambda cell: f"{cell['minutes']:g}", lambda cell: cell["budget"])
+        )
         yield Row(
-            f"wall time of these {len(shares)} searches by `--time`, start of the process and "
-            "export included: shares of what was given",
-            f"{percent(min(shares))} to {percent(max(shares))}",
+            f"wall time of searches by `--time` of {minutes} min at {budgets} FLOPs, start of the "
+            f"process and export included: shares of what was given, runs: {len(shares)}",
+            f"{span([100 * share for share in shares], 1)} %",
             "–",
-            f"python benchmarks/pays.py --data DIR --minutes {minutes} --seeds 2 --sides engine",
+            f"python benchmarks/pays.py --data DIR --max-flops {budgets} --minutes {minutes} "
+            f"--seeds {1 + max(cell['seed'] for cell in cells)} --sides engine",
         )
 
 

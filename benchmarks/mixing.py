@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from designs import DESIGNS, blocks_of
 from report import RESULTS, emit
-from timed_training import train_for
+from timed_training import accuracies, train_blocks
 
-from evaluators.accuracy.recalibration import recalibrate
 from evaluators.data.images import ImageBatches
 from nas.run.specification import make
 from nas.task.task import Task
-from search_spaces.networks.modules import Network, channels_last
-
-SHAPE = (3, 32, 32)
 
 
 def main() -> None:
@@ -64,23 +59,15 @@ def main() -> None:
 
 def result_of(task: Task, cell: dict[str, Any]) -> dict[str, Any]:
     """Epochs of a training, and accuracies on the validation images and on those it trained on."""
-    data = task.images
-    torch.manual_seed(cell["seed"])
-    network = channels_last(Network(blocks_of(DESIGNS[cell["design"]]))).train()
-    part = data.part("train")[: cell["images"]]
-    batches = ImageBatches.of(data, part, task.schedule.augmentation)
+    part = task.images.part("train")[: cell["images"]]
+    batches = ImageBatches.of(task.images, part, task.schedule.augmentation)
     if cell["share"]:
         batches = batches.mixed(cell["share"])
-    seconds, seed = cell["seconds"], cell["seed"]
-    epochs = train_for(seconds, network, batches, task, SHAPE, seed=seed, mixing=0.0)
-    recalibrate(network, data.inputs(task.calibration, SHAPE, torch.device("cpu")))
-    network.eval()
-    seen = replace(data, validation=part[: len(data.part("validation"))])
-    return {
-        "epochs": epochs,
-        "validation accuracy": data.score(network, "validation", SHAPE)["accuracy"],
-        "training accuracy": seen.score(network, "validation", SHAPE)["accuracy"],
-    }
+    blocks = blocks_of(DESIGNS[cell["design"]])
+    network, epochs = train_blocks(
+        cell["seconds"], blocks, batches, task, seed=cell["seed"], mixing=0.0
+    )
+    return {"epochs": epochs, **accuracies(network, task)}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from designs import DESIGNS, blocks_of
 from report import RESULTS, emit
-from timed_training import train_for
+from timed_training import SHAPE, accuracies, train_blocks
 
-from evaluators.accuracy.recalibration import recalibrate
 from nas.run.specification import make
 from nas.task.task import Task
 from nas.timed.contest import TAUGHT_SHARE, TEMPERATURE
 from nas.training.network import Teacher
-from search_spaces.networks.modules import Network, channels_last
-
-SHAPE = (3, 32, 32)
+from search_spaces.networks.modules import Network
 
 
 def main() -> None:
@@ -81,22 +77,12 @@ def trained(
     Args:
         changed: settings of the recipe that differ from those of a timed winner.
     """
-    data = task.images
-    torch.manual_seed(cell["seed"])
-    network = channels_last(Network(blocks_of(DESIGNS[cell["design"]]))).train()
-    batches, seconds = task.data.batches("train", task.schedule.augmentation), cell["seconds"]
-    epochs = train_for(
-        seconds, network, batches, task, SHAPE, seed=cell["seed"], teacher=teacher, **changed
+    batches = task.data.batches("train", task.schedule.augmentation)
+    blocks = blocks_of(DESIGNS[cell["design"]])
+    network, epochs = train_blocks(
+        cell["seconds"], blocks, batches, task, seed=cell["seed"], teacher=teacher, **changed
     )
-    recalibrate(network, data.inputs(task.calibration, SHAPE, torch.device("cpu")))
-    network.eval()
-    part = data.part("train")[: len(data.part("validation"))]
-    seen = replace(data, validation=part)
-    return network, {
-        "epochs": epochs,
-        "validation accuracy": data.score(network, "validation", SHAPE)["accuracy"],
-        "training accuracy": seen.score(network, "validation", SHAPE)["accuracy"],
-    }
+    return network, {"epochs": epochs, **accuracies(network, task)}
 
 
 if __name__ == "__main__":

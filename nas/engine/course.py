@@ -61,22 +61,9 @@ class Patience:
             return
         for evaluation in evaluations[self._seen :]:
             self._front = ranking.frontier([*self._front, evaluation], self._objectives)
-            self.unchanged = 0 if self._grew_by(evaluation) else self.unchanged + 1
+            grown = ranking.adds_volume(evaluation, self._front, self._objectives, self._worst)
+            self.unchanged = 0 if grown else self.unchanged + 1
         self._seen = len(evaluations)
-
-    def _grew_by(self, evaluation: Evaluation) -> bool:
-        """Whether the hypervolume grew by the latest evaluation.
-
-        Volumes before and after are not compared: the scale of a score above 1 changes with the
-        best one. A new member of the frontier adds to the volume if it is within the reference.
-        """
-        if not any(member is evaluation for member in self._front):
-            return False
-        # Without a reference for each cost there is no volume: then any new member counts.
-        return self._volume([evaluation]) > 0 or self._volume(self._front) == 0
-
-    def _volume(self, evaluations: Sequence[Evaluation]) -> float:
-        return ranking.hypervolume(evaluations, self._objectives, self._worst)
 
     @property
     def exhausted(self) -> bool:

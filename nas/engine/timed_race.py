@@ -31,8 +31,7 @@ from nas.timed.clock import Clock
 from nas.timed.contest import Contest, SegmentScore
 from nas.timed.law import RANDOM_SPREAD, LearningLaw, law_spread
 from nas.timed.plan import Rung, TimePlan, expected_end, plan_time
-from nas.timed.proposals import RaceProposals
-from nas.timed.regular import regular_within, smooth
+from nas.timed.proposals import RaceProposals, first_rows
 from nas.timed.speed import speed_file, timed_rows, training_speed
 from nas.training.network import Teacher
 from search_spaces.architecture import Architecture
@@ -44,10 +43,13 @@ PLAN = "plan.json"
 LEFT = "left.json"
 """Name of the file with the seconds that were left after each rung, by its number."""
 
+TEACHER = "teacher.json"
+"""Name of the file with the architecture of the winner's teacher."""
+
 PROPOSING = "evolution"
 """The strategy in whose place the law proposes the candidates."""
 
-POOL = 8192
+REGULAR_ROWS = 8192
 """Regular rows drawn to find how long the winner would train."""
 
 SURVEY, FAST = 256, 0.1
@@ -174,7 +176,7 @@ class TimedRace:
         A resumed race compares them as before, although less is left by then: otherwise another
         network than the one that trains already might win.
         """
-        file = self.run.folder / "race" / LEFT
+        file = self.run.race / LEFT
         known: dict[str, float] = {}
         with contextlib.suppress(OSError, ValueError, TypeError):
             known |= read_json(file)
@@ -224,7 +226,7 @@ class TimedRace:
 
     def _teacher(self) -> Teacher:
         """The winner's teacher, trained until the winner's own time begins."""
-        file = self.run.folder / "race" / "teacher.json"
+        file = self.run.race / TEACHER
         arch = teacher_of(self.task, self.law, self.plan.teacher, self._timed, file)
         with self.reporter.training("teacher", 1) as on_step:
             teacher = self._contest(on_step).teach(arch, self._left_but(self.plan.final))
@@ -293,9 +295,7 @@ def step_seconds(task: Task, speed: FittedLatency) -> float:
 
 def epochs_alone(task: Task, speed: FittedLatency, seconds: float) -> float:
     """Epochs of the network that learns most by the law, were it to train all the time."""
-    rows = regular_within(task.budgeted, POOL, np.random.default_rng(task.specification.seed))
-    rows = rows[smooth(task.space, rows)]
-    rows = rows if len(rows) else task.budgeted.sample(SURVEY, np.random.default_rng(0))
+    rows = first_rows(task.budgeted, REGULAR_ROWS, np.random.default_rng(task.specification.seed))
     law = LearningLaw(task.space, speed, seconds, len(task.data.batches("train")))
     return float(law.epochs(rows[[np.argmax(law(rows))]])[0])
 

@@ -113,12 +113,11 @@ class Best:
             self.text = f"{self.failed} of {count} failed, none within the bounds"
             return
         top, first = ranking.best(running.front, objectives), objectives[0].metric
-        volume = ranking.hypervolume(running.front, objectives, worst)
-        # As `Patience` counts: without a reference for each cost there is no volume.
-        joined = any(member not in before for member in running.front)
-        grown = volume > self.hypervolume or (not volume and joined)
+        joined = [member for member in running.front if member not in before]
+        grown = any(ranking.adds_volume(e, running.front, objectives, worst) for e in joined)
         self.unchanged = 0 if grown else self.unchanged + added
-        self.hypervolume, self.networks = volume, len(running.front)
+        self.hypervolume = ranking.hypervolume(running.front, objectives, worst)
+        self.networks = len(running.front)
         shown = Metric.of(first).format(top.metrics[first])
         self.text = f"best {first} {shown} at {format_size(top.metrics['macs'])} FLOPs"
 

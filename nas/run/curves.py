@@ -50,7 +50,7 @@ def curves_of(run: Run) -> dict[str, list[dict[str, Any]]]:
         UserError: for a file that cannot be read.
     """
     found = {}
-    alone = (path for name in ("race", "trained") for path in (run.folder / name).glob("*.jsonl"))
+    alone = (path for at in (run.race, run.folder / "trained") for path in at.glob("*.jsonl"))
     for path in (run.supernet_curve, run.trajectory, *sorted(alone)):
         try:
             points = read_curve(path)

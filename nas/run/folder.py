@@ -110,6 +110,11 @@ class Run:
         return self.supernet_checkpoint.with_suffix(".jsonl")
 
     @property
+    def race(self) -> Path:
+        """Folder with the trainings of a search with a time of its own."""
+        return self.folder / "race"
+
+    @property
     def trajectory(self) -> Path:
         """A relaxation's expected costs and multipliers, as JSON lines, one per step."""
         return self.folder / "relaxation.jsonl"

@@ -114,6 +114,28 @@ def best(evaluations: Sequence[Evaluation], objectives: Sequence[f.Objective]) -
     return evaluations[int(order[0])]
 
 
+def adds_volume(
+    evaluation: Evaluation,
+    front: Sequence[Evaluation],
+    objectives: Sequence[f.Objective],
+    worst: dict[str, float],
+) -> bool:
+    """Whether a frontier's hypervolume is larger with one of its members.
+
+    Volumes with and without it are not compared: the scale of a score above 1 changes with the best
+    one. A member adds to the volume if it is within the reference. Without a reference for each
+    cost there is no volume: then any member counts.
+
+    Args:
+        front: the frontier; an evaluation that is not in it adds nothing.
+        worst: see `hypervolume`.
+    """
+    if not any(member is evaluation for member in front):
+        return False
+    within = hypervolume([evaluation], objectives, worst) > 0
+    return within or hypervolume(front, objectives, worst) == 0
+
+
 def hypervolume(
     evaluations: Sequence[Evaluation],
     objectives: Sequence[f.Objective],

@@ -112,7 +112,7 @@ class Contest:
             teacher: of that segment.
         """
         recipe, file = segment_recipe(self.task, "linear"), self.checkpoint(arch, number)
-        # A teacher says how alike the classes are for each image: nothing is left to be smoothed.
+        # With a teacher, images were not mixed when the rest of its settings were chosen.
         recipe = recipe if teacher is None else replace(recipe, mixing=0.0)
         before = self._before(arch, number)
         return self._trained(arch, file, left, recipe, "searched", before, teacher)
@@ -123,7 +123,7 @@ class Contest:
         Args:
             left: seconds that are left of its training, as known by now.
         """
-        file = self._folder / f"teacher-{arch.id}.pt"
+        file = self.run.race / f"teacher-{arch.id}.pt"
         # Labels that are smoothed would hide which classes are alike (Müller et al., "When does
         # label smoothing help?", 2019, section 4).
         recipe = replace(segment_recipe(self.task, "linear"), label_smoothing=0.0, mixing=0.0)
@@ -133,11 +133,7 @@ class Contest:
 
     def checkpoint(self, arch: Architecture, number: int) -> Path:
         """The checkpoint of a segment."""
-        return self._folder / f"{arch.id}-{number}.pt"
-
-    @property
-    def _folder(self) -> Path:
-        return self.run.folder / "race"
+        return self.run.race / f"{arch.id}-{number}.pt"
 
     def _before(self, arch: Architecture, number: int) -> Path | None:
         """The checkpoint that a segment goes on from; None for the first."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
+from evaluators.costs.budget import BudgetedSpace
 from evaluators.prediction.prior import Prior
 from nas.run.evaluation import Evaluation
 from nas.run.objectives import Objective
@@ -112,11 +113,8 @@ class RaceProposals:
     def _first(self) -> Row | None:
         """The best row by the law that is unlike those proposed."""
         if self._ranked is None:
-            budgeted, rng = self._candidates.budgeted, self._candidates.rng
-            rows = regular_within(budgeted, REGULAR * POOL, rng)
-            rows = rows[smooth(budgeted.space, rows)]
-            if len(rows) < FEWEST_REGULAR:
-                rows = np.concatenate([rows, budgeted.sample(POOL, rng)])
+            budgeted = self._candidates.budgeted
+            rows = first_rows(budgeted, REGULAR * POOL, self._candidates.rng)
             starts = self._best_first(rows)[:CLIMBERS]
             ends = [climbed(budgeted, start, self._score) for start in starts]
             rows = np.concatenate([rows, *(end[None] for end in ends)])
@@ -189,6 +187,15 @@ class RaceProposals:
             if _is_unlike(row, self._proposed, least):
                 return np.asarray(row)
         return None
+
+
+def first_rows(budgeted: BudgetedSpace, n: int, rng: np.random.Generator) -> Rows:
+    """Rows among which the first candidates are: the regular ones of `n`, or random ones too."""
+    rows = regular_within(budgeted, n, rng)
+    rows = rows[smooth(budgeted.space, rows)]
+    if len(rows) < FEWEST_REGULAR:
+        rows = np.concatenate([rows, budgeted.sample(POOL, rng)])
+    return rows
 
 
 def _is_unlike(row: Row, others: Sequence[Row] | Rows, least: int) -> bool:
