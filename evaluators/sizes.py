@@ -22,7 +22,8 @@ _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(?![\d,])")
 MAX_EXPONENT = 30
 
 _JOULES = {"u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3}
-_ENERGY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([umk]?)J)?", re.IGNORECASE)
+_ENERGY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([umkK]?)[jJ])?")
+"""MJ, a million joules, is none of them: it is not a mistyped mJ."""
 
 _WATT_HOURS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([km]?)Wh)?")
 

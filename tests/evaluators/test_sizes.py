@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.sizes import format_size, parse_size
+from evaluators.sizes import format_size, parse_millijoules, parse_size
 from search_spaces.errors import UserError
 
 
@@ -125,3 +125,17 @@ def test_a_unit_follows_the_figure() -> None:
 def test_written_sizes_are_short_and_keep_their_sign(count: int) -> None:
     assert len(format_size(count).rstrip("kMGTP")) <= 4
     assert format_size(-count).startswith("-")
+
+
+@pytest.mark.parametrize(
+    ("text", "millijoules"),
+    [("5mJ", 5.0), ("5", 5.0), ("0.2J", 200.0), ("300uJ", 0.3), ("2kJ", 2e6), ("5mj", 5.0)],
+)
+def test_energies_are_parsed(text: str, millijoules: float) -> None:
+    assert parse_millijoules(text) == pytest.approx(millijoules)
+
+
+@pytest.mark.parametrize("text", ["5MJ", "0J", "5 Wh", "-1mJ", ""])
+def test_a_megajoule_is_not_a_mistyped_millijoule(text: str) -> None:
+    with pytest.raises(UserError, match="malformed energy"):
+        parse_millijoules(text)

@@ -314,9 +314,10 @@ def from_files(parts: Mapping[str, Sequence[Path]], root: Path) -> Tables:
 
 def _read(files: Sequence[Path]) -> Any:
     """The rows of files of one kind."""
-    pipe = next((file for file in files if not file.is_file()), None)
-    if pipe is not None:
-        raise UserError(f"{pipe.name} is a pipe or a device, expected a file")
+    for file in files:
+        if not file.is_file() or not file.stat().st_size:
+            what = "is empty" if file.is_file() else "is a pipe or a device"
+            raise UserError(f"{file.name} {what}, expected a file of rows")
     kind = TABLE_ENDINGS[files[0].suffix.lower()]
     options: dict[str, Any] = {} if kind == "parquet" else {"encoding": encoding_of(files[0])}
     if kind == "csv":

@@ -127,10 +127,12 @@ def test_errors_of_sentence_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("notes")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     (tmp_path / "empty.csv").write_text("text,label\n")
+    (tmp_path / "empty.jsonl").write_text("")
     for path, message in (
         (str(tmp_path / "notes.txt"), "expected .parquet"),
         (str(tmp_path / "broken.parquet"), "cannot read"),
         (str(tmp_path / "empty.csv"), "the train part has no rows"),
+        (str(tmp_path / "empty.jsonl"), "empty.jsonl is empty, expected a file of rows"),
         (written(tmp_path / "a.csv", ROWS, ("words", "label")), "has no text column"),
         (written(tmp_path / "b.csv", ROWS, ("text", "mark")), "has no label column"),
         (written(tmp_path / "c.csv", [("a b", 1)] * 9), "has only one label, '1'"),
