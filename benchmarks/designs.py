@@ -36,6 +36,7 @@ from nas.task.task import Task
 from nas.timed.law import (
     ENOUGH_OF_WEIGHTS,
     REFERENCE_MACS,
+    REFERENCE_STRIDE,
     REFERENCE_WEIGHTS,
     SHARP,
     SHARPNESS,
@@ -56,6 +57,11 @@ E1, SE, K3 = "fused-e1", "fused-e1-se", "separable-k3"
 K3_SE, I2, I4_SE = "inverted-k3-e1-se", "inverted-k3-e2", "inverted-k3-e4-se"
 DESIGNS: dict[str, dict[str, Any]] = {
     "ResNet-8": {"stem": 15, "stages": [[1, 15, "basic"], [1, 30, "basic"], [1, 60, "basic"]]},
+    "ResNet-8 stem stride 1": {
+        "stem": 7,
+        "stride": 1,
+        "stages": [[1, 7, "basic"], [1, 15, "basic"], [1, 30, "basic"]],
+    },
     "A": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [2, 48, SE], [2, 64, SE]]},
     "A2": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [3, 48, SE], [3, 64, SE]]},
     "B": {"activation": "silu", "stages": [[1, 16, SE], [2, 32, SE], [2, 64, SE], [1, 128, SE]]},
@@ -136,13 +142,13 @@ DESIGNS: dict[str, dict[str, Any]] = {
         "stages": [[1, 24, I2], [3, 32, I2], [3, 64, I2], [2, 128, I2]],
     },
     "H": {
-        "activation": "silu",
+        "activation": "hardswish",
         "stem": 8,
         "stride": 1,
         "head": 256,
         "stages": [[1, 8, "inverted-k3-e1"], [2, 16, I2], [3, 32, I2], [4, 64, I2]],
     },
-    "MobileNetV3-Small": {"activation": "hardswish", "multiplier": 0.3512},
+    "MobileNetV3-Small": {"activation": "hardswish", "stride": 1, "multiplier": 0.3512},
     "Y": {
         "activation": "silu",
         "resolution": 24,
@@ -262,8 +268,10 @@ def law(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> dict[str, s
     params = np.array([point[2]["params"] for point in points], float)
     macs, expanded, layers = np.array([_seen(point[2]) for point in points]).T
     sizes = np.array([_setting(point[2], "resolution", 32) for point in points])
+    strides = np.array([_stem_stride(point[2]) for point in points])
     sharp = np.array([_setting(point[2], "activation", SHARP) == SHARP for point in points])
     handicap = SHRUNK * np.log(sizes.max() / sizes) + SHARPNESS * sharp
+    handicap += SHRUNK * expanded / macs * np.log(strides / REFERENCE_STRIDE)
     ratio, weight = np.log(macs / REFERENCE_MACS), np.where(design == 1, DESIGN_WEIGHT, 1.0)
     found = []
     # These designs have 8 layers at least and say little about fewer: three fused blocks were worse
@@ -320,6 +328,11 @@ def _seen(network: dict[str, Any]) -> list[float]:
 def _cnn() -> SearchSpace:
     """The space of the random networks."""
     return load_space("cnn-cifar", image_size=32, channels=3, classes=10)
+
+
+def _stem_stride(network: dict[str, Any]) -> int:
+    """Stride of the stem of a design, or of a random network."""
+    return int(_setting(network, "stride" if "design" in network else "stem_stride", 2))
 
 
 def _setting(network: dict[str, Any], name: str, default: Any) -> Any:

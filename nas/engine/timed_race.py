@@ -20,7 +20,7 @@ import numpy as np
 from evaluators.metrics import TRAINING_MS
 from hardware_profiles.fitting.fitted import FittedLatency
 from nas.engine.finish.plain import deliver
-from nas.engine.timed_teacher import can_be_taught, teacher_of
+from nas.engine.timed_teacher import teacher_of, teachers_lead
 from nas.progress import OnStep, Reporter
 from nas.run.evaluation import Evaluation
 from nas.run.folder import Run
@@ -31,7 +31,7 @@ from nas.timed.clock import Clock
 from nas.timed.contest import Contest, SegmentScore
 from nas.timed.law import RANDOM_SPREAD, LearningLaw, law_spread
 from nas.timed.plan import Rung, TimePlan, expected_end, plan_time
-from nas.timed.proposals import RaceProposals, first_rows
+from nas.timed.proposals import RaceProposals
 from nas.timed.speed import speed_file, timed_rows, training_speed
 from nas.training.network import Teacher
 from search_spaces.architecture import Architecture
@@ -48,9 +48,6 @@ TEACHER = "teacher.json"
 
 PROPOSING = "evolution"
 """The strategy in whose place the law proposes the candidates."""
-
-REGULAR_ROWS = 8192
-"""Regular rows drawn to find how long the winner would train."""
 
 SURVEY, FAST = 256, 0.1
 """Random networks whose price is looked at, and the quantile that stands for the candidates'."""
@@ -224,12 +221,15 @@ class TimedRace:
         self.clock.save()
         return deliver(self.task, network, arch, folder, self.reporter)
 
-    def _teacher(self) -> Teacher:
-        """The winner's teacher, trained until the winner's own time begins."""
+    def _teacher(self) -> Teacher | None:
+        """The winner's teacher, trained until the winner's own time begins; None if it is late."""
         file = self.run.race / TEACHER
         arch = teacher_of(self.task, self.law, self.plan.teacher, self._timed, file)
+        left = self._left_but(self.plan.final)
         with self.reporter.training("teacher", 1) as on_step:
-            teacher = self._contest(on_step).teach(arch, self._left_but(self.plan.final))
+            teacher = self._contest(on_step).teach(arch, left, self.plan.teacher / 2)
+        if teacher is None:
+            self.reporter.note("The winner has no teacher: too little of its time was left")
         self.clock.save()
         return teacher
 
@@ -274,7 +274,7 @@ def _divided(task: Task, left: float, speed: FittedLatency, spent: float) -> Tim
         spread=law_spread(task.space) if judged else RANDOM_SPREAD,
         most=specification.trials if "trials" in specification.model_fields_set else None,
         spent=spent,
-        epochs=epochs_alone(task, speed, left) if can_be_taught(task) else 0.0,
+        lead=teachers_lead(task, speed, left),
     )
 
 
@@ -291,13 +291,6 @@ def step_seconds(task: Task, speed: FittedLatency) -> float:
     rows = task.budgeted.sample(SURVEY, np.random.default_rng(task.specification.seed))
     milliseconds = float(np.quantile(speed.predict(task.space, rows), FAST))
     return milliseconds * task.schedule.timed_recipe.batch_size / 1e3
-
-
-def epochs_alone(task: Task, speed: FittedLatency, seconds: float) -> float:
-    """Epochs of the network that learns most by the law, were it to train all the time."""
-    rows = first_rows(task.budgeted, REGULAR_ROWS, np.random.default_rng(task.specification.seed))
-    law = LearningLaw(task.space, speed, seconds, len(task.data.batches("train")))
-    return float(law.epochs(rows[[np.argmax(law(rows))]])[0])
 
 
 def _read(file: Path) -> TimePlan:

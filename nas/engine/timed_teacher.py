@@ -7,16 +7,21 @@ law says which network learns most in its time. Knows tasks and the law. Does no
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from evaluators.data.images import ImageData
+from hardware_profiles.fitting.fitted import FittedLatency
 from nas.strategies.candidates import Candidates
 from nas.task.schedule import PHOTOGRAPHS
 from nas.task.task import Task
 from nas.timed.law import LearningLaw
-from nas.timed.proposals import RaceProposals
+from nas.timed.plan import TEACHER_SHARE
+from nas.timed.proposals import RaceProposals, first_rows
 from search_spaces.architecture import Architecture
 from search_spaces.files import read_json, write_text
 from search_spaces.space import Rows
@@ -24,6 +29,9 @@ from search_spaces.space import Rows
 LARGER, LEAST_LARGER = 3.0, 1.5
 """The teacher's budget as a multiple of the winner's, and the multiple that the largest network of
 the space has to exceed (`benchmarks/teaching.py`)."""
+
+REGULAR_ROWS = 8192
+"""Regular rows drawn to find what the best networks should reach."""
 
 Timing = Callable[[Rows], Sequence[float]]
 """Times training steps of the first of some rows: milliseconds per sample."""
@@ -38,6 +46,27 @@ def can_be_taught(task: Task) -> bool:
         return False
     largest = task.space.encode([task.space.largest])
     return not task.larger(LEAST_LARGER).budgeted.admits(largest)[0]
+
+
+def teachers_lead(task: Task, speed: FittedLatency, seconds: float) -> float:
+    """How far a teacher's log error should be below the winner's, were that to train all the time.
+
+    Minus infinity if the winner may have none.
+
+    Args:
+        speed: milliseconds of a training step per sample.
+        seconds: all the time.
+    """
+    if not can_be_taught(task):
+        return -math.inf
+
+    def best(task: Task, seconds: float) -> float:
+        rng = np.random.default_rng(task.specification.seed)
+        rows = first_rows(task.budgeted, REGULAR_ROWS, rng)
+        samples = len(task.data.batches("train"))
+        return float(LearningLaw(task.space, speed, seconds, samples)(rows).max())
+
+    return best(task.larger(LARGER), TEACHER_SHARE * seconds) - best(task, seconds)
 
 
 def teacher_of(

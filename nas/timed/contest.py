@@ -117,13 +117,16 @@ class Contest:
         before = self._before(arch, number)
         return self._trained(arch, file, left, recipe, "searched", before, teacher)
 
-    def teach(self, arch: Architecture, left: Callable[[], float]) -> Teacher:
-        """Train a teacher on all searched data.
+    def teach(self, arch: Architecture, left: Callable[[], float], least: float) -> Teacher | None:
+        """Train a teacher on all searched data; None if too little time is left to begin.
 
         Args:
             left: seconds that are left of its training, as known by now.
+            least: seconds of its training.
         """
         file = self.run.race / f"teacher-{arch.id}.pt"
+        if not file.exists() and left() < least:
+            return None
         # Labels that are smoothed would hide which classes are alike (Müller et al., "When does
         # label smoothing help?", 2019, section 4).
         recipe = replace(segment_recipe(self.task, "linear"), label_smoothing=0.0, mixing=0.0)

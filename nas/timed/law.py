@@ -61,11 +61,13 @@ LEAST_LOG_MACS = -1.5
 """Least logarithm of the ratio of MACs that changes these: of smaller networks, no curves were
 measured."""
 
-RESOLUTION = "resolution"
+RESOLUTION, STEM_STRIDE, REFERENCE_STRIDE = "resolution", "stem_stride", 2
 
 SHRUNK = 0.1
 """Power of the error in the ratio of sizes, where images are smaller than the space's largest. Of
-equal MACs, the smaller images train faster and end worse."""
+equal MACs, the smaller images train faster and end worse. The stem's stride has the same power
+times the share of the MACs in inverted residuals: dense blocks of as many MACs are so narrow at
+more pixels that they end no better (`benchmarks/designs.py`)."""
 
 ACTIVATION, SHARP, SHARPNESS = "activation", "relu", 0.05
 """What ReLU adds to the log error after as many epochs with SiLU, which takes longer to train: two
@@ -121,19 +123,24 @@ class LearningLaw:
     def __call__(self, rows: Rows) -> npt.NDArray[np.float64]:
         """The score of rows `(n, choices)` at the end of the time, `(n,)`; higher is better."""
         sums = self._sums(rows)
-        return self._score(sums, self._epochs(sums)) - self._handicap(rows)
+        return self._score(sums, self._epochs(sums)) - self._handicap(rows, sums)
 
     def after(self, rows: Rows, epochs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The score of rows `(n, choices)` after some epochs `(n,)`."""
-        return self._score(self._sums(rows), epochs) - self._handicap(rows)
+        sums = self._sums(rows)
+        return self._score(sums, epochs) - self._handicap(rows, sums)
 
-    def _handicap(self, rows: Rows) -> npt.NDArray[np.float64]:
-        """What smaller images, ReLU and unmixed tokens add to the log error, `(n,)`."""
+    def _handicap(self, rows: Rows, sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """What fewer pixels, ReLU and unmixed tokens add to the log error, `(n,)`."""
         added = np.zeros(len(rows))
         place = self.space.column.get(RESOLUTION)
         if place is not None:
             sizes = np.array(self.space.choices[place].options, dtype=np.float64)
             added += SHRUNK * np.log(sizes.max() / sizes)[rows[:, place]]
+        place = self.space.column.get(STEM_STRIDE)
+        if place is not None:
+            strides = np.array(self.space.choices[place].options, dtype=np.float64)
+            added += SHRUNK * _expanded(sums) * np.log(strides / REFERENCE_STRIDE)[rows[:, place]]
         place = self.space.column.get(ACTIVATION)
         if place is not None:
             sharp = np.array([o == SHARP for o in self.space.choices[place].options])
@@ -179,7 +186,7 @@ class LearningLaw:
         score = EPOCHS_POWER * age + MACS_POWER * macs - layers_loss(more)
         if self._convolutional:
             score -= balance_loss(count, sums[:, -1])
-            score += EXPANDED * sums[:, -2] / np.maximum(1.0, sums[:, -1])
+            score += EXPANDED * _expanded(sums)
         return np.asarray(score)
 
     @cached_property
@@ -187,6 +194,11 @@ class LearningLaw:
         """Whether no network of the space has attention: tokens share their weights otherwise."""
         ops = (op for _, block in self.space.ops(self.space.largest) for op in block)
         return not any(isinstance(op, Attention | RelativeAttention) for op in ops)
+
+
+def _expanded(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Share of the MACs in inverted residuals, `(n,)`, of the law's sums."""
+    return np.asarray(sums[:, -2] / np.maximum(1.0, sums[:, -1]))
 
 
 def law_spread(space: SearchSpace) -> float:

@@ -54,7 +54,7 @@ SMALL_BLOCKS = (
 )
 """Kinds of blocks where the budget, or small images, decide the size of the networks."""
 
-ACTIVATIONS = ("relu", "silu")
+ACTIVATIONS = ("relu", "silu", "hardswish")
 
 MOST_PIXELS, LEAST_WIDTH, MOST_WIDTH = 512, 4, 4096
 """Ranges of `fitted_preset`."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from hardware_profiles.fitting.fitted import fit_latency
 from nas.engine.search import Outcome, search
-from nas.engine.timed_teacher import LARGER, LEAST_LARGER, can_be_taught
+from nas.engine.timed_teacher import LARGER, LEAST_LARGER, can_be_taught, teachers_lead
 from nas.run.folder import Run
 from nas.run.specification import make
 from nas.task.task import Task
@@ -28,7 +30,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Any:
     write_pictures(folder / "pictures", 60, seed=0, largest=24)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(folder / "user"))
-        patch.setattr("nas.timed.plan.TAUGHT_FROM", 0.01)
+        patch.setattr("nas.timed.plan.TAUGHT_LEAD", -math.inf)
         patch.setattr("nas.timed.plan.LEAST_STEPS", 5)
         patch.setattr("nas.timed.plan.LEAST_FINAL_STEPS", 5)
         patch.setattr("nas.timed.plan.LEAST_CLOSING", 0.5)
@@ -86,6 +88,24 @@ def test_a_killed_search_goes_on_with_its_teacher(
     assert file.stem == f"teacher-{arch.id}"
     assert teacher.shape == resumed.task.space.input_shape(arch)
     assert not teacher.network.training
+
+
+def test_a_teacher_that_would_be_late_does_not_train(ended: Outcome) -> None:
+    arch = ended.winner.arch  # of which no teacher was trained
+    assert Contest(ended.task, ended.run).teach(arch, lambda: 1.9, least=2.0) is None
+
+
+def test_a_teacher_leads_the_more_the_longer_the_time(settings: dict[str, Any]) -> None:
+    task = Task.of(make(settings))
+    rows = task.space.sample(64, 3)
+    speed = fit_latency(
+        task.space, rows, list(task.tables.score(rows, ("macs",))["macs"] / 1e6), ""
+    )
+    leads = [teachers_lead(task, speed, seconds) for seconds in (0.1, 1.0, 10.0, 100.0)]
+    assert leads == sorted(leads)
+    assert leads[0] < 0 < leads[-1]
+    digits = Task.of(make({**settings, "data": "digits", "high": {"macs": 100_000}}))
+    assert teachers_lead(digits, speed, 100.0) == -math.inf
 
 
 def test_digits_and_spaces_without_room_have_no_teacher(settings: dict[str, Any]) -> None:

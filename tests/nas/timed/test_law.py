@@ -45,15 +45,29 @@ def test_the_faster_a_network_trains_the_better_it_is() -> None:
     assert deep.sum() > 50
 
 
-def test_smaller_images_end_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+def fewer_pixels(rows: np.ndarray) -> np.ndarray:
+    """What smaller images and the stride of the stem add to the log errors of rows."""
+    small, whole = (
+        rows[:, tables().space.column[name]] == at
+        for name, at in (("resolution", 0), ("stem_stride", 1))
+    )
+    expanded = []
+    for arch in tables().space.decode(rows):
+        blocks = [ops for _, ops in tables().space.ops(arch)]
+        expanded.append(sum(map(expanded_macs, blocks)) / sum(map(useful_macs, blocks)))
+    return np.asarray(SHRUNK * np.log(2) * (small - whole * np.array(expanded)))
+
+
+def test_fewer_pixels_end_worse(monkeypatch: pytest.MonkeyPatch) -> None:
     space = tables().space
     rows = regular_rows(space, 100, np.random.default_rng(0))
-    sizes = space.choices[space.column["resolution"]].options
-    assert sizes == (8, 16)
-    small = rows[:, space.column["resolution"]] == 0
+    options = {choice.name: choice.options for choice in space.choices}
+    assert (options["resolution"], options["stem_stride"]) == ((8, 16), (2, 1))
+    expected = fewer_pixels(rows)
+    assert expected.min() < 0 < expected.max()
     with_it = law(30.0)(rows)
     monkeypatch.setattr("nas.timed.law.SHRUNK", 0.0)
-    np.testing.assert_allclose(law(30.0)(rows) - with_it, np.where(small, SHRUNK * np.log(2), 0))
+    np.testing.assert_allclose(law(30.0)(rows) - with_it, expected)
 
 
 def conv(size: int, kernel: int, stride: int = 1, groups: int = 1) -> tuple[Op, ...]:
@@ -143,10 +157,9 @@ def at_equal_epochs(rows: np.ndarray, epochs: float) -> np.ndarray:
     enough = ENOUGH_EPOCHS * np.exp(ENOUGH_OF_MACS * least + ENOUGH_OF_WEIGHTS * weights)
     age = np.log(epochs / (1 + epochs / enough))
     power = MACS_POWER * ratio
-    shrunk = rows[:, tables().space.column["resolution"]] == 0
     score: np.ndarray = law(1.0).after(rows, np.full(len(rows), epochs))
     sharp = rows[:, tables().space.column["activation"]] == 0
-    known = score - power - EPOCHS_POWER * age + SHRUNK * np.log(2) * shrunk
+    known = score - power - EPOCHS_POWER * age + fewer_pixels(rows)
     known += balance_loss(params, REFERENCE_MACS * np.exp(ratio))
     for number, arch in enumerate(space.decode(rows)):
         expanded = sum(expanded_macs(ops) for _, ops in space.ops(arch))
