@@ -5,6 +5,7 @@ Knows the keys that each benchmark writes, not how a table is laid out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from statistics import mean
 from typing import Any
@@ -237,5 +238,5 @@ def taught(results: Results) -> Iterator[Row]:
                 f"alone {accuracy(alone[0])}",
                 *(f"the teacher {accuracy(teacher)}" for teacher in teachers),
             ),
-            r.command,
+            re.sub(r"--design \S+", f"--design {row['design']}", r.command),
         )
