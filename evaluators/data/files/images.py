@@ -100,7 +100,11 @@ class Found:
 
 
 def load_data(
-    name: str, *, image_size: int | None = None, split_seed: int = SPLIT_SEED
+    name: str,
+    *,
+    image_size: int | None = None,
+    split_seed: int = SPLIT_SEED,
+    depth: Depth | None = None,
 ) -> ImageData:
     """Load images by name or from a path.
 
@@ -111,13 +115,14 @@ def load_data(
             `test/`).
         image_size: height and width to resize to, in pixels; by default by `sizes.resizing`.
         split_seed: seed of the parts that the data set lacks.
+        depth: scale of pixels that are not 8 bits a channel; by default that of the images.
 
     Raises:
         UserError: for an unknown name, or files that are not images with labels.
     """
     found = find_images(name)
     scaled = found.resizing(image_size)
-    decoded, depth = _decoded(found, scaled.size)
+    decoded, depth = _decoded(found, scaled.size, depth)
     parts = held_out(decoded, name, found.classes, found.share, split_seed)
     # Mistakes on the test part are named; of the other parts nothing is.
     train, validation = (replace(parts[part], names=None) for part in ("train", "validation"))
@@ -222,11 +227,11 @@ def _of_tables(
     return Found(name, images, labels, classes, origins, reasons)
 
 
-def _decoded(found: Found, size: int) -> tuple[dict[str, Split], Depth]:
+def _decoded(found: Found, size: int, depth: Depth | None) -> tuple[dict[str, Split], Depth]:
     """All images as `(n, channels, size, size)` uint8, by part, and the scale of their pixels."""
     name = found.name
     raw = {part: decode_all(v, f"{name}: {part}", size) for part, v in found.images.items()}
-    depth = Depth.of((image for images in raw.values() for image in images), name)
+    depth = depth or Depth.of((image for images in raw.values() for image in images), name)
     decoded = to_bytes(raw, name, depth)
     channels = max(image.shape[2] for images in decoded.values() for image in images)
     parts = {}

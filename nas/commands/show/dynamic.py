@@ -15,6 +15,7 @@ from rich.table import Table
 from evaluators.costs.tables import CONVENTION
 from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData
+from evaluators.data.pixels import Depth
 from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import format_size, parse_size
 from nas.commands.show.console import make_console, print_json
@@ -237,14 +238,16 @@ def _tested(network: DynamicNetwork, subnet: Subnet, data: ImageData) -> float:
 
 
 def _images(network: DynamicNetwork, name: str | None) -> ImageData:
-    """Load images with the network's classes, size and normalisation.
+    """Load images with the network's classes, size, scale of pixels and normalisation.
 
     Raises:
         UserError: for images of other classes or channels than those of the training.
     """
     config = network.config
     name = name or str(config["data"])
-    data = load_data(name, image_size=config["image_size"])
+    scale = {key: config[key] for key in ("bits", "white") if key in config}
+    depth = Depth(**scale) if scale else None
+    data = load_data(name, image_size=config["image_size"], depth=depth)
     if list(data.classes) != config["classes"] or data.channels != network.input_shape[0]:
         raise UserError(
             f"{name} has {len(data.classes)} classes and {data.channels} channels, unlike the "

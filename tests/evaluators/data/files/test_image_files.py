@@ -18,6 +18,7 @@ from PIL import Image
 
 from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData, Split
+from evaluators.data.pixels import Depth
 from search_spaces.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -217,6 +218,14 @@ def test_images_of_16_bits_keep_their_upper_8(tmp_path: Path) -> None:
     data = load_data(str(folder))
     assert data.channels == 1
     assert set(greys(data.train)) == {0x43}
+
+
+def test_images_have_the_depth_of_those_that_a_network_was_trained_on(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 4000, dtype=np.uint16)).save(buffer, "PNG")
+    folder = write_parquet(tmp_path / "d" / "train.parquet", [buffer.getvalue()] * 6, [0, 1] * 3)
+    assert set(greys(load_data(str(folder)).train)) == {4000 >> 4}  # 12 bits hold them
+    assert set(greys(load_data(str(folder), depth=Depth(16)).train)) == {4000 >> 8}
 
 
 def test_folder_names_determine_the_part(tmp_path: Path) -> None:
