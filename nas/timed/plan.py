@@ -37,8 +37,8 @@ a quarter, a half and one epoch, and at the end of a minute (`benchmarks/learnin
 TAUGHT_LEAD, TEACHER_SHARE = 0.08, 0.25
 """How far the log error of a teacher should be below that of the winner, were that to train all the
 time, from which it trains before it, and the share of the time that it takes. One that led by 0.12
-took 0.07 off the log error, one that led by 0.08 took 0.01 off, about what a quarter of the time is
-worth (`benchmarks/teaching.py`)."""
+by the law took 0.07 off the log error, one that led by 0.08 took 0.01 off, about what a quarter of
+the time is worth (`benchmarks/teaching.py`)."""
 
 DRAWS = 2000
 """Random races by which a plan is valued."""
