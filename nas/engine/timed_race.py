@@ -214,20 +214,26 @@ class TimedRace:
 
     def finish(self, arch: Architecture, segments: int, folder: Path) -> FinalScore:
         """Train the winner with the time that is left, score it on the test part, export it."""
-
-        teacher = self._teacher() if self.plan.teacher else None
+        # A winner whose training began without a teacher ends without one, also with more time.
+        begun = self._contest(self.clock.tick).checkpoint(arch, segments).exists()
+        least = math.inf if begun else self.plan.teacher / 2
+        teacher = self._teacher(least) if self.plan.teacher else None
         with self.reporter.training("winner", 1) as on_step:
             network = self._contest(on_step).finish(arch, segments, self._left_but(0.0), teacher)
         self.clock.save()
         return deliver(self.task, network, arch, folder, self.reporter)
 
-    def _teacher(self) -> Teacher | None:
-        """The winner's teacher, trained until the winner's own time begins; None if it is late."""
+    def _teacher(self, least: float) -> Teacher | None:
+        """The winner's teacher, trained until the winner's own time begins; None if it is late.
+
+        Args:
+            least: seconds without which it does not begin.
+        """
         file = self.run.race / TEACHER
         arch = teacher_of(self.task, self.law, self.plan.teacher, self._timed, file)
         left = self._left_but(self.plan.final)
         with self.reporter.training("teacher", 1) as on_step:
-            teacher = self._contest(on_step).teach(arch, left, self.plan.teacher / 2)
+            teacher = self._contest(on_step).teach(arch, left, least)
         if teacher is None:
             self.reporter.note("The winner has no teacher: too little of its time was left")
         self.clock.save()

@@ -60,13 +60,14 @@ def teachers_lead(task: Task, speed: FittedLatency, seconds: float) -> float:
     if not can_be_taught(task):
         return -math.inf
 
-    def best(task: Task, seconds: float) -> float:
+    law = LearningLaw(task.space, speed, seconds, len(task.data.batches("train")))
+
+    def best(task: Task, share: float) -> float:
         rng = np.random.default_rng(task.specification.seed)
         rows = first_rows(task.budgeted, REGULAR_ROWS, rng)
-        samples = len(task.data.batches("train"))
-        return float(LearningLaw(task.space, speed, seconds, samples)(rows).max())
+        return float(law.after(rows, share * law.epochs(rows)).max())
 
-    return best(task.larger(LARGER), TEACHER_SHARE * seconds) - best(task, seconds)
+    return best(task.larger(LARGER), TEACHER_SHARE) - best(task, 1.0)
 
 
 def teacher_of(

@@ -16,6 +16,7 @@ from evaluators.costs.tables import CONVENTION
 from evaluators.data.files.images import load_data
 from evaluators.data.images import ImageData
 from evaluators.data.pixels import Depth
+from evaluators.data.preprocessing import Preprocessing
 from evaluators.metrics import Metric, latency_on
 from evaluators.sizes import format_size, parse_size
 from nas.commands.show.console import make_console, print_json
@@ -245,9 +246,10 @@ def _images(network: DynamicNetwork, name: str | None) -> ImageData:
     """
     config = network.config
     name = name or str(config["data"])
-    scale = {key: config[key] for key in ("bits", "white") if key in config}
-    depth = Depth(**scale) if scale else None
-    data = load_data(name, image_size=config["image_size"], depth=depth)
+    depth = Preprocessing.of({**config, "input_shape": network.input_shape}).depth
+    data = load_data(
+        name, image_size=config["image_size"], depth=None if depth == Depth() else depth
+    )
     if list(data.classes) != config["classes"] or data.channels != network.input_shape[0]:
         raise UserError(
             f"{name} has {len(data.classes)} classes and {data.channels} channels, unlike the "

@@ -36,7 +36,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setattr("nas.timed.plan.LEAST_CLOSING", 0.5)
         patch.setattr("nas.engine.timed_race.MOST_MEASURING", 1.0)
         data = str(folder / "pictures")
-        yield {"data": data, "space": "cnn-tiny", "high": {"macs": BUDGET}, "time": 20.0}
+        yield {"data": data, "space": "cnn-tiny", "high": {"macs": BUDGET}, "time": 30.0}
 
 
 @pytest.fixture(scope="module")
