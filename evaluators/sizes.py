@@ -66,8 +66,10 @@ def parse_milliseconds(text: str) -> float:
     """Parse a time as milliseconds: `5ms`, `0.2s`, `300us`; a plain number is milliseconds.
 
     Raises:
-        UserError: if the text is not a time above zero.
+        UserError: if the text is not a time above zero, and for minutes, which are a mistyped `ms`.
     """
+    if text.strip().endswith("m"):
+        raise UserError(f"'{text}' would be minutes: expected a latency such as 5ms, 0.2s or 300us")
     return 1e3 * _seconds(text, "ms", "5ms, 0.2s or 300us")
 
 

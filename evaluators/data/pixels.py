@@ -44,6 +44,9 @@ BITS = (8, 10, 12, 14, 16)
 WHITES = (1.0, 255.0)
 """Largest fractions; the pixels of a data set are taken to have the smallest that holds them."""
 
+THIN = 64
+"""Ratio of sides from which only the centre is resized: the whole image could take gigabytes."""
+
 CHUNK = 512
 """Images that a thread decodes at a time."""
 
@@ -201,8 +204,12 @@ def _resized(image: Image.Image, size: int) -> Image.Image:
     """Resize the short side to `size`, then crop the centre."""
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - size) // 2, (height - size) // 2
+    if max(image.size) > THIN * min(image.size):
+        across, down = image.size[0] / width, image.size[1] / height
+        box = (left * across, top * down, (left + size) * across, (top + size) * down)
+        return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
     return image.crop((left, top, left + size, top + size))
 
 

@@ -71,6 +71,7 @@ def test_the_package_runs_as_a_module() -> None:
         (["search", "--sampler-option", "x"], "--sampler-option: malformed 'x': expected NAME="),
         (["search", "--max-latency", "5ms"], "--max-latency needs --device"),
         (["search", "--max-latency", "soon", "--device", "a"], "malformed time 'soon'"),
+        (["search", "--max-latency", "5m", "--device", "a"], "'5m' would be minutes: expected a"),
         (["search", "--time-limit", "0s"], "malformed time '0s': expected a time above zero"),
         (["search", "--strategy", "darts", "--penalty-metric", "memory"], "memory"),
         (["search", "--estimator", "gumble"], "estimator = 'gumble'"),

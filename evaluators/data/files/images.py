@@ -35,7 +35,7 @@ from evaluators.data.files.tables import (
     reason,
     values_of,
 )
-from evaluators.data.files.unread import check_images, check_parts
+from evaluators.data.files.unread import check_images, check_parts, check_rows_only
 from evaluators.data.held_out import HELD_OUT, SPLIT_SEED, held_out, origins_of
 from evaluators.data.images import ImageData, Split
 from evaluators.data.pixels import IMAGE_ENDINGS, Depth, decode_all, size_of, to_bytes
@@ -170,6 +170,7 @@ def _of_path(path: Path) -> Found:
         chosen = by_part(files, path, "images")
         if path.is_dir():
             check_parts(path, files)
+            check_rows_only(path)
         tables = {part: _read_parquet(of_part, path) for part, of_part in chosen.items()}
         return _of_tables(tables, str(path), origins(chosen, path), reasons(chosen, path))
     images = visible_files(path, IMAGE_ENDINGS)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+from evaluators.data.files.csv_files import csv_options
 from evaluators.data.files.parts import PART_OF_WORD, named_parts
 from evaluators.data.files.rows import rows_of
 from search_spaces.errors import UserError
@@ -319,14 +320,11 @@ def _read(files: Sequence[Path]) -> Any:
             what = "is empty" if file.is_file() else "is a pipe or a device"
             raise UserError(f"{file.name} {what}, expected a file of rows")
     kind = TABLE_ENDINGS[files[0].suffix.lower()]
-    options: dict[str, Any] = {} if kind == "parquet" else {"encoding": encoding_of(files[0])}
+    options: dict[str, Any] = {}
     if kind == "csv":
-        # The words NA, None and null are values; only an empty cell is missing. Labels are read as
-        # words, since 007 and 7 are two, and texts, since one of digits is a text.
-        words = dict.fromkeys((*LABEL_COLUMNS, *TEXT_COLUMNS), _word)
-        options |= {"keep_default_na": False, "na_values": [""], "converters": words}
-        for file in files:
-            _check_header(file)
+        options = csv_options(files, (*LABEL_COLUMNS, *TEXT_COLUMNS))
+    elif kind == "json":
+        options = {"encoding": encoding_of(files[0])}
     if kind == "parquet":
         check_same_classes(files)
     table = rows_of(kind, files, **options)
@@ -334,30 +332,6 @@ def _read(files: Sequence[Path]) -> Any:
         for column in set(LABEL_COLUMNS) & set(table.features):
             table = _whole_numbers(table, column)
     return table
-
-
-def _check_header(file: Path) -> None:
-    """Check that columns have different names, and rows no more cells than the header.
-
-    Of a longer row all cells would move to the left.
-
-    Raises:
-        UserError: for a name that is given twice, and if the first row has more cells.
-    """
-    import pandas
-
-    options: Any = {"header": None, "dtype": str, "keep_default_na": False}
-    names = pandas.read_csv(file, nrows=1, encoding=encoding_of(file), **options).iloc[0].tolist()
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f"{file.name} has two columns '{twice}'")
-    first = pandas.read_csv(file, nrows=1, encoding=encoding_of(file))
-    if not isinstance(first.index, pandas.RangeIndex):
-        raise UserError(f"{file.name} has rows with more cells than its header")
-
-
-def _word(cell: str) -> str | None:
-    return cell or None
 
 
 def _whole_numbers(table: Any, column: str) -> Any:

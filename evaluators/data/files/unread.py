@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluators.data.files.parts import HIDDEN, named_parts, visible_files
+from evaluators.data.pixels import IMAGE_ENDINGS
 from search_spaces.errors import UserError
 
 COMPANIONS = frozenset(
@@ -51,6 +52,20 @@ def check_images(root: Path, used: Sequence[Path]) -> None:
             continue
         if file.suffix or _is_image(file):
             raise UserError(f"{file} is no image of a kind that is read: convert or remove it")
+
+
+def check_rows_only(root: Path) -> None:
+    """Check that a folder of Parquet files has no folder of images, which would not be read.
+
+    Raises:
+        UserError: for an image below a folder; pictures at the top may describe the data.
+    """
+    for file in visible_files(root, IMAGE_ENDINGS):
+        if file.parent != root:
+            raise UserError(
+                f"{root} holds Parquet files and images such as {file.relative_to(root)}: keep one "
+                "of the two, or give the Parquet file"
+            )
 
 
 def _is_image(file: Path) -> bool:

@@ -184,3 +184,23 @@ def test_a_file_of_several_pages_is_refused_and_of_an_animation_the_first_pictur
     said = refusal(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
     assert "row 0 is not an image that can be read: it has 2 pages, expected one" in said
     assert read(encoded(pages[0], "GIF", save_all=True, append_images=pages[1:])) == [9]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_of_a_thin_image_the_centre_is_as_of_all_of_it(kind: Any) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (6, 500), dtype=np.uint8).astype(kind)
+    found = decode_all([encoded(Image.fromarray(values))], "data: train", 16)[0][:, :, 0]
+    whole = Image.fromarray(values.astype(np.float32)).resize(
+        (round(500 * 16 / 6), 16), Image.Resampling.BILINEAR
+    )
+    left = (whole.width - 16) // 2
+    expected = np.asarray(whole)[:, left : left + 16]
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_an_extremely_thin_image_takes_little_memory() -> None:
+    """All of it would have 60,000 times 224 columns: a thousand GB."""
+    thin = encoded(Image.fromarray(np.full((1, 60_000), 7, np.uint8)))
+    (found,) = decode_all([thin], "data: train", 224)
+    assert found.shape == (224, 224, 1)
+    assert (found == 7).all()

@@ -161,6 +161,26 @@ def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "d.csv has two columns 'label'" in refusal(tmp_path / "d.csv")
 
 
+@pytest.mark.parametrize(("row", "line"), [(3, 5), (39, 41)])
+def test_a_quotation_mark_that_is_left_open_is_refused(tmp_path: Path, row: int, line: int) -> None:
+    """Rows up to the next mark, or to the end, would be one cell."""
+    lines = [f"letter {i},{'xy'[i % 2]}\n" for i in range(40)]
+    lines[row] = f'"letter {row},{"xy"[row % 2]}\n'
+    lines[20] = '"letter, 20",x\n'
+    (tmp_path / "d.csv").write_text("text,label\n" + "".join(lines))
+    assert f"d.csv, line {line}: a cell opens with a quotation mark" in refusal(tmp_path / "d.csv")
+
+
+def test_cells_of_several_lines_and_marks_within_a_line_are_read(tmp_path: Path) -> None:
+    lines = [f"letter {i},{'xy'[i % 2]}\n" for i in range(40)]
+    lines[3] = '"letter 3\nof two ""lines""",y\n'
+    lines[5] = '5" nails,y\n'
+    lines[7] = f'"{"long " * 40_000}",y\n'
+    (tmp_path / "d.csv").write_text("text,label\n" + "".join(lines))
+    data = load_sentences(str(tmp_path / "d.csv"))
+    assert sum(data.extent(part) for part in ("train", "validation", "test")) == 40
+
+
 @pytest.mark.parametrize("name", ["d[1]", "d?", "d*", "{d1,d2}", "d%31", "d#", "d 1", "d\n1"])
 @pytest.mark.parametrize("ending", [".csv", ".jsonl"])
 def test_the_file_of_a_name_is_read_and_no_other(tmp_path: Path, name: str, ending: str) -> None:

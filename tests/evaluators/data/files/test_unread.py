@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -154,3 +156,18 @@ def test_a_word_for_testing_that_says_no_part_is_refused(tmp_path: Path, name: s
     for file in ("train.csv", name):
         (root / file).write_text("text,label\n" + "a letter,x\na parcel,y\n" * 20)
     assert "expected train, validation or test in its name" in refusal(load_sentences, root)
+
+
+def test_images_beside_parquet_files_are_not_left_out(tmp_path: Path) -> None:
+    rows = [{"image": {"bytes": picture(i), "path": None}, "label": i % 2} for i in range(20)]
+    images(tmp_path / "d", "cat", "dog")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d" / "train.parquet")
+    message = refusal(load_data, tmp_path / "d")
+    assert "holds Parquet files and images such as cat/0.png" in message
+
+
+def test_a_picture_at_the_top_may_describe_parquet_files(tmp_path: Path) -> None:
+    rows = [{"image": {"bytes": picture(i), "path": None}, "label": i % 2} for i in range(20)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    (tmp_path / "preview.png").write_bytes(picture(9))
+    assert extent(tmp_path) == 20
