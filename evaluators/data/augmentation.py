@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from evaluators.data.distortion import DISTORTIONS
 from search_spaces.errors import unknown
 
-AUGMENTATIONS = ("crop", "flip", "mixup", "cutmix")
+AUGMENTATIONS = ("crop", "flip", *DISTORTIONS, "mixup", "cutmix")
 """Names that `Augmentation.from_names` accepts."""
 
 MIXUP_ALPHA = 0.2
@@ -32,14 +33,16 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augmentation of training images: random shifts, horizontal flips, and mixing.
+    """Augmentation of training images: random shifts, horizontal flips, distortions, and mixing.
 
-    `mixup` and `cutmix` are the alphas of their beta distributions (0: off); with both, one of the
-    two is drawn for each batch. `share` is that of the batches that are mixed.
+    `distortions` are kinds of `evaluators.data.distortion.distort`; `mixup` and `cutmix` are the
+    alphas of their beta distributions (0: off); with both, one of the two is drawn for each batch.
+    `share` is that of the batches that are mixed.
     """
 
     crop: bool = False
     flip: bool = False
+    distortions: tuple[str, ...] = ()
     mixup: float = 0.0
     cutmix: float = 0.0
     share: float = 1.0
@@ -58,6 +61,7 @@ class Augmentation:
         return cls(
             "crop" in given,
             "flip" in given,
+            tuple(kind for kind in DISTORTIONS if kind in given),
             MIXUP_ALPHA if "mixup" in given else 0.0,
             CUTMIX_ALPHA if "cutmix" in given else 0.0,
         )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from evaluators.data.augmentation import Augmentation, Normalisation, augment, mix, prepare
 from evaluators.data.dataset import Names, Part, only, sample_indices
+from evaluators.data.distortion import distort
 from evaluators.data.pixels import Depth
 from evaluators.data.preprocessing import Preprocessing
 from evaluators.data.scoring import SCORING_BATCH, share_correct
@@ -209,6 +210,7 @@ class ImageBatches:
         """Images `(batch, channels, size, size)` float32 and labels, or mixed probabilities."""
         images = augment(self.split.images[indices], self.augmentation, generator)
         inputs = prepare(images.to(device), self.data.normalisation, self.data.image_size)
+        inputs = distort(inputs, self.augmentation.distortions, generator)
         targets = self.split.labels[indices].to(device)
         if self.augmentation.mixes and self._mixed(generator):
             classes = len(self.data.classes)

@@ -205,7 +205,7 @@ class Specification(BaseModel):
             name="augment",
             form="list",
             default="by the data",
-            choices=("crop", "flip", "mixup", "cutmix", "none"),
+            choices=("crop", "flip", "affine", "colour", "erase", "mixup", "cutmix", "none"),
         ),
     ] = None
     """Augmentations of training images."""
