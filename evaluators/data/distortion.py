@@ -62,7 +62,7 @@ def _colour(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _erase(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Set a square to the mean, which may lie partly outside (DeVries and Taylor, "Cutout", 2017)."""
+    """Set a square to the mean, in part outside perhaps (DeVries and Taylor, "Cutout", 2017)."""
     n, _, height, width = images.shape
     inside = []
     for side in (height, width):
