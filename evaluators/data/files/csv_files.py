@@ -1,4 +1,4 @@
-"""Checks CSV files of which a reader would move, merge or drop cells in silence.
+"""Finds the separator of CSV files, and checks that a reader would not move, merge or drop cells.
 
 Knows files. Does not know parts, nor what the columns mean.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +18,73 @@ LARGEST_CELL = 2**31 - 1
 """Characters that a cell may have; the csv module's own limit is 128 Ki."""
 
 
+SEPARATORS = (",", ";", "\t")
+"""What may stand between cells."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the cells of a file are separated, as its header shows.
+
+    Attributes:
+        separator: what the header has most of.
+        spaced: whether a space follows each separator, which then is no part of the next cell.
+    """
+
+    separator: str
+    spaced: bool
+
+    @classmethod
+    def of(cls, file: Path) -> Form:
+        """The form of a file."""
+        with file.open(encoding=encoding_of(file)) as lines:
+            header = lines.readline()
+        separator = max(SEPARATORS, key=header.count)
+        return cls(separator, 0 < header.count(separator) == header.count(f"{separator} "))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As pandas names them."""
+        return {"sep": self.separator, "skipinitialspace": self.spaced}
+
+
 def csv_options(files: Sequence[Path], words: Iterable[str]) -> dict[str, Any]:
     """Options by which pandas reads checked files of one encoding.
 
     The words NA, None and null are values; only an empty cell is missing.
 
     Args:
-        words: names of the columns whose cells stay as written: 007 and 7 are two labels, and a
-            text of digits is a text.
+        words: names of the columns whose cells stay as written, in any case: 007 and 7 are two
+            labels, and a text of digits is a text.
 
     Raises:
-        UserError: for a file whose rows would not be read as written.
+        UserError: for a file whose rows would not be read as written, and for files of several
+            forms.
     """
+    form, columns, known = Form.of(files[0]), set[str](), set(words)
     for file in files:
-        _check_header(file)
-        _check_quotes(file)
-    converters = dict.fromkeys(words, _word)
+        if Form.of(file) != form:
+            raise UserError(
+                f"cells of {files[0].name} and of {file.name} are separated differently"
+            )
+        columns |= set(_checked_header(file, form))
+        _check_quotes(file, form)
     return {
+        **form.options,
         "encoding": encoding_of(files[0]),
         "keep_default_na": False,
         "na_values": [""],
-        "converters": converters,
+        "converters": {name: _word for name in columns if plain_name(name) in known},
     }
 
 
-def _check_header(file: Path) -> None:
-    """Check that columns have different names, and rows no more cells than the header.
+def plain_name(column: str) -> str:
+    """A column's name as it is compared: `Label ` is `label`."""
+    return column.strip().lower()
+
+
+def _checked_header(file: Path, form: Form) -> list[str]:
+    """Names of the columns, which differ; rows have no more cells than these.
 
     Of a longer row all cells would move to the left.
 
@@ -51,17 +93,19 @@ def _check_header(file: Path) -> None:
     """
     import pandas
 
-    options: Any = {"header": None, "dtype": str, "keep_default_na": False}
-    names = pandas.read_csv(file, nrows=1, encoding=encoding_of(file), **options).iloc[0].tolist()
+    options: Any = {**form.options, "nrows": 1, "encoding": encoding_of(file)}
+    plain: Any = {"header": None, "dtype": str, "keep_default_na": False}
+    names: list[str] = pandas.read_csv(file, **options, **plain).iloc[0].tolist()
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{file.name} has two columns '{twice}'")
-    first = pandas.read_csv(file, nrows=1, encoding=encoding_of(file))
+    first = pandas.read_csv(file, **options)
     if not isinstance(first.index, pandas.RangeIndex):
         raise UserError(f"{file.name} has rows with more cells than its header")
+    return names
 
 
-def _check_quotes(file: Path) -> None:
+def _check_quotes(file: Path, form: Form) -> None:
     """Check that no quotation mark is left open, which would make one cell of several rows.
 
     Such a cell ends at the mark that was to open another cell, which text follows, or with the
@@ -73,7 +117,9 @@ def _check_quotes(file: Path) -> None:
     limit = csv.field_size_limit(LARGEST_CELL)
     try:
         with file.open(encoding=encoding_of(file), newline="") as lines:
-            rows = csv.reader(lines, strict=True)
+            rows = csv.reader(
+                lines, delimiter=form.separator, skipinitialspace=form.spaced, strict=True
+            )
             while True:
                 before = rows.line_num
                 try:

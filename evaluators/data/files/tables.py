@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from evaluators.data.files.csv_files import csv_options
+from evaluators.data.files.csv_files import csv_options, plain_name
 from evaluators.data.files.parts import PART_OF_WORD, named_parts
 from evaluators.data.files.rows import rows_of
 from search_spaces.errors import UserError
@@ -22,7 +22,10 @@ from search_spaces.files import encoding_of
 Tables = dict[str, Any]
 """A `datasets.Dataset` per part: `train`, and `validation` and `test` if there are such."""
 
-TABLE_ENDINGS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
+TABLE_ENDINGS = {
+    **{".parquet": "parquet", ".csv": "csv", ".tsv": "csv"},
+    **{".json": "json", ".jsonl": "json"},
+}
 """Kinds of files of rows, as named in `datasets`, by suffix."""
 
 TEXT_COLUMNS = ("text", "sentence", "content", "document", "review")
@@ -327,11 +330,24 @@ def _read(files: Sequence[Path]) -> Any:
         options = {"encoding": encoding_of(files[0])}
     if kind == "parquet":
         check_same_classes(files)
-    table = rows_of(kind, files, **options)
+    table = _renamed(rows_of(kind, files, **options))
     if kind == "csv":
         for column in set(LABEL_COLUMNS) & set(table.features):
             table = _whole_numbers(table, column)
     return table
+
+
+def _renamed(table: Any) -> Any:
+    """A table whose columns of known names have these as they are known: `Text` is `text`."""
+    known = {*LABEL_COLUMNS, *TEXT_COLUMNS}
+    names = {column: plain_name(column) for column in table.features}
+    taken = list(names.values())
+    renamed = {
+        column: name
+        for column, name in names.items()
+        if name in known and column not in known and taken.count(name) == 1
+    }
+    return table.rename_columns(renamed) if renamed else table
 
 
 def _whole_numbers(table: Any, column: str) -> Any:

@@ -11,7 +11,13 @@ import pytest
 
 from evaluators.data.dataset import PARTS
 from evaluators.data.files.sentences import load_sentences
-from evaluators.data.files.tables import _by_part_of_hub, label_titles, label_values, labelled
+from evaluators.data.files.tables import (
+    _by_part_of_hub,
+    from_files,
+    label_titles,
+    label_values,
+    labelled,
+)
 from evaluators.data.files.text import load_text
 from search_spaces.errors import UserError
 
@@ -169,6 +175,39 @@ def test_a_quotation_mark_that_is_left_open_is_refused(tmp_path: Path, row: int,
     lines[20] = '"letter, 20",x\n'
     (tmp_path / "d.csv").write_text("text,label\n" + "".join(lines))
     assert f"d.csv, line {line}: a cell opens with a quotation mark" in refusal(tmp_path / "d.csv")
+
+
+@pytest.mark.parametrize(
+    ("ending", "separator"), [("csv", ";"), ("csv", "\t"), ("tsv", "\t"), ("csv", ", ")]
+)
+@pytest.mark.parametrize("names", [("text", "label"), ("Text", "LABEL")])
+def test_cells_may_be_separated_otherwise_and_columns_written_in_any_case(
+    tmp_path: Path, ending: str, separator: str, names: tuple[str, str]
+) -> None:
+    lines = [separator.join(names), *(f"00{i}{separator}{'xy'[i % 2]}" for i in range(40))]
+    path = tmp_path / f"d.{ending}"
+    path.write_text("\n".join(lines))
+    tables = from_files({"train": [path]}, tmp_path)
+    assert tables["train"]["text"][:2] == ["000", "001"]
+    assert tables["train"]["label"][:2] == ["x", "y"]
+
+
+def test_a_space_is_kept_where_only_a_cell_begins_with_one(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("text,label\n a,x\nb,y\n")
+    assert from_files({"train": [tmp_path / "d.csv"]}, tmp_path)["train"]["text"][:] == [" a", "b"]
+
+
+def test_files_whose_cells_are_separated_differently_are_refused(tmp_path: Path) -> None:
+    for name, separator in (("a.csv", ","), ("b.csv", ";")):
+        (tmp_path / name).write_text(f"text{separator}label\na{separator}x\n")
+    with pytest.raises(UserError, match=r"cells of a.csv and of b.csv are separated differently"):
+        from_files({"train": [tmp_path / "a.csv", tmp_path / "b.csv"]}, tmp_path)
+
+
+def test_two_columns_that_differ_in_case_keep_their_names(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("text,Text,label\na,b,x\n")
+    table = from_files({"train": [tmp_path / "d.csv"]}, tmp_path)["train"]
+    assert table[0] == {"text": "a", "Text": "b", "label": "x"}
 
 
 def test_cells_of_several_lines_and_marks_within_a_line_are_read(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_part_that_is_not_read_is_refused(tmp_path: Path, name: str, part: str
     assert f"names the {part} part, but no file that is read" in refusal(load_data, root)
 
 
-@pytest.mark.parametrize("name", ["test.tsv", "test.csv.gz", "dev/rows.xlsx", "d/test/rows.txt"])
+@pytest.mark.parametrize("name", ["test.xlsx", "test.csv.gz", "dev/rows.xlsx", "d/test/rows.txt"])
 def test_a_part_of_another_kind_of_table_is_refused(tmp_path: Path, name: str) -> None:
     root = tmp_path / "d"
     root.mkdir()
