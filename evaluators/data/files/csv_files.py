@@ -17,7 +17,6 @@ from search_spaces.files import encoding_of
 LARGEST_CELL = 2**31 - 1
 """Characters that a cell may have; the csv module's own limit is 128 Ki."""
 
-
 SEPARATORS = (",", ";", "\t")
 """What may stand between cells."""
 

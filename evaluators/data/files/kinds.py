@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from evaluators.data.files.csv_files import plain_name
 from evaluators.data.files.images import IMAGE_COLUMNS, IMAGE_SETS
 from evaluators.data.files.parts import are_classes, visible_files
 from evaluators.data.files.tables import (
@@ -74,6 +75,7 @@ def _is_image(kind: object) -> bool:
 
 def _kind_of_columns(columns: set[str]) -> Samples:
     """The kind of a table's rows, by the names of its columns and of the fields in them."""
+    columns = {plain_name(column) for column in columns}
     if columns & {"bytes", *IMAGE_COLUMNS} or not columns & set(TEXT_COLUMNS):
         return "images"
     return "sentences" if columns & set(LABEL_COLUMNS) else "text"

@@ -122,12 +122,13 @@ def in_order(tables: Tables, name: str) -> Tables:
 
 
 def column_of(table: Any, names: Sequence[str], kind: str, name: str) -> str:
-    """The first of the columns `names` that a table has.
+    """The first of the columns `names` that a table has, or has in another case.
 
     Raises:
         UserError: if it has none of them.
     """
     found = [c for c in names if c in table.features]
+    found = found or [c for name in names for c in table.features if plain_name(c) == name]
     if not found:
         has = f"its columns are {', '.join(table.features)}"
         raise UserError(f"{name} has no {kind} column ({has}; expected one of {tuple(names)})")
@@ -330,24 +331,11 @@ def _read(files: Sequence[Path]) -> Any:
         options = {"encoding": encoding_of(files[0])}
     if kind == "parquet":
         check_same_classes(files)
-    table = _renamed(rows_of(kind, files, **options))
+    table = rows_of(kind, files, **options)
     if kind == "csv":
-        for column in set(LABEL_COLUMNS) & set(table.features):
+        for column in [c for c in table.features if plain_name(c) in LABEL_COLUMNS]:
             table = _whole_numbers(table, column)
     return table
-
-
-def _renamed(table: Any) -> Any:
-    """A table whose columns of known names have these as they are known: `Text` is `text`."""
-    known = {*LABEL_COLUMNS, *TEXT_COLUMNS}
-    names = {column: plain_name(column) for column in table.features}
-    taken = list(names.values())
-    renamed = {
-        column: name
-        for column, name in names.items()
-        if name in known and column not in known and taken.count(name) == 1
-    }
-    return table.rename_columns(renamed) if renamed else table
 
 
 def _whole_numbers(table: Any, column: str) -> Any:

@@ -10,13 +10,17 @@ import datasets
 import pytest
 
 from evaluators.data.dataset import PARTS
+from evaluators.data.files.kinds import kind_of_data
 from evaluators.data.files.sentences import load_sentences
 from evaluators.data.files.tables import (
     _by_part_of_hub,
+    column_of,
     from_files,
+    label_column,
     label_titles,
     label_values,
     labelled,
+    values_of,
 )
 from evaluators.data.files.text import load_text
 from search_spaces.errors import UserError
@@ -187,9 +191,10 @@ def test_cells_may_be_separated_otherwise_and_columns_written_in_any_case(
     lines = [separator.join(names), *(f"00{i}{separator}{'xy'[i % 2]}" for i in range(40))]
     path = tmp_path / f"d.{ending}"
     path.write_text("\n".join(lines))
-    tables = from_files({"train": [path]}, tmp_path)
-    assert tables["train"]["text"][:2] == ["000", "001"]
-    assert tables["train"]["label"][:2] == ["x", "y"]
+    table = from_files({"train": [path]}, tmp_path)["train"]
+    assert (column_of(table, ["text"], "text", ""), label_column(table, "")) == names
+    assert values_of(table, names[0])[:2] == ["000", "001"]
+    assert values_of(table, names[1])[:2] == ["x", "y"]
 
 
 def test_a_space_is_kept_where_only_a_cell_begins_with_one(tmp_path: Path) -> None:
@@ -204,10 +209,17 @@ def test_files_whose_cells_are_separated_differently_are_refused(tmp_path: Path)
         from_files({"train": [tmp_path / "a.csv", tmp_path / "b.csv"]}, tmp_path)
 
 
-def test_two_columns_that_differ_in_case_keep_their_names(tmp_path: Path) -> None:
-    (tmp_path / "d.csv").write_text("text,Text,label\na,b,x\n")
+def test_of_columns_that_differ_in_case_the_one_in_lower_case_is_read(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("Text,text,label\na,b,x\n")
     table = from_files({"train": [tmp_path / "d.csv"]}, tmp_path)["train"]
-    assert table[0] == {"text": "a", "Text": "b", "label": "x"}
+    assert column_of(table, ["text"], "text", "") == "text"
+
+
+def test_rows_of_parquet_are_sentences_whatever_the_case_of_their_columns(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_dict({"Text": ["a", "b"] * 20, "Label": ["x", "y"] * 20})
+    rows.to_parquet(tmp_path / "d.parquet")
+    assert kind_of_data(str(tmp_path / "d.parquet")) == "sentences"
+    assert load_sentences(str(tmp_path / "d.parquet")).classes == ("x", "y")
 
 
 def test_cells_of_several_lines_and_marks_within_a_line_are_read(tmp_path: Path) -> None:
