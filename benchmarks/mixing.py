@@ -26,6 +26,7 @@ from designs import DESIGNS, blocks_of
 from report import RESULTS, emit
 from timed_training import accuracies, train_blocks
 
+from evaluators.data.augmentation import Augmentation
 from evaluators.data.images import ImageBatches
 from nas.run.specification import make
 from nas.task.task import Task
@@ -66,8 +67,8 @@ def main() -> None:
 def result_of(task: Task, cell: dict[str, Any]) -> dict[str, Any]:
     """Epochs of a training, and accuracies on the validation images and on those it trained on."""
     part = task.images.part("train")[: cell["images"]]
-    kinds = filter(None, cell["distorted"].split(","))
-    augmentation = replace(task.schedule.augmentation, distortions=tuple(kinds))
+    named = Augmentation.from_names(filter(None, cell["distorted"].split(",")))
+    augmentation = replace(task.schedule.augmentation, distortions=named.distortions)
     batches = ImageBatches.of(task.images, part, augmentation)
     if cell["share"]:
         batches = batches.mixed(cell["share"])

@@ -6,7 +6,7 @@ Knows files. Does not know parts, nor what the columns mean.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,20 +47,20 @@ class Form:
         return {"sep": self.separator, "skipinitialspace": self.spaced}
 
 
-def csv_options(files: Sequence[Path], words: Iterable[str]) -> dict[str, Any]:
+def csv_options(files: Sequence[Path], as_written: Callable[[str], bool]) -> dict[str, Any]:
     """Options by which pandas reads checked files of one encoding.
 
     The words NA, None and null are values; only an empty cell is missing.
 
     Args:
-        words: names of the columns whose cells stay as written, in any case: 007 and 7 are two
+        as_written: whether the cells of the column of a name stay as written: 007 and 7 are two
             labels, and a text of digits is a text.
 
     Raises:
         UserError: for a file whose rows would not be read as written, and for files of several
             forms.
     """
-    form, columns, known = Form.of(files[0]), set[str](), set(words)
+    form, columns = Form.of(files[0]), set[str]()
     for file in files:
         if Form.of(file) != form:
             raise UserError(
@@ -73,13 +73,8 @@ def csv_options(files: Sequence[Path], words: Iterable[str]) -> dict[str, Any]:
         "encoding": encoding_of(files[0]),
         "keep_default_na": False,
         "na_values": [""],
-        "converters": {name: _word for name in columns if plain_name(name) in known},
+        "converters": {name: _word for name in columns if as_written(name)},
     }
-
-
-def plain_name(column: str) -> str:
-    """A column's name as it is compared: `Label ` is `label`."""
-    return column.strip().lower()
 
 
 def _checked_header(file: Path, form: Form) -> list[str]:

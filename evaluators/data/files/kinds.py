@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from evaluators.data.files.csv_files import plain_name
 from evaluators.data.files.images import IMAGE_COLUMNS, IMAGE_SETS
 from evaluators.data.files.parts import are_classes, visible_files
 from evaluators.data.files.tables import (
@@ -18,6 +17,7 @@ from evaluators.data.files.tables import (
     TEXT_COLUMNS,
     from_hub,
     is_hub_name,
+    plain_name,
 )
 from evaluators.data.files.text import TEXT_SETS, is_text
 from evaluators.data.pixels import IMAGE_ENDINGS

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from evaluators.data.files.csv_files import csv_options, plain_name
+from evaluators.data.files.csv_files import csv_options
 from evaluators.data.files.parts import PART_OF_WORD, named_parts
 from evaluators.data.files.rows import rows_of
 from search_spaces.errors import UserError
@@ -119,6 +119,11 @@ def in_order(tables: Tables, name: str) -> Tables:
     if "train" not in tables:
         raise UserError(f"{name} has no training part (it has {', '.join(tables)})")
     return {part: tables[part] for part in ("train", "validation", "test") if part in tables}
+
+
+def plain_name(column: str) -> str:
+    """A column's name as it is compared: `Label ` is `label`."""
+    return column.strip().lower()
 
 
 def column_of(table: Any, names: Sequence[str], kind: str, name: str) -> str:
@@ -326,10 +331,10 @@ def _read(files: Sequence[Path]) -> Any:
     kind = TABLE_ENDINGS[files[0].suffix.lower()]
     options: dict[str, Any] = {}
     if kind == "csv":
-        options = csv_options(files, (*LABEL_COLUMNS, *TEXT_COLUMNS))
+        options = csv_options(files, lambda c: plain_name(c) in (*LABEL_COLUMNS, *TEXT_COLUMNS))
     elif kind == "json":
         options = {"encoding": encoding_of(files[0])}
-    if kind == "parquet":
+    else:
         check_same_classes(files)
     table = rows_of(kind, files, **options)
     if kind == "csv":
@@ -356,7 +361,7 @@ def by_column(tables: Tables, name: str) -> Tables:
     """
     divided: Tables = {}
     for part, table in tables.items():
-        column = next((c for c in table.features if c.lower() in PART_COLUMNS), None)
+        column = next((c for c in table.features if plain_name(c) in PART_COLUMNS), None)
         words = set() if column is None else _different(table, column)
         named = {word: PART_OF_WORD.get(str(word).strip().lower()) for word in words}
         known = {own for own in named.values() if own is not None}
