@@ -28,7 +28,7 @@ and useful MACs over `REFERENCE_MACS` m, and terms for layers, weights, resoluti
 Least squares over short learning curves of 11 random networks of `cnn-cifar` on the training images
 of CIFAR-10 (`benchmarks/learning_curves.py`) and over designs at 3M and 10M MACs that trained for
 longer (`benchmarks/designs.py`): deviations of 6 and 3 % of the error. The valley is flat: with the
-designs of today the fit ends at 0.213, 0.124 and layers of 5 a^0.2, with 6 and 2 %."""
+designs of today the fit ends at 0.214, 0.124 and layers of 5 a^0.2, with 6 and 2 %."""
 
 LAYERS_AT_ONE, LAYERS_POWER = 4.0, 0.3
 """Layers that suffice after a epochs that matter: `LAYERS_AT_ONE a^LAYERS_POWER`."""
